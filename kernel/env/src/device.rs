@@ -1,0 +1,103 @@
+use core::fmt;
+
+use crate::{PhysAddr, Registers};
+
+/// The address of a PCI function: segment, bus, device (0–31) and function (0–7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PciAddress {
+    /// PCI segment group (MCFG).
+    pub segment: u16,
+    /// Bus number.
+    pub bus: u8,
+    /// Device number on the bus, 0–31.
+    pub device: u8,
+    /// Function number of the device, 0–7.
+    pub function: u8,
+}
+
+impl PciAddress {
+    /// An address from its four parts.
+    pub const fn new(segment: u16, bus: u8, device: u8, function: u8) -> Self {
+        Self { segment, bus, device, function }
+    }
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, bus, device, function } = self;
+        write!(f, "{segment:04x}:{bus:02x}:{device:02x}.{function}")
+    }
+}
+
+impl fmt::Debug for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Access to PCI configuration space (PCI Express Base §7.2.2, ECAM).
+pub trait ConfigSpace {
+    /// Reads the dword at `offset` (bytes, a multiple of 4, below 4096). All ones where nothing
+    /// answers.
+    fn read(&self, address: PciAddress, offset: u16) -> u32;
+
+    /// Writes the dword at `offset`. Ignored where nothing answers.
+    fn write(&self, address: PciAddress, offset: u16, value: u32);
+}
+
+/// Makes device memory reachable.
+pub trait MmioMap {
+    /// How mapped registers are accessed.
+    type Registers: Registers;
+
+    /// Maps `len` bytes of device memory at `base`, uncached.
+    fn map(&self, base: PhysAddr, len: usize) -> Result<Self::Registers, BarError>;
+}
+
+/// Why a BAR cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BarError {
+    /// There is no BAR with this index.
+    Missing,
+    /// It is an I/O port BAR; only memory BARs are used.
+    IoSpace,
+    /// Firmware left it without an address.
+    Unassigned,
+    /// The environment cannot map it.
+    Unmappable,
+}
+
+impl fmt::Display for BarError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the BAR does not exist",
+            Self::IoSpace => "the BAR is an I/O port range, not memory",
+            Self::Unassigned => "firmware gave the BAR no address",
+            Self::Unmappable => "the BAR lies outside what the machine can map",
+        })
+    }
+}
+
+/// A PCI function claimed by one driver.
+pub trait Device {
+    /// How its BARs are accessed.
+    type Registers: Registers;
+
+    /// Where it sits.
+    fn address(&self) -> PciAddress;
+
+    /// Reads a dword of its configuration space (`offset` in bytes, a multiple of 4).
+    fn config_read(&self, offset: u16) -> u32;
+
+    /// Writes a dword of its configuration space.
+    fn config_write(&mut self, offset: u16, value: u32);
+
+    /// Maps BAR `index` (0–5; a 64-bit BAR is named by its lower half).
+    fn bar(&mut self, index: u8) -> Result<Self::Registers, BarError>;
+
+    /// Turns on memory decoding and bus mastering.
+    fn enable(&mut self);
+
+    /// Turns off bus mastering: the device can no longer reach memory.
+    fn disable(&mut self);
+}

@@ -1,0 +1,16 @@
+//! Memory that devices reach: [`DmaArena`] -> [`DmaPool`] -> [`DmaBuf`] and [`DmaMem`].
+//!
+//! A [`DmaBuf`] is owned memory: whoever holds it may read and write it, and a command that points
+//! a device at it must own it until the device is done. A [`DmaMem`] is memory shared with a
+//! device for good (rings, doorbell shadows); it is only accessed by value, never by reference.
+
+mod buddy;
+mod buf;
+mod mem;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use buf::DmaBuf;
+pub use mem::DmaMem;
+pub use pool::{DmaArena, DmaPool, DmaStats, OutOfDmaMemory};

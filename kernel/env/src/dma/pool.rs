@@ -1,0 +1,151 @@
+#![expect(unsafe_code, reason = "the arena is raw memory; DESIGN §5 places DMA memory here")]
+
+use alloc::rc::Rc;
+use core::cell::RefCell;
+use core::fmt;
+use core::ptr::NonNull;
+
+use super::buddy::{self, Buddy};
+use super::{DmaBuf, DmaMem};
+use crate::PhysAddr;
+
+/// A contiguous range of pinned memory that devices can reach; one per core.
+#[derive(Debug)]
+pub struct DmaArena {
+    base: NonNull<u8>,
+    len: usize,
+    bus: PhysAddr,
+}
+
+// SAFETY: an arena is the only handle to its memory (see `new`), so moving it to another core
+// moves the memory's ownership with it.
+unsafe impl Send for DmaArena {}
+
+impl DmaArena {
+    /// Alignment an arena's base must have in both address spaces, bytes.
+    pub const ALIGN: usize = 4 << 20;
+
+    /// Takes over `len` bytes at `base`, which devices see at `bus`.
+    ///
+    /// # Safety
+    /// The range must be mapped, initialised, physically contiguous and exclusively the arena's
+    /// for the rest of the run (or, for an environment that ends, until every pool and buffer made
+    /// of it is gone); `base` and `bus` must be aligned to [`Self::ALIGN`].
+    pub const unsafe fn new(base: NonNull<u8>, len: usize, bus: PhysAddr) -> Self {
+        Self { base, len, bus }
+    }
+
+    /// Size in bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the arena has no memory.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The pool has no free block that large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfDmaMemory {
+    /// Bytes that were asked for.
+    pub requested: usize,
+}
+
+impl fmt::Display for OutOfDmaMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no {} bytes of DMA memory left; give the machine more memory", self.requested)
+    }
+}
+
+/// How much of a pool is in use, bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DmaStats {
+    /// Size of the arena.
+    pub bytes_total: usize,
+    /// Not handed out.
+    pub bytes_free: usize,
+}
+
+pub(super) struct Shared {
+    base: NonNull<u8>,
+    bus: PhysAddr,
+    len: usize,
+    poison: Option<u8>,
+    buddy: RefCell<Buddy>,
+}
+
+impl Shared {
+    pub(super) fn give(&self, ptr: NonNull<u8>, order: u8) {
+        if let Some(byte) = self.poison {
+            // SAFETY: the block is being given back, so nobody else refers to it.
+            unsafe { ptr.write_bytes(byte, buddy::size_of_order(usize::from(order))) };
+        }
+        let offset = ptr.as_ptr() as usize - self.base.as_ptr() as usize;
+        self.buddy.borrow_mut().give(offset, usize::from(order));
+    }
+
+    pub(super) fn bus_of(&self, ptr: NonNull<u8>) -> PhysAddr {
+        self.bus.offset((ptr.as_ptr() as usize - self.base.as_ptr() as usize) as u64)
+    }
+}
+
+/// Hands out DMA memory of one core's arena. Cheap to clone; stays on its core.
+#[derive(Clone)]
+pub struct DmaPool {
+    shared: Rc<Shared>,
+}
+
+impl DmaPool {
+    /// A pool over the whole of `arena`.
+    pub fn new(arena: DmaArena) -> Self {
+        Self::build(arena, None)
+    }
+
+    /// A pool that fills freed blocks with `byte`, to make use after free visible.
+    pub fn poisoning(arena: DmaArena, byte: u8) -> Self {
+        Self::build(arena, Some(byte))
+    }
+
+    fn build(arena: DmaArena, poison: Option<u8>) -> Self {
+        let buddy = RefCell::new(Buddy::new(arena.len));
+        let DmaArena { base, len, bus } = arena;
+        Self { shared: Rc::new(Shared { base, bus, len, poison, buddy }) }
+    }
+
+    /// An owned buffer of `len` bytes (up to 4 MiB), contiguous on the bus and aligned to its size
+    /// rounded up to a power of two, at least 512. Its contents are unspecified.
+    pub fn alloc(&self, len: usize) -> Result<DmaBuf, OutOfDmaMemory> {
+        let (ptr, order) = self.take(len)?;
+        Ok(DmaBuf::new(ptr, len, order, Rc::clone(&self.shared)))
+    }
+
+    /// Zeroed memory to share with a device: a ring, a list. Aligned like [`Self::alloc`].
+    pub fn alloc_shared(&self, len: usize) -> Result<DmaMem, OutOfDmaMemory> {
+        let mut buf = self.alloc(len)?;
+        buf.as_mut_slice().fill(0);
+        Ok(DmaMem::new(buf))
+    }
+
+    /// Use of the pool now.
+    pub fn stats(&self) -> DmaStats {
+        let bytes_free = self.shared.buddy.borrow().bytes_free();
+        DmaStats { bytes_total: self.shared.len, bytes_free }
+    }
+
+    fn take(&self, len: usize) -> Result<(NonNull<u8>, u8), OutOfDmaMemory> {
+        let out = OutOfDmaMemory { requested: len };
+        let order = buddy::order_for(len).ok_or(out)?;
+        let offset = self.shared.buddy.borrow_mut().take(order).ok_or(out)?;
+        // SAFETY: the buddy only hands out offsets of blocks inside the arena.
+        let ptr = unsafe { self.shared.base.add(offset) };
+        Ok((ptr, order as u8))
+    }
+}
+
+impl fmt::Debug for DmaPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stats().fmt(f)
+    }
+}

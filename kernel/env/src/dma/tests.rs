@@ -1,0 +1,90 @@
+#![expect(unsafe_code, reason = "tests make an arena of leaked memory")]
+
+use alloc::alloc::{Layout, alloc_zeroed};
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use super::{DmaArena, DmaPool};
+use crate::PhysAddr;
+
+const BUS: u64 = 0x40_0000_0000;
+
+fn pool(len: usize) -> DmaPool {
+    let layout = Layout::from_size_align(len, DmaArena::ALIGN).unwrap();
+    // SAFETY: the layout has a non-zero size.
+    let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+    // SAFETY: freshly allocated, zeroed, leaked and aligned to `DmaArena::ALIGN`.
+    DmaPool::new(unsafe { DmaArena::new(base, len, PhysAddr::new(BUS)) })
+}
+
+#[test]
+fn buffers_are_disjoint_aligned_and_come_back() {
+    let pool = pool(4 << 20);
+    let mut held = Vec::new();
+    for len in [1, 512, 513, 4096, 5000, 131_072, 1 << 20] {
+        let buf = pool.alloc(len).unwrap();
+        assert_eq!(buf.len(), len);
+        assert!(buf.phys().as_u64().is_multiple_of(buf.capacity() as u64));
+        held.push((buf.phys().as_u64(), buf.capacity() as u64, buf));
+    }
+    held.sort_by_key(|(start, ..)| *start);
+    assert!(held.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+    drop(held);
+    assert_eq!(pool.stats().bytes_free, 4 << 20);
+}
+
+#[test]
+fn exhaustion_is_an_error_and_freed_blocks_merge_again() {
+    let pool = pool(4 << 20);
+    let mut small = Vec::new();
+    while let Ok(buf) = pool.alloc(512) {
+        small.push(buf);
+    }
+    assert_eq!(small.len(), (4 << 20) / 512);
+    assert!(pool.alloc(1).is_err());
+    drop(small);
+    assert!(pool.alloc(4 << 20).is_ok(), "all small blocks merged into one");
+    assert!(pool.alloc((4 << 20) + 1).is_err());
+}
+
+#[test]
+fn an_arena_of_odd_size_gives_all_it_has() {
+    let pool = pool((4 << 20) + 4096 + 512);
+    assert_eq!(pool.stats().bytes_free, (4 << 20) + 4096 + 512);
+    let _large = pool.alloc(4 << 20).unwrap();
+    let _page = pool.alloc(4096).unwrap();
+    let _rest = pool.alloc(512).unwrap();
+    assert!(pool.alloc(1).is_err());
+}
+
+#[test]
+fn shared_memory_is_zeroed_and_accessed_by_value() {
+    let pool = pool(4 << 20);
+    drop({
+        let mut dirty = pool.alloc(4096).unwrap();
+        dirty.as_mut_slice().fill(0xaa);
+        dirty
+    });
+    let mem = pool.alloc_shared(4096).unwrap();
+    assert_eq!(mem.load64(0), 0);
+    mem.store32(8, 0x1234_5678);
+    let mut bytes = [0; 4];
+    mem.copy_out(8, &mut bytes);
+    assert_eq!(bytes, [0x78, 0x56, 0x34, 0x12]);
+    mem.copy_in(4093, &[1, 2, 3]);
+    assert_eq!(mem.load16(4094), 0x0302);
+}
+
+#[test]
+#[should_panic(expected = "past shared memory")]
+fn shared_memory_is_bounded() {
+    let mem = pool(4 << 20).alloc_shared(64).unwrap();
+    mem.copy_in(60, &[0; 8]);
+}
+
+#[test]
+fn a_buffer_cannot_grow_past_its_block() {
+    let mut buf = pool(4 << 20).alloc(600).unwrap();
+    buf.set_len(1 << 20);
+    assert_eq!(buf.len(), 1024);
+}

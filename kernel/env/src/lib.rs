@@ -1,0 +1,33 @@
+//! The environment seam: what a driver or the runtime may ask of the machine it runs on.
+//!
+//! 1. Cold operations (PCI configuration, mapping a BAR) are traits with one implementation per
+//!    environment: [`ConfigSpace`], [`MmioMap`], [`Device`].
+//! 2. Hot operations inline: [`Registers`] is an associated type, and [`DmaBuf`], [`DmaMem`],
+//!    [`PhysAddr`] and [`Instant`] are the same concrete types in every environment.
+//! 3. The environment is a value, never a global: a test may hold two machines side by side.
+//! 4. Memory a device can reach is only ever named by its owner. What a device or a peer says is
+//!    [`Untrusted`] until it has been checked.
+//!
+//! Neighbours: implemented by `kernel/bare` and `kernel/hosted`, used by every driver and the
+//! runtime. Depends on `core` and `alloc` only.
+#![no_std]
+
+extern crate alloc;
+
+mod addr;
+mod cpu;
+mod device;
+pub mod dma;
+mod mmio;
+mod time;
+mod untrusted;
+mod work;
+
+pub use addr::PhysAddr;
+pub use cpu::CoreId;
+pub use device::{BarError, ConfigSpace, Device, MmioMap, PciAddress};
+pub use dma::{DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory};
+pub use mmio::{Mmio, Registers};
+pub use time::Instant;
+pub use untrusted::Untrusted;
+pub use work::Work;

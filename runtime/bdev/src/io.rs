@@ -1,0 +1,146 @@
+use alloc::vec::Vec;
+use core::fmt;
+
+use basalt_env::DmaBuf;
+
+/// What an [`Io`] asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Op {
+    /// Device to buffers.
+    Read,
+    /// Buffers to device.
+    Write,
+    /// All completed writes become durable. `lba` and `blocks` are ignored.
+    Flush,
+    /// The blocks' contents are no longer needed (deallocate).
+    Unmap,
+    /// The blocks read as zeroes afterwards.
+    WriteZeroes,
+}
+
+impl Op {
+    /// Every operation, for tables indexed by [`Op::index`].
+    pub const ALL: [Self; 5] =
+        [Self::Read, Self::Write, Self::Flush, Self::Unmap, Self::WriteZeroes];
+
+    /// Position in [`Op::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Whether it moves data between buffers and device.
+    pub const fn has_data(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
+}
+
+/// The buffers of a transfer, in order. Each contributes its first `len()` bytes.
+#[derive(Debug, Default)]
+pub enum SgList {
+    /// No data.
+    #[default]
+    Empty,
+    /// One buffer: the common case, inline.
+    One(DmaBuf),
+    /// Several. The vector comes back with the Io, so its owner can use it again.
+    Many(Vec<DmaBuf>),
+}
+
+impl SgList {
+    /// The buffers in order.
+    pub fn as_slice(&self) -> &[DmaBuf] {
+        match self {
+            Self::Empty => &[],
+            Self::One(buf) => core::slice::from_ref(buf),
+            Self::Many(bufs) => bufs,
+        }
+    }
+
+    /// The buffers in order, to write.
+    pub fn as_mut_slice(&mut self) -> &mut [DmaBuf] {
+        match self {
+            Self::Empty => &mut [],
+            Self::One(buf) => core::slice::from_mut(buf),
+            Self::Many(bufs) => bufs,
+        }
+    }
+
+    /// Total length in bytes.
+    pub fn len(&self) -> usize {
+        self.as_slice().iter().map(DmaBuf::len).sum()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why an accepted [`Io`] failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum IoError {
+    /// The device reported an NVMe status (base specification 2.0 §3.3.3.2.1).
+    Nvme {
+        /// Status code type.
+        sct: u8,
+        /// Status code.
+        sc: u8,
+        /// Do not retry.
+        dnr: bool,
+    },
+    /// The device did not answer in time and was reset.
+    Timeout,
+    /// Aborted by a reset or a channel going away.
+    Aborted,
+    /// The device is gone.
+    Removed,
+    /// No memory or queue entry could be had even after waiting.
+    NoResources,
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nvme { sct, sc, .. } => write!(f, "NVMe status {sct:#x}/{sc:#04x}"),
+            Self::Timeout => f.write_str("the device did not answer in time"),
+            Self::Aborted => f.write_str("aborted"),
+            Self::Removed => f.write_str("the device was removed"),
+            Self::NoResources => f.write_str("out of memory or queue entries"),
+        }
+    }
+}
+
+/// How an [`Io`] ended.
+pub type IoStatus = Result<(), IoError>;
+
+/// One block operation, owned by whoever holds it.
+///
+/// Life cycle: built by the submitter -> `submit` moves it into the channel -> `poll` hands it back
+/// with `status` set, or `submit` hands it back at once with a reason.
+#[derive(Debug)]
+pub struct Io {
+    /// What to do.
+    pub op: Op,
+    /// First logical block.
+    pub lba: u64,
+    /// Number of logical blocks.
+    pub blocks: u32,
+    /// The data: for reads and writes exactly `blocks` × block size bytes.
+    pub data: SgList,
+    /// The submitter's own word; comes back unchanged.
+    pub tag: u64,
+    /// How it ended; meaningful once it came back from `poll`.
+    pub status: IoStatus,
+}
+
+impl Io {
+    /// An operation without data: flush, unmap, write zeroes.
+    pub fn new(op: Op, lba: u64, blocks: u32, tag: u64) -> Self {
+        Self { op, lba, blocks, data: SgList::Empty, tag, status: Ok(()) }
+    }
+
+    /// An operation with data.
+    pub fn with_data(op: Op, lba: u64, blocks: u32, data: SgList, tag: u64) -> Self {
+        Self { op, lba, blocks, data, tag, status: Ok(()) }
+    }
+}

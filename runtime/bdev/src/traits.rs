@@ -1,0 +1,110 @@
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+
+use basalt_env::Work;
+use basalt_reactor::Local;
+
+use crate::{Io, Op};
+
+/// What is fixed about a bdev.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BdevInfo {
+    /// Unique name, for example `Nvme0n1`.
+    pub name: String,
+    /// What kind it is, as SPDK prints it, for example `NVMe disk`.
+    pub product_name: &'static str,
+    /// Bytes per logical block, a power of two from 512.
+    pub block_size: u32,
+    /// Number of logical blocks.
+    pub num_blocks: u64,
+    /// RFC 9562 UUID.
+    pub uuid: [u8; 16],
+    /// A multiple of this many blocks, aligned, is written fastest; 0 if unknown.
+    pub optimal_io_boundary: u32,
+}
+
+impl BdevInfo {
+    /// Capacity in bytes.
+    pub const fn size_bytes(&self) -> u64 {
+        self.num_blocks * self.block_size as u64
+    }
+}
+
+/// A block device. Shared by all cores; immutable but for atomics.
+pub trait Bdev: Send + Sync {
+    /// Its fixed properties.
+    fn info(&self) -> &BdevInfo;
+
+    /// Whether it accepts `op`.
+    fn supports(&self, op: Op) -> bool;
+
+    /// Makes this core's channel (SPDK's `get_io_channel`).
+    fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError>;
+
+    /// The module-specific part of `bdev_get_bdevs`, as one JSON object.
+    fn driver_specific(&self) -> String {
+        String::from("{}")
+    }
+}
+
+/// Why a bdev or its channel cannot be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// There is no bdev of that name.
+    NoSuchBdev,
+    /// It has no queue on this core.
+    NoQueueOnCore,
+    /// Out of memory.
+    NoMemory,
+    /// Somebody else claimed it.
+    Claimed,
+    /// The device is gone.
+    Removed,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchBdev => "there is no bdev of that name",
+            Self::NoQueueOnCore => "the device has no queue on this core",
+            Self::NoMemory => "out of DMA memory",
+            Self::Claimed => "another module has claimed the bdev",
+            Self::Removed => "the device was removed",
+        })
+    }
+}
+
+/// Why a submission was refused. Nothing has happened to the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RejectReason {
+    /// The queue is full: poll, then try again.
+    QueueFull,
+    /// Blocks outside the device.
+    OutOfRange,
+    /// The data's length is not `blocks` × block size, or a buffer is not aligned.
+    BadBuffer,
+    /// The bdev does not do this.
+    Unsupported,
+    /// The device is gone.
+    Removed,
+}
+
+/// A refused submission, with everything that was handed in.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The Io, unchanged.
+    pub io: Io,
+    /// Why.
+    pub reason: RejectReason,
+}
+
+/// One core's way to one bdev.
+pub trait IoChannel {
+    /// Hands over an Io. The device sees it at the next [`Self::poll`] at the latest.
+    #[expect(clippy::result_large_err, reason = "a refusal hands the whole Io back, unboxed")]
+    fn submit(&mut self, io: Io) -> Result<(), Rejected>;
+
+    /// Rings doorbells and hands each finished Io to `done`.
+    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work;
+}

@@ -1,0 +1,90 @@
+use core::fmt;
+
+use basalt_env::{Instant, Work};
+
+/// An IP address.
+pub type IpAddress = core::net::IpAddr;
+
+/// An IP address and a TCP port.
+pub type Endpoint = core::net::SocketAddr;
+
+/// A listening port of one [`NetStack`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ListenerId(pub u32);
+
+/// A connection of one [`NetStack`]: slot and generation, so a stale one is recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SocketId {
+    /// Slot in the stack.
+    pub slot: u32,
+    /// Which use of the slot.
+    pub generation: u32,
+}
+
+/// Why a port cannot be listened on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListenError {
+    /// Somebody already listens there.
+    InUse,
+    /// No socket buffers left.
+    NoMemory,
+}
+
+/// Why a connection can no longer be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketError {
+    /// The peer closed its side and everything it sent has been read.
+    Closed,
+    /// Reset by the peer, timed out, or the identifier is stale.
+    Reset,
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the peer closed the connection",
+            Self::Reset => "the connection was reset",
+        })
+    }
+}
+
+/// One core's TCP/IP stack. Nothing blocks; everything moves in [`Self::poll`].
+pub trait NetStack {
+    /// Moves frames and timers; call once per reactor round, before and after using sockets.
+    fn poll(&mut self, now: Instant) -> Work;
+
+    /// Listens on a TCP port on every local address.
+    fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError>;
+
+    /// Stops listening; accepted connections live on.
+    fn unlisten(&mut self, listener: ListenerId);
+
+    /// The next established connection of a listener, if any.
+    fn accept(&mut self, listener: ListenerId) -> Option<SocketId>;
+
+    /// Hands received bytes to `take`, which says how many it consumed. Gives that number; 0 when
+    /// there is nothing now. `Closed` once the peer has finished and all bytes were consumed.
+    fn recv(
+        &mut self,
+        socket: SocketId,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> Result<usize, SocketError>;
+
+    /// Queues as many of `bytes` as there is room for; gives that number.
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError>;
+
+    /// Sends what is queued, then closes; the identifier is stale from now on.
+    fn close(&mut self, socket: SocketId);
+
+    /// Resets the connection; the identifier is stale from now on.
+    fn abort(&mut self, socket: SocketId);
+
+    /// The peer's endpoint.
+    fn peer(&self, socket: SocketId) -> Option<Endpoint>;
+
+    /// Our endpoint.
+    fn local(&self, socket: SocketId) -> Option<Endpoint>;
+
+    /// Our address, once there is one.
+    fn address(&self) -> Option<IpAddress>;
+}
