@@ -26,7 +26,7 @@ mod work;
 pub use addr::PhysAddr;
 pub use cpu::CoreId;
 pub use device::{BarError, ConfigSpace, Device, MmioMap, PciAddress};
-pub use dma::{DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory};
+pub use dma::{DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory, SharedRegion};
 pub use mmio::{Mmio, Registers};
 pub use time::Instant;
 pub use untrusted::Untrusted;

@@ -35,6 +35,10 @@ impl DmaArena {
         Self { base, len, bus }
     }
 
+    pub(super) const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// Size in bytes.
     pub const fn len(&self) -> usize {
         self.len

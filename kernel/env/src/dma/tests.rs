@@ -4,7 +4,7 @@ use alloc::alloc::{Layout, alloc_zeroed};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use super::{DmaArena, DmaPool};
+use super::{DmaArena, DmaPool, SharedRegion};
 use crate::PhysAddr;
 
 const BUS: u64 = 0x40_0000_0000;
@@ -87,4 +87,43 @@ fn a_buffer_cannot_grow_past_its_block() {
     let mut buf = pool(4 << 20).alloc(600).unwrap();
     buf.set_len(1 << 20);
     assert_eq!(buf.len(), 1024);
+}
+
+#[test]
+fn a_shared_region_starts_zeroed_and_keeps_what_is_copied_in() {
+    let region = SharedRegion::zeroed(10_000).unwrap();
+    let mut all = alloc::vec![1; region.len()];
+    region.copy_out(0, &mut all);
+    assert!(all.iter().all(|byte| *byte == 0));
+    for (offset, len) in [(0, 1), (3, 7), (17, 8), (100, 4096), (9_987, 13), (10_000, 0)] {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + offset) as u8 | 1).collect();
+        region.copy_in(offset, &bytes);
+        let mut back = alloc::vec![0; len];
+        region.copy_out(offset, &mut back);
+        assert_eq!(back, bytes);
+    }
+}
+
+#[test]
+fn zeroing_touches_exactly_the_range() {
+    let region = SharedRegion::zeroed(4096).unwrap();
+    region.copy_in(0, &[0xee; 4096]);
+    region.zero(5, 1001);
+    let mut all = [0; 4096];
+    region.copy_out(0, &mut all);
+    for (i, byte) in all.iter().enumerate() {
+        assert_eq!(*byte == 0, (5..1006).contains(&i), "byte {i} is {byte:#x}");
+    }
+}
+
+#[test]
+fn a_region_larger_than_memory_is_an_error() {
+    assert!(SharedRegion::zeroed(usize::MAX).is_err());
+    assert!(SharedRegion::zeroed(isize::MAX as usize - 8192).is_err());
+}
+
+#[test]
+#[should_panic = "past a shared region"]
+fn a_copy_past_the_end_of_a_region_panics() {
+    SharedRegion::zeroed(512).unwrap().copy_in(510, &[0; 3]);
 }
