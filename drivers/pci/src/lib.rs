@@ -1,2 +1,35 @@
+//! PCI: find functions, read their capabilities and BARs, claim them for a driver.
+//!
+//! 1. [`scan`] walks the buses of a [`ConfigSpace`] through their bridges and gives [`Function`]s.
+//! 2. [`capabilities`] and [`extended_capabilities`] list what a function can do; [`Bar::probe`]
+//!    finds where its registers are.
+//! 3. [`Claimed`] turns a function into an [`basalt_env::Device`] for exactly one driver.
+//! 4. Configuration space is written by the device: every number in it is checked, every list is
+//!    walked a bounded number of steps.
+//!
+//! Neighbours: configuration access comes from an environment (`kernel/bare`), claimed functions
+//! go to `drivers/nvme` and `drivers/virtio`. After PCI Local Bus 3.0 and PCI Express Base 5.0 §7.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod bar;
+mod capability;
+mod claimed;
+mod function;
+mod regs;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub use bar::Bar;
+pub use capability::{
+    Capabilities, Capability, ExtendedCapabilities, ExtendedCapability, capabilities,
+    extended_capabilities, id,
+};
+pub use claimed::Claimed;
+pub use function::{Function, HeaderKind};
+pub use scan::{BusRange, scan};
+
+#[doc(no_inline)]
+pub use basalt_env::{ConfigSpace, PciAddress};
