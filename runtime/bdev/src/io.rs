@@ -1,7 +1,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::DmaBuf;
+use basalt_env::{DmaBuf, Instant};
+
+use crate::RejectReason;
 
 /// What an [`Io`] asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -66,8 +68,13 @@ impl SgList {
     }
 
     /// Total length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.as_slice().iter().map(DmaBuf::len).sum()
+        match self {
+            Self::Empty => 0,
+            Self::One(buf) => buf.len(),
+            Self::Many(bufs) => bufs.iter().map(DmaBuf::len).sum(),
+        }
     }
 
     /// Whether there are no bytes.
@@ -110,6 +117,21 @@ impl fmt::Display for IoError {
     }
 }
 
+/// How a refusal looks to somebody who only waits for an end: the NVMe status a controller would
+/// give (base specification 2.0, figure 102 and NVM command set 1.0, figure 8), not to be retried.
+impl From<RejectReason> for IoError {
+    fn from(reason: RejectReason) -> Self {
+        let generic = |sc| Self::Nvme { sct: 0, sc, dnr: true };
+        match reason {
+            RejectReason::QueueFull => Self::NoResources,
+            RejectReason::OutOfRange => generic(0x80),
+            RejectReason::BadBuffer => generic(0x02),
+            RejectReason::Unsupported => generic(0x01),
+            RejectReason::Removed => Self::Removed,
+        }
+    }
+}
+
 /// How an [`Io`] ended.
 pub type IoStatus = Result<(), IoError>;
 
@@ -131,16 +153,18 @@ pub struct Io {
     pub tag: u64,
     /// How it ended; meaningful once it came back from `poll`.
     pub status: IoStatus,
+    /// When the [`Channel`](crate::Channel) accepted it; the submitter need not set it.
+    pub submitted: Instant,
 }
 
 impl Io {
     /// An operation without data: flush, unmap, write zeroes.
     pub fn new(op: Op, lba: u64, blocks: u32, tag: u64) -> Self {
-        Self { op, lba, blocks, data: SgList::Empty, tag, status: Ok(()) }
+        Self::with_data(op, lba, blocks, SgList::Empty, tag)
     }
 
     /// An operation with data.
     pub fn with_data(op: Op, lba: u64, blocks: u32, data: SgList, tag: u64) -> Self {
-        Self { op, lba, blocks, data, tag, status: Ok(()) }
+        Self { op, lba, blocks, data, tag, status: Ok(()), submitted: Instant::ZERO }
     }
 }

@@ -7,6 +7,12 @@
 //!    straight back; an accepted one comes back exactly once, from [`IoChannel::poll`].
 //! 3. Completions are pulled, not called back: no allocation, no dynamic re-entry, and a layer sees
 //!    its Ios on the way down and on the way up.
+//! 4. A module's channel trusts its Ios, because a [`Channel`] has checked each of them.
+//!
+//! From the top: the [`Registry`] on core 0 holds the bdevs by name; [`Registry::open`] gives a
+//! [`Descriptor`] with an [`Access`]; [`Descriptor::channel`] gives a core its [`Channel`], which
+//! checks and counts ([`IoStat`]); an [`AsyncChannel`] around that makes operations awaitable.
+//! [`malloc`] and [`null`] are the modules without hardware.
 //!
 //! Neighbours: adapters (`runtime/bdev-nvme`) implement [`Bdev`]; `runtime/nvmf` and `runtime/rpc`
 //! use it. The nouns are SPDK's (`include/spdk/bdev.h`).
@@ -14,8 +20,31 @@
 
 extern crate alloc;
 
+mod asynchronous;
+mod channel;
+mod claim;
+mod create;
+mod descriptor;
+mod done;
 mod io;
+pub mod malloc;
+mod node;
+pub mod null;
+mod registry;
+mod stat;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+#[cfg(test)]
+mod tests;
 mod traits;
+pub mod uuid;
 
+pub use asynchronous::{AsyncChannel, Transfer};
+pub use channel::Channel;
+pub use claim::Access;
+pub use create::CreateError;
+pub use descriptor::Descriptor;
 pub use io::{Io, IoError, IoStatus, Op, SgList};
-pub use traits::{Bdev, BdevInfo, IoChannel, OpenError, Rejected, RejectReason};
+pub use registry::{Event, RegisterError, Registry, UnregisterError};
+pub use stat::{IoStat, OpStat};
+pub use traits::{Bdev, BdevInfo, IoChannel, OpenError, RejectReason, Rejected};

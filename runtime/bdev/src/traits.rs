@@ -80,11 +80,11 @@ impl fmt::Display for OpenError {
 pub enum RejectReason {
     /// The queue is full: poll, then try again.
     QueueFull,
-    /// Blocks outside the device.
+    /// Blocks outside the device, or none at all.
     OutOfRange,
     /// The data's length is not `blocks` × block size, or a buffer is not aligned.
     BadBuffer,
-    /// The bdev does not do this.
+    /// The bdev does not do this, or it was opened read-only.
     Unsupported,
     /// The device is gone.
     Removed,
@@ -100,9 +100,12 @@ pub struct Rejected {
 }
 
 /// One core's way to one bdev.
+///
+/// Implementations may rely on a [`Channel`](crate::Channel) above them having checked range,
+/// support and buffer length. Dropping one with Ios in flight is allowed: it must keep their
+/// buffers until the device is done with them.
 pub trait IoChannel {
     /// Hands over an Io. The device sees it at the next [`Self::poll`] at the latest.
-    #[expect(clippy::result_large_err, reason = "a refusal hands the whole Io back, unboxed")]
     fn submit(&mut self, io: Io) -> Result<(), Rejected>;
 
     /// Rings doorbells and hands each finished Io to `done`.

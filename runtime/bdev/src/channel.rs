@@ -1,0 +1,114 @@
+use alloc::boxed::Box;
+use core::fmt;
+
+use basalt_env::Work;
+use basalt_reactor::Local;
+
+use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected};
+
+/// One core's checked and counted way to one bdev.
+///
+/// Life cycle of an Io in it:
+///
+/// ```text
+///             (1) refused: handed back with the reason
+///  submit ----+
+///             (2) accepted, stamped ----> device ----> (3) counted, handed to `done` by poll
+/// ```
+///
+/// It refuses what no device should see: blocks outside the device or none, data of the wrong
+/// length, operations the bdev does not do or the descriptor does not allow, and everything once
+/// the bdev was removed. Ios accepted before a removal still come back.
+pub struct Channel {
+    // Read by every submission; the rest once a round or less.
+    num_blocks: u64,
+    block_shift: u32,
+    allowed: u8,
+    in_flight: u32,
+    inner: Box<dyn IoChannel>,
+    local: Local,
+    descriptor: Descriptor,
+}
+
+impl Channel {
+    pub(crate) fn new(inner: Box<dyn IoChannel>, descriptor: Descriptor, local: Local) -> Self {
+        let info = descriptor.info();
+        Self {
+            num_blocks: info.num_blocks,
+            block_shift: info.block_size.trailing_zeros(),
+            allowed: descriptor.allowed(),
+            in_flight: 0,
+            inner,
+            local,
+            descriptor,
+        }
+    }
+
+    /// Hands over an Io; a refused one comes straight back.
+    #[inline]
+    pub fn submit(&mut self, mut io: Io) -> Result<(), Rejected> {
+        if let Some(reason) = self.refusal(&io) {
+            return Err(Rejected { io, reason });
+        }
+        io.submitted = self.local.now();
+        self.inner.submit(io)?;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Rings doorbells and hands each finished Io to `done`.
+    #[inline]
+    pub fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+        if self.in_flight == 0 {
+            return Work::IDLE;
+        }
+        let now = self.local.now();
+        let shift = self.block_shift;
+        let stat = self.descriptor.node().stats.writer(self.local.core());
+        let mut finished = 0;
+        let work = self.inner.poll(&mut |io| {
+            if let Some(stat) = stat {
+                let bytes = if io.op == Op::Flush { 0 } else { u64::from(io.blocks) << shift };
+                stat.record(&io, bytes, now);
+            }
+            finished += 1;
+            done(io);
+        });
+        self.in_flight = self.in_flight.saturating_sub(finished);
+        work
+    }
+
+    /// Ios accepted and not yet handed back.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// What it was made of.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    #[inline]
+    fn refusal(&self, io: &Io) -> Option<RejectReason> {
+        if self.descriptor.is_removed() {
+            return Some(RejectReason::Removed);
+        }
+        if self.allowed & 1 << io.op.index() == 0 {
+            return Some(RejectReason::Unsupported);
+        }
+        let ends_inside = |end| end <= self.num_blocks;
+        let end = io.lba.checked_add(u64::from(io.blocks));
+        if io.op != Op::Flush && (io.blocks == 0 || !end.is_some_and(ends_inside)) {
+            return Some(RejectReason::OutOfRange);
+        }
+        let len = if io.op.has_data() { u64::from(io.blocks) << self.block_shift } else { 0 };
+        (io.data.len() as u64 != len).then_some(RejectReason::BadBuffer)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.descriptor.info().name;
+        write!(f, "Channel({name}, core {}, {} in flight)", self.local.core(), self.in_flight)
+    }
+}

@@ -1,0 +1,24 @@
+use alloc::sync::Arc;
+
+use crate::claim::Claims;
+use crate::stat::Stats;
+use crate::{Bdev, Op};
+
+/// A registered bdev: what registry, descriptors and channels on all cores share.
+pub(crate) struct Node {
+    pub(crate) bdev: Arc<dyn Bdev>,
+    pub(crate) claims: Claims,
+    pub(crate) stats: Stats,
+}
+
+impl Node {
+    pub(crate) fn new(bdev: Arc<dyn Bdev>, cores: usize) -> Arc<Self> {
+        Arc::new(Self { bdev, claims: Claims::default(), stats: Stats::new(cores) })
+    }
+
+    /// The supported operations as a bit set over [`Op::index`].
+    pub(crate) fn supported(&self) -> u8 {
+        let bit = |op: &Op| u8::from(self.bdev.supports(*op)) << op.index();
+        Op::ALL.iter().map(bit).fold(0, |set, bit| set | bit)
+    }
+}
