@@ -1,2 +1,41 @@
+//! One polled event loop per core.
+//!
+//! 1. Everything on a core is single-threaded: [`Reactor`], [`Local`], tasks and pollers are
+//!    `!Send`. Cores speak only by fixed-size events in lock-free rings.
+//! 2. The loop never reads a clock and never waits: the environment calls [`Reactor::poll`] with the
+//!    time, and decides from the returned [`Work`](basalt_env::Work) whether the core may rest.
+//! 3. One round runs, in this order: events (within a budget), timers that are due, every poller in
+//!    order of registration, and each task that was woken, once.
+//! 4. Nothing allocates in a round but what a poller or task asks for.
+//!
+//! [`mesh`] makes one [`Seed`] per core, a core builds its [`Reactor`] from it, and everything that
+//! runs there is handed its [`Local`]. Neighbours: `kernel/env` (time, cores), `drivers/ring`
+//! (mailboxes), `runtime/metrics` (accounting); used by every crate above.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod call;
+mod local;
+mod mesh;
+mod poller;
+mod reactor;
+mod stats;
+pub mod sync;
+mod task;
+mod tasks;
+mod time;
+
+#[cfg(test)]
+extern crate std;
+#[cfg(test)]
+mod tests;
+
+pub use call::CallError;
+pub use local::{Local, SendError};
+pub use mesh::{Cores, Options, Seed, mesh};
+pub use poller::Poller;
+pub use reactor::Reactor;
+pub use stats::{PollerStats, ReactorStats};
+pub use tasks::{YieldNow, yield_now};
+pub use time::{Elapsed, Sleep};

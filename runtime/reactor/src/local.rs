@@ -1,0 +1,165 @@
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::any::{Any, TypeId};
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::future::Future;
+use core::time::Duration;
+
+use basalt_env::{CoreId, Instant, Work};
+use basalt_ring::{Full, spsc};
+
+use crate::mesh::Event;
+use crate::poller::{Poller, Pollers};
+use crate::tasks::Tasks;
+use crate::time::Timers;
+use crate::{Cores, PollerStats};
+
+/// Why an event could not be sent. The closure has been dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The core's mailbox is full: try again in a later round.
+    Full,
+    /// There is no such core, or its reactor has ended.
+    NoSuchCore,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the core's mailbox is full",
+            Self::NoSuchCore => "there is no such core",
+        })
+    }
+}
+
+/// Everything of a core that its pollers, tasks and events may reach.
+pub(crate) struct Inner {
+    pub core: CoreId,
+    pub cores: Cores,
+    pub now: Cell<Instant>,
+    /// Set when the reactor is gone: nothing runs any more.
+    pub ended: Cell<bool>,
+    /// Events to the core itself: no atomic exchange, no other core's cache.
+    pub loopback: RefCell<spsc::Producer<Event>>,
+    pub pollers: Pollers,
+    pub timers: Timers,
+    pub tasks: Tasks,
+    pub services: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
+}
+
+/// The handle to the core one is on. Cheap to clone, never leaves the core.
+#[derive(Clone)]
+pub struct Local {
+    pub(crate) inner: Rc<Inner>,
+}
+
+impl Local {
+    /// This core.
+    pub fn core(&self) -> CoreId {
+        self.inner.core
+    }
+
+    /// How many cores there are.
+    pub fn cores(&self) -> usize {
+        self.inner.cores.len()
+    }
+
+    /// The handle to all cores, which may be moved to other threads.
+    pub fn mesh(&self) -> Cores {
+        self.inner.cores.clone()
+    }
+
+    /// The time of this round.
+    pub fn now(&self) -> Instant {
+        self.inner.now.get()
+    }
+
+    /// Starts a task. It first runs in this round if tasks have not run yet, else in the next.
+    ///
+    /// Its memory is one allocation, freed once it has finished and nobody holds its waker. When
+    /// the reactor ends, its tasks are dropped where they wait.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        if !self.inner.ended.get() {
+            self.inner.tasks.spawn(name, task);
+        }
+    }
+
+    /// Runs `f` every round, from the next on, until the [`Poller`] is dropped.
+    pub fn poller(&self, name: &'static str, f: impl FnMut(&Self) -> Work + 'static) -> Poller {
+        Poller::register(self, name, None, f)
+    }
+
+    /// Runs `f` every `period`, the first time one period from now, until the [`Poller`] is dropped.
+    ///
+    /// A run that comes late does not shift the later ones, and missed runs are not made up for.
+    pub fn timed_poller(
+        &self,
+        name: &'static str,
+        period: Duration,
+        f: impl FnMut(&Self) -> Work + 'static,
+    ) -> Poller {
+        Poller::register(self, name, Some(period), f)
+    }
+
+    /// What each poller of this core has done, in order of registration.
+    pub fn pollers(&self) -> Vec<PollerStats> {
+        self.inner.pollers.stats()
+    }
+
+    /// The names of the tasks alive on this core.
+    pub fn tasks(&self) -> Vec<&'static str> {
+        self.inner.tasks.names()
+    }
+
+    /// Runs `f` once on `core`, in a later round; `core` may be this one.
+    ///
+    /// The captures (at most 48 bytes, checked at compile time) travel inline: nothing is allocated.
+    /// Events from one core to another run in the order sent.
+    pub fn send(
+        &self,
+        core: CoreId,
+        f: impl FnOnce(&Self) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.push(core, Event::new(f)).map_err(|(reason, _)| reason)
+    }
+
+    /// Sends an event, or gives it back with the reason.
+    pub(crate) fn push(&self, core: CoreId, event: Event) -> Result<(), (SendError, Event)> {
+        if core != self.inner.core {
+            return self.inner.cores.push(core, event);
+        }
+        if self.inner.ended.get() {
+            return Err((SendError::NoSuchCore, event));
+        }
+        let pushed = self.inner.loopback.borrow_mut().push(event);
+        pushed.map_err(|Full(event)| (SendError::Full, event))
+    }
+
+    /// Makes `service` this core's instance of `T`, in place of an earlier one.
+    pub fn provide<T: 'static>(&self, service: Rc<T>) {
+        if self.inner.ended.get() {
+            return;
+        }
+        let id = TypeId::of::<T>();
+        let mut services = self.inner.services.borrow_mut();
+        let earlier = services.iter().position(|(other, _)| *other == id);
+        let earlier = earlier.map(|index| services.swap_remove(index));
+        services.push((id, service));
+        drop(services);
+        drop(earlier);
+    }
+
+    /// This core's instance of `T`, if one was provided.
+    pub fn service<T: 'static>(&self) -> Option<Rc<T>> {
+        let services = self.inner.services.borrow();
+        let (_, service) = services.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+        service.clone().downcast().ok()
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("core", &self.core()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use basalt_env::CoreId;
+use basalt_ring::InlineFn;
+use basalt_ring::mpsc::{self, Consumer, Producer, PushError};
+
+use crate::stats::{CoreCounters, ReactorStats};
+use crate::{Local, Reactor, SendError};
+
+/// What travels between cores: a closure run once on the core it was sent to.
+pub(crate) type Event = InlineFn<Local>;
+
+/// Sizes and budgets of a mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Events that a core's mailbox holds, rounded up to a power of two. Each takes 64 bytes.
+    pub mailbox_depth: usize,
+    /// Events that a core runs per round, from its mailbox and from itself each.
+    pub event_budget: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mailbox_depth: 4096, event_budget: 64 }
+    }
+}
+
+/// One core's side that the others see.
+struct Shared {
+    mailbox: Producer<Event>,
+    counters: CoreCounters,
+}
+
+/// All cores' mailboxes and statistics, usable from any thread.
+#[derive(Clone)]
+pub struct Cores {
+    shared: Arc<[Shared]>,
+}
+
+impl Cores {
+    /// How many cores there are.
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// What `core` has done so far, if it exists.
+    pub fn stats(&self, core: CoreId) -> Option<ReactorStats> {
+        self.shared.get(core.index()).map(|shared| shared.counters.snapshot())
+    }
+
+    /// Runs `f` on `core`, from outside any reactor. See [`Local::send`].
+    pub fn send(
+        &self,
+        core: CoreId,
+        f: impl FnOnce(&Local) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.push(core, Event::new(f)).map_err(|(reason, _)| reason)
+    }
+
+    /// Puts `event` into the mailbox of `core`, or gives it back.
+    pub(crate) fn push(&self, core: CoreId, event: Event) -> Result<(), (SendError, Event)> {
+        let Some(shared) = self.shared.get(core.index()) else {
+            return Err((SendError::NoSuchCore, event));
+        };
+        shared.mailbox.push(event).map_err(|refused| match refused {
+            PushError::Full(event) => (SendError::Full, event),
+            PushError::Closed(event) => (SendError::NoSuchCore, event),
+        })
+    }
+
+    pub(crate) fn counters(&self, core: CoreId) -> Option<&CoreCounters> {
+        self.shared.get(core.index()).map(|shared| &shared.counters)
+    }
+}
+
+impl fmt::Debug for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cores").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a core needs to build its reactor. Made on any thread, built on the core itself.
+#[derive(Debug)]
+pub struct Seed {
+    core: CoreId,
+    cores: Cores,
+    mailbox: Consumer<Event>,
+    options: Options,
+}
+
+impl Seed {
+    /// The core it is for.
+    pub const fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// The handle to all cores.
+    pub fn cores(&self) -> Cores {
+        self.cores.clone()
+    }
+
+    /// Builds the reactor. It never leaves the calling core.
+    pub fn build(self) -> Reactor {
+        Reactor::new(self.core, self.cores, self.mailbox, self.options)
+    }
+}
+
+/// Connects `cores` cores (at most 65,536) with each other: one seed each, in order.
+pub fn mesh(cores: usize, options: Options) -> Vec<Seed> {
+    let ids = 0..=u16::MAX;
+    let (shared, mailboxes): (Vec<_>, Vec<_>) = (0..cores.min(ids.len()))
+        .map(|_| {
+            let (producer, consumer) = mpsc::channel(options.mailbox_depth);
+            (Shared { mailbox: producer, counters: CoreCounters::default() }, consumer)
+        })
+        .unzip();
+    let cores = Cores { shared: shared.into() };
+    mailboxes
+        .into_iter()
+        .zip(ids)
+        .map(|(mailbox, id)| Seed { core: CoreId(id), cores: cores.clone(), mailbox, options })
+        .collect()
+}

@@ -1,0 +1,199 @@
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::time::Duration;
+
+use basalt_env::Work;
+
+use crate::time::TimerKey;
+use crate::{Local, PollerStats};
+
+type Body = Box<dyn FnMut(&Local) -> Work>;
+
+/// A registered poller.
+pub(crate) struct Entry {
+    /// `None` once unregistered.
+    body: RefCell<Option<Body>>,
+    registered: Cell<bool>,
+    runs: Cell<u64>,
+    busy: Cell<u64>,
+    name: &'static str,
+    period: Option<Duration>,
+    /// Its place among the timers, if timed.
+    timer: Cell<Option<TimerKey>>,
+}
+
+impl Entry {
+    /// Runs the body once, unless it was unregistered.
+    pub fn run(&self, local: &Local) -> Work {
+        let Ok(mut body) = self.body.try_borrow_mut() else {
+            return Work::IDLE;
+        };
+        let Some(f) = body.as_mut() else {
+            return Work::IDLE;
+        };
+        let work = f(local);
+        self.runs.set(self.runs.get() + 1);
+        self.busy.set(self.busy.get() + u64::from(work.is_busy()));
+        if !self.registered.get() {
+            // It unregistered itself: its captures go now that it no longer runs.
+            let unregistered = body.take();
+            drop(body);
+            drop(unregistered);
+        }
+        work
+    }
+
+    pub const fn period(&self) -> Option<Duration> {
+        self.period
+    }
+
+    pub fn set_timer(&self, key: Option<TimerKey>) {
+        self.timer.set(key);
+    }
+
+    pub const fn is_registered(&self) -> bool {
+        self.registered.get()
+    }
+
+    /// Makes it never run again, and drops its captures unless it is running right now.
+    fn retire(&self) {
+        self.registered.set(false);
+        let body = self.body.try_borrow_mut().ok().and_then(|mut body| body.take());
+        drop(body);
+    }
+
+    const fn stats(&self) -> PollerStats {
+        PollerStats {
+            name: self.name,
+            period: self.period,
+            runs: self.runs.get(),
+            busy: self.busy.get(),
+        }
+    }
+}
+
+/// All pollers of a core, in order of registration.
+#[derive(Default)]
+pub(crate) struct Pollers {
+    all: RefCell<Vec<Rc<Entry>>>,
+    /// Whether the reactor's run list is out of date.
+    changed: Cell<bool>,
+}
+
+impl Pollers {
+    pub fn len(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    pub fn stats(&self) -> Vec<PollerStats> {
+        self.all.borrow().iter().map(|entry| entry.stats()).collect()
+    }
+
+    pub fn clear(&self) {
+        self.changed.set(true);
+        for entry in self.all.take() {
+            entry.retire();
+        }
+    }
+
+    fn add(&self, entry: Rc<Entry>) {
+        self.all.borrow_mut().push(entry);
+        self.changed.set(true);
+    }
+
+    fn remove(&self, entry: &Rc<Entry>) {
+        self.all.borrow_mut().retain(|other| !Rc::ptr_eq(other, entry));
+        self.changed.set(true);
+    }
+}
+
+/// The reactor's own copy of the untimed pollers: it stays put while they come and go in a round.
+#[derive(Default)]
+pub(crate) struct RunList {
+    entries: Vec<Rc<Entry>>,
+}
+
+impl RunList {
+    /// Runs every untimed poller once.
+    pub fn run(&mut self, local: &Local) -> Work {
+        let pollers = &local.inner.pollers;
+        if pollers.changed.replace(false) {
+            let all = pollers.all.borrow();
+            let untimed = all.iter().filter(|entry| entry.period.is_none());
+            self.entries.clear();
+            self.entries.extend(untimed.cloned());
+        }
+        self.entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local))
+    }
+}
+
+/// A registration. Dropping it unregisters the poller, also from within itself.
+#[must_use = "dropping a Poller unregisters it"]
+pub struct Poller {
+    entry: Rc<Entry>,
+    local: Local,
+    owned: Owned,
+}
+
+/// Who decides when a poller ends.
+#[derive(PartialEq, Eq)]
+enum Owned {
+    ByHandle,
+    ByReactor,
+}
+
+impl Poller {
+    pub(crate) fn register(
+        local: &Local,
+        name: &'static str,
+        period: Option<Duration>,
+        f: impl FnMut(&Local) -> Work + 'static,
+    ) -> Self {
+        let entry = Rc::new(Entry {
+            body: RefCell::new(Some(Box::new(f))),
+            registered: Cell::new(true),
+            runs: Cell::new(0),
+            busy: Cell::new(0),
+            name,
+            period,
+            timer: Cell::new(None),
+        });
+        if local.inner.ended.get() {
+            entry.retire();
+        } else {
+            local.inner.pollers.add(entry.clone());
+            local.inner.timers.start(local.now(), &entry);
+        }
+        Self { entry, local: local.clone(), owned: Owned::ByHandle }
+    }
+
+    /// Leaves the poller running for as long as the reactor lives.
+    pub fn detach(mut self) {
+        self.owned = Owned::ByReactor;
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> PollerStats {
+        self.entry.stats()
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        if self.owned == Owned::ByReactor || !self.entry.registered.get() {
+            return;
+        }
+        self.local.inner.pollers.remove(&self.entry);
+        self.local.inner.timers.remove(self.entry.timer.take());
+        self.entry.retire();
+    }
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller").field("name", &self.entry.name).finish_non_exhaustive()
+    }
+}

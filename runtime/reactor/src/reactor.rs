@@ -1,0 +1,146 @@
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use basalt_env::{CoreId, Instant, Work};
+use basalt_ring::{mpsc, spsc};
+
+use crate::local::Inner;
+use crate::mesh::{Event, Options};
+use crate::poller::{Pollers, RunList};
+use crate::tasks::Tasks;
+use crate::time::Timers;
+use crate::{Cores, Local, ReactorStats};
+
+/// One core's event loop.
+///
+/// Dropping it drops its tasks, pollers, services and unread events; a [`Local`] that outlives it
+/// refuses everything new.
+pub struct Reactor {
+    local: Local,
+    mailbox: mpsc::Consumer<Event>,
+    loopback: spsc::Consumer<Event>,
+    run_list: RunList,
+    event_budget: u32,
+    /// When the last round began, and whether it found work; none before the first.
+    last_round: Option<(Instant, Work)>,
+}
+
+impl Reactor {
+    pub(crate) fn new(
+        core: CoreId,
+        cores: Cores,
+        mailbox: mpsc::Consumer<Event>,
+        options: Options,
+    ) -> Self {
+        let (loopback, loopback_events) = spsc::channel(options.mailbox_depth);
+        let inner = Inner {
+            core,
+            cores,
+            now: Cell::new(Instant::ZERO),
+            ended: Cell::new(false),
+            loopback: RefCell::new(loopback),
+            pollers: Pollers::default(),
+            timers: Timers::default(),
+            tasks: Tasks::new(),
+            services: RefCell::new(Vec::new()),
+        };
+        Self {
+            local: Local { inner: Rc::new(inner) },
+            mailbox,
+            loopback: loopback_events,
+            run_list: RunList::default(),
+            event_budget: options.event_budget.max(1),
+            last_round: None,
+        }
+    }
+
+    /// The handle to this core.
+    pub fn local(&self) -> Local {
+        self.local.clone()
+    }
+
+    /// Runs one round at the time `now` and says how much work it found.
+    ///
+    /// Time that goes backwards counts as no time. The time until the next call is accounted to
+    /// this round: busy if it found work, idle otherwise.
+    pub fn poll(&mut self, now: Instant) -> Work {
+        let now = now.max(self.local.now());
+        self.account(now);
+        self.local.inner.now.set(now);
+        let mut work = self.run_events();
+        work += self.local.inner.timers.run_due(&self.local);
+        work += self.run_list.run(&self.local);
+        work += self.local.inner.tasks.run();
+        self.last_round = Some((now, work));
+        work
+    }
+
+    /// When the next timer is due, for an environment that rests until then. `None`: never.
+    ///
+    /// Only to be relied on after a round without work: pollers and woken tasks are always due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.local.inner.timers.next_deadline()
+    }
+
+    /// What this reactor has done so far. Other cores read it by [`Cores::stats`].
+    pub fn stats(&self) -> ReactorStats {
+        self.local.inner.cores.stats(self.local.core()).unwrap_or_default()
+    }
+
+    fn account(&self, now: Instant) {
+        let inner = &self.local.inner;
+        let Some(counters) = inner.cores.counters(inner.core) else {
+            return;
+        };
+        counters.rounds.add(1);
+        counters.tasks.set(inner.tasks.len() as u64);
+        counters.pollers.set(inner.pollers.len() as u64);
+        let Some((then, work)) = self.last_round else {
+            return;
+        };
+        let spent = if work.is_busy() { &counters.busy_ns } else { &counters.idle_ns };
+        spent.add(now.as_ns().saturating_sub(then.as_ns()));
+    }
+
+    /// Runs events of other cores, then of this one, each within the budget.
+    fn run_events(&mut self) -> Work {
+        let mut count = 0;
+        for _ in 0..self.event_budget {
+            let Some(event) = self.mailbox.pop() else { break };
+            event.call(&self.local);
+            count += 1;
+        }
+        for _ in 0..self.event_budget {
+            let Some(event) = self.loopback.pop() else { break };
+            event.call(&self.local);
+            count += 1;
+        }
+        if count != 0 {
+            let inner = &self.local.inner;
+            if let Some(counters) = inner.cores.counters(inner.core) {
+                counters.events.add(u64::from(count));
+            }
+        }
+        Work(count)
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        let inner = &self.local.inner;
+        inner.ended.set(true);
+        inner.tasks.clear();
+        inner.pollers.clear();
+        inner.timers.clear();
+        let services = inner.services.take();
+        drop(services);
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor").field("core", &self.local.core()).finish_non_exhaustive()
+    }
+}

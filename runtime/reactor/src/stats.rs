@@ -1,0 +1,58 @@
+use core::time::Duration;
+
+use basalt_metrics::Counter;
+
+/// What a reactor has done since it was built (SPDK's `framework_get_reactors`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReactorStats {
+    /// Nanoseconds of rounds that found work.
+    pub busy_ns: u64,
+    /// Nanoseconds of rounds that found none.
+    pub idle_ns: u64,
+    /// Rounds run.
+    pub rounds: u64,
+    /// Events run.
+    pub events: u64,
+    /// Tasks alive now.
+    pub tasks: u64,
+    /// Pollers registered now, timed ones included.
+    pub pollers: u64,
+}
+
+/// What a poller has done since it was registered (SPDK's `thread_get_pollers`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PollerStats {
+    /// The name given at registration.
+    pub name: &'static str,
+    /// The period of a timed poller.
+    pub period: Option<Duration>,
+    /// How often it ran.
+    pub runs: u64,
+    /// How many of those runs found work.
+    pub busy: u64,
+}
+
+/// One core's counters; only its reactor writes them. A cache line pair of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CoreCounters {
+    pub busy_ns: Counter,
+    pub idle_ns: Counter,
+    pub rounds: Counter,
+    pub events: Counter,
+    pub tasks: Counter,
+    pub pollers: Counter,
+}
+
+impl CoreCounters {
+    pub fn snapshot(&self) -> ReactorStats {
+        ReactorStats {
+            busy_ns: self.busy_ns.get(),
+            idle_ns: self.idle_ns.get(),
+            rounds: self.rounds.get(),
+            events: self.events.get(),
+            tasks: self.tasks.get(),
+            pollers: self.pollers.get(),
+        }
+    }
+}

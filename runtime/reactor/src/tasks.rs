@@ -1,0 +1,100 @@
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use basalt_env::Work;
+
+use crate::task::{Progress, Runner, Task};
+
+/// A core's tasks, by key.
+pub(crate) struct Tasks {
+    runner: Runner,
+    table: RefCell<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// `None` where a key is free.
+    tasks: Vec<Option<(&'static str, Task)>>,
+    free_keys: Vec<usize>,
+}
+
+impl Tasks {
+    pub fn new() -> Self {
+        Self { runner: Runner::new(), table: RefCell::default() }
+    }
+
+    pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        let mut table = self.table.borrow_mut();
+        let key = table.free_keys.pop().unwrap_or(table.tasks.len());
+        let task = Some((name, self.runner.spawn(key, future)));
+        match table.tasks.get_mut(key) {
+            Some(free) => *free = task,
+            None => table.tasks.push(task),
+        }
+    }
+
+    /// Runs each task that was woken, once. What they wake runs in the next round.
+    pub fn run(&self) -> Work {
+        let mut count = 0;
+        for ready in self.runner.take() {
+            count += 1;
+            if ready.run() == Progress::Finished {
+                self.forget(ready.key());
+            }
+        }
+        Work(count)
+    }
+
+    pub fn len(&self) -> usize {
+        let table = self.table.borrow();
+        table.tasks.len() - table.free_keys.len()
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.table.borrow().tasks.iter().flatten().map(|(name, _)| *name).collect()
+    }
+
+    /// Drops every task where it waits.
+    pub fn clear(&self) {
+        let table = self.table.take();
+        drop(table);
+    }
+
+    fn forget(&self, key: usize) {
+        let mut table = self.table.borrow_mut();
+        let Some(finished) = table.tasks.get_mut(key).and_then(Option::take) else {
+            return;
+        };
+        table.free_keys.push(key);
+        drop(table);
+        drop(finished);
+    }
+}
+
+/// Lets everything else on the core run; resumes in the next round. See [`yield_now`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Lets everything else on the core run; resumes in the next round.
+pub const fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
