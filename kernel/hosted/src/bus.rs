@@ -1,10 +1,9 @@
 #![expect(unsafe_code, reason = "makes arenas of raw memory; DESIGN §5 allows it here")]
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-use std::cell::RefCell;
 use std::fmt;
 use std::ptr::NonNull;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use basalt_env::{DmaArena, DmaPool, PhysAddr};
 
@@ -22,10 +21,25 @@ struct Region {
     bus: u64,
 }
 
+// SAFETY: a region is leaked memory, valid on every thread; it is only copied to and from by value,
+// as a device would, whichever thread the device's model runs on.
+unsafe impl Send for Region {}
+
+/// The machine's arenas, known to every thread that stands for a core or a device.
+#[derive(Clone, Default)]
+struct Regions(Arc<Mutex<Vec<Region>>>);
+
+impl Regions {
+    /// A thread that panicked cannot have left the list half changed.
+    fn lock(&self) -> MutexGuard<'_, Vec<Region>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A simulated machine's memory.
 #[derive(Default)]
 pub struct Machine {
-    regions: Rc<RefCell<Vec<Region>>>,
+    regions: Regions,
 }
 
 impl Machine {
@@ -38,7 +52,7 @@ impl Machine {
     ///
     /// The memory lives until the process ends: buffers may outlast the machine.
     pub fn pool(&self, len: usize) -> DmaPool {
-        let mut regions = self.regions.borrow_mut();
+        let mut regions = self.regions.lock();
         let bus = regions.last().map_or(BUS_BASE, |last| {
             (last.bus + last.len as u64 + BUS_GAP).next_multiple_of(DmaArena::ALIGN as u64)
         });
@@ -52,7 +66,7 @@ impl Machine {
 
     /// The machine's bus, for a device model.
     pub fn bus(&self) -> Bus {
-        Bus { regions: Rc::clone(&self.regions) }
+        Bus { regions: self.regions.clone() }
     }
 }
 
@@ -84,15 +98,15 @@ impl std::error::Error for BusError {}
 /// How a device model reaches memory.
 #[derive(Clone)]
 pub struct Bus {
-    regions: Rc<RefCell<Vec<Region>>>,
+    regions: Regions,
 }
 
 impl Bus {
     /// DMA read: memory to device.
     pub fn read(&self, address: PhysAddr, bytes: &mut [u8]) -> Result<(), BusError> {
         let from = self.resolve(address, bytes.len())?;
-        // SAFETY: `resolve` checked the range; arenas live until the process ends. The model runs
-        // on the driver's thread, never while the driver holds a slice.
+        // SAFETY: `resolve` checked the range; arenas live until the process ends. The driver holds
+        // no slice of memory that it told the device to use, whichever thread the model runs on.
         unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
@@ -116,7 +130,7 @@ impl Bus {
         let error = BusError { address, len };
         let start = address.as_u64();
         let end = start.checked_add(len as u64).ok_or(error)?;
-        let regions = self.regions.borrow();
+        let regions = self.regions.lock();
         let inside = |r: &&Region| start >= r.bus && end <= r.bus + r.len as u64;
         let region = regions.iter().find(inside).ok_or(error)?;
         // SAFETY: the offset was just checked to lie inside the region.

@@ -35,3 +35,13 @@ fn freed_memory_is_poisoned() {
     drop(buf);
     assert_eq!(machine.bus().read_u64(at).unwrap(), 0xdfdf_dfdf_dfdf_dfdf);
 }
+
+#[test]
+fn a_bus_may_be_used_from_any_thread() {
+    let machine = Machine::new();
+    let mut buf = machine.pool(4 << 20).alloc(512).unwrap();
+    buf.as_mut_slice().fill(3);
+    let (bus, at) = (machine.bus(), buf.phys());
+    let read = std::thread::spawn(move || bus.read_u64(at));
+    assert_eq!(read.join().unwrap(), Ok(0x0303_0303_0303_0303));
+}
