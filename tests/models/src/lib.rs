@@ -1,2 +1,3 @@
-#![no_std]
-//! To be written.
+//! Device models: whole devices in software, reached by their drivers through registers and memory.
+
+pub mod virtio_net;

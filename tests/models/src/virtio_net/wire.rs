@@ -1,0 +1,84 @@
+use super::VirtioNetModel;
+
+/// What a wire does to frames, each in frames per thousand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WirePlan {
+    /// Lost.
+    pub lost: u32,
+    /// Delivered twice.
+    pub doubled: u32,
+    /// Held back until the next one has passed.
+    pub overtaken: u32,
+    /// Delivered with a bit flipped.
+    pub damaged: u32,
+}
+
+/// A cable between two cards; what it does to frames follows from its seed.
+pub struct Wire {
+    plan: WirePlan,
+    random: u64,
+    held: [Option<Vec<u8>>; 2],
+}
+
+impl Wire {
+    /// A cable that follows `plan`, in an order given by `seed`.
+    pub fn new(plan: WirePlan, seed: u64) -> Self {
+        Self { plan, random: seed.wrapping_mul(2).wrapping_add(1), held: [None, None] }
+    }
+
+    /// Carries what either card has sent to the other; gives the number of frames.
+    pub fn carry(&mut self, a: &VirtioNetModel, b: &VirtioNetModel) -> usize {
+        self.carry_one_way(0, a, b) + self.carry_one_way(1, b, a)
+    }
+
+    fn carry_one_way(&mut self, way: usize, from: &VirtioNetModel, to: &VirtioNetModel) -> usize {
+        let mut count = 0;
+        while let Some(frame) = from.take_sent() {
+            count += 1;
+            self.pass(way, frame, to);
+        }
+        if count == 0
+            && let Some(late) = self.held[way].take()
+        {
+            to.inject(late);
+            return 1;
+        }
+        count
+    }
+
+    fn pass(&mut self, way: usize, mut frame: Vec<u8>, to: &VirtioNetModel) {
+        let plan = self.plan;
+        if self.happens(plan.lost) {
+            return;
+        }
+        if self.happens(plan.damaged) {
+            let at = self.next() as usize % frame.len().max(1);
+            if let Some(byte) = frame.get_mut(at) {
+                *byte ^= 1 << (self.next() % 8);
+            }
+        }
+        if self.happens(plan.doubled) {
+            to.inject(frame.clone());
+        }
+        if self.held[way].is_none() && self.happens(plan.overtaken) {
+            self.held[way] = Some(frame);
+            return;
+        }
+        to.inject(frame);
+        if let Some(late) = self.held[way].take() {
+            to.inject(late);
+        }
+    }
+
+    fn happens(&mut self, per_thousand: u32) -> bool {
+        self.next() % 1000 < u64::from(per_thousand)
+    }
+
+    /// xorshift64*, whose upper bits are good enough for choosing frames.
+    fn next(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+}
