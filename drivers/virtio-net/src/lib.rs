@@ -1,2 +1,28 @@
+//! The virtio network device.
+//!
+//! 1. [`VirtioNet::bring_up`] agrees on features, fills the receive queue and lets the device go.
+//! 2. Everything after is polled: [`VirtioNet::receive`] gives whole [`Frame`]s, which go back by
+//!    [`VirtioNet::recycle`]; [`VirtioNet::transmit`] fills a frame in place;
+//!    [`VirtioNet::commit`], once a round, tells the device of both.
+//! 3. All buffers are made at bring-up. Nothing is allocated afterwards.
+//! 4. The driver knows nothing of protocols: what there is to say about a checksum is passed on in
+//!    the terms of the device, [`PartialChecksum`] and [`ChecksumState`].
+//!
+//! Neighbours: on `drivers/virtio`; `runtime/net` adapts it. After virtio 1.2 §5.1.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod bring_up;
+mod device;
+mod frame;
+mod layout;
+#[cfg(test)]
+mod tests;
+
+pub use bring_up::BringUpError;
+pub use device::{NetStats, TxFull, VirtioNet};
+pub use frame::{ChecksumState, Frame, PartialChecksum};
+
+/// The virtio device type of a network card (virtio 1.2 §5).
+pub const DEVICE_TYPE: u16 = 1;

@@ -198,7 +198,8 @@ impl<D: Device> Transport<D> {
         Err(TransportError::ConfigUnstable)
     }
 
-    fn offered(&self) -> u64 {
+    /// The features the device offers.
+    pub fn offered(&self) -> u64 {
         let half = |select| {
             self.common.write32(common::DEVICE_FEATURE_SELECT, select);
             u64::from(self.common.read32(common::DEVICE_FEATURE))

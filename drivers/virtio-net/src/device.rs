@@ -1,0 +1,257 @@
+use alloc::vec::Vec;
+use core::fmt;
+
+use basalt_env::{Device, DmaBuf, Registers, Work};
+use basalt_virtio::{Direction, Doorbell, Queue, QueueError, Transport, Used};
+
+use crate::frame::Body;
+use crate::layout::{Features, config, header};
+use crate::{ChecksumState, Frame, PartialChecksum};
+
+/// There is no room for a frame now; there will be once the device has sent some.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TxFull;
+
+/// What a device has moved since bring-up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NetStats {
+    /// Frames handed to the user.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames thrown away because the device described them wrongly or no merge buffer was left.
+    pub rx_dropped: u64,
+    /// Frames given to the device.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+}
+
+/// A network card.
+///
+/// Life cycle: [`Self::bring_up`] -> polled -> dropped, which stops the device first and frees its
+/// buffers after. A device that breaks the rules of its queues is left alone from then on:
+/// [`Self::failure`] says why, nothing is received any more and there is no room to send.
+pub struct VirtioNet<D: Device> {
+    /// First, to be dropped before the queues: the device must be stopped before its memory goes.
+    pub(crate) transport: Transport<D>,
+    pub(crate) rx: Queue,
+    pub(crate) tx: Queue,
+    pub(crate) rx_doorbell: Doorbell<D::Registers>,
+    pub(crate) tx_doorbell: Doorbell<D::Registers>,
+    pub(crate) features: Features,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u16,
+    pub(crate) tx_free: Vec<DmaBuf>,
+    pub(crate) merged_free: Vec<Vec<u8>>,
+    pub(crate) merged_max: usize,
+    pub(crate) partial: Option<Partial>,
+    pub(crate) stats: NetStats,
+}
+
+/// A frame of which some buffers are still to come.
+pub(crate) struct Partial {
+    /// What is there; `None` if the frame is to be thrown away.
+    bytes: Option<Vec<u8>>,
+    buffers_left: u16,
+    checksum: ChecksumState,
+}
+
+impl<D: Device> VirtioNet<D> {
+    /// The card's MAC address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// Largest IP packet it sends, bytes.
+    pub fn mtu(&self) -> usize {
+        usize::from(self.mtu)
+    }
+
+    /// Whether it has a link; yes where it cannot tell.
+    pub fn link_up(&self) -> bool {
+        if !self.features.contains(Features::STATUS) {
+            return true;
+        }
+        let status = self
+            .transport
+            .read_config(config::STATUS + 2, |registers| registers.read16(config::STATUS));
+        status.is_ok_and(|status| status & 1 != 0)
+    }
+
+    /// Whether it completes the checksums of frames sent with a [`PartialChecksum`].
+    pub fn completes_checksums(&self) -> bool {
+        self.features.contains(Features::CSUM)
+    }
+
+    /// How the device broke its queues, if it did.
+    pub fn failure(&self) -> Option<QueueError> {
+        self.rx.broken().or(self.tx.broken())
+    }
+
+    /// What it has moved.
+    pub fn stats(&self) -> NetStats {
+        self.stats
+    }
+
+    /// The next received frame.
+    pub fn receive(&mut self) -> Option<Frame> {
+        // A bound for a device that sends nothing but rubbish.
+        for _ in 0..self.rx.size() {
+            let Ok(Some(used)) = self.rx.pop() else { return None };
+            let frame = match self.partial.take() {
+                Some(partial) => self.continue_frame(partial, used),
+                None => self.begin_frame(used),
+            };
+            let Some(frame) = frame else { continue };
+            self.stats.rx_frames += 1;
+            self.stats.rx_bytes += frame.as_slice().len() as u64;
+            return Some(frame);
+        }
+        None
+    }
+
+    /// Takes back a frame from [`Self::receive`]; its buffer goes to the device at the next commit.
+    pub fn recycle(&mut self, frame: Frame) {
+        match frame.body {
+            Body::Single(buf, _) => self.give_rx(buf),
+            Body::Merged(bytes) => self.merged_free.push(bytes),
+        }
+    }
+
+    /// Whether a frame can be sent now.
+    pub fn can_transmit(&mut self) -> bool {
+        if self.tx_free.is_empty() {
+            let _ = self.poll();
+        }
+        self.tx.room() > 0 && !self.tx_free.is_empty()
+    }
+
+    /// Sends a frame of `len` bytes (without header, at most MTU and Ethernet header) that `fill`
+    /// writes; `fill` also says what the device is to do about its checksum. The device learns of
+    /// it at the next commit. A longer frame finds no room either.
+    pub fn transmit(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull> {
+        if !self.can_transmit() {
+            return Err(TxFull);
+        }
+        let Some(mut buf) = self.tx_free.pop() else { return Err(TxFull) };
+        let total = header::LEN + len;
+        if total > buf.capacity() {
+            self.tx_free.push(buf);
+            return Err(TxFull);
+        }
+        buf.set_len(total);
+        let (head, body) = buf.as_mut_slice().split_at_mut(header::LEN);
+        head.fill(0);
+        if let Some(PartialChecksum { start, offset }) = fill(body) {
+            head[header::FLAGS] = header::NEEDS_CSUM;
+            head[header::CSUM_START..][..2].copy_from_slice(&start.to_le_bytes());
+            head[header::CSUM_OFFSET..][..2].copy_from_slice(&offset.to_le_bytes());
+        }
+        self.stats.tx_frames += 1;
+        self.stats.tx_bytes += len as u64;
+        self.tx.push(buf, Direction::ToDevice).map_err(|buf| {
+            self.tx_free.push(buf);
+            TxFull
+        })
+    }
+
+    /// Takes back the buffers of frames that were sent.
+    pub fn poll(&mut self) -> Work {
+        let mut work = Work::IDLE;
+        while let Ok(Some(used)) = self.tx.pop() {
+            self.tx_free.push(used.buf);
+            work += Work(1);
+        }
+        work
+    }
+
+    /// Shows the device new frames and recycled buffers. Once per round, after everything else.
+    pub fn commit(&mut self) {
+        if self.tx.commit() {
+            self.tx_doorbell.ring();
+        }
+        if self.rx.commit() {
+            self.rx_doorbell.ring();
+        }
+    }
+
+    fn begin_frame(&mut self, used: Used) -> Option<Frame> {
+        let Used { buf, written } = used;
+        let Some(head) = buf.as_slice()[..written].first_chunk::<{ header::LEN }>() else {
+            self.stats.rx_dropped += 1;
+            self.give_rx(buf);
+            return None;
+        };
+        let checksum = self.checksum_state(head[header::FLAGS]);
+        let buffers =
+            u16::from_le_bytes([head[header::NUM_BUFFERS], head[header::NUM_BUFFERS + 1]]);
+        let len = written - header::LEN;
+        // Without merging the field says nothing; zero is a lie that means one.
+        if !self.features.contains(Features::MRG_RXBUF) || buffers <= 1 {
+            return Some(Frame { body: Body::Single(buf, len), checksum });
+        }
+        let bytes = self.merged_free.pop().map(|mut bytes| {
+            bytes.clear();
+            bytes
+        });
+        let partial = Partial { bytes, buffers_left: buffers, checksum };
+        self.append(partial, buf, header::LEN, written)
+    }
+
+    fn continue_frame(&mut self, partial: Partial, used: Used) -> Option<Frame> {
+        self.append(partial, used.buf, 0, used.written)
+    }
+
+    /// Adds bytes `from..to` of a buffer to a frame, and gives the frame if that was the last.
+    fn append(
+        &mut self,
+        mut partial: Partial,
+        buf: DmaBuf,
+        from: usize,
+        to: usize,
+    ) -> Option<Frame> {
+        if let Some(bytes) = &mut partial.bytes {
+            if bytes.len() + (to - from) <= self.merged_max {
+                bytes.extend_from_slice(&buf.as_slice()[from..to]);
+            } else {
+                self.merged_free.extend(partial.bytes.take());
+            }
+        }
+        self.give_rx(buf);
+        partial.buffers_left -= 1;
+        if partial.buffers_left > 0 {
+            self.partial = Some(partial);
+            return None;
+        }
+        let Some(bytes) = partial.bytes else {
+            self.stats.rx_dropped += 1;
+            return None;
+        };
+        Some(Frame { body: Body::Merged(bytes), checksum: partial.checksum })
+    }
+
+    fn checksum_state(&self, flags: u8) -> ChecksumState {
+        let vouched = flags & (header::NEEDS_CSUM | header::DATA_VALID) != 0;
+        if vouched && self.features.contains(Features::GUEST_CSUM) {
+            ChecksumState::Good
+        } else {
+            ChecksumState::Unverified
+        }
+    }
+
+    fn give_rx(&mut self, buf: DmaBuf) {
+        // A dead queue refuses it; then the buffer's life ends here.
+        let _ = self.rx.push(buf, Direction::FromDevice);
+    }
+}
+
+impl<D: Device> fmt::Debug for VirtioNet<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VirtioNet({}, {:?})", self.transport.address(), self.features)
+    }
+}

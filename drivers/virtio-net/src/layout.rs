@@ -1,0 +1,61 @@
+//! Features, configuration and the frame header (virtio 1.2 §5.1.3, §5.1.4, §5.1.6).
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// Feature bits of the network device that this driver uses.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Features: u64 {
+        /// The device completes checksums of frames we send.
+        const CSUM = 1 << 0;
+        /// We take frames whose checksum the device vouches for.
+        const GUEST_CSUM = 1 << 1;
+        /// The configuration has the MTU.
+        const MTU = 1 << 3;
+        /// The configuration has the MAC address.
+        const MAC = 1 << 5;
+        /// We take TCP segments larger than the MTU.
+        const GUEST_TSO4 = 1 << 7;
+        /// A received frame may span several buffers.
+        const MRG_RXBUF = 1 << 15;
+        /// The configuration has the link status.
+        const STATUS = 1 << 16;
+    }
+}
+
+/// Offsets in the device configuration, bytes.
+pub mod config {
+    /// Six bytes.
+    pub const MAC: usize = 0;
+    /// u16; bit 0 is "link up".
+    pub const STATUS: usize = 6;
+    /// u16, without the Ethernet header.
+    pub const MTU: usize = 10;
+}
+
+/// The header before every frame, `struct virtio_net_hdr`.
+pub mod header {
+    /// Its size since virtio 1.0.
+    pub const LEN: usize = 12;
+    /// u8.
+    pub const FLAGS: usize = 0;
+    /// u16: where the checksum starts.
+    pub const CSUM_START: usize = 6;
+    /// u16: where it goes, from its start.
+    pub const CSUM_OFFSET: usize = 8;
+    /// u16: how many buffers a received frame spans.
+    pub const NUM_BUFFERS: usize = 10;
+    /// Flag: the checksum is to be completed.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// Flag: the checksum was found correct.
+    pub const DATA_VALID: u8 = 2;
+}
+
+/// Index of the first receive queue.
+pub const RX_QUEUE: u16 = 0;
+/// Index of the first transmit queue.
+pub const TX_QUEUE: u16 = 1;
+/// Ethernet header and one VLAN tag, bytes.
+pub const ETHERNET_HEADER_MAX: usize = 18;
+/// The largest frame with large receive: an IPv4 packet of 64 KiB.
+pub const LARGE_FRAME_MAX: usize = 65_535 + ETHERNET_HEADER_MAX;
