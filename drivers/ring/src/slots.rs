@@ -95,7 +95,8 @@ impl<T, const BITS: u32> Slots<T, BITS> {
     /// of generation.
     pub fn with_capacity(capacity: usize) -> Result<Self, CapacityError> {
         const { assert!(BITS == 16 || BITS == 32, "a tag has 16 or 32 bits") };
-        let slot_bits = capacity.next_power_of_two().trailing_zeros();
+        let rounded = capacity.checked_next_power_of_two().ok_or(CapacityError)?;
+        let slot_bits = rounded.trailing_zeros();
         if capacity == 0 || slot_bits + GENERATION_BITS_MIN > BITS {
             return Err(CapacityError);
         }

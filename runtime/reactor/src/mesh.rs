@@ -23,7 +23,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mailbox_depth: 4096, event_budget: 64 }
+        Self { mailbox_depth: 1024, event_budget: 64 }
     }
 }
 

@@ -106,7 +106,10 @@ fn a_call_gives_the_result_of_the_core_it_ran_on() {
     on_core_0(3, Options::default(), |local| async move {
         for round in 0..300u16 {
             let core = CoreId(round % 3);
-            assert_eq!(local.call(core, move |there| (there.core(), round)).await, Ok((core, round)));
+            assert_eq!(
+                local.call(core, move |there| (there.core(), round)).await,
+                Ok((core, round))
+            );
         }
         assert_eq!(local.call(CoreId(3), |_| ()).await, Err(CallError::NoSuchCore));
     });
@@ -173,7 +176,9 @@ fn a_call_to_a_mailbox_that_stays_full_gives_up_after_its_patience() {
     while local.send(CoreId(1), |_| ()).is_ok() {}
     let outcome = Rc::new(Cell::new(None));
     let slot = outcome.clone();
-    local.clone().spawn("caller", async move { slot.set(Some(local.call(CoreId(1), |_| ()).await)) });
+    local
+        .clone()
+        .spawn("caller", async move { slot.set(Some(local.call(CoreId(1), |_| ()).await)) });
     for ms in 0..999 {
         let _ = reactors[0].poll(Instant::from_ns(ms * 1_000_000));
     }
@@ -191,7 +196,8 @@ fn a_call_to_a_reactor_that_ends_is_lost_and_later_ones_find_no_core() {
     let slot = outcomes.clone();
     local.clone().spawn("caller", async move {
         for _ in 0..2 {
-            slot.borrow_mut().push(local.call(CoreId(1), |_| ()).await);
+            let outcome = local.call(CoreId(1), |_| ()).await;
+            slot.borrow_mut().push(outcome);
         }
     });
     let _ = reactors[0].poll(Instant::from_ns(1));

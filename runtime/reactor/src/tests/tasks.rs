@@ -62,10 +62,13 @@ fn a_waker_may_outlive_its_task_and_its_reactor() {
     let mut lone = Lone::new();
     let kept = Rc::new(RefCell::new(None::<Waker>));
     let slot = kept.clone();
-    lone.local().spawn("leaker", core::future::poll_fn(move |context| {
-        *slot.borrow_mut() = Some(context.waker().clone());
-        core::task::Poll::Ready(())
-    }));
+    lone.local().spawn(
+        "leaker",
+        core::future::poll_fn(move |context| {
+            *slot.borrow_mut() = Some(context.waker().clone());
+            core::task::Poll::Ready(())
+        }),
+    );
     lone.rounds(1);
     let waker = kept.take().expect("it ran");
     waker.wake_by_ref();
@@ -104,12 +107,19 @@ fn many_threads_may_wake_one_task_at_once_and_no_wake_is_lost() {
     let shared = std::sync::Arc::new(std::sync::Mutex::new((0u32, None::<Waker>)));
     let (seen, counter) = (Rc::new(Cell::new(0)), shared.clone());
     let slot = seen.clone();
-    lone.local().spawn("counter", core::future::poll_fn(move |context| {
-        let mut state = counter.lock().expect("not poisoned");
-        state.1 = Some(context.waker().clone());
-        slot.set(state.0);
-        if state.0 == THREADS * WAKES { core::task::Poll::Ready(()) } else { core::task::Poll::Pending }
-    }));
+    lone.local().spawn(
+        "counter",
+        core::future::poll_fn(move |context| {
+            let mut state = counter.lock().expect("not poisoned");
+            state.1 = Some(context.waker().clone());
+            slot.set(state.0);
+            if state.0 == THREADS * WAKES {
+                core::task::Poll::Ready(())
+            } else {
+                core::task::Poll::Pending
+            }
+        }),
+    );
     lone.rounds(1);
     let wake = move |shared: std::sync::Arc<std::sync::Mutex<(u32, Option<Waker>)>>| {
         for _ in 0..WAKES {

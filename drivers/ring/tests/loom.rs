@@ -1,0 +1,139 @@
+//! Models of every ordering claim, run under loom's exhaustive scheduler:
+//! `RUSTFLAGS="--cfg loom" cargo test -p basalt-ring --release --test loom`.
+#![cfg(loom)]
+
+use basalt_ring::{mpsc, oneshot, spsc};
+use loom::future::block_on;
+use loom::thread;
+
+/// A value on the heap: loom reports it if it is lost, and the sanitisers if it is doubled.
+fn boxed(value: usize) -> Box<usize> {
+    Box::new(value)
+}
+
+#[test]
+fn spsc_hands_over_every_value_in_order_across_the_wrap() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = spsc::channel(2);
+        let thread = thread::spawn(move || {
+            for value in 0..3 {
+                let mut next = boxed(value);
+                while let Err(full) = producer.push(next) {
+                    next = full.0;
+                    thread::yield_now();
+                }
+            }
+        });
+        for expected in 0..3 {
+            let value = loop {
+                match consumer.pop() {
+                    Some(value) => break value,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(*value, expected);
+        }
+        thread.join().unwrap();
+        assert_eq!(consumer.pop(), None);
+    });
+}
+
+#[test]
+fn spsc_drops_what_was_never_taken_whichever_half_goes_first() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = spsc::channel(2);
+        let thread = thread::spawn(move || {
+            let _ = producer.push(boxed(1));
+            let _ = producer.push(boxed(2));
+        });
+        let _ = consumer.pop();
+        drop(consumer);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn mpsc_gives_every_value_of_two_producers_once_and_each_ones_in_order() {
+    loom::model(|| {
+        let (producer, mut consumer) = mpsc::channel(4);
+        let threads = [10, 20].map(|base| {
+            let producer = producer.clone();
+            thread::spawn(move || {
+                producer.push(boxed(base)).unwrap();
+                producer.push(boxed(base + 1)).unwrap();
+            })
+        });
+        let mut seen = Vec::new();
+        while seen.len() < 4 {
+            match consumer.pop() {
+                Some(value) => seen.push(*value),
+                None => thread::yield_now(),
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        for base in [10, 20] {
+            let of_one: Vec<_> = seen.iter().filter(|v| **v / 10 == base / 10).collect();
+            assert_eq!(of_one, [&base, &(base + 1)]);
+        }
+    });
+}
+
+#[test]
+fn mpsc_lets_a_producer_reuse_the_slot_the_consumer_freed() {
+    loom::model(|| {
+        let (producer, mut consumer) = mpsc::channel(2);
+        producer.push(boxed(0)).unwrap();
+        producer.push(boxed(1)).unwrap();
+        let thread = thread::spawn(move || producer.push(boxed(2)).is_ok());
+        assert_eq!(*consumer.pop().unwrap(), 0);
+        let pushed = thread.join().unwrap();
+        assert_eq!(*consumer.pop().unwrap(), 1);
+        assert_eq!(consumer.pop().map(|value| *value), pushed.then_some(2));
+    });
+}
+
+#[test]
+fn mpsc_refuses_after_the_consumer_left_and_drops_what_was_on_its_way() {
+    loom::model(|| {
+        let (producer, consumer) = mpsc::channel(2);
+        let other = producer.clone();
+        let thread = thread::spawn(move || {
+            let _ = other.push(boxed(1));
+        });
+        drop(consumer);
+        thread.join().unwrap();
+        assert!(matches!(producer.push(boxed(2)), Err(mpsc::PushError::Closed(_))));
+    });
+}
+
+#[test]
+fn oneshot_delivers_whether_the_receiver_waits_or_comes_late() {
+    loom::model(|| {
+        let (sender, receiver) = oneshot::channel();
+        let thread = thread::spawn(move || sender.send(boxed(7)));
+        assert_eq!(block_on(receiver), Ok(boxed(7)));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn oneshot_tells_the_receiver_that_the_sender_left() {
+    loom::model(|| {
+        let (sender, receiver) = oneshot::channel::<Box<usize>>();
+        let thread = thread::spawn(move || drop(sender));
+        assert_eq!(block_on(receiver), Err(oneshot::Canceled));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn oneshot_survives_a_receiver_that_leaves() {
+    loom::model(|| {
+        let (sender, receiver) = oneshot::channel();
+        let thread = thread::spawn(move || sender.send(boxed(7)));
+        drop(receiver);
+        thread.join().unwrap();
+    });
+}
