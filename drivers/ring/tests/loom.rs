@@ -2,9 +2,35 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p basalt-ring --release --test loom`.
 #![cfg(loom)]
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
 use basalt_ring::{mpsc, oneshot, spsc};
-use loom::future::block_on;
+use loom::sync::Notify;
 use loom::thread;
+
+struct Unpark(Notify);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+/// Polls until ready, waiting for a wake in between: a lost one is a deadlock that loom reports.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let unpark = Arc::new(Unpark(Notify::new()));
+    let waker = Waker::from(unpark.clone());
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        unpark.0.wait();
+    }
+}
 
 /// A value on the heap: loom reports it if it is lost, and the sanitisers if it is doubled.
 fn boxed(value: usize) -> Box<usize> {

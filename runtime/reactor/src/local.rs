@@ -65,9 +65,9 @@ impl Local {
         self.inner.cores.len()
     }
 
-    /// The handle to all cores, which may be moved to other threads.
-    pub fn mesh(&self) -> Cores {
-        self.inner.cores.clone()
+    /// The handle to all cores; a clone of it may be moved to other threads.
+    pub fn mesh(&self) -> &Cores {
+        &self.inner.cores
     }
 
     /// The time of this round.

@@ -107,12 +107,14 @@ impl Reactor {
     /// Runs events of other cores, then of this one, each within the budget.
     fn run_events(&mut self) -> Work {
         let mut count = 0;
-        for _ in 0..self.event_budget {
-            let Some(event) = self.mailbox.pop() else { break };
+        while count < self.event_budget
+            && let Some(event) = self.mailbox.pop()
+        {
             event.call(&self.local);
             count += 1;
         }
-        for _ in 0..self.event_budget {
+        // Only those sent before this round, or one that sends itself on would fill the budget.
+        for _ in 0..self.loopback.len().min(self.event_budget as usize) {
             let Some(event) = self.loopback.pop() else { break };
             event.call(&self.local);
             count += 1;

@@ -84,12 +84,15 @@ impl Ref {
         Self(unsafe { NonNull::new_unchecked(raw) })
     }
 
-    /// Puts the task into its queue, unless it is there already.
-    fn wake(self) {
-        // Release and acquire: if the flag is on already, the poll that follows sees our writes.
-        if self.header().queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
+    /// Turns the queued flag on, and says whether that was for us to do.
+    ///
+    /// Release and acquire: if it was on already, the poll that follows sees our writes.
+    fn mark_queued(&self) -> bool {
+        !self.header().queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// Puts the task into its queue. Only after [`Self::mark_queued`] said yes.
+    fn enqueue(self) {
         let queue = Arc::as_ptr(&self.header().queue);
         // SAFETY: the header keeps its queue alive, and is alive until the exchange in `push`
         // has succeeded; after that `push` touches neither.
@@ -165,7 +168,10 @@ unsafe fn waker_clone(data: *const ()) -> RawWaker {
 /// As for [`waker_clone`]; the waker is gone afterwards.
 unsafe fn waker_wake(data: *const ()) {
     // SAFETY: the waker's reference passes to us.
-    unsafe { Ref::from_raw(data.cast_mut().cast()) }.wake();
+    let task = unsafe { Ref::from_raw(data.cast_mut().cast()) };
+    if task.mark_queued() {
+        task.enqueue();
+    }
 }
 
 /// # Safety
@@ -173,7 +179,9 @@ unsafe fn waker_wake(data: *const ()) {
 unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: the waker's own reference is only borrowed here.
     let task = unsafe { ManuallyDrop::new(Ref::from_raw(data.cast_mut().cast())) };
-    (*task).clone().wake();
+    if task.mark_queued() {
+        (*task).clone().enqueue();
+    }
 }
 
 /// # Safety
@@ -227,7 +235,7 @@ impl Runner {
     pub fn spawn<F: Future<Output = ()> + 'static>(&self, key: usize, future: F) -> Task {
         let header = Header {
             references: AtomicUsize::new(1),
-            queued: AtomicBool::new(false),
+            queued: AtomicBool::new(true),
             next: AtomicPtr::new(ptr::null_mut()),
             queue: self.queue.clone(),
             stage: Cell::new(Stage::Idle),
@@ -239,7 +247,7 @@ impl Runner {
         let future = UnsafeCell::new(ManuallyDrop::new(future));
         let cell = NonNull::from(Box::leak(Box::new(TaskCell { header, future })));
         let task = Task(Ref(cell.cast()));
-        task.0.clone().wake();
+        task.0.clone().enqueue();
         task
     }
 

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn rounds_with_work_count_as_busy_and_others_as_idle() {
     let mut lone = Lone::new();
-    let cores = lone.local().mesh();
+    let cores = lone.local().mesh().clone();
     let busy = Rc::new(Cell::new(true));
     let switch = busy.clone();
     let _poller = lone.local().poller("p", move |_| Work(u32::from(switch.get())));

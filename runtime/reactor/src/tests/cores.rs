@@ -232,6 +232,8 @@ fn an_event_that_sends_itself_on_does_not_hold_up_the_round() {
     }
     let mut lone = Lone::with(Options { mailbox_depth: 16, event_budget: 8 });
     again(&lone.local());
+    assert_eq!(lone.round_after(1), Work(1));
+    (0..9).for_each(|_| again(&lone.local()));
     assert_eq!(lone.round_after(1), Work(8));
     assert_eq!(lone.round_after(1), Work(8));
 }
