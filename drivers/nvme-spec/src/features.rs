@@ -1,0 +1,70 @@
+/// The value of the Number of Queues feature (§5.27.1.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueCounts {
+    /// I/O submission queues, 1 to 65,535.
+    pub submission: u16,
+    /// I/O completion queues, 1 to 65,535.
+    pub completion: u16,
+}
+
+impl QueueCounts {
+    /// As many of each.
+    pub const fn pairs(count: u16) -> Self {
+        Self { submission: count, completion: count }
+    }
+
+    /// The dword of command or completion, 0's based; a count of 0 is taken as 1.
+    pub const fn to_dword(self) -> u32 {
+        (self.completion.saturating_sub(1) as u32) << 16 | self.submission.saturating_sub(1) as u32
+    }
+
+    /// From the dword; 65,535 (not allowed, would be 65,536) saturates.
+    pub const fn from_dword(dword: u32) -> Self {
+        Self {
+            submission: (dword as u16).saturating_add(1),
+            completion: ((dword >> 16) as u16).saturating_add(1),
+        }
+    }
+
+    /// How many pairs the counts allow.
+    pub const fn min(self) -> u16 {
+        if self.submission < self.completion { self.submission } else { self.completion }
+    }
+}
+
+/// The result of an Asynchronous Event Request (§5.2.1, completion dword 0).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AsyncEvent(pub u32);
+
+impl AsyncEvent {
+    /// Type 0: error status.
+    pub const TYPE_ERROR: u8 = 0;
+    /// Type 1: SMART or health status.
+    pub const TYPE_HEALTH: u8 = 1;
+    /// Type 2: notice.
+    pub const TYPE_NOTICE: u8 = 2;
+    /// Notice 0: the namespace attributes changed.
+    pub const NOTICE_NAMESPACE: u8 = 0x00;
+    /// Notice 0xf0: the discovery log page changed.
+    pub const NOTICE_DISCOVERY: u8 = 0xf0;
+
+    /// An event of `kind` and `info`, told in full by log page `log`.
+    pub const fn new(kind: u8, info: u8, log: u8) -> Self {
+        Self((log as u32) << 16 | (info as u32) << 8 | (kind as u32 & 7))
+    }
+
+    /// Event type, one of the `TYPE_` constants if known.
+    pub const fn kind(self) -> u8 {
+        self.0 as u8 & 7
+    }
+
+    /// Event information, by type.
+    pub const fn info(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// Identifier of the log page that tells more and, by being read, clears the event.
+    pub const fn log_page(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+}
