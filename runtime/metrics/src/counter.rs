@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that one core writes and any core reads.
@@ -29,5 +30,44 @@ impl Counter {
     #[inline(always)]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One `T` per core, each on cache lines of its own.
+#[derive(Debug)]
+pub struct PerCore<T> {
+    values: Box<[Line<T>]>,
+}
+
+/// Two lines, as the processor fetches them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+impl<T> PerCore<T> {
+    /// One `T` for each of `cores` cores.
+    pub fn new(cores: usize) -> Self
+    where
+        T: Default,
+    {
+        Self { values: (0..cores).map(|_| Line::default()).collect() }
+    }
+
+    /// The `T` of a core, by its index, if there is such a core.
+    #[inline]
+    pub fn get(&self, core: usize) -> Option<&T> {
+        self.values.get(core).map(|line| &line.0)
+    }
+
+    /// Every core's, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.values.iter().map(|line| &line.0)
+    }
+}
+
+impl PerCore<Counter> {
+    /// The sum over all cores, wrapping at 2^64.
+    pub fn sum(&self) -> u64 {
+        self.iter().fold(0, |sum, counter| sum.wrapping_add(counter.get()))
     }
 }

@@ -1,0 +1,126 @@
+extern crate std;
+
+use alloc::vec::Vec;
+use core::time::Duration;
+use std::sync::Arc;
+use std::thread;
+
+use proptest::prelude::*;
+
+use crate::{Counter, Histogram, PerCore, Trace, TraceEntry};
+
+fn histogram_of(values: &[u64]) -> Histogram {
+    let histogram = Histogram::new();
+    values.iter().for_each(|value| histogram.record(*value));
+    histogram
+}
+
+/// Values of every magnitude a latency may have.
+fn values() -> impl Strategy<Value = Vec<u64>> {
+    let value = (0u32..36, any::<u64>()).prop_map(|(bits, noise)| noise & ((1 << bits) - 1));
+    prop::collection::vec(value, 1..400)
+}
+
+proptest! {
+    #[test]
+    fn a_percentile_lies_at_most_a_thirty_second_above_the_exact_one(
+        values in values(),
+        per_100k in 0u32..=100_000,
+    ) {
+        let histogram = histogram_of(&values);
+        let mut sorted = values;
+        sorted.sort_unstable();
+        let rank = (sorted.len() * per_100k as usize).div_ceil(100_000).max(1);
+        let exact = sorted[rank - 1];
+        let found = histogram.percentile(per_100k);
+        prop_assert!(found >= exact, "{found} is below the exact {exact}");
+        prop_assert!(found <= exact + exact / 32, "{found} is far above the exact {exact}");
+    }
+
+    #[test]
+    fn count_mean_min_and_max_are_exact(values in values()) {
+        let summary = histogram_of(&values).summary();
+        let count = values.len() as u64;
+        prop_assert_eq!(summary.count, count);
+        prop_assert_eq!(summary.mean, values.iter().sum::<u64>() / count);
+        prop_assert_eq!(Some(summary.min), values.iter().copied().min());
+        prop_assert_eq!(Some(summary.max), values.iter().copied().max());
+    }
+
+    #[test]
+    fn merged_histograms_equal_one_that_counted_everything(a in values(), b in values()) {
+        let merged = histogram_of(&a);
+        merged.merge(&Histogram::new());
+        merged.merge(&histogram_of(&b));
+        let all = histogram_of(&[a, b].concat());
+        prop_assert_eq!(merged.summary(), all.summary());
+        prop_assert!(merged.buckets().eq(all.buckets()));
+    }
+
+    #[test]
+    fn every_value_falls_into_a_bucket_that_ends_at_or_after_it(value in any::<u64>()) {
+        let histogram = histogram_of(&[value]);
+        let (end, count) = histogram.buckets().next().expect("one value was counted");
+        prop_assert!(end >= value && count == 1);
+        prop_assert_eq!(histogram.percentile(50_000), value.min(end));
+    }
+}
+
+#[test]
+fn an_empty_histogram_has_only_zeroes() {
+    let histogram = Histogram::new();
+    assert_eq!(histogram.summary(), crate::Summary::default());
+    histogram.record_duration(Duration::from_micros(3));
+    assert_eq!(histogram.max(), 3_000);
+    histogram.reset();
+    assert_eq!(histogram.summary(), crate::Summary::default());
+}
+
+#[test]
+fn a_histogram_fits_in_about_eight_kibibytes() {
+    assert!(size_of::<Histogram>() <= 8 * 1024 + 64);
+}
+
+#[test]
+fn counters_of_several_cores_are_added_when_read() {
+    let counters: Arc<PerCore<Counter>> = Arc::new(PerCore::new(3));
+    let threads: Vec<_> = (0..3)
+        .map(|core| {
+            let counters = counters.clone();
+            thread::spawn(move || {
+                (0..1_000).for_each(|_| counters.get(core).expect("core exists").add(core as u64));
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    assert_eq!(counters.sum(), 3_000);
+    assert!(counters.get(3).is_none());
+}
+
+fn entry(n: u64) -> TraceEntry {
+    TraceEntry { at_ns: n, kind: n * 2, a: n * 3, b: n * 5 }
+}
+
+#[test]
+fn a_trace_keeps_the_newest_events_in_order() {
+    let trace = Trace::new(3);
+    (0..2).for_each(|n| trace.record(entry(n)));
+    assert!(trace.iter().eq((0..2).map(entry)));
+    (2..10).for_each(|n| trace.record(entry(n)));
+    assert!(trace.iter().eq((6..10).map(entry)));
+    assert_eq!(trace.written(), 10);
+}
+
+#[test]
+fn a_trace_read_while_it_is_written_never_shows_a_torn_event() {
+    let trace = Arc::new(Trace::new(8));
+    let writer = trace.clone();
+    let thread = thread::spawn(move || (0..200_000).for_each(|n| writer.record(entry(n))));
+    while !thread.is_finished() {
+        for found in trace.iter() {
+            assert_eq!(found, entry(found.at_ns));
+        }
+    }
+    thread.join().expect("no panic");
+    assert_eq!(trace.iter().count(), 8);
+}
