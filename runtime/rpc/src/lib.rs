@@ -1,2 +1,43 @@
+//! The control plane: a JSON-RPC 2.0 server that SPDK's own client drives unchanged, and the
+//! configuration file in SPDK's form.
+//!
+//! 1. [`Framer`] and [`Connection`] are sans-I/O: bytes in, messages out; replies in, bytes out.
+//! 2. [`Server`] serves the connections of one core; every method runs on the boot core, in
+//!    [`Rpc`], one message of a connection at a time.
+//! 3. A [`Router`] knows the methods. Those of this crate are in [`methods`]; an adapter or the
+//!    image registers its own.
+//! 4. The boot [`Config`] is a list of the same calls, and what [`Rpc`] has carried out can be
+//!    saved as one.
+//!
+//! Neighbours: `runtime/net` carries the bytes; `runtime/bdev`, `runtime/nvmf` and
+//! `runtime/reactor` do what the methods ask for. Protocol: JSON-RPC 2.0 (2013-01-04), with the
+//! framing, limits, error codes and result shapes of SPDK 26.09.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod config;
+mod connection;
+mod error;
+mod framing;
+mod message;
+pub mod methods;
+mod params;
+mod router;
+mod saved;
+mod server;
+mod service;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, ConfigError, InterfaceConfig};
+pub use connection::{Connection, PENDING_BYTES_MAX};
+pub use error::{RpcError, errno};
+pub use framing::{DEPTH_MAX, Framer, FramingError, MESSAGE_BYTES_MAX, VALUES_MAX};
+pub use message::{BadRequest, ID_BYTES_MAX, Id, Message, Request};
+pub use params::Params;
+pub use router::{Outcome, Pending, Router, State, When};
+pub use saved::Saved;
+pub use server::{CONNECTIONS_MAX, PORT, Server};
+pub use service::{Context, Rpc};

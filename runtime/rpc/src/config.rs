@@ -1,0 +1,254 @@
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use serde_json::{Map, Value};
+
+use crate::{Params, Rpc, RpcError};
+
+/// A configuration in SPDK's JSON form: calls to make at boot, in order.
+///
+/// `{"subsystems": [{"subsystem": "bdev", "config": [{"method": …, "params": …}]}]}`, where
+/// `config` may be `null` and an entry may be an array of calls. Other root keys are ignored.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Config {
+    calls: Vec<ConfigCall>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct ConfigCall {
+    place: Place,
+    method: String,
+    params: Option<Value>,
+}
+
+/// Where a call stands in the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Place {
+    subsystem: String,
+    index: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "subsystem \"{}\", entry {}", self.subsystem, self.index)
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ConfigError {
+    /// It is not JSON.
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column in bytes, from 1.
+        column: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// It is JSON of another shape.
+    Shape(String),
+    /// A call could not be carried out; those before it were.
+    Call {
+        /// The subsystem that holds the call.
+        subsystem: String,
+        /// The entry within that subsystem, from 0.
+        index: usize,
+        /// The method.
+        method: String,
+        /// Why not.
+        error: RpcError,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { line, column, reason } => {
+                write!(f, "configuration, line {line}, column {column}: {reason}")
+            }
+            Self::Shape(reason) => write!(f, "configuration: {reason}"),
+            Self::Call { subsystem, index, method, error } => write!(
+                f,
+                "configuration, subsystem \"{subsystem}\", entry {index}, {method}: {error}"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads a configuration file. Zero bytes at the end (padding of a boot module) are ignored,
+    /// and a file of nothing but white space is an empty configuration.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let text = bytes.get(..end).unwrap_or_default().trim_ascii_end();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let root: Value = serde_json::from_slice(text).map_err(syntax)?;
+        let Value::Object(mut root) = root else {
+            return Err(ConfigError::Shape("the root is not an object".into()));
+        };
+        let subsystems = match root.remove("subsystems") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(subsystems)) => subsystems,
+            Some(_) => return Err(ConfigError::Shape("\"subsystems\" is not an array".into())),
+        };
+        let mut calls = Vec::new();
+        for (index, subsystem) in subsystems.into_iter().enumerate() {
+            read_subsystem(index, subsystem, &mut calls)?;
+        }
+        Ok(Self { calls })
+    }
+
+    /// How many calls it holds.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether it holds no call.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// The interfaces it sets, which must be known before the network starts.
+    pub fn interfaces(&self) -> Result<Vec<InterfaceConfig>, ConfigError> {
+        let calls = self.calls.iter().filter(|call| call.method == "net_set_interface");
+        calls
+            .map(|call| {
+                let params = Params::new(call.params.clone());
+                params.and_then(InterfaceConfig::from_params).map_err(|error| call.failed(error))
+            })
+            .collect()
+    }
+
+    /// Makes the calls in order; stops at the first that fails. Nothing is done if a method is
+    /// unknown.
+    pub async fn apply(&self, rpc: &Rc<Rpc>) -> Result<(), ConfigError> {
+        if let Some(call) = self.calls.iter().find(|call| !rpc.router().contains(&call.method)) {
+            let error = RpcError::new(RpcError::METHOD_NOT_FOUND, "unknown method");
+            return Err(call.failed(error));
+        }
+        for call in &self.calls {
+            let outcome = rpc.call_at_boot(&call.method, call.params.clone()).await;
+            outcome.map_err(|error| call.failed(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl ConfigCall {
+    fn failed(&self, error: RpcError) -> ConfigError {
+        let Place { subsystem, index } = self.place.clone();
+        ConfigError::Call { subsystem, index, method: self.method.clone(), error }
+    }
+}
+
+fn syntax(error: serde_json::Error) -> ConfigError {
+    let reason = error.to_string();
+    ConfigError::Syntax { line: error.line(), column: error.column(), reason }
+}
+
+fn read_subsystem(
+    index: usize,
+    subsystem: Value,
+    calls: &mut Vec<ConfigCall>,
+) -> Result<(), ConfigError> {
+    let Value::Object(mut fields) = subsystem else {
+        return Err(ConfigError::Shape(format!("subsystem {index} is not an object")));
+    };
+    let Some(Value::String(name)) = fields.remove("subsystem") else {
+        return Err(ConfigError::Shape(format!("subsystem {index} has no name")));
+    };
+    let entries = match fields.remove("config") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Array(entries)) => entries,
+        Some(_) => {
+            let reason = format!("\"config\" of subsystem \"{name}\" is not an array");
+            return Err(ConfigError::Shape(reason));
+        }
+    };
+    for (index, entry) in entries.into_iter().enumerate() {
+        let place = Place { subsystem: name.clone(), index };
+        match entry {
+            Value::Object(call) => calls.push(read_call(place, call)?),
+            Value::Array(batch) => read_batch(&place, batch, calls)?,
+            _ => return Err(not_a_call(&place)),
+        }
+    }
+    Ok(())
+}
+
+fn read_batch(
+    place: &Place,
+    batch: Vec<Value>,
+    calls: &mut Vec<ConfigCall>,
+) -> Result<(), ConfigError> {
+    for call in batch {
+        let Value::Object(call) = call else { return Err(not_a_call(place)) };
+        calls.push(read_call(place.clone(), call)?);
+    }
+    Ok(())
+}
+
+fn read_call(place: Place, mut call: Map<String, Value>) -> Result<ConfigCall, ConfigError> {
+    let Some(Value::String(method)) = call.remove("method") else {
+        return Err(ConfigError::Shape(format!("{place} has no method")));
+    };
+    Ok(ConfigCall { place, method, params: call.remove("params") })
+}
+
+fn not_a_call(place: &Place) -> ConfigError {
+    ConfigError::Shape(format!("{place} is neither a call nor an array of calls"))
+}
+
+/// The address of a network interface, from `net_set_interface`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct InterfaceConfig {
+    /// Which one: 0 for `net0`.
+    pub index: u16,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Length of the network's prefix in bits, 0–32.
+    pub prefix_len: u8,
+    /// Where everything else goes.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl InterfaceConfig {
+    /// Reads the parameters `name`, `address` (`10.0.0.1/24`) and `gateway` (optional).
+    pub fn from_params(mut params: Params) -> Result<Self, RpcError> {
+        let name: String = params.required("name")?;
+        let address: String = params.required("address")?;
+        let gateway: Option<String> = params.optional("gateway")?;
+        params.finish()?;
+        let index = name.strip_prefix("net").and_then(|index| index.parse().ok());
+        let index = index.ok_or_else(|| {
+            RpcError::params(format_args!("'name' is net0, net1, …, not '{name}'"))
+        })?;
+        let (address, prefix_len) = read_network(&address).ok_or_else(|| {
+            let reason = "'address' is an IPv4 address with its prefix length, such as 10.0.0.1/24";
+            RpcError::params(format_args!("{reason}, not '{address}'"))
+        })?;
+        let gateway = gateway.map(|text| {
+            text.parse().map_err(|_| {
+                RpcError::params(format_args!("'gateway' is an IPv4 address, not '{text}'"))
+            })
+        });
+        Ok(Self { index, address, prefix_len, gateway: gateway.transpose()? })
+    }
+}
+
+fn read_network(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let (address, prefix_len) = text.split_once('/')?;
+    let prefix_len = prefix_len.parse().ok().filter(|len| *len <= 32)?;
+    let address: Ipv4Addr = address.parse().ok()?;
+    let usable = !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast();
+    usable.then_some((address, prefix_len))
+}

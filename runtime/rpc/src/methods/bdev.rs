@@ -1,0 +1,232 @@
+//! Block devices: listing them, and making those that need no hardware.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use basalt_bdev::malloc::MallocOptions;
+use basalt_bdev::null::NullOptions;
+use basalt_bdev::uuid::{self, Uuid};
+use basalt_bdev::{Bdev, CreateError, Op, RegisterError, Registry};
+use serde_json::{Map, Value, json};
+
+use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+
+/// How often `bdev_get_bdevs` looks for a bdev it waits for.
+const WAIT_STEP: Duration = Duration::from_millis(10);
+
+/// Longest time `bdev_get_bdevs` waits, ms: the client has given up long before.
+const WAIT_MS_MAX: u64 = 600_000;
+
+/// Parameters of block metadata and protection information, which bdevs here do not have.
+const METADATA: [&str; 3] = ["md_size", "dif_type", "dif_pi_format"];
+
+/// Parameters without meaning for a bdev in memory.
+const HINTS: [&str; 9] = [
+    "md_interleave",
+    "dif_is_head_of_md",
+    "physical_block_size",
+    "numa_id",
+    "preferred_write_alignment",
+    "preferred_write_granularity",
+    "optimal_write_size",
+    "preferred_unmap_alignment",
+    "preferred_unmap_granularity",
+];
+
+pub(super) fn register(router: &mut Router) {
+    router.register_async("bdev_get_bdevs", When::Runtime, get_bdevs);
+    router.register("bdev_wait_for_examine", When::Runtime, wait_for_examine);
+    router.register("bdev_examine", When::Runtime, examine);
+    router.register("bdev_malloc_create", When::Runtime, malloc_create);
+    router.register("bdev_malloc_delete", When::Runtime, |cx, params| {
+        delete(&cx, params, "Malloc disk")
+    });
+    router.register("bdev_null_create", When::Runtime, null_create);
+    router
+        .register("bdev_null_delete", When::Runtime, |cx, params| delete(&cx, params, "Null disk"));
+}
+
+async fn get_bdevs(cx: Context, mut params: Params) -> Outcome {
+    let name: Option<String> = params.optional("name")?;
+    let timeout_ms: u64 = params.optional("timeout")?.unwrap_or(0);
+    params.finish()?;
+    let registry = cx.service::<Registry>()?;
+    let Some(name) = name else {
+        return Ok(registry.list().iter().map(|bdev| bdev_to_json(&registry, &**bdev)).collect());
+    };
+    let deadline = cx.local().now() + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
+    loop {
+        if let Some(bdev) = registry.get(&name) {
+            return Ok(json!([bdev_to_json(&registry, &*bdev)]));
+        }
+        if cx.local().now() >= deadline {
+            return Err(no_such_bdev(&name));
+        }
+        cx.local().sleep(WAIT_STEP).await;
+    }
+}
+
+fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
+    let info = bdev.info();
+    let uuid = uuid::format(&info.uuid);
+    let specific: Map<String, Value> =
+        serde_json::from_str(&bdev.driver_specific()).unwrap_or_default();
+    let mut fields = json!({
+        "name": info.name,
+        "aliases": [uuid],
+        "product_name": info.product_name,
+        "block_size": info.block_size,
+        "num_blocks": info.num_blocks,
+        "uuid": uuid,
+        "numa_id": -1,
+        "assigned_rate_limits": {
+            "rw_ios_per_sec": 0,
+            "rw_mbytes_per_sec": 0,
+            "r_mbytes_per_sec": 0,
+            "w_mbytes_per_sec": 0,
+        },
+        "claimed": registry.is_claimed(&info.name),
+        "zoned": false,
+        "supported_io_types": supported_io_types(bdev),
+        "driver_specific": specific,
+    });
+    if info.optimal_io_boundary > 0 {
+        fields["optimal_io_boundary"] = info.optimal_io_boundary.into();
+    }
+    if registry.is_claimed(&info.name) {
+        fields["claim_type"] = "read_many_write_one".into();
+    }
+    fields
+}
+
+fn supported_io_types(bdev: &dyn Bdev) -> Value {
+    json!({
+        "read": bdev.supports(Op::Read),
+        "write": bdev.supports(Op::Write),
+        "unmap": bdev.supports(Op::Unmap),
+        "flush": bdev.supports(Op::Flush),
+        "write_zeroes": bdev.supports(Op::WriteZeroes),
+        "reset": false,
+        "nvme_admin": false,
+        "nvme_io": false,
+        "nvme_io_md": false,
+        "zcopy": false,
+        "get_zone_info": false,
+        "zone_management": false,
+        "zone_append": false,
+        "compare": false,
+        "compare_and_write": false,
+        "abort": false,
+        "seek_hole": false,
+        "seek_data": false,
+        "copy": false,
+        "nvme_iov_md": false,
+    })
+}
+
+/// Bdevs are examined as they are registered, so there is never anything to wait for.
+fn wait_for_examine(_: Context, params: Params) -> Outcome {
+    params.none()?;
+    Ok(Value::Bool(true))
+}
+
+fn examine(cx: Context, mut params: Params) -> Outcome {
+    let name: String = params.required("name")?;
+    params.finish()?;
+    match cx.service::<Registry>()?.get(&name) {
+        Some(_) => Ok(Value::Bool(true)),
+        None => Err(no_such_bdev(&name)),
+    }
+}
+
+fn malloc_create(cx: Context, mut params: Params) -> Outcome {
+    let options = MallocOptions {
+        num_blocks: params.required("num_blocks")?,
+        block_size: params.required("block_size")?,
+        name: params.optional("name")?,
+        uuid: read_uuid(&mut params)?,
+        optimal_io_boundary: params.optional("optimal_io_boundary")?.unwrap_or(0),
+    };
+    finish_create(params)?;
+    let created = basalt_bdev::malloc::create(&*cx.service::<Registry>()?, options);
+    remember_created(&cx, created)
+}
+
+fn null_create(cx: Context, mut params: Params) -> Outcome {
+    let options = NullOptions {
+        num_blocks: params.required("num_blocks")?,
+        block_size: params.required("block_size")?,
+        name: Some(params.required("name")?),
+        uuid: read_uuid(&mut params)?,
+    };
+    finish_create(params)?;
+    let created = basalt_bdev::null::create(&*cx.service::<Registry>()?, options);
+    remember_created(&cx, created)
+}
+
+/// Refuses metadata, which would be promised and not kept; drops hints; refuses the unknown.
+fn finish_create(mut params: Params) -> Result<(), RpcError> {
+    for name in METADATA {
+        if params.optional::<u32>(name)?.unwrap_or(0) != 0 {
+            let message = format_args!("'{name}': block metadata is not supported");
+            return Err(RpcError::errno(errno::EOPNOTSUPP, message));
+        }
+    }
+    params.ignore(&HINTS);
+    params.finish()
+}
+
+fn remember_created(cx: &Context, created: Result<Arc<dyn Bdev>, CreateError>) -> Outcome {
+    let bdev = created.map_err(create_error)?;
+    let info = bdev.info();
+    let chosen = [
+        ("name", Value::from(info.name.as_str())),
+        ("uuid", Value::from(uuid::format(&info.uuid))),
+    ];
+    cx.remember_with("bdev", info.name.as_str(), chosen);
+    Ok(Value::from(info.name.as_str()))
+}
+
+fn delete(cx: &Context, mut params: Params, product_name: &str) -> Outcome {
+    let name: String = params.required("name")?;
+    params.finish()?;
+    let registry = cx.service::<Registry>()?;
+    let bdev = registry.get(&name).filter(|bdev| bdev.info().product_name == product_name);
+    let Some(bdev) = bdev else { return Err(no_such_bdev(&name)) };
+    let name = &bdev.info().name;
+    registry.remove(name).map_err(|error| RpcError::errno(errno::ENODEV, error))?;
+    cx.forget("bdev", name);
+    Ok(Value::Bool(true))
+}
+
+fn read_uuid(params: &mut Params) -> Result<Option<Uuid>, RpcError> {
+    let Some(text) = params.optional::<String>("uuid")? else { return Ok(None) };
+    let uuid = uuid::parse(&text);
+    uuid.map(Some).ok_or_else(|| RpcError::params(format_args!("'{text}' is not a UUID")))
+}
+
+fn create_error(error: CreateError) -> RpcError {
+    let errno = match error {
+        CreateError::BadBlockSize { .. } | CreateError::NoBlocks => errno::EINVAL,
+        CreateError::NoMemory { .. } => errno::ENOMEM,
+        CreateError::Register(RegisterError::BadGeometry) => errno::EINVAL,
+        CreateError::Register(RegisterError::NameTaken | RegisterError::UuidTaken) => errno::EEXIST,
+    };
+    RpcError::errno(errno, error)
+}
+
+pub(super) fn no_such_bdev(name: impl fmt::Display) -> RpcError {
+    RpcError::errno(errno::ENODEV, format_args!("No such device: bdev '{name}'"))
+}
+
+/// The named bdevs, or all of them.
+pub(super) fn select(
+    registry: &Registry,
+    names: Option<Vec<String>>,
+) -> Result<Vec<Arc<dyn Bdev>>, RpcError> {
+    let Some(names) = names else { return Ok(registry.list()) };
+    names.iter().map(|name| registry.get(name).ok_or_else(|| no_such_bdev(name))).collect()
+}

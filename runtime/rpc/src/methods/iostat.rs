@@ -1,0 +1,131 @@
+//! What the bdevs have done. One tick is a nanosecond.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use basalt_bdev::{IoStat, Op, Registry};
+use basalt_env::CoreId;
+use serde_json::{Value, json};
+
+use super::bdev::select;
+use super::thread::TICK_RATE;
+use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+
+pub(super) fn register(router: &mut Router) {
+    router.register("bdev_get_iostat", When::Runtime, get_iostat);
+    router.register("bdev_reset_iostat", When::Runtime, reset_iostat);
+}
+
+/// What `reset_mode` and `mode` may ask for.
+enum Reset {
+    Nothing,
+    Everything,
+}
+
+fn get_iostat(cx: Context, mut params: Params) -> Outcome {
+    let name: Option<String> = params.optional("name")?;
+    let names: Option<Vec<String>> = params.optional("names")?;
+    let per_channel = params.optional::<bool>("per_channel")?.unwrap_or(false);
+    let reset = read_reset(&mut params, "reset_mode", Reset::Nothing)?;
+    params.finish()?;
+    let registry = cx.service::<Registry>()?;
+    let asked = names.or(name.map(|name| Vec::from([name])));
+    if per_channel && asked.as_ref().is_none_or(|names| names.len() != 1) {
+        return Err(RpcError::params("'per_channel' needs the name of one bdev"));
+    }
+    let bdevs = select(&registry, asked)?;
+    let names: Vec<&str> = bdevs.iter().map(|bdev| bdev.info().name.as_str()).collect();
+    let answer = match names.as_slice() {
+        [name] if per_channel => each_channel(&cx, &registry, name),
+        names => all_channels(&cx, &registry, names),
+    };
+    if matches!(reset, Reset::Everything) {
+        for name in names {
+            registry.reset_iostat(name);
+        }
+    }
+    Ok(answer)
+}
+
+fn reset_iostat(cx: Context, mut params: Params) -> Outcome {
+    let name: Option<String> = params.optional("name")?;
+    let reset = read_reset(&mut params, "mode", Reset::Everything)?;
+    params.finish()?;
+    let registry = cx.service::<Registry>()?;
+    let bdevs = select(&registry, name.map(|name| Vec::from([name])))?;
+    if matches!(reset, Reset::Everything) {
+        for bdev in bdevs {
+            registry.reset_iostat(&bdev.info().name);
+        }
+    }
+    Ok(Value::Bool(true))
+}
+
+fn read_reset(params: &mut Params, name: &str, default: Reset) -> Result<Reset, RpcError> {
+    let Some(mode) = params.optional::<String>(name)? else { return Ok(default) };
+    match mode.as_str() {
+        "none" => Ok(Reset::Nothing),
+        "all" => Ok(Reset::Everything),
+        "maxmin" | "error" => {
+            let message = format_args!("'{name}': counters are reset together, by \"all\"");
+            Err(RpcError::errno(errno::EOPNOTSUPP, message))
+        }
+        _ => Err(RpcError::params(format_args!("'{name}' is all, maxmin, error or none"))),
+    }
+}
+
+fn all_channels(cx: &Context, registry: &Registry, names: &[&str]) -> Value {
+    let bdevs: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            let mut stat = stat_to_json(&registry.iostat(name).unwrap_or_default());
+            stat["name"] = (*name).into();
+            stat
+        })
+        .collect();
+    json!({"tick_rate": TICK_RATE, "ticks": cx.local().now().as_ns(), "bdevs": bdevs})
+}
+
+fn each_channel(cx: &Context, registry: &Registry, name: &str) -> Value {
+    let channels: Vec<Value> = (0..cx.local().cores() as u16)
+        .map(|core| {
+            let stat = registry.iostat_of_core(name, CoreId(core)).unwrap_or_default();
+            let mut stat = stat_to_json(&stat);
+            stat["thread_id"] = (u64::from(core) + 1).into();
+            stat
+        })
+        .collect();
+    json!({
+        "tick_rate": TICK_RATE,
+        "ticks": cx.local().now().as_ns(),
+        "name": name,
+        "channels": channels,
+    })
+}
+
+fn stat_to_json(stat: &IoStat) -> Value {
+    let (read, write, unmap) = (stat.op(Op::Read), stat.op(Op::Write), stat.op(Op::Unmap));
+    json!({
+        "bytes_read": read.bytes,
+        "num_read_ops": read.ops,
+        "bytes_written": write.bytes,
+        "num_write_ops": write.ops,
+        "bytes_unmapped": unmap.bytes,
+        "num_unmap_ops": unmap.ops,
+        "bytes_copied": 0,
+        "num_copy_ops": 0,
+        "read_latency_ticks": read.latency_total_ns,
+        "max_read_latency_ticks": read.latency_max_ns,
+        "min_read_latency_ticks": read.latency_min_ns,
+        "write_latency_ticks": write.latency_total_ns,
+        "max_write_latency_ticks": write.latency_max_ns,
+        "min_write_latency_ticks": write.latency_min_ns,
+        "unmap_latency_ticks": unmap.latency_total_ns,
+        "max_unmap_latency_ticks": unmap.latency_max_ns,
+        "min_unmap_latency_ticks": unmap.latency_min_ns,
+        "copy_latency_ticks": 0,
+        "max_copy_latency_ticks": 0,
+        "min_copy_latency_ticks": 0,
+        "io_error": {},
+    })
+}

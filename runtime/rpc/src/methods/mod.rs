@@ -1,0 +1,26 @@
+//! The methods, one module per subsystem. Parameters and results are those of SPDK 26.09.
+
+mod bdev;
+mod framework;
+mod iostat;
+mod log;
+mod net;
+mod nvmf;
+mod options;
+mod thread;
+
+pub use self::net::{InterfaceState, NetControl};
+
+use crate::Router;
+
+/// Adds the methods of this crate to a router.
+pub fn register_all(router: &mut Router) {
+    framework::register(router);
+    thread::register(router);
+    log::register(router);
+    options::register(router);
+    net::register(router);
+    bdev::register(router);
+    iostat::register(router);
+    nvmf::register(router);
+}

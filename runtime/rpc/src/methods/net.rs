@@ -1,0 +1,86 @@
+//! The network interfaces: methods of Basalt's own, as SPDK leaves the network to its host.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use crate::{Context, InterfaceConfig, Outcome, Params, Router, RpcError, When};
+
+/// A network interface as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InterfaceState {
+    /// `net0`, `net1`, …
+    pub name: String,
+    /// Ethernet address.
+    pub mac: [u8; 6],
+    /// Its address and the length of the network's prefix, once it has one.
+    pub address: Option<(Ipv4Addr, u8)>,
+    /// Where everything outside that network goes.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether the address comes by DHCP.
+    pub dhcp: bool,
+    /// Largest IP packet, bytes.
+    pub mtu: usize,
+}
+
+type Set = Box<dyn Fn(InterfaceConfig) -> Result<(), RpcError>>;
+type List = Box<dyn Fn() -> Vec<InterfaceState>>;
+
+/// How the methods reach the network stacks of all cores: a service of the boot core, provided by
+/// whoever made those stacks.
+pub struct NetControl {
+    set: Set,
+    list: List,
+}
+
+impl NetControl {
+    /// A control of two parts: one gives an interface a fixed address (again, if it has that one
+    /// already), the other lists the interfaces.
+    pub fn new(
+        set: impl Fn(InterfaceConfig) -> Result<(), RpcError> + 'static,
+        list: impl Fn() -> Vec<InterfaceState> + 'static,
+    ) -> Self {
+        Self { set: Box::new(set), list: Box::new(list) }
+    }
+}
+
+impl fmt::Debug for NetControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries((self.list)()).finish()
+    }
+}
+
+pub(super) fn register(router: &mut Router) {
+    router.register("net_set_interface", When::Any, set_interface);
+    router.register("net_get_interfaces", When::Any, get_interfaces);
+}
+
+fn set_interface(cx: Context, params: Params) -> Outcome {
+    let config = InterfaceConfig::from_params(params)?;
+    (cx.service::<NetControl>()?.set)(config)?;
+    cx.remember("net", format!("net{}", config.index));
+    Ok(Value::Bool(true))
+}
+
+fn get_interfaces(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let control = cx.service::<NetControl>()?;
+    Ok((control.list)().iter().map(interface_to_json).collect())
+}
+
+fn interface_to_json(interface: &InterfaceState) -> Value {
+    let [a, b, c, d, e, f] = interface.mac;
+    json!({
+        "name": interface.name,
+        "mac": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        "address": interface.address.map(|(address, len)| format!("{address}/{len}")),
+        "gateway": interface.gateway.map(|gateway| format!("{gateway}")),
+        "dhcp": interface.dhcp,
+        "mtu": interface.mtu,
+    })
+}

@@ -1,0 +1,47 @@
+//! Settings that nearly every saved SPDK configuration holds and that have no counterpart here:
+//! pool sizes, socket implementations, the scheduler.
+//!
+//! They are accepted so that such a configuration loads, kept so that saving gives them back, and
+//! said to be without effect in the log.
+
+use serde_json::Value;
+
+use crate::{Context, Outcome, Params, Router, When};
+
+/// Method, the subsystem it is saved with, when it may be called, and the parameter that tells
+/// several of its calls apart.
+const OPTIONS: [(&str, &str, When, Option<&str>); 12] = [
+    ("framework_set_scheduler", "scheduler", When::Any, None),
+    ("iobuf_set_options", "iobuf", When::Startup, None),
+    ("sock_set_default_impl", "sock", When::Startup, None),
+    ("sock_impl_set_options", "sock", When::Startup, Some("impl_name")),
+    ("accel_set_options", "accel", When::Startup, None),
+    ("bdev_set_options", "bdev", When::Startup, None),
+    ("bdev_nvme_set_options", "bdev", When::Any, None),
+    ("bdev_nvme_set_hotplug", "bdev", When::Runtime, None),
+    ("nvmf_set_config", "nvmf", When::Startup, None),
+    ("nvmf_set_max_subsystems", "nvmf", When::Startup, None),
+    ("nvmf_set_crdt", "nvmf", When::Startup, None),
+    ("iscsi_set_options", "iscsi", When::Startup, None),
+];
+
+pub(super) fn register(router: &mut Router) {
+    for (name, subsystem, when, variant) in OPTIONS {
+        router.register(name, when, move |cx, params| keep(&cx, params, subsystem, variant));
+    }
+}
+
+fn keep(
+    cx: &Context,
+    mut params: Params,
+    subsystem: &'static str,
+    variant: Option<&str>,
+) -> Outcome {
+    let variant: alloc::string::String = match variant {
+        Some(name) => params.required(name)?,
+        None => Default::default(),
+    };
+    log::info!(target: "rpc", "{} has no effect here; kept for saving", cx.method());
+    cx.remember(subsystem, alloc::format!("options {} {variant}", cx.method()));
+    Ok(Value::Bool(true))
+}

@@ -1,0 +1,140 @@
+//! What the cores do. A reactor is one thread here, and a tick is a nanosecond.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use basalt_env::CoreId;
+use basalt_reactor::{Local, PollerStats, ReactorStats};
+use serde_json::{Value, json};
+
+use crate::{Context, Outcome, Params, Router, RpcError, When};
+
+/// Ticks per second.
+pub(super) const TICK_RATE: u64 = 1_000_000_000;
+
+/// The process identifier SPDK's tools expect: there is one program, the machine's first.
+const PID: u64 = 1;
+
+pub(super) fn register(router: &mut Router) {
+    router.register("framework_get_reactors", When::Any, get_reactors);
+    router.register_async("thread_get_stats", When::Any, get_stats);
+    router.register_async("thread_get_pollers", When::Any, get_pollers);
+}
+
+fn cores(local: &Local) -> impl Iterator<Item = CoreId> + use<> {
+    (0..local.cores() as u16).map(CoreId)
+}
+
+fn thread_name(core: CoreId) -> String {
+    format!("reactor_{core}")
+}
+
+/// SPDK counts threads from 1.
+fn thread_id(core: CoreId) -> u64 {
+    u64::from(core.0) + 1
+}
+
+/// A hexadecimal bit mask with the core's bit, as wide as it takes.
+fn cpumask(core: CoreId) -> String {
+    let top = 1_u8 << (core.0 % 4);
+    format!("{top:x}{:0<zeroes$}", "", zeroes = usize::from(core.0 / 4))
+}
+
+fn get_reactors(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let mesh = cx.local().mesh();
+    let reactors: Vec<Value> = cores(cx.local())
+        .map(|core| reactor_to_json(core, mesh.stats(core).unwrap_or_default()))
+        .collect();
+    Ok(json!({"tick_rate": TICK_RATE, "pid": PID, "reactors": reactors}))
+}
+
+fn reactor_to_json(core: CoreId, stats: ReactorStats) -> Value {
+    let thread = json!({
+        "name": thread_name(core),
+        "id": thread_id(core),
+        "cpumask": cpumask(core),
+        "elapsed": stats.busy_ns + stats.idle_ns,
+    });
+    json!({
+        "lcore": core.0,
+        "tid": thread_id(core),
+        "busy": stats.busy_ns,
+        "idle": stats.idle_ns,
+        "in_interrupt": false,
+        "irq": 0,
+        "sys": 0,
+        "usr": 0,
+        "lw_threads": [thread],
+    })
+}
+
+async fn get_stats(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let mesh = cx.local().mesh();
+    let mut threads = Vec::new();
+    for core in cores(cx.local()) {
+        let stats = mesh.stats(core).unwrap_or_default();
+        let pollers = pollers_of(cx.local(), core).await?;
+        let timed = pollers.iter().filter(|poller| poller.period.is_some()).count();
+        threads.push(json!({
+            "name": thread_name(core),
+            "id": thread_id(core),
+            "cpumask": cpumask(core),
+            "busy": stats.busy_ns,
+            "idle": stats.idle_ns,
+            "in_interrupt": false,
+            "active_pollers_count": pollers.len() - timed,
+            "timed_pollers_count": timed,
+            "paused_pollers_count": 0,
+        }));
+    }
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+}
+
+async fn get_pollers(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let mut threads = Vec::new();
+    for core in cores(cx.local()) {
+        let pollers = pollers_of(cx.local(), core).await?;
+        let of_kind = |timed: bool| -> Vec<Value> {
+            let all = pollers.iter().enumerate();
+            all.filter(|(_, poller)| poller.period.is_some() == timed)
+                .map(|(index, poller)| poller_to_json(index, poller))
+                .collect()
+        };
+        threads.push(json!({
+            "name": thread_name(core),
+            "id": thread_id(core),
+            "active_pollers": of_kind(false),
+            "timed_pollers": of_kind(true),
+            "paused_pollers": [],
+        }));
+    }
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+}
+
+fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
+    let mut fields = json!({
+        "name": poller.name,
+        "id": index + 1,
+        "state": "waiting",
+        "run_count": poller.runs,
+        "busy_count": poller.busy,
+    });
+    if let Some(period) = poller.period {
+        let ticks = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        fields["period_ticks"] = ticks.into();
+    }
+    fields
+}
+
+async fn pollers_of(local: &Local, core: CoreId) -> Result<Vec<PollerStats>, RpcError> {
+    if core == local.core() {
+        return Ok(local.pollers());
+    }
+    local.call(core, Local::pollers).await.map_err(|error| {
+        RpcError::new(RpcError::INTERNAL, format!("core {core} does not answer: {error}"))
+    })
+}

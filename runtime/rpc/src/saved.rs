@@ -1,0 +1,65 @@
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde_json::{Map, Value, json};
+
+/// The calls that would bring a fresh machine to the present state, in order: what
+/// `framework_get_config` answers.
+///
+/// Each call is filed under a key that names what it made, such as `nqn…/ns/1`. Making the same
+/// thing again replaces its call, and deleting a thing drops the calls of everything below it, so
+/// the list is as bounded as the things themselves.
+#[derive(Debug, Default)]
+pub struct Saved {
+    calls: Vec<SavedCall>,
+}
+
+#[derive(Debug)]
+struct SavedCall {
+    subsystem: &'static str,
+    key: String,
+    method: String,
+    params: Option<Map<String, Value>>,
+}
+
+impl Saved {
+    /// Files a call that made `key`.
+    pub(crate) fn put(
+        &mut self,
+        subsystem: &'static str,
+        key: String,
+        method: String,
+        params: Option<Map<String, Value>>,
+    ) {
+        let call = SavedCall { subsystem, key, method, params };
+        let same = |old: &&mut SavedCall| old.subsystem == subsystem && old.key == call.key;
+        match self.calls.iter_mut().find(same) {
+            Some(old) => *old = call,
+            None => self.calls.push(call),
+        }
+    }
+
+    /// Drops the calls that made `key` and everything below it.
+    pub(crate) fn forget(&mut self, subsystem: &'static str, key: &str) {
+        self.calls.retain(|call| {
+            let below = call.key.strip_prefix(key);
+            call.subsystem != subsystem
+                || !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+    }
+
+    /// The calls of one subsystem as `{"method", "params"}` objects.
+    pub(crate) fn of(&self, subsystem: &str) -> Vec<Value> {
+        let calls = self.calls.iter().filter(|call| call.subsystem == subsystem);
+        calls.map(SavedCall::to_json).collect()
+    }
+}
+
+impl SavedCall {
+    fn to_json(&self) -> Value {
+        match &self.params {
+            Some(params) => json!({"method": self.method, "params": params}),
+            None => json!({"method": self.method}),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::time::Duration;
+
+use basalt_env::{CoreId, Instant, Work};
+use basalt_net::{ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_reactor::Local;
+use serde_json::Value;
+
+use crate::message::reply;
+use crate::{Connection, Rpc, RpcError};
+
+/// The TCP port, the default of SPDK's client.
+pub const PORT: u16 = 5260;
+
+/// Most connections of one core, as in SPDK.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// A peer that takes none of a waiting reply for this long is dropped.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// Serves the JSON-RPC connections of one core.
+#[derive(Debug)]
+pub struct Server {
+    listener: ListenerId,
+    clients: Vec<Client>,
+}
+
+impl Server {
+    /// Listens on [`PORT`] of this core's stack.
+    pub fn listen(stack: &mut dyn NetStack) -> Result<Self, ListenError> {
+        Ok(Self { listener: stack.listen(PORT)?, clients: Vec::new() })
+    }
+
+    /// Accepts, reads, starts methods and sends replies; call once per reactor round.
+    pub fn poll(&mut self, local: &Local, stack: &mut dyn NetStack) -> Work {
+        let mut work = self.accept(local, stack);
+        self.clients.retain_mut(|client| match client.step(local, stack) {
+            Step::Alive(done) => {
+                work += done;
+                true
+            }
+            Step::Gone => false,
+        });
+        work
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn accept(&mut self, local: &Local, stack: &mut dyn NetStack) -> Work {
+        let Some(socket) = stack.accept(self.listener) else { return Work::IDLE };
+        if self.clients.len() < CONNECTIONS_MAX {
+            self.clients.push(Client::new(socket, local.now()));
+        } else {
+            log::warn!(target: "rpc", "refused a connection: {CONNECTIONS_MAX} are open");
+            stack.abort(socket);
+        }
+        Work(1)
+    }
+}
+
+/// What became of a client in one round.
+enum Step {
+    Alive(Work),
+    Gone,
+}
+
+/// The answer to the message in progress, filled in by its task.
+#[derive(Debug)]
+enum Answer {
+    /// No message is in progress.
+    Idle,
+    /// A task is at it.
+    Waiting,
+    /// Done; `None` for a notification.
+    Ready(Option<Value>),
+}
+
+/// One connection. Life cycle of a message: received -> [`Answer::Waiting`] -> [`Answer::Ready`]
+/// -> sent. The next one is read only then, so a client can never make work pile up.
+#[derive(Debug)]
+struct Client {
+    socket: SocketId,
+    connection: Connection,
+    answer: Rc<RefCell<Answer>>,
+    progress: Instant,
+}
+
+impl Client {
+    fn new(socket: SocketId, now: Instant) -> Self {
+        let answer = Rc::new(RefCell::new(Answer::Idle));
+        Self { socket, connection: Connection::default(), answer, progress: now }
+    }
+
+    fn step(&mut self, local: &Local, stack: &mut dyn NetStack) -> Step {
+        let mut work = self.collect();
+        match self.read(local, stack).and_then(|done| Ok(done + self.write(local, stack)?)) {
+            Ok(done) => work += done,
+            Err(_) => {
+                stack.abort(self.socket);
+                return Step::Gone;
+            }
+        }
+        if self.connection.is_finished() && self.is_idle() {
+            stack.close(self.socket);
+            return Step::Gone;
+        }
+        Step::Alive(work)
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(*self.answer.borrow(), Answer::Idle)
+    }
+
+    /// Queues the reply of a message that has been carried out.
+    fn collect(&mut self) -> Work {
+        let mut answer = self.answer.borrow_mut();
+        let Answer::Ready(reply) = &mut *answer else { return Work::IDLE };
+        if let Some(reply) = reply.take() {
+            self.connection.send(&reply);
+        }
+        *answer = Answer::Idle;
+        Work(1)
+    }
+
+    /// Reads up to the end of one message, unless one is in progress or unsent.
+    fn read(&mut self, local: &Local, stack: &mut dyn NetStack) -> Result<Work, SocketError> {
+        if !self.is_idle() || !self.connection.output().is_empty() {
+            return Ok(Work::IDLE);
+        }
+        let mut message = None;
+        let connection = &mut self.connection;
+        let received = stack.recv(self.socket, &mut |bytes| {
+            if message.is_some() {
+                return 0;
+            }
+            let (taken, complete) = connection.receive(bytes);
+            message = complete;
+            taken
+        });
+        let taken = match received {
+            Ok(taken) => taken,
+            Err(SocketError::Closed) => {
+                self.connection.close();
+                0
+            }
+            Err(error @ SocketError::Reset) => return Err(error),
+        };
+        if let Some(message) = message {
+            self.carry_out(local, message);
+        }
+        Ok(Work(u32::from(taken > 0)))
+    }
+
+    /// Has the boot core carry the message out.
+    fn carry_out(&mut self, local: &Local, message: Value) {
+        self.progress = local.now();
+        *self.answer.borrow_mut() = Answer::Waiting;
+        let (answer, caller) = (Rc::clone(&self.answer), local.clone());
+        local.spawn("rpc", async move {
+            let reply = ask(&caller, message).await;
+            *answer.borrow_mut() = Answer::Ready(reply);
+        });
+    }
+
+    fn write(&mut self, local: &Local, stack: &mut dyn NetStack) -> Result<Work, SocketError> {
+        if self.connection.output().is_empty() {
+            self.progress = local.now();
+            return Ok(Work::IDLE);
+        }
+        let sent = stack.send(self.socket, self.connection.output())?;
+        if sent > 0 {
+            self.connection.sent(sent);
+            self.progress = local.now();
+        } else if local.now().since(self.progress) > STALL_MAX {
+            log::warn!(target: "rpc", "dropped a client that does not take its reply");
+            return Err(SocketError::Reset);
+        }
+        Ok(Work(u32::from(sent > 0)))
+    }
+}
+
+/// Carries a message out on the boot core.
+async fn ask(local: &Local, message: Value) -> Option<Value> {
+    let answered = local
+        .run_on(CoreId::BOOT, move |boot| async move {
+            let Some(rpc) = boot.service::<Rpc>() else { return Err("is not running") };
+            Ok(rpc.answer(message).await)
+        })
+        .await;
+    let reason = match answered {
+        Ok(Ok(reply)) => return reply,
+        Ok(Err(reason)) => reason,
+        Err(_) => "is too busy to take the call",
+    };
+    let message = alloc::format!("The control plane {reason}");
+    Some(reply(Value::Null, Err(RpcError::new(RpcError::INTERNAL, message))))
+}

@@ -1,0 +1,205 @@
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::any::type_name;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use basalt_reactor::Local;
+use serde_json::{Map, Value};
+
+use crate::message::{BadRequest, Id, Message, Request, reply};
+use crate::{Params, Router, RpcError, Saved, State};
+
+type KillHook = Box<dyn Fn(&str)>;
+
+/// The control plane: the methods, the state they run in and the configuration they have built.
+///
+/// One per machine, a service of [`basalt_env::CoreId::BOOT`]. Connections on any core hand their
+/// messages to [`Self::answer`] there.
+pub struct Rpc {
+    local: Local,
+    router: Router,
+    state: Cell<State>,
+    saved: RefCell<Saved>,
+    on_kill: RefCell<Option<KillHook>>,
+}
+
+impl fmt::Debug for Rpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rpc").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Rpc {
+    /// A control plane with these methods, registered as a service of this core.
+    pub fn start(local: &Local, router: Router, state: State) -> Rc<Self> {
+        let rpc = Rc::new(Self {
+            local: local.clone(),
+            router,
+            state: Cell::new(state),
+            saved: RefCell::default(),
+            on_kill: RefCell::new(None),
+        });
+        local.provide(Rc::clone(&rpc));
+        rpc
+    }
+
+    /// What `spdk_kill_instance` does with the signal's name, after it has been answered.
+    pub fn on_kill(&self, hook: impl Fn(&str) + 'static) {
+        *self.on_kill.borrow_mut() = Some(Box::new(hook));
+    }
+
+    /// The methods.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The present state.
+    pub fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// Enters [`State::Runtime`].
+    pub fn set_running(&self) {
+        self.state.set(State::Runtime);
+    }
+
+    /// Carries out one call as if it had come over the wire.
+    pub async fn call(self: &Rc<Self>, method: &str, params: Option<Value>) -> crate::Outcome {
+        self.call_in(Some(self.state()), method, params).await
+    }
+
+    /// Carries out a call of the boot configuration, which may use the methods of every state.
+    pub(crate) async fn call_at_boot(
+        self: &Rc<Self>,
+        method: &str,
+        params: Option<Value>,
+    ) -> crate::Outcome {
+        self.call_in(None, method, params).await
+    }
+
+    async fn call_in(
+        self: &Rc<Self>,
+        state: Option<State>,
+        method: &str,
+        params: Option<Value>,
+    ) -> crate::Outcome {
+        let cx = Context {
+            local: self.local.clone(),
+            rpc: Rc::clone(self),
+            method: Rc::from(method),
+            params: Rc::new(params.as_ref().and_then(Value::as_object).cloned()),
+        };
+        self.router.start(method, state, cx, Params::new(params)?)?.await
+    }
+
+    /// Answers one framed message; `None` when it held only notifications.
+    pub async fn answer(self: &Rc<Self>, message: Value) -> Option<Value> {
+        match Message::from_value(message) {
+            Message::Single(call) => self.answer_one(call).await,
+            Message::Batch(calls) => {
+                let mut replies = Vec::new();
+                for call in calls {
+                    replies.extend(self.answer_one(call).await);
+                }
+                (!replies.is_empty()).then_some(Value::Array(replies))
+            }
+        }
+    }
+
+    async fn answer_one(self: &Rc<Self>, call: Result<Request, BadRequest>) -> Option<Value> {
+        let request = match call {
+            Ok(request) => request,
+            Err(BadRequest { id, error }) => return Some(reply(id, Err(error))),
+        };
+        let outcome = self.call(&request.method, request.params).await;
+        if let Err(error) = &outcome {
+            log::debug!(target: "rpc", "{} failed: {error}", request.method);
+        }
+        match request.id {
+            Id::Call(id) => Some(reply(id, outcome)),
+            Id::Notification => None,
+        }
+    }
+
+    pub(crate) fn kill(&self, signal: &str) -> bool {
+        match &*self.on_kill.borrow() {
+            Some(hook) => {
+                hook(signal);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn has_kill_hook(&self) -> bool {
+        self.on_kill.borrow().is_some()
+    }
+
+    /// The calls that would rebuild `subsystem` as it is now.
+    pub fn saved(&self, subsystem: &str) -> Vec<Value> {
+        self.saved.borrow().of(subsystem)
+    }
+}
+
+/// What a handler works with: its core, the services there, and the call it answers.
+#[derive(Clone, Debug)]
+pub struct Context {
+    local: Local,
+    rpc: Rc<Rpc>,
+    method: Rc<str>,
+    params: Rc<Option<Map<String, Value>>>,
+}
+
+impl Context {
+    /// The boot core's reactor.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// The control plane.
+    pub fn rpc(&self) -> &Rc<Rpc> {
+        &self.rpc
+    }
+
+    /// The name under which the method was called.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// A service of the boot core, such as the bdev registry or the NVMe-oF target.
+    pub fn service<T: 'static>(&self) -> Result<Rc<T>, RpcError> {
+        self.local.service::<T>().ok_or_else(|| {
+            let message = format!("this machine does not run {}", type_name::<T>());
+            RpcError::new(RpcError::INTERNAL, message)
+        })
+    }
+
+    /// Remembers this call as the one that made `key`, for `framework_get_config`.
+    pub fn remember(&self, subsystem: &'static str, key: impl Into<String>) {
+        self.remember_with(subsystem, key, []);
+    }
+
+    /// Remembers this call with some parameters filled in, such as a name that was chosen here.
+    pub fn remember_with<const N: usize>(
+        &self,
+        subsystem: &'static str,
+        key: impl Into<String>,
+        chosen: [(&str, Value); N],
+    ) {
+        let mut params = (*self.params).clone();
+        for (name, value) in chosen {
+            params.get_or_insert_default().insert(name.into(), value);
+        }
+        let method = String::from(self.method());
+        self.rpc.saved.borrow_mut().put(subsystem, key.into(), method, params);
+    }
+
+    /// Forgets the calls that made `key` and everything below it.
+    pub fn forget(&self, subsystem: &'static str, key: &str) {
+        self.rpc.saved.borrow_mut().forget(subsystem, key);
+    }
+}

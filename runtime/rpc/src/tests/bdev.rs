@@ -1,0 +1,126 @@
+use serde_json::{Value, json};
+
+use super::Machine;
+
+const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
+
+/// What the client sends for `bdev_malloc_create 1 512`.
+fn malloc() -> Value {
+    json!({
+        "num_blocks": 2048,
+        "block_size": 512,
+        "md_interleave": false,
+        "dif_is_head_of_md": false,
+    })
+}
+
+fn with(mut params: Value, name: &str, value: Value) -> Value {
+    params[name] = value;
+    params
+}
+
+#[test]
+fn a_malloc_bdev_is_made_listed_and_deleted() {
+    let mut machine = Machine::new();
+    let params = with(malloc(), "uuid", json!(UUID));
+    assert_eq!(machine.call("bdev_malloc_create", params).unwrap(), "Malloc0");
+    let expected = json!([{
+        "name": "Malloc0",
+        "aliases": [UUID],
+        "product_name": "Malloc disk",
+        "block_size": 512,
+        "num_blocks": 2048,
+        "uuid": UUID,
+        "numa_id": -1,
+        "assigned_rate_limits": {
+            "rw_ios_per_sec": 0,
+            "rw_mbytes_per_sec": 0,
+            "r_mbytes_per_sec": 0,
+            "w_mbytes_per_sec": 0,
+        },
+        "claimed": false,
+        "zoned": false,
+        "supported_io_types": {
+            "read": true, "write": true, "unmap": true, "flush": true, "write_zeroes": true,
+            "reset": false, "nvme_admin": false, "nvme_io": false, "nvme_io_md": false,
+            "zcopy": false, "get_zone_info": false, "zone_management": false,
+            "zone_append": false, "compare": false, "compare_and_write": false, "abort": false,
+            "seek_hole": false, "seek_data": false, "copy": false, "nvme_iov_md": false,
+        },
+        "driver_specific": {},
+    }]);
+    assert_eq!(machine.call("bdev_get_bdevs", None).unwrap(), expected);
+    assert_eq!(machine.call("bdev_get_bdevs", json!({"name": UUID})).unwrap(), expected);
+    assert_eq!(machine.code("bdev_null_delete", json!({"name": "Malloc0"})), -19);
+    let name = json!({"name": "Malloc0"});
+    assert_eq!(machine.call("bdev_malloc_delete", name.clone()).unwrap(), true);
+    assert_eq!(machine.call("bdev_get_bdevs", None).unwrap(), json!([]));
+    assert_eq!(machine.code("bdev_malloc_delete", name), -19);
+}
+
+#[test]
+fn a_bdev_that_cannot_be_made_says_why_by_errno() {
+    let mut machine = Machine::new();
+    machine.call("bdev_malloc_create", with(malloc(), "name", json!("M"))).unwrap();
+    let table = [
+        (with(malloc(), "name", json!("M")), -17),
+        (with(malloc(), "block_size", json!(513)), -22),
+        (with(malloc(), "num_blocks", json!(0)), -22),
+        (with(malloc(), "num_blocks", json!(u64::MAX)), -12),
+        (with(malloc(), "md_size", json!(8)), -95),
+        (with(malloc(), "uuid", json!("not one")), -32602),
+    ];
+    for (params, code) in table {
+        assert_eq!(machine.code("bdev_malloc_create", params.clone()), code, "{params}");
+    }
+}
+
+#[test]
+fn a_null_bdev_is_made_and_deleted() {
+    let mut machine = Machine::new();
+    let params = json!({"name": "N", "num_blocks": 8, "block_size": 4096,
+        "dif_is_head_of_md": false, "uuid": UUID});
+    assert_eq!(machine.call("bdev_null_create", params).unwrap(), "N");
+    let listed = machine.call("bdev_get_bdevs", json!({"name": "N"})).unwrap();
+    assert_eq!(listed[0]["product_name"], "Null disk");
+    assert_eq!(machine.call("bdev_null_delete", json!({"name": "N"})).unwrap(), true);
+}
+
+#[test]
+fn listing_waits_for_a_bdev_up_to_its_timeout() {
+    let mut machine = Machine::new();
+    let waiting = json!({"name": "Malloc0", "timeout": 50});
+    assert_eq!(machine.code("bdev_get_bdevs", waiting.clone()), -19);
+    let (rpc, local) = (machine.rpc.clone(), machine.boot());
+    machine.boot().spawn("later", async move {
+        local.sleep(core::time::Duration::from_millis(20)).await;
+        rpc.call("bdev_malloc_create", Some(malloc())).await.unwrap();
+    });
+    assert_eq!(machine.call("bdev_get_bdevs", waiting).unwrap()[0]["name"], "Malloc0");
+}
+
+#[test]
+fn statistics_are_given_per_bdev_and_per_channel() {
+    let mut machine = Machine::with_cores(2);
+    machine.call("bdev_malloc_create", malloc()).unwrap();
+    let all = machine.call("bdev_get_iostat", json!({"per_channel": false})).unwrap();
+    assert_eq!(all["tick_rate"], 1_000_000_000);
+    let fields = all["bdevs"][0].as_object().unwrap();
+    assert_eq!(fields.len(), 22);
+    assert_eq!((&fields["name"], &fields["num_read_ops"]), (&json!("Malloc0"), &json!(0)));
+    let params = json!({"names": ["Malloc0"], "per_channel": true, "reset_mode": "all"});
+    let each = machine.call("bdev_get_iostat", params).unwrap();
+    assert_eq!(each["name"], "Malloc0");
+    assert_eq!(each["channels"][1]["thread_id"], 2);
+    assert_eq!(machine.code("bdev_get_iostat", json!({"per_channel": true})), -32602);
+    assert_eq!(machine.code("bdev_get_iostat", json!({"names": ["none"]})), -19);
+    assert_eq!(machine.code("bdev_get_iostat", json!({"reset_mode": "maxmin"})), -95);
+    assert_eq!(machine.call("bdev_reset_iostat", None).unwrap(), true);
+}
+
+#[test]
+fn examination_is_always_over() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.call("bdev_wait_for_examine", None).unwrap(), true);
+    assert_eq!(machine.code("bdev_examine", json!({"name": "none"})), -19);
+}

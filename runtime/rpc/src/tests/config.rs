@@ -1,0 +1,166 @@
+use alloc::rc::Rc;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use serde_json::{Value, json};
+
+use super::Machine;
+use crate::{Config, ConfigError, InterfaceConfig};
+
+fn parse(config: &Value) -> Result<Config, ConfigError> {
+    Config::parse(&serde_json::to_vec(config).unwrap())
+}
+
+fn bdev(config: Value) -> Value {
+    json!({"subsystems": [{"subsystem": "bdev", "config": config}]})
+}
+
+fn apply(machine: &mut Machine, config: &Value) -> Result<(), ConfigError> {
+    let (rpc, config) = (Rc::clone(&machine.rpc), parse(config)?);
+    machine.run(async move { config.apply(&rpc).await })
+}
+
+/// What the client's `save_config` would write.
+fn save(machine: &mut Machine) -> Value {
+    let listed = machine.call("framework_get_subsystems", None).unwrap();
+    let subsystems: Vec<Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let name = &entry["subsystem"];
+            let config = machine.call("framework_get_config", json!({"name": name})).unwrap();
+            json!({"subsystem": name, "config": config})
+        })
+        .collect();
+    json!({"subsystems": subsystems})
+}
+
+fn malloc(name: &str) -> Value {
+    let params = json!({"name": name, "num_blocks": 8, "block_size": 512});
+    json!({"method": "bdev_malloc_create", "params": params})
+}
+
+#[test]
+fn calls_are_made_in_order_batches_and_startup_options_included() {
+    let mut machine = Machine::new();
+    let config = json!({
+        "comment": "other root keys are ignored",
+        "subsystems": [
+            {"subsystem": "keyring", "config": null},
+            {"subsystem": "vmd"},
+            {"subsystem": "iobuf", "config": [
+                {"method": "iobuf_set_options", "params": {"small_pool_count": 8192}},
+            ]},
+            {"subsystem": "bdev", "config": [
+                malloc("A"),
+                [malloc("B"), {"method": "bdev_malloc_delete", "params": {"name": "A"}}],
+                {"method": "bdev_wait_for_examine"},
+            ]},
+        ],
+    });
+    apply(&mut machine, &config).unwrap();
+    let bdevs = machine.call("bdev_get_bdevs", None).unwrap();
+    assert_eq!(bdevs.as_array().unwrap().len(), 1);
+    assert_eq!(bdevs[0]["name"], "B");
+}
+
+#[test]
+fn what_is_saved_rebuilds_the_same_machine() {
+    let mut machine = Machine::new();
+    let config = json!({"subsystems": [
+        {"subsystem": "sock", "config": [
+            {"method": "sock_impl_set_options", "params": {"impl_name": "posix", "x": 1}},
+            {"method": "sock_impl_set_options", "params": {"impl_name": "uring", "x": 2}},
+            {"method": "sock_impl_set_options", "params": {"impl_name": "posix", "x": 3}},
+        ]},
+        {"subsystem": "bdev", "config": [malloc("A"), malloc("B")]},
+    ]});
+    apply(&mut machine, &config).unwrap();
+    machine.call("bdev_malloc_create", json!({"num_blocks": 8, "block_size": 512})).unwrap();
+    machine.call("bdev_malloc_delete", json!({"name": "A"})).unwrap();
+    let saved = save(&mut machine);
+
+    let mut again = Machine::new();
+    apply(&mut again, &saved).unwrap();
+    assert_eq!(save(&mut again), saved);
+    let bdevs = |machine: &mut Machine| machine.call("bdev_get_bdevs", None).unwrap();
+    assert_eq!(bdevs(&mut again), bdevs(&mut machine));
+    let config = machine.call("framework_get_config", json!({"name": "sock"})).unwrap();
+    assert_eq!(config.as_array().unwrap().len(), 2);
+    assert_eq!(config[0]["params"]["x"], 3);
+}
+
+#[test]
+fn a_refused_call_is_named_with_its_place_and_stops_the_rest() {
+    let mut machine = Machine::new();
+    let config = bdev(json!([malloc("A"), malloc("A"), malloc("C")]));
+    let error = apply(&mut machine, &config).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "configuration, subsystem \"bdev\", entry 1, bdev_malloc_create: \
+         a bdev of that name exists already (-17)"
+    );
+    assert_eq!(machine.call("bdev_get_bdevs", None).unwrap().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn an_unknown_method_is_refused_before_anything_is_done() {
+    let mut machine = Machine::new();
+    let config = bdev(json!([malloc("A"), {"method": "bdev_moon_create"}]));
+    let error = apply(&mut machine, &config).unwrap_err();
+    assert!(error.to_string().contains("entry 1, bdev_moon_create: unknown method"));
+    assert_eq!(machine.call("bdev_get_bdevs", None).unwrap(), json!([]));
+}
+
+#[test]
+fn what_is_not_a_configuration_is_refused_with_a_reason() {
+    let reason = |bytes: &[u8]| Config::parse(bytes).unwrap_err().to_string();
+    assert!(reason(b"{\n  \"subsystems\": ]\n}").contains("line 2, column 17"));
+    assert!(reason(b"[]").contains("the root is not an object"));
+    assert!(reason(b"{\"subsystems\": 1}").contains("\"subsystems\" is not an array"));
+    let of = |config: Value| parse(&config).unwrap_err().to_string();
+    assert!(of(json!({"subsystems": [1]})).contains("subsystem 0 is not an object"));
+    assert!(of(json!({"subsystems": [{"config": []}]})).contains("subsystem 0 has no name"));
+    assert!(of(bdev(json!(1))).contains("of subsystem \"bdev\" is not an array"));
+    assert!(of(bdev(json!([1]))).contains("entry 0 is neither a call nor"));
+    assert!(of(bdev(json!([[1]]))).contains("entry 0 is neither a call nor"));
+    assert!(of(bdev(json!([{"params": {}}]))).contains("entry 0 has no method"));
+}
+
+#[test]
+fn an_empty_file_is_an_empty_configuration_and_padding_is_ignored() {
+    assert!(Config::parse(b"").unwrap().is_empty());
+    assert!(Config::parse(b" \n\0\0\0").unwrap().is_empty());
+    assert!(Config::parse(b"{}\n\0\0").unwrap().is_empty());
+    assert!(parse(&json!({"subsystems": null})).unwrap().is_empty());
+}
+
+#[test]
+fn interfaces_are_known_before_anything_is_applied() {
+    let net = |params: Value| {
+        json!({"subsystems": [{"subsystem": "net", "config": [
+            {"method": "net_set_interface", "params": params},
+        ]}]})
+    };
+    let good = json!({"name": "net1", "address": "10.0.0.1/24", "gateway": "10.0.0.254"});
+    let expected = InterfaceConfig {
+        index: 1,
+        address: [10, 0, 0, 1].into(),
+        prefix_len: 24,
+        gateway: Some([10, 0, 0, 254].into()),
+    };
+    assert_eq!(parse(&net(good)).unwrap().interfaces(), Ok(Vec::from([expected])));
+    let bad = [
+        json!({"name": "eth0", "address": "10.0.0.1/24"}),
+        json!({"name": "net0", "address": "10.0.0.1"}),
+        json!({"name": "net0", "address": "10.0.0.1/33"}),
+        json!({"name": "net0", "address": "0.0.0.0/0"}),
+        json!({"name": "net0", "address": "10.0.0.1/24", "gateway": "moon"}),
+        json!({"name": "net0", "address": "10.0.0.1/24", "mtu": 9000}),
+    ];
+    for params in bad {
+        let error = parse(&net(params.clone())).unwrap().interfaces().unwrap_err();
+        assert!(error.to_string().contains("net_set_interface: Invalid parameters"), "{params}");
+    }
+}

@@ -1,0 +1,207 @@
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use basalt_env::{Instant, Work};
+use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+use serde_json::{Value, json};
+
+use super::Machine;
+use crate::{CONNECTIONS_MAX, PORT, Server};
+
+/// A peer as the test plays it.
+#[derive(Default)]
+struct Peer {
+    to_server: VecDeque<u8>,
+    finished: bool,
+    from_server: Vec<u8>,
+    window: usize,
+    closed: bool,
+    aborted: bool,
+}
+
+/// A stack without a network: every socket is a [`Peer`], received a few bytes at a time.
+#[derive(Default)]
+struct FakeStack {
+    peers: Vec<Peer>,
+    accepted: usize,
+}
+
+impl FakeStack {
+    fn peer(&mut self, socket: SocketId) -> Result<&mut Peer, SocketError> {
+        let peer = self.peers.get_mut(socket.slot as usize).ok_or(SocketError::Reset)?;
+        if peer.closed || peer.aborted { Err(SocketError::Reset) } else { Ok(peer) }
+    }
+
+    fn connect(&mut self, text: &str) -> usize {
+        let to_server = text.bytes().collect();
+        self.peers.push(Peer { to_server, window: usize::MAX, ..Peer::default() });
+        self.peers.len() - 1
+    }
+
+    fn replies(&self, peer: usize) -> Vec<Value> {
+        let text = String::from_utf8(self.peers[peer].from_server.clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl NetStack for FakeStack {
+    fn poll(&mut self, _: Instant) -> Work {
+        Work::IDLE
+    }
+
+    fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError> {
+        Ok(ListenerId(port.into()))
+    }
+
+    fn unlisten(&mut self, _: ListenerId) {}
+
+    fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
+        assert_eq!(listener, ListenerId(PORT.into()));
+        let slot = self.accepted;
+        (slot < self.peers.len()).then(|| {
+            self.accepted += 1;
+            SocketId { slot: slot as u32, generation: 0 }
+        })
+    }
+
+    fn recv(
+        &mut self,
+        socket: SocketId,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> Result<usize, SocketError> {
+        let peer = self.peer(socket)?;
+        let chunk: Vec<u8> = peer.to_server.iter().take(11).copied().collect();
+        match (chunk.is_empty(), peer.finished) {
+            (true, true) => return Err(SocketError::Closed),
+            (true, false) => return Ok(0),
+            _ => {}
+        }
+        let taken = take(&chunk);
+        peer.to_server.drain(..taken);
+        Ok(taken)
+    }
+
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
+        let peer = self.peer(socket)?;
+        let sent = bytes.len().min(7).min(peer.window);
+        peer.window -= sent;
+        peer.from_server.extend_from_slice(&bytes[..sent]);
+        Ok(sent)
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        self.peers[socket.slot as usize].closed = true;
+    }
+
+    fn abort(&mut self, socket: SocketId) {
+        self.peers[socket.slot as usize].aborted = true;
+    }
+
+    fn peer(&self, _: SocketId) -> Option<Endpoint> {
+        None
+    }
+
+    fn local(&self, _: SocketId) -> Option<Endpoint> {
+        None
+    }
+
+    fn address(&self) -> Option<IpAddress> {
+        None
+    }
+}
+
+/// A machine of two cores, whose second one serves.
+struct Served {
+    machine: Machine,
+    stack: FakeStack,
+    server: Server,
+}
+
+impl Served {
+    fn new() -> Self {
+        let mut stack = FakeStack::default();
+        let server = Server::listen(&mut stack).unwrap();
+        Self { machine: Machine::with_cores(2), stack, server }
+    }
+
+    fn run(&mut self, rounds: usize) {
+        let local = self.machine.reactors[1].local();
+        for _ in 0..rounds {
+            self.machine.round();
+            let _ = self.server.poll(&local, &mut self.stack);
+        }
+    }
+}
+
+#[test]
+fn calls_that_arrive_together_are_answered_in_order_from_the_boot_core() {
+    let mut served = Served::new();
+    let calls = "{\"id\": 1, \"method\": \"framework_wait_init\"}\n\
+                 {\"id\": 2, \"method\": \"bdev_get_bdevs\", \"params\": {\"name\": \"x\", \
+                 \"timeout\": 50}}{\"method\": \"framework_wait_init\"}\
+                 {\"id\": 3, \"method\": \"spdk_get_version\"}";
+    let peer = served.stack.connect(calls);
+    served.run(2000);
+    let replies = served.stack.replies(peer);
+    let ids: Vec<&Value> = replies.iter().map(|reply| &reply["id"]).collect();
+    assert_eq!(ids, [&json!(1), &json!(2), &json!(3)]);
+    assert_eq!(served.server.connections(), 1);
+}
+
+#[test]
+fn a_peer_that_has_finished_sending_still_gets_its_reply() {
+    let mut served = Served::new();
+    let peer = served.stack.connect("{\"id\": 1, \"method\": \"spdk_get_version\"}");
+    served.stack.peers[peer].finished = true;
+    served.run(200);
+    assert_eq!(served.stack.replies(peer).len(), 1);
+    assert!(served.stack.peers[peer].closed);
+    assert_eq!(served.server.connections(), 0);
+}
+
+#[test]
+fn garbage_gets_an_error_and_a_closed_connection() {
+    let mut served = Served::new();
+    let peer = served.stack.connect("GET / HTTP/1.1\r\n\r\n");
+    served.run(200);
+    assert_eq!(served.stack.replies(peer)[0]["error"]["code"], -32700);
+    assert!(served.stack.peers[peer].closed);
+}
+
+#[test]
+fn a_reset_peer_is_forgotten_once_its_call_has_ended() {
+    let mut served = Served::new();
+    let call = "{\"id\": 1, \"method\": \"bdev_get_bdevs\", \"params\": {\"name\": \"x\", \
+                \"timeout\": 500}}";
+    let peer = served.stack.connect(call);
+    served.run(20);
+    served.stack.peers[peer].aborted = true;
+    served.run(20);
+    assert_eq!(served.server.connections(), 1, "nobody reads or writes while a call runs");
+    served.run(6_000);
+    assert_eq!(served.server.connections(), 0);
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_reply_is_dropped() {
+    let mut served = Served::new();
+    let peer = served.stack.connect("{\"id\": 1, \"method\": \"rpc_get_methods\"}");
+    served.stack.peers[peer].window = 10;
+    let rounds = Duration::from_secs(61).as_micros() / 100;
+    served.run(rounds as usize);
+    assert!(served.stack.peers[peer].aborted);
+    assert_eq!(served.server.connections(), 0);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused() {
+    let mut served = Served::new();
+    for _ in 0..=CONNECTIONS_MAX {
+        served.stack.connect("");
+    }
+    served.run(CONNECTIONS_MAX + 2);
+    assert_eq!(served.server.connections(), CONNECTIONS_MAX);
+    assert!(served.stack.peers[CONNECTIONS_MAX].aborted);
+}
