@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Builds Basalt and boots it in QEMU.
+///
+/// Without options: two cores, 512 MiB, one NVMe drive kept in target/disk.img, served by
+/// NVMe/TCP on 127.0.0.1:4420 and managed by JSON-RPC on 127.0.0.1:5260. Ctrl-C stops it.
+#[derive(Debug, Parser)]
+#[command(name = "basalt-runner", bin_name = "cargo run --", version)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// What to do; without it the image is built and booted.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What to boot it on.
+    #[command(flatten)]
+    pub boot: BootArguments,
+}
+
+/// Other things to do than to boot.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Only build the boot files, into target/image
+    Image,
+}
+
+/// The options of a boot.
+#[derive(Debug, clap::Args)]
+pub struct BootArguments {
+    /// Processor cores; one reactor runs on each
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub cpus: u32,
+
+    /// Memory: a number with M or G, such as 512M or 2G; a bare number counts MiB
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub memory: String,
+
+    /// A raw disk image or block device to attach as an NVMe drive; may be repeated
+    ///
+    /// An existing file is used as it is. Without this option the drive is target/disk.img,
+    /// created as a sparse file of 1 GiB when it is not there.
+    #[arg(long = "disk", value_name = "PATH")]
+    pub disks: Vec<PathBuf>,
+
+    /// Configuration in SPDK's JSON form, handed to the image at boot
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Port on 127.0.0.1 that reaches the image's NVMe/TCP port 4420
+    #[arg(long, value_name = "PORT", default_value_t = 4420)]
+    pub nvmf_port: u16,
+
+    /// Port on 127.0.0.1 that reaches the image's JSON-RPC port 5260
+    #[arg(long, value_name = "PORT", default_value_t = 5260)]
+    pub rpc_port: u16,
+
+    /// What executes the guest; auto tries KVM once and falls back to emulation
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = AccelChoice::Auto)]
+    pub accel: AccelChoice,
+
+    /// One more argument for QEMU, as in --qemu-arg=-s; may be repeated
+    #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu_args: Vec<String>,
+
+    /// Print the QEMU command instead of running it; builds and creates nothing
+    #[arg(long)]
+    pub print_command: bool,
+}
+
+/// The user's wish for what executes the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelChoice {
+    /// KVM where a trial guest runs under it, otherwise emulation.
+    Auto,
+    /// The processor itself.
+    Kvm,
+    /// QEMU's emulation.
+    Tcg,
+}
+
+/// Parses a memory size into MiB: `512M`, `2G`, or a bare number of MiB.
+///
+/// # Errors
+/// Text that is no such size, or one below 64 MiB (the image and its I/O memory need that much).
+pub fn parse_memory_mib(text: &str) -> anyhow::Result<u64> {
+    const MEMORY_MIN_MIB: u64 = 64;
+    const MEMORY_MAX_MIB: u64 = 1 << 20;
+    let (digits, unit_mib) = match text.char_indices().last() {
+        Some((at, 'G' | 'g')) => (&text[..at], 1024),
+        Some((at, 'M' | 'm')) => (&text[..at], 1),
+        _ => (text, 1),
+    };
+    let size = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_mib));
+    let Some(size_mib) = size.filter(|mib| *mib <= MEMORY_MAX_MIB) else {
+        anyhow::bail!(
+            "--memory {text}: not a memory size; give a number with M or G, such as 512M or 2G"
+        );
+    };
+    if size_mib < MEMORY_MIN_MIB {
+        anyhow::bail!(
+            "--memory {text}: too little memory; Basalt needs at least {MEMORY_MIN_MIB}M \
+             (512M is the default)"
+        );
+    }
+    Ok(size_mib)
+}
+
+/// Checks the number of cores.
+///
+/// # Errors
+/// None, or more than an 8-bit APIC identifier can number.
+pub fn check_cpus(cpus: u32) -> anyhow::Result<u32> {
+    const CPUS_MAX: u32 = 255;
+    if (1..=CPUS_MAX).contains(&cpus) {
+        return Ok(cpus);
+    }
+    anyhow::bail!("--cpus {cpus}: give a number from 1 to {CPUS_MAX}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_is_read_in_megabytes_and_gigabytes() {
+        assert_eq!(parse_memory_mib("512M").unwrap(), 512);
+        assert_eq!(parse_memory_mib("2G").unwrap(), 2048);
+        assert_eq!(parse_memory_mib("96").unwrap(), 96);
+    }
+
+    #[test]
+    fn nonsense_and_too_little_memory_are_refused() {
+        for text in ["", "M", "12X", "-1G", "63M", "0", "99999999999999999999G", "2048000000G"] {
+            assert!(parse_memory_mib(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn zero_cores_are_refused() {
+        assert!(check_cpus(0).is_err());
+        assert!(check_cpus(256).is_err());
+        assert_eq!(check_cpus(4).unwrap(), 4);
+    }
+}

@@ -1,0 +1,29 @@
+//! The host tool behind `cargo run`: builds the Basalt image, prepares it for booting and starts
+//! it in QEMU.
+//!
+//! The binary is thin; everything is here so that the tests in `tests/qemu` boot the same image on
+//! the same virtual machine as a user does.
+//!
+//! - [`Workspace`] finds the source tree and its target directory, and builds the image.
+//! - [`image`] turns the linked image into the bootable `target/image/basalt.elf`, symbols inside.
+//! - [`Machine`] describes a virtual machine and renders it as a QEMU command.
+//! - [`accel`] finds out by trying whether KVM works here.
+//! - [`packages`] installs what is missing, or says how to.
+//! - [`disk`], [`config`] and [`ports`] check what the user passed before anything is started.
+//! - [`launch`] starts QEMU, passes its console on and ends it when asked.
+
+pub mod accel;
+pub mod cli;
+pub mod config;
+pub mod disk;
+pub mod image;
+pub mod launch;
+mod machine;
+pub mod packages;
+pub mod ports;
+mod run;
+mod workspace;
+
+pub use machine::{DebugExit, Disk, Machine, Network, Nic, shell_quote};
+pub use run::run;
+pub use workspace::{FileLock, Workspace};

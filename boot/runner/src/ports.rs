@@ -1,0 +1,51 @@
+//! Checks that the host's ports are free before QEMU is started.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::bail;
+
+/// Checks that `port` on 127.0.0.1 can be listened on; `option` is the one that chooses it.
+///
+/// # Errors
+/// Port 0, a port in use, or one this user may not have.
+pub fn check_free(option: &str, port: u16) -> anyhow::Result<()> {
+    if port == 0 {
+        bail!("{option} 0: give a port from 1 to 65535");
+    }
+    let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else { return Ok(()) };
+    match error.kind() {
+        ErrorKind::AddrInUse => bail!(
+            "port {port} on 127.0.0.1 is in use; stop what uses it, or choose another with \
+             {option} PORT"
+        ),
+        ErrorKind::PermissionDenied => bail!(
+            "port {port} on 127.0.0.1 is reserved to the administrator; choose one above 1023 \
+             with {option} PORT"
+        ),
+        _ => bail!("cannot listen on 127.0.0.1:{port}: {error}; choose another with {option} PORT"),
+    }
+}
+
+/// A port on 127.0.0.1 that nothing listens on at this moment.
+///
+/// # Errors
+/// The host has none left.
+pub fn pick_free() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_refused_with_the_option_to_change_it() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = check_free("--nvmf-port", port).unwrap_err().to_string();
+        assert!(error.contains("in use") && error.contains("--nvmf-port"), "{error}");
+        drop(taken);
+        check_free("--nvmf-port", port).unwrap();
+    }
+}

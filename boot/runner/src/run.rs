@@ -1,0 +1,173 @@
+//! What each command does, in order: check, build, start, and say how it ended.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::accel::{self, Accel};
+use crate::cli::{self, AccelChoice, Arguments, BootArguments, Command};
+use crate::launch::{self, Ending};
+use crate::packages::{self, QEMU, find_program};
+use crate::{DebugExit, Machine, Network, Nic, Workspace, config, disk, ports};
+
+/// The image's NVMe/TCP port.
+const GUEST_NVMF_PORT: u16 = 4420;
+/// The image's JSON-RPC port.
+const GUEST_RPC_PORT: u16 = 5260;
+
+/// Does what the command line asks; the code is what the process is to exit with.
+///
+/// # Errors
+/// Anything that keeps it from being done, as a sentence with a remedy.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match arguments.command {
+        None if arguments.boot.print_command => print_command(&workspace, &arguments.boot),
+        None => boot(&workspace, &arguments.boot),
+        Some(Command::Image) => image(&workspace),
+    }
+}
+
+fn image(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    let (path, size_bytes) = workspace.build_image()?;
+    println!("{} ({} KiB)", path.display(), size_bytes.div_ceil(1024));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn boot(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Result<ExitCode> {
+    let checked = Checked::new(workspace, arguments)?;
+    check_ports(arguments)?;
+    if checked.disks.contains(&default_disk(workspace)) {
+        disk::create_if_missing(&default_disk(workspace), disk::DEFAULT_SIZE_BYTES)?;
+    }
+    let disks = disk::check_all(&checked.disks)?;
+    packages::ensure_qemu(workspace)?;
+    let accel = accel::choose(workspace, arguments.accel)?;
+    let (_, size_bytes) = workspace.build_image()?;
+    let machine = Machine { disks, ..checked.machine(workspace, arguments, accel) };
+    banner(&machine, arguments, size_bytes);
+    report(launch::foreground(&machine.command())?)
+}
+
+fn print_command(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Result<ExitCode> {
+    let checked = Checked::new(workspace, arguments)?;
+    let accel = match arguments.accel {
+        AccelChoice::Auto if find_program(QEMU).is_none() => Accel::Tcg,
+        AccelChoice::Kvm => Accel::Kvm,
+        choice => accel::choose(workspace, choice)?,
+    };
+    let absent = |path: &PathBuf| !path.exists();
+    let disks = match checked.disks.as_slice() {
+        [only] if *only == default_disk(workspace) && absent(only) => {
+            vec![crate::Disk { path: only.clone(), direct: false }]
+        }
+        given => disk::check_all(given)?,
+    };
+    let machine = Machine { disks, ..checked.machine(workspace, arguments, accel) };
+    println!("{}", machine.shell_command());
+    if absent(&machine.kernel) {
+        eprintln!("note: the image is not built yet; `cargo run -- image` builds it");
+    }
+    for missing in machine.disks.iter().map(|disk| &disk.path).filter(|path| absent(path)) {
+        eprintln!("note: the disk is not there yet; `truncate -s 1G {}`", missing.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What can be checked without touching anything.
+struct Checked {
+    memory_mib: u64,
+    cpus: u32,
+    disks: Vec<PathBuf>,
+}
+
+impl Checked {
+    fn new(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Result<Self> {
+        let memory_mib = cli::parse_memory_mib(&arguments.memory)?;
+        let cpus = cli::check_cpus(arguments.cpus)?;
+        if let Some(path) = &arguments.config {
+            config::check(path)?;
+        }
+        let mut disks = arguments.disks.clone();
+        if disks.is_empty() {
+            disks.push(default_disk(workspace));
+        }
+        let given: Vec<_> = disks
+            .iter()
+            .filter(|path| **path != default_disk(workspace) || path.exists())
+            .cloned()
+            .collect();
+        disk::check_all(&given)?;
+        Ok(Self { memory_mib, cpus, disks })
+    }
+
+    fn machine(&self, workspace: &Workspace, arguments: &BootArguments, accel: Accel) -> Machine {
+        let mut machine = Machine::new(&workspace.boot_elf(), accel);
+        machine.initrd.clone_from(&arguments.config);
+        machine.cpus = self.cpus;
+        machine.memory_mib = self.memory_mib;
+        let network = Network::User(vec![
+            (arguments.nvmf_port, GUEST_NVMF_PORT),
+            (arguments.rpc_port, GUEST_RPC_PORT),
+        ]);
+        machine.nics.push(Nic { network, mac: None });
+        machine.extra = arguments.qemu_args.iter().map(OsString::from).collect();
+        machine
+    }
+}
+
+fn default_disk(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("disk.img")
+}
+
+fn check_ports(arguments: &BootArguments) -> anyhow::Result<()> {
+    ports::check_free("--nvmf-port", arguments.nvmf_port)?;
+    ports::check_free("--rpc-port", arguments.rpc_port)?;
+    if arguments.nvmf_port == arguments.rpc_port {
+        bail!("--nvmf-port and --rpc-port are both {}; choose two ports", arguments.rpc_port);
+    }
+    Ok(())
+}
+
+fn banner(machine: &Machine, arguments: &BootArguments, size_bytes: u64) {
+    let disks: Vec<_> = machine.disks.iter().map(|disk| disk.path.display().to_string()).collect();
+    eprintln!(
+        "Basalt ({} KiB) on {} cores, {} MiB, {}; drives: {}",
+        size_bytes.div_ceil(1024),
+        machine.cpus,
+        machine.memory_mib,
+        machine.accel.name(),
+        disks.join(", ")
+    );
+    eprintln!(
+        "NVMe/TCP on 127.0.0.1:{}, JSON-RPC on 127.0.0.1:{}; Ctrl-C to stop",
+        arguments.nvmf_port, arguments.rpc_port
+    );
+}
+
+fn report(ending: Ending) -> anyhow::Result<ExitCode> {
+    let (code, stderr) = match ending {
+        Ending::Stopped => {
+            eprintln!("\nstopped");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ending::Ended { code, stderr } => (code, stderr),
+    };
+    match DebugExit::decode(code, &stderr) {
+        DebugExit::PoweredOff | DebugExit::Value(0) => {
+            eprintln!("Basalt ended");
+            Ok(ExitCode::SUCCESS)
+        }
+        DebugExit::Value(value) => {
+            eprintln!("error: Basalt failed with status {value}; its console above says why");
+            Ok(ExitCode::from(value))
+        }
+        DebugExit::Failed if stderr.is_empty() => match code {
+            Some(code) => bail!("QEMU ended with code {code} and no word"),
+            None => bail!("QEMU was killed by a signal"),
+        },
+        DebugExit::Failed => bail!("QEMU could not run the machine; it says why above"),
+    }
+}

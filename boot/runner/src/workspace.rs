@@ -1,0 +1,100 @@
+//! The source tree the runner belongs to, and the building of its image.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+/// The workspace: where its sources are and where its output goes.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+/// A lock between processes; held until dropped.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+impl Workspace {
+    /// Finds the workspace this program was built from; `CARGO_TARGET_DIR` moves its output.
+    ///
+    /// # Errors
+    /// The sources are no longer where they were.
+    pub fn locate() -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = root.canonicalize().with_context(|| {
+            format!("the sources are no longer at {}; build the runner anew", root.display())
+        })?;
+        let target = match env::var_os("CARGO_TARGET_DIR").filter(|path| !path.is_empty()) {
+            Some(path) => std::path::absolute(path)?,
+            None => root.join("target"),
+        };
+        Ok(Self { root, target })
+    }
+
+    /// The root of the source tree.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory cargo builds into.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The directory of the boot files.
+    #[must_use]
+    pub fn image_directory(&self) -> PathBuf {
+        // Cargo puts the output of the profile named `image` there as well.
+        self.target.join("image")
+    }
+
+    /// The bootable image, made by [`build_image`](Self::build_image).
+    #[must_use]
+    pub fn boot_elf(&self) -> PathBuf {
+        self.image_directory().join("basalt.elf")
+    }
+
+    /// Builds the image and makes it bootable; returns the path of the boot file and its size in
+    /// bytes.
+    ///
+    /// # Errors
+    /// The build fails (cargo has said why), or the built image lacks what boot files need.
+    pub fn build_image(&self) -> anyhow::Result<(PathBuf, u64)> {
+        let _lock = self.lock("image")?;
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(&cargo)
+            .args(["build", "-p", "basalt-image", "--profile", "image"])
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .status()
+            .with_context(|| format!("cannot start {}; is it in PATH?", cargo.display()))?;
+        if !status.success() {
+            bail!("the image does not build; cargo says why above");
+        }
+        let (linked, boot) = (self.image_directory().join("basalt"), self.boot_elf());
+        let size_bytes = crate::image::prepare(&linked, &boot)?;
+        Ok((boot, size_bytes))
+    }
+
+    /// Takes the lock called `name`, waiting for another process that holds it.
+    ///
+    /// # Errors
+    /// The lock file cannot be created under the target directory.
+    pub fn lock(&self, name: &str) -> anyhow::Result<FileLock> {
+        fs::create_dir_all(&self.target)
+            .with_context(|| format!("cannot create {}", self.target.display()))?;
+        let path = self.target.join(format!(".{name}.lock"));
+        let file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(FileLock { _file: file })
+    }
+}

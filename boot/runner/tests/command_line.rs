@@ -1,0 +1,135 @@
+//! The runner as a user meets it: every mistake is told in a sentence, before anything is started.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the runner with a target directory of its own, so that it cannot touch a user's disk.
+fn runner(target: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_basalt-runner"))
+        .args(arguments)
+        .env("CARGO_TARGET_DIR", target)
+        .output()
+        .unwrap_or_else(|error| panic!("the runner does not start: {error}"))
+}
+
+/// Checks that the runner refuses, and that it says each of `words`.
+fn assert_refused(arguments: &[&str], words: &[&str]) {
+    let target = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let output = runner(target.path(), arguments);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{arguments:?} was accepted");
+    for word in words {
+        assert!(text.contains(word), "{arguments:?} does not say {word:?} but: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+    let untouched = fs::read_dir(target.path()).map(Iterator::count).unwrap_or(usize::MAX);
+    assert_eq!(untouched, 0, "{arguments:?} left something behind");
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn help_names_every_option_and_command() {
+    let target = tempfile::tempdir().unwrap();
+    let output = runner(target.path(), &["--help"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in [
+        "image",
+        "--cpus",
+        "--memory",
+        "--disk",
+        "--config",
+        "--nvmf-port",
+        "--rpc-port",
+        "--accel",
+        "--qemu-arg",
+        "--print-command",
+        "Ctrl-C",
+        "cargo run --",
+    ] {
+        assert!(text.contains(word), "{word} is missing in: {text}");
+    }
+}
+
+#[test]
+fn an_unknown_option_is_refused() {
+    assert_refused(&["--frobnicate"], &["--frobnicate", "--help"]);
+    assert_refused(&["frobnicate"], &["frobnicate"]);
+    assert_refused(&["--accel", "magic"], &["auto", "kvm", "tcg"]);
+    assert_refused(&["image", "--frobnicate"], &["--frobnicate"]);
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    assert_refused(&["--memory", "16M"], &["too little memory", "64M"]);
+    assert_refused(&["--memory", "lots"], &["lots", "512M"]);
+    assert_refused(&["--cpus", "0"], &["--cpus", "1 to"]);
+    assert_refused(&["--nvmf-port", "0"], &["--nvmf-port", "1 to"]);
+    assert_refused(&["--nvmf-port", "65536"], &["65536"]);
+    assert_refused(&["--nvmf-port", "14420", "--rpc-port", "14420"], &["both", "14420"]);
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    assert_refused(&["--nvmf-port", &port], &["in use", &port, "--nvmf-port"]);
+    assert_refused(&["--rpc-port", &port, "--nvmf-port", "39999"], &["in use", "--rpc-port"]);
+}
+
+#[test]
+fn what_is_no_disk_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk");
+    let name = path_text(&disk);
+    assert_refused(&["--disk", &name], &["no such file", "truncate -s 1G"]);
+    assert_refused(&["--disk", &path_text(directory.path())], &["directory"]);
+    fs::write(&disk, [0; 1000]).unwrap();
+    assert_refused(&["--disk", &name], &["1000 bytes", "512"]);
+    fs::write(&disk, [0; 1024]).unwrap();
+    assert_refused(&["--disk", &name, "--disk", &name], &["twice"]);
+    let mut permissions = fs::metadata(&disk).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&disk, permissions).unwrap();
+    assert_refused(&["--disk", &name], &["read-only", "chmod u+w"]);
+}
+
+#[test]
+fn a_broken_configuration_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("basalt.json");
+    let name = path_text(&file);
+    assert_refused(&["--config", &name], &["cannot read", "basalt.json"]);
+    fs::write(&file, "{").unwrap();
+    assert_refused(&["--config", &name], &["not valid JSON", "line 1"]);
+    fs::write(&file, "{\"subsystem\":[]}").unwrap();
+    assert_refused(&["--config", &name], &["\"subsystems\" array"]);
+}
+
+#[test]
+fn the_printed_command_is_ready_for_a_shell_and_creates_nothing() {
+    let target = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--print-command",
+        "--accel",
+        "tcg",
+        "--cpus",
+        "4",
+        "--qemu-arg=-name",
+        "--qemu-arg",
+        "a b",
+    ];
+    let output = runner(target.path(), &arguments);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    for word in ["qemu-system-x86_64 ", "-smp 4,maxcpus=4", "-name 'a b'", "hostfwd=", "disk.img"] {
+        assert!(text.contains(word), "{word} is missing in: {text}");
+    }
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+}
