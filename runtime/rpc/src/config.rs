@@ -3,8 +3,8 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::Ipv4Addr;
 
+use basalt_net::{Address, BadCidr};
 use serde_json::{Map, Value};
 
 use crate::{Params, Rpc, RpcError};
@@ -118,12 +118,12 @@ impl Config {
     }
 
     /// The interfaces it sets, which must be known before the network starts.
-    pub fn interfaces(&self) -> Result<Vec<InterfaceConfig>, ConfigError> {
+    pub fn interfaces(&self) -> Result<Vec<InterfaceSetting>, ConfigError> {
         let calls = self.calls.iter().filter(|call| call.method == "net_set_interface");
         calls
             .map(|call| {
                 let params = Params::new(call.params.clone());
-                params.and_then(InterfaceConfig::from_params).map_err(|error| call.failed(error))
+                params.and_then(InterfaceSetting::from_params).map_err(|error| call.failed(error))
             })
             .collect()
     }
@@ -208,47 +208,34 @@ fn not_a_call(place: &Place) -> ConfigError {
     ConfigError::Shape(format!("{place} is neither a call nor an array of calls"))
 }
 
-/// The address of a network interface, from `net_set_interface`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct InterfaceConfig {
+/// The fixed address of a network interface, from `net_set_interface`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InterfaceSetting {
     /// Which one: 0 for `net0`.
     pub index: u16,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Length of the network's prefix in bits, 0–32.
-    pub prefix_len: u8,
-    /// Where everything else goes.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its address and its way out.
+    pub address: Address,
 }
 
-impl InterfaceConfig {
+impl InterfaceSetting {
     /// Reads the parameters `name`, `address` (`10.0.0.1/24`) and `gateway` (optional).
     pub fn from_params(mut params: Params) -> Result<Self, RpcError> {
         let name: String = params.required("name")?;
-        let address: String = params.required("address")?;
+        let cidr: String = params.required("address")?;
         let gateway: Option<String> = params.optional("gateway")?;
         params.finish()?;
         let index = name.strip_prefix("net").and_then(|index| index.parse().ok());
         let index = index.ok_or_else(|| {
             RpcError::params(format_args!("'name' is net0, net1, …, not '{name}'"))
         })?;
-        let (address, prefix_len) = read_network(&address).ok_or_else(|| {
-            let reason = "'address' is an IPv4 address with its prefix length, such as 10.0.0.1/24";
-            RpcError::params(format_args!("{reason}, not '{address}'"))
+        let cidr = cidr.parse().map_err(|error: BadCidr| {
+            RpcError::params(format_args!("'address': '{cidr}' is {error}"))
         })?;
         let gateway = gateway.map(|text| {
             text.parse().map_err(|_| {
-                RpcError::params(format_args!("'gateway' is an IPv4 address, not '{text}'"))
+                RpcError::params(format_args!("'gateway': '{text}' is not an IPv4 address"))
             })
         });
-        Ok(Self { index, address, prefix_len, gateway: gateway.transpose()? })
+        Ok(Self { index, address: Address { cidr, gateway: gateway.transpose()? } })
     }
-}
-
-fn read_network(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, prefix_len) = text.split_once('/')?;
-    let prefix_len = prefix_len.parse().ok().filter(|len| *len <= 32)?;
-    let address: Ipv4Addr = address.parse().ok()?;
-    let usable = !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast();
-    usable.then_some((address, prefix_len))
 }

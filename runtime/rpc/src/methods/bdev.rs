@@ -63,7 +63,7 @@ async fn get_bdevs(cx: Context, mut params: Params) -> Outcome {
             return Ok(json!([bdev_to_json(&registry, &*bdev)]));
         }
         if cx.local().now() >= deadline {
-            return Err(no_such_bdev(&name));
+            return Err(no_such_device(&name));
         }
         cx.local().sleep(WAIT_STEP).await;
     }
@@ -138,7 +138,7 @@ fn examine(cx: Context, mut params: Params) -> Outcome {
     params.finish()?;
     match cx.service::<Registry>()?.get(&name) {
         Some(_) => Ok(Value::Bool(true)),
-        None => Err(no_such_bdev(&name)),
+        None => Err(no_such_device(&name)),
     }
 }
 
@@ -195,7 +195,7 @@ fn delete(cx: &Context, mut params: Params, product_name: &str) -> Outcome {
     params.finish()?;
     let registry = cx.service::<Registry>()?;
     let bdev = registry.get(&name).filter(|bdev| bdev.info().product_name == product_name);
-    let Some(bdev) = bdev else { return Err(no_such_bdev(&name)) };
+    let Some(bdev) = bdev else { return Err(no_such_device(&name)) };
     let name = &bdev.info().name;
     registry.remove(name).map_err(|error| RpcError::errno(errno::ENODEV, error))?;
     cx.forget("bdev", name);
@@ -218,8 +218,8 @@ fn create_error(error: CreateError) -> RpcError {
     RpcError::errno(errno, error)
 }
 
-pub(super) fn no_such_bdev(name: impl fmt::Display) -> RpcError {
-    RpcError::errno(errno::ENODEV, format_args!("No such device: bdev '{name}'"))
+pub(super) fn no_such_device(name: impl fmt::Display) -> RpcError {
+    RpcError::errno(errno::ENODEV, format_args!("No such device: '{name}'"))
 }
 
 /// The named bdevs, or all of them.
@@ -228,5 +228,5 @@ pub(super) fn select(
     names: Option<Vec<String>>,
 ) -> Result<Vec<Arc<dyn Bdev>>, RpcError> {
     let Some(names) = names else { return Ok(registry.list()) };
-    names.iter().map(|name| registry.get(name).ok_or_else(|| no_such_bdev(name))).collect()
+    names.iter().map(|name| registry.get(name).ok_or_else(|| no_such_device(name))).collect()
 }

@@ -5,11 +5,13 @@ mod framework;
 mod iostat;
 mod log;
 mod net;
+mod nvme;
 mod nvmf;
 mod options;
 mod thread;
 
 pub use self::net::{InterfaceState, NetControl};
+pub use self::nvme::{NvmeControl, NvmeDone, NvmeState};
 
 use crate::Router;
 
@@ -22,5 +24,6 @@ pub fn register_all(router: &mut Router) {
     net::register(router);
     bdev::register(router);
     iostat::register(router);
+    nvme::register(router);
     nvmf::register(router);
 }

@@ -5,11 +5,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::Ipv4Addr;
 
+use basalt_net::Address;
 use serde_json::{Value, json};
 
-use crate::{Context, InterfaceConfig, Outcome, Params, Router, RpcError, When};
+use crate::{Context, InterfaceSetting, Outcome, Params, Router, RpcError, When};
 
 /// A network interface as it is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,17 +18,15 @@ pub struct InterfaceState {
     pub name: String,
     /// Ethernet address.
     pub mac: [u8; 6],
-    /// Its address and the length of the network's prefix, once it has one.
-    pub address: Option<(Ipv4Addr, u8)>,
-    /// Where everything outside that network goes.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its address and its way out, once it has them.
+    pub address: Option<Address>,
     /// Whether the address comes by DHCP.
     pub dhcp: bool,
     /// Largest IP packet, bytes.
     pub mtu: usize,
 }
 
-type Set = Box<dyn Fn(InterfaceConfig) -> Result<(), RpcError>>;
+type Set = Box<dyn Fn(InterfaceSetting) -> Result<(), RpcError>>;
 type List = Box<dyn Fn() -> Vec<InterfaceState>>;
 
 /// How the methods reach the network stacks of all cores: a service of the boot core, provided by
@@ -42,7 +40,7 @@ impl NetControl {
     /// A control of two parts: one gives an interface a fixed address (again, if it has that one
     /// already), the other lists the interfaces.
     pub fn new(
-        set: impl Fn(InterfaceConfig) -> Result<(), RpcError> + 'static,
+        set: impl Fn(InterfaceSetting) -> Result<(), RpcError> + 'static,
         list: impl Fn() -> Vec<InterfaceState> + 'static,
     ) -> Self {
         Self { set: Box::new(set), list: Box::new(list) }
@@ -61,9 +59,9 @@ pub(super) fn register(router: &mut Router) {
 }
 
 fn set_interface(cx: Context, params: Params) -> Outcome {
-    let config = InterfaceConfig::from_params(params)?;
-    (cx.service::<NetControl>()?.set)(config)?;
-    cx.remember("net", format!("net{}", config.index));
+    let setting = InterfaceSetting::from_params(params)?;
+    (cx.service::<NetControl>()?.set)(setting)?;
+    cx.remember("net", format!("net{}", setting.index));
     Ok(Value::Bool(true))
 }
 
@@ -75,11 +73,12 @@ fn get_interfaces(cx: Context, params: Params) -> Outcome {
 
 fn interface_to_json(interface: &InterfaceState) -> Value {
     let [a, b, c, d, e, f] = interface.mac;
+    let gateway = interface.address.and_then(|address| address.gateway);
     json!({
         "name": interface.name,
         "mac": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
-        "address": interface.address.map(|(address, len)| format!("{address}/{len}")),
-        "gateway": interface.gateway.map(|gateway| format!("{gateway}")),
+        "address": interface.address.map(|address| format!("{}", address.cidr)),
+        "gateway": gateway.map(|gateway| format!("{gateway}")),
         "dhcp": interface.dhcp,
         "mtu": interface.mtu,
     })

@@ -1,6 +1,14 @@
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec;
+use core::cell::RefCell;
+
+use basalt_env::PciAddress;
 use serde_json::{Value, json};
 
 use super::Machine;
+use crate::methods::{NvmeControl, NvmeState};
+use crate::{RpcError, errno};
 
 const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
 
@@ -123,4 +131,41 @@ fn examination_is_always_over() {
     let mut machine = Machine::new();
     assert_eq!(machine.call("bdev_wait_for_examine", None).unwrap(), true);
     assert_eq!(machine.code("bdev_examine", json!({"name": "none"})), -19);
+}
+
+#[test]
+fn nvme_controllers_are_listed_reset_and_detached() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.call("bdev_nvme_get_controllers", None).unwrap(), json!([]));
+    assert_eq!(machine.code("bdev_nvme_reset_controller", json!({"name": "Nvme0"})), -19);
+    let state = NvmeState {
+        name: "Nvme0".into(),
+        address: PciAddress::new(0, 0, 4, 0),
+        cntlid: 7,
+        state: "enabled".into(),
+    };
+    let attached = Rc::new(RefCell::new(vec![state]));
+    let (list, detach) = (Rc::clone(&attached), attached);
+    let control = NvmeControl::new(
+        move || list.borrow().clone(),
+        |_| Box::pin(async { Err(RpcError::errno(errno::EIO, "the controller is stuck")) }),
+        move |_| {
+            detach.borrow_mut().clear();
+            Box::pin(async { Ok(()) })
+        },
+    );
+    machine.boot().provide(Rc::new(control));
+    let name = json!({"name": "Nvme0"});
+    let expected = json!([{"name": "Nvme0", "ctrlrs": [{
+        "state": "enabled",
+        "trid": {"trtype": "PCIe", "traddr": "0000:00:04.0"},
+        "cntlid": 7,
+        "host": {"nqn": "", "addr": "", "svcid": ""},
+        "numa_id": -1,
+    }]}]);
+    assert_eq!(machine.call("bdev_nvme_get_controllers", name.clone()).unwrap(), expected);
+    assert_eq!(machine.code("bdev_nvme_get_controllers", json!({"name": "Nvme1"})), -19);
+    assert_eq!(machine.code("bdev_nvme_reset_controller", name.clone()), -5);
+    assert_eq!(machine.call("bdev_nvme_detach_controller", name.clone()).unwrap(), true);
+    assert_eq!(machine.code("bdev_nvme_detach_controller", name), -19);
 }

@@ -2,10 +2,11 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use basalt_net::Address;
 use serde_json::{Value, json};
 
 use super::Machine;
-use crate::{Config, ConfigError, InterfaceConfig};
+use crate::{Config, ConfigError, InterfaceSetting};
 
 fn parse(config: &Value) -> Result<Config, ConfigError> {
     Config::parse(&serde_json::to_vec(config).unwrap())
@@ -144,11 +145,12 @@ fn interfaces_are_known_before_anything_is_applied() {
         ]}]})
     };
     let good = json!({"name": "net1", "address": "10.0.0.1/24", "gateway": "10.0.0.254"});
-    let expected = InterfaceConfig {
+    let expected = InterfaceSetting {
         index: 1,
-        address: [10, 0, 0, 1].into(),
-        prefix_len: 24,
-        gateway: Some([10, 0, 0, 254].into()),
+        address: Address {
+            cidr: "10.0.0.1/24".parse().unwrap(),
+            gateway: Some([10, 0, 0, 254].into()),
+        },
     };
     assert_eq!(parse(&net(good)).unwrap().interfaces(), Ok(Vec::from([expected])));
     let bad = [

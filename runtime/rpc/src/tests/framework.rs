@@ -121,12 +121,11 @@ fn interfaces_are_set_listed_and_saved() {
             Ok(())
         },
         move || {
-            let config: Option<crate::InterfaceConfig> = *lister.borrow();
+            let config: Option<crate::InterfaceSetting> = *lister.borrow();
             vec![InterfaceState {
                 name: "net0".into(),
                 mac: [0x52, 0x54, 0, 0, 0, 1],
-                address: config.map(|config| (config.address, config.prefix_len)),
-                gateway: config.and_then(|config| config.gateway),
+                address: config.map(|config| config.address),
                 dhcp: config.is_none(),
                 mtu: 1500,
             }]

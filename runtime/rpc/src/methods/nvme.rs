@@ -1,0 +1,105 @@
+//! The machine's NVMe controllers. The block layer knows only their bdevs, so whoever attached
+//! them says how to reach them.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::pin::Pin;
+
+use basalt_env::PciAddress;
+use serde_json::{Value, json};
+
+use super::bdev::no_such_device;
+use crate::{Context, Outcome, Params, Router, RpcError, When};
+
+/// An attached NVMe controller as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NvmeState {
+    /// Its name, for example `Nvme0`.
+    pub name: String,
+    /// Where it sits.
+    pub address: PciAddress,
+    /// Controller identifier (CNTLID).
+    pub cntlid: u16,
+    /// `enabled`, `resetting` or `failed`.
+    pub state: String,
+}
+
+/// How an order to a controller ends.
+pub type NvmeDone = Pin<Box<dyn Future<Output = Result<(), RpcError>>>>;
+
+type List = Box<dyn Fn() -> Vec<NvmeState>>;
+type Order = Box<dyn Fn(String) -> NvmeDone>;
+
+/// How the methods reach the controllers: a service of the boot core.
+pub struct NvmeControl {
+    list: List,
+    reset: Order,
+    detach: Order,
+}
+
+impl NvmeControl {
+    /// A control of three parts: one lists the controllers, the others reset and detach the one
+    /// of a name that was just listed.
+    pub fn new(
+        list: impl Fn() -> Vec<NvmeState> + 'static,
+        reset: impl Fn(String) -> NvmeDone + 'static,
+        detach: impl Fn(String) -> NvmeDone + 'static,
+    ) -> Self {
+        Self { list: Box::new(list), reset: Box::new(reset), detach: Box::new(detach) }
+    }
+}
+
+impl fmt::Debug for NvmeControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries((self.list)()).finish()
+    }
+}
+
+pub(super) fn register(router: &mut Router) {
+    router.register("bdev_nvme_get_controllers", When::Runtime, get_controllers);
+    router.register_async("bdev_nvme_reset_controller", When::Runtime, |cx, params| {
+        order(cx, params, |control| &control.reset)
+    });
+    router.register_async("bdev_nvme_detach_controller", When::Runtime, |cx, params| {
+        order(cx, params, |control| &control.detach)
+    });
+}
+
+fn get_controllers(cx: Context, mut params: Params) -> Outcome {
+    let name: Option<String> = params.optional("name")?;
+    params.finish()?;
+    // A machine on which nothing was attached has no such service, and no controllers.
+    let all = cx.service::<NvmeControl>().map_or_else(|_| Vec::new(), |control| (control.list)());
+    let named = |state: &&NvmeState| name.as_ref().is_none_or(|name| *name == state.name);
+    let found: Vec<Value> = all.iter().filter(named).map(controller_to_json).collect();
+    match name {
+        Some(name) if found.is_empty() => Err(no_such_device(&name)),
+        _ => Ok(Value::Array(found)),
+    }
+}
+
+async fn order(cx: Context, mut params: Params, which: fn(&NvmeControl) -> &Order) -> Outcome {
+    let name: String = params.required("name")?;
+    let _cntlid: Option<u16> = params.optional("cntlid")?;
+    params.finish()?;
+    let control = cx.service::<NvmeControl>().map_err(|_| no_such_device(&name))?;
+    if !(control.list)().iter().any(|state| state.name == name) {
+        return Err(no_such_device(&name));
+    }
+    which(&control)(name).await?;
+    Ok(Value::Bool(true))
+}
+
+fn controller_to_json(controller: &NvmeState) -> Value {
+    let path = json!({
+        "state": controller.state,
+        "trid": {"trtype": "PCIe", "traddr": format!("{}", controller.address)},
+        "cntlid": controller.cntlid,
+        "host": {"nqn": "", "addr": "", "svcid": ""},
+        "numa_id": -1,
+    });
+    json!({"name": controller.name, "ctrlrs": [path]})
+}
