@@ -1,2 +1,52 @@
+//! The metal environment: an x86-64 machine without an operating system.
+//!
+//! 1. [`Machine::start`] takes what the loader said ([`bootloader_api::BootInfo`]) and brings up
+//!    everything: console, heap, page tables, exception handling, ACPI, clock and all cores.
+//! 2. [`Machine::run`] starts the same function on every core with a [`CoreContext`] and a seed of
+//!    its own, and never returns.
+//! 3. Virtual = physical for all memory and registers; each address is mapped at most once and
+//!    never both writable and executable. Every stack has an unmapped page below it.
+//! 4. No device ever interrupts: cores poll, and [`CoreContext::rest`] is how an idle core waits.
+//!    Every exception is fatal: it prints registers and a backtrace and stops the machine.
+//!
+//! Neighbours: implements the seam of `kernel/env` ([`Ecam`] is its `ConfigSpace`, [`IdentityMap`]
+//! its `MmioMap`), and is used by `boot/image` alone. Sources: Intel SDM volume 3 (paging §4,
+//! interrupts §6, multiple processors §9, APIC §11), ACPI 6.5, PCI Firmware 3.3 (MCFG), QEMU
+//! `docs/specs/fw_cfg.rst`.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod acpi_tables;
+mod apic;
+mod backtrace;
+mod calibrate;
+mod clock;
+mod cpu;
+pub mod drill;
+mod ecam;
+mod exit;
+mod fault;
+mod fw_cfg;
+mod gdt;
+mod heap;
+mod idt;
+mod image;
+mod logger;
+mod machine;
+mod memory;
+mod mmio;
+mod paging;
+mod serial;
+mod smp;
+mod stack;
+mod symbols;
+
+pub use clock::Clock;
+pub use cpu::cpu_relax;
+pub use ecam::{Ecam, EcamRange};
+pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};
+pub use fault::report_panic;
+pub use heap::{HeapStats, heap_stats};
+pub use machine::{CoreContext, Machine, StartError};
+pub use mmio::IdentityMap;

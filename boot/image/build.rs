@@ -1,0 +1,22 @@
+//! Link arguments that turn the host's executable into a free-standing image.
+//!
+//! A static PIE linked at 2 MiB: loaded there (PVH) it needs no relocation, loaded elsewhere (UEFI)
+//! it relocates itself. No start files, no C library, no dynamic linker.
+
+/// Passed to the linker driver in this order.
+const LINK_ARGS: [&str; 7] = [
+    "-nostartfiles",
+    "-nostdlib",
+    "-static-pie",
+    "-Wl,--no-dynamic-linker",
+    "-Wl,--image-base=0x200000",
+    "-Wl,--apply-dynamic-relocs",
+    "-Wl,-z,norelro",
+];
+
+fn main() {
+    for arg in LINK_ARGS {
+        println!("cargo:rustc-link-arg-bins={arg}");
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+}

@@ -1,0 +1,353 @@
+#![expect(unsafe_code, reason = "hands out memory and starts the cores")]
+
+//! The machine as a value: started once, then run.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ptr::NonNull;
+use core::time::Duration;
+
+use basalt_env::{CoreId, DmaArena, PhysAddr};
+use bootloader_api::BootInfo;
+
+use crate::acpi_tables::{self, Platform};
+use crate::clock::{self, Clock};
+use crate::ecam::{Ecam, EcamRange};
+use crate::memory::{self, FreeMemory, Span};
+use crate::mmio::IdentityMap;
+use crate::paging::{ADDRESS_SPACE, AddressSpace};
+use crate::smp::{self, Job, NoStart};
+use crate::stack::{self, BLOCK_LEN, CORES_MAX};
+use crate::{apic, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, serial, symbols};
+
+/// The fw_cfg file with the configuration.
+const CONFIG_FILE: &str = "opt/basalt/config";
+const MIB: u64 = 1 << 20;
+
+/// Why the machine cannot be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StartError {
+    /// The processor cannot mark memory as not executable.
+    NoExecuteDisable,
+    /// The image's own ELF headers are not where they should be.
+    ImageHeaders,
+    /// There is not enough memory for the heap, the stacks or the DMA arenas.
+    OutOfMemory {
+        /// Bytes that were free.
+        free: u64,
+    },
+    /// No timer could be found to measure the processor's clock with.
+    NoClock,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoExecuteDisable => f.write_str("the processor lacks the NX bit"),
+            Self::ImageHeaders => f.write_str("the image was loaded without its ELF headers"),
+            Self::OutOfMemory { free } => {
+                write!(f, "too little memory ({} MiB free); 64 MiB will do", free / MIB)
+            }
+            Self::NoClock => f.write_str("no timer to measure the time-stamp counter with"),
+        }
+    }
+}
+
+/// A started machine: all cores up and waiting.
+pub struct Machine {
+    clock: Clock,
+    ecam: Ecam,
+    config: Option<&'static [u8]>,
+    arenas: Vec<DmaArena>,
+    /// APIC identifiers by core.
+    apic_ids: &'static [u32],
+}
+
+/// What a core is, and what is its alone.
+#[derive(Debug)]
+pub struct CoreContext {
+    /// Which core this is.
+    pub core: CoreId,
+    /// How many there are.
+    pub cores: usize,
+    /// The processor's own name for it.
+    pub apic_id: u32,
+    /// The clock, the same on all cores.
+    pub clock: Clock,
+    /// The core's DMA memory.
+    pub arena: DmaArena,
+    /// Wakes cores that rest.
+    pub waker: CoreWaker,
+}
+
+impl CoreContext {
+    /// Halts this core until `at_most` has passed or another core wakes it.
+    ///
+    /// Polling again after this is how an idle core saves power. May return early. A wake-up that
+    /// was sent since the last rest ends this one at once.
+    pub fn rest(&self, at_most: Duration) {
+        apic::rest(at_most);
+    }
+}
+
+/// Ends the rests of other cores.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreWaker {
+    apic_ids: &'static [u32],
+}
+
+impl CoreWaker {
+    /// Ends the rest of `core`, the current one or, if it is busy, its next one. Costs an
+    /// inter-processor interrupt; does nothing if there is no such core.
+    pub fn wake(&self, core: CoreId) {
+        if let Some(&apic_id) = self.apic_ids.get(core.index()) {
+            apic::wake(apic_id);
+        }
+    }
+}
+
+impl Machine {
+    /// Brings up everything the boot core finds, and all other cores.
+    ///
+    /// To be called once, on the boot core, with what the loader filled in; the loader's page
+    /// tables must map the first 4 GiB where they are. If `boot_info` names a stack, the page
+    /// below it becomes its guard page.
+    pub fn start(boot_info: &'static mut BootInfo) -> Result<Self, StartError> {
+        serial::init();
+        logger::init();
+        cpu::init_core();
+        log::info!("Basalt {} on {}", env!("CARGO_PKG_VERSION"), cpu::brand().trim());
+        log::info!("processor features: {}", cpu::features().trim());
+        if !cpu::has_no_execute() {
+            return Err(StartError::NoExecuteDisable);
+        }
+        let mut free = free_memory(boot_info)?;
+        let out = StartError::OutOfMemory { free: free.len() };
+        let heap_len = heap::init(&mut free).ok_or(out)?;
+        add_core(0, &mut free).ok_or(out)?;
+        gdt::load(0);
+        idt::load();
+        open_address_space(boot_info);
+        let platform = acpi_tables::read(boot_info.rsdp_addr.into_option());
+        let clock = start_clock(&platform)?;
+        let apic_ids = start_cores(boot_info, &platform, &clock, &mut free);
+        let arenas = arenas(&mut free, apic_ids.len()).ok_or(out)?;
+        let arena_len = arenas.first().map_or(0, DmaArena::len) as u64;
+        log::info!(
+            "memory: heap {} MiB, DMA {} MiB on each of {} cores",
+            heap_len / MIB,
+            arena_len / MIB,
+            apic_ids.len()
+        );
+        let ecam = Ecam::new(&platform.ecam, IdentityMap::new());
+        Ok(Self { clock, ecam, config: config(boot_info), arenas, apic_ids: apic_ids.leak() })
+    }
+
+    /// The clock, running since the machine was started.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// PCI configuration space.
+    pub fn config_space(&self) -> Ecam {
+        self.ecam.clone()
+    }
+
+    /// The PCI buses that can be reached.
+    pub fn ecam_ranges(&self) -> impl Iterator<Item = EcamRange> + '_ {
+        self.ecam.ranges()
+    }
+
+    /// Access to device memory.
+    pub fn mmio(&self) -> IdentityMap {
+        IdentityMap::new()
+    }
+
+    /// The configuration handed over: the boot module (`-initrd`), else fw_cfg file
+    /// `opt/basalt/config`. `None` if there is neither.
+    pub fn config_blob(&self) -> Option<&'static [u8]> {
+        self.config
+    }
+
+    /// How many cores there are, at least one.
+    pub fn core_count(&self) -> usize {
+        self.apic_ids.len()
+    }
+
+    /// Wakes cores that rest.
+    pub fn waker(&self) -> CoreWaker {
+        CoreWaker { apic_ids: self.apic_ids }
+    }
+
+    /// Runs `main` on every core, each on its main stack with its own context and seed; core *i*
+    /// gets `seeds[i]`. A core without a seed stays parked.
+    pub fn run<T: Send + 'static>(self, seeds: Vec<T>, main: fn(CoreContext, T) -> !) -> ! {
+        let waker = self.waker();
+        let cores = self.core_count();
+        let parts = self.arenas.into_iter().zip(seeds).zip(self.apic_ids).enumerate();
+        let mut jobs = parts.map(|(core, ((arena, seed), &apic_id))| {
+            let core = CoreId(core as u16);
+            let clock = self.clock;
+            let context = CoreContext { core, cores, apic_id, clock, arena, waker };
+            let launch = Box::into_raw(Box::new(Launch { main, context, seed }));
+            Job { call: Launch::<T>::run, data: launch.cast() }
+        });
+        let Some(boot_job) = jobs.next() else {
+            panic!("no seed for the boot core");
+        };
+        for (index, job) in jobs.enumerate() {
+            smp::set_job(index + 1, Box::leak(Box::new(job)));
+        }
+        smp::run_on_boot_core(boot_job)
+    }
+}
+
+/// All that a core takes with it.
+struct Launch<T> {
+    main: fn(CoreContext, T) -> !,
+    context: CoreContext,
+    seed: T,
+}
+
+impl<T: Send + 'static> Launch<T> {
+    unsafe extern "C" fn run(data: *mut u8) -> ! {
+        // SAFETY: `Machine::run` made this pointer of a box of this very type, for one call.
+        let launch = unsafe { Box::from_raw(data.cast::<Self>()) };
+        let Self { main, context, seed } = *launch;
+        main(context, seed)
+    }
+}
+
+/// Usable memory without the image and what the loader put next to it.
+fn free_memory(boot_info: &BootInfo) -> Result<FreeMemory, StartError> {
+    if image::segments().next().is_none() {
+        return Err(StartError::ImageHeaders);
+    }
+    let mut free = FreeMemory::new(&boot_info.memory_regions);
+    free.reserve(image::span());
+    symbols::span().into_iter().for_each(|span| free.reserve(span));
+    module(boot_info).into_iter().for_each(|span| free.reserve(span));
+    log::info!("memory: {} MiB free", free.len() / MIB);
+    Ok(free)
+}
+
+fn module(boot_info: &BootInfo) -> Option<Span> {
+    let start = boot_info.ramdisk_addr.into_option()?;
+    Some(Span::new(start, boot_info.ramdisk_len)).filter(|span| span.len() > 0)
+}
+
+/// Stacks and a TSS for the next core, counted from 0.
+fn add_core(core: usize, free: &mut FreeMemory) -> Option<()> {
+    stack::set_block(core, free.take(BLOCK_LEN)?);
+    gdt::add_core(core);
+    Some(())
+}
+
+/// Switches to page tables of our own.
+fn open_address_space(boot_info: &BootInfo) {
+    let mut space = AddressSpace::new(&boot_info.memory_regions);
+    stack::guards(0).for_each(|guard| space.unmap(guard));
+    if boot_info.kernel_stack_bottom != 0 {
+        let stack = Span::new(boot_info.kernel_stack_bottom, boot_info.kernel_stack_len);
+        stack::set_boot_stack(stack);
+        space.unmap(stack::guard_below(stack));
+    }
+    space.activate();
+    *ADDRESS_SPACE.lock() = Some(space);
+}
+
+fn start_clock(platform: &Platform) -> Result<Clock, StartError> {
+    let epoch = clock::ticks();
+    let (hz, source) = calibrate::tsc_hz(&platform.timers).ok_or(StartError::NoClock)?;
+    let clock = Clock::new(epoch, hz);
+    clock::publish(clock);
+    log::info!("clock: {}.{:03} MHz by {source}", hz / 1_000_000, hz / 1_000 % 1_000);
+    Ok(clock)
+}
+
+/// A core that took its stack and then did not go on. It may do so at any time, so that stack and
+/// its index cannot be used for another: no more cores are started.
+const STUCK: &str = "it started but does not become ready, so no more are started";
+
+/// Starts the cores that ACPI lists; the APIC identifiers of those that run, the boot core's
+/// first.
+fn start_cores(
+    boot_info: &BootInfo,
+    platform: &Platform,
+    clock: &Clock,
+    free: &mut FreeMemory,
+) -> Vec<u32> {
+    apic::init_boot_core();
+    apic::calibrate(clock);
+    let boot = cpu::apic_id();
+    let mut running = Vec::from([boot]);
+    let others: Vec<u32> = platform.apic_ids.iter().copied().filter(|&id| id != boot).collect();
+    let page = memory::trampoline_page(&boot_info.memory_regions);
+    let page = page.filter(|&page| others.is_empty() || smp::prepare(page).is_some());
+    for apic_id in others {
+        let started = page.ok_or("there is no memory below 1 MiB to start it in");
+        let started =
+            started.and_then(|page| start_core(running.len(), apic_id, page, clock, free));
+        match started {
+            Ok(()) => running.push(apic_id),
+            Err(reason) => log::warn!("the core with APIC {apic_id} is left out: {reason}"),
+        }
+        if started == Err(STUCK) {
+            break;
+        }
+    }
+    log::info!("cores: {} ({})", running.len(), apic::mode_name());
+    running
+}
+
+fn start_core(
+    core: usize,
+    apic_id: u32,
+    page: u64,
+    clock: &Clock,
+    free: &mut FreeMemory,
+) -> Result<(), &'static str> {
+    if !apic::reaches(apic_id) {
+        return Err("its identifier needs x2APIC mode, which firmware left off");
+    }
+    if core >= CORES_MAX {
+        return Err("there are more cores than supported");
+    }
+    // A core that did not start leaves its stacks, untouched, to the next.
+    if !stack::has_block(core) {
+        add_core(core, free).ok_or("there is no memory for its stacks")?;
+    }
+    if let Some(space) = ADDRESS_SPACE.lock().as_mut() {
+        stack::guards(core).for_each(|guard| space.unmap(guard));
+    }
+    smp::start(core, apic_id, page, clock).map_err(|reason| match reason {
+        NoStart::Silent => "it does not start",
+        NoStart::Stuck => STUCK,
+    })
+}
+
+/// Splits the rest of memory evenly.
+fn arenas(free: &mut FreeMemory, cores: usize) -> Option<Vec<DmaArena>> {
+    let mut arenas = Vec::with_capacity(cores);
+    free.take_equal_parts(cores as u64, DmaArena::ALIGN as u64, |span| {
+        let Some(base) = NonNull::new(span.start as *mut u8) else {
+            return;
+        };
+        // SAFETY: free memory just taken for good and aligned, mapped where it is; memory is not
+        // uninitialised in Rust's sense just because firmware, not Rust, last wrote it.
+        let arena = unsafe { DmaArena::new(base, span.len() as usize, PhysAddr::new(span.start)) };
+        arenas.push(arena);
+    })?;
+    (arenas.len() == cores).then_some(arenas)
+}
+
+fn config(boot_info: &BootInfo) -> Option<&'static [u8]> {
+    if let Some(span) = module(boot_info) {
+        // SAFETY: the loader put the module there; its memory was reserved and is mapped.
+        return Some(unsafe {
+            core::slice::from_raw_parts(span.start as *const u8, span.len() as usize)
+        });
+    }
+    fw_cfg::read(CONFIG_FILE).map(|bytes| &*bytes.leak())
+}
