@@ -1,8 +1,28 @@
-//! TCP/IP behind a small trait.
+//! TCP/IP behind a small trait, one stack per core.
+//!
+//! 1. Protocols code against [`NetStack`]: polled, never blocking, one instance per core.
+//! 2. [`SmolStack`] is that over smoltcp. It has sockets for connections only, never for listeners,
+//!    and gives back everything a connection took.
+//! 3. A stack's frames come through a [`FramePort`]: a virtio card, or a ring to the core that has
+//!    the card.
+//! 4. What comes off the wire is parsed into checked views (`wire`) before anybody acts on it.
+//!
+//! Neighbours: `drivers/virtio-net` below, `runtime/nvmf` and `runtime/rpc` above. IPv4 (RFC 791),
+//! ARP (RFC 826), ICMP echo (RFC 792), TCP (RFC 9293), DHCP (RFC 2131).
 #![no_std]
 
 extern crate alloc;
 
+mod address;
+mod checksum;
+mod port;
+mod smol;
 mod stack;
+#[cfg(test)]
+mod tests;
+mod wire;
 
+pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};
+pub use port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
+pub use smol::{NoRoom, SmolStack, StackOptions, StackStats};
 pub use stack::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};

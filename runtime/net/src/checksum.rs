@@ -1,0 +1,80 @@
+//! The Internet checksum of TCP and UDP over IPv4 (RFC 1071, RFC 9293 §3.1, RFC 768).
+//!
+//! The stack leaves these to its port: a card does them for nothing, and otherwise this does them
+//! eight bytes at a time.
+
+use crate::PartialChecksum;
+use crate::wire::{ETHERNET_LEN, Ipv4, protocol};
+
+/// Where the checksum is in a TCP and in a UDP header.
+const TCP_OFFSET: usize = 16;
+const UDP_OFFSET: usize = 6;
+
+/// Whether the checksum of a received frame is right. What carries none, or is malformed, passes:
+/// the stack judges that.
+pub fn verify(frame: &[u8]) -> bool {
+    let Some((ip, offset)) = transport(frame) else { return true };
+    let payload = &frame[ip.start..ip.end];
+    let none_sent = offset == UDP_OFFSET && payload[offset..offset + 2] == [0, 0];
+    none_sent || fold(sum(payload) + pseudo_header(frame, &ip)) == u16::MAX
+}
+
+/// Computes the checksum of a frame to be sent and writes it.
+pub fn complete(frame: &mut [u8]) {
+    let Some((ip, offset)) = transport(frame) else { return };
+    let field = ip.start + offset;
+    frame[field..field + 2].fill(0);
+    let checksum = !fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, &ip));
+    // A UDP checksum of zero means none; its other form of zero does not. TCP takes either.
+    let checksum = if checksum == 0 { u16::MAX } else { checksum };
+    frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
+}
+
+/// Writes the pseudo-header's sum into the checksum of a frame to be sent and says what is left
+/// for the card to do.
+pub fn prepare(frame: &mut [u8]) -> Option<PartialChecksum> {
+    let (ip, offset) = transport(frame)?;
+    let field = ip.start + offset;
+    let sum = fold(pseudo_header(frame, &ip));
+    frame[field..field + 2].copy_from_slice(&sum.to_ne_bytes());
+    // Both are below 100: the start is behind an Ethernet and an IPv4 header.
+    Some(PartialChecksum { start: ip.start as u16, offset: offset as u16 })
+}
+
+/// The packet in a frame that has a TCP or UDP checksum, and where in its payload that is.
+fn transport(frame: &[u8]) -> Option<(Ipv4, usize)> {
+    let ip = Ipv4::parse(frame)?;
+    let offset = match ip.protocol {
+        protocol::TCP => TCP_OFFSET,
+        protocol::UDP => UDP_OFFSET,
+        _ => return None,
+    };
+    (ip.end - ip.start >= offset + 2).then_some((ip, offset))
+}
+
+/// Both addresses, the protocol and the length of the payload.
+fn pseudo_header(frame: &[u8], ip: &Ipv4) -> u128 {
+    let addresses = &frame[ETHERNET_LEN + 12..ETHERNET_LEN + 20];
+    let length = (ip.end - ip.start) as u16;
+    let rest = [0, ip.protocol, length.to_be_bytes()[0], length.to_be_bytes()[1]];
+    sum(addresses) + sum(&rest)
+}
+
+/// The sum of `bytes` as words of the machine's order, not folded. Swapping the bytes of all
+/// addends swaps those of the folded sum, so the order does not matter (RFC 1071 §2B).
+fn sum(bytes: &[u8]) -> u128 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let words = words.iter().map(|word| u128::from(u64::from_ne_bytes(*word)));
+    words.sum::<u128>() + u128::from(u64::from_ne_bytes(last))
+}
+
+/// Folds a sum to 16 bits with end-around carry.
+fn fold(sum: u128) -> u16 {
+    let mut sum = (sum as u64 as u128) + (sum >> 64);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}

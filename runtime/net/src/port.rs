@@ -1,0 +1,120 @@
+use basalt_env::{Device, Instant, Work};
+use basalt_virtio_net::VirtioNet;
+pub use basalt_virtio_net::{ChecksumState, PartialChecksum, TxFull};
+
+/// A received Ethernet frame.
+pub trait Frame {
+    /// Its bytes, from the Ethernet header to the end of the payload or padding.
+    fn as_slice(&self) -> &[u8];
+
+    /// What is known about its TCP or UDP checksum.
+    fn checksum(&self) -> ChecksumState;
+}
+
+/// Whether a core listens on a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listening {
+    /// From now on.
+    Started,
+    /// No longer.
+    Stopped,
+}
+
+/// Where a stack's frames come from and go to: a card, a card on another core, a wire in memory.
+///
+/// Nothing blocks. Frames move when the port is polled, and are lost if there is no room.
+pub trait FramePort {
+    /// How it holds a received frame.
+    type Frame: Frame;
+
+    /// The Ethernet address of this end.
+    fn mac(&self) -> [u8; 6];
+
+    /// Largest IP packet it sends, bytes.
+    fn mtu(&self) -> usize;
+
+    /// Whether it completes checksums; if not, what `fill` returns in [`Self::transmit`] is ignored.
+    fn completes_checksums(&self) -> bool;
+
+    /// Takes back what was sent; once per round, before the others.
+    fn poll(&mut self, now: Instant) -> Work;
+
+    /// The next received frame; it goes back with [`Self::recycle`].
+    fn receive(&mut self) -> Option<Self::Frame>;
+
+    /// Takes back a received frame.
+    fn recycle(&mut self, frame: Self::Frame);
+
+    /// Whether a frame of MTU size can be sent now.
+    fn can_transmit(&mut self) -> bool;
+
+    /// Sends a frame of `len` bytes that `fill` writes.
+    fn transmit(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull>;
+
+    /// Makes new frames known to whoever sends them; once per round, after the others.
+    fn commit(&mut self);
+
+    /// Says that new connections to `port` can come here, or no longer.
+    fn announce(&mut self, port: u16, listening: Listening) {
+        let _ = (port, listening);
+    }
+}
+
+impl Frame for basalt_virtio_net::Frame {
+    fn as_slice(&self) -> &[u8] {
+        self.as_slice()
+    }
+
+    fn checksum(&self) -> ChecksumState {
+        self.checksum()
+    }
+}
+
+/// A network card of one's own.
+impl<D: Device> FramePort for VirtioNet<D> {
+    type Frame = basalt_virtio_net::Frame;
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac()
+    }
+
+    fn mtu(&self) -> usize {
+        self.mtu()
+    }
+
+    fn completes_checksums(&self) -> bool {
+        self.completes_checksums()
+    }
+
+    fn poll(&mut self, _now: Instant) -> Work {
+        self.poll()
+    }
+
+    fn receive(&mut self) -> Option<Self::Frame> {
+        self.receive()
+    }
+
+    fn recycle(&mut self, frame: Self::Frame) {
+        self.recycle(frame);
+    }
+
+    fn can_transmit(&mut self) -> bool {
+        self.can_transmit()
+    }
+
+    fn transmit(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull> {
+        self.transmit(len, fill)
+    }
+
+    fn commit(&mut self) {
+        self.commit();
+    }
+}

@@ -1,0 +1,190 @@
+//! How connections come to be and go.
+
+use alloc::vec::Vec;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+
+use basalt_env::Instant;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::wire::IpEndpoint;
+
+use super::SmolStack;
+use super::table::{Connection, Fate, Phase};
+use crate::port::{Frame, FramePort};
+use crate::wire::Segment;
+use crate::{ListenerId, NetStack, SocketId};
+
+/// How long a handshake may take.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a peer may leave what we sent unacknowledged, and a probe unanswered.
+const SILENCE_MAX: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
+/// How often a silent peer is probed.
+const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(20);
+
+/// There is no room for another connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoRoom;
+
+/// The segment in a frame, if it asks for a new connection.
+pub fn opening_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
+    Segment::parse(frame.as_slice()).filter(Segment::opens)
+}
+
+impl<P: FramePort> SmolStack<P> {
+    /// Connects to `peer`. The socket can be used at once: nothing is sent or received until the
+    /// peer answers, and [`crate::SocketError::Reset`] says that it does not.
+    pub fn connect(&mut self, peer: SocketAddrV4) -> Result<SocketId, NoRoom> {
+        let local_port = self.port_next;
+        self.port_next = if local_port == u16::MAX { 49152 } else { local_port + 1 };
+        let mut socket = self.socket()?;
+        socket
+            .connect(self.interface.context(), IpEndpoint::from(peer), local_port)
+            .map_err(|_| NoRoom)?;
+        let handle = self.sockets.add(socket);
+        self.dirty = true;
+        let deadline = self.now;
+        Ok(self.table.insert(Connection { handle, listener: None, phase: Phase::Open, deadline }))
+    }
+
+    /// Makes a socket for a segment that asks for a connection, if it is to get one.
+    pub(super) fn admit(&mut self, segment: &Segment) -> Result<Option<SocketHandle>, NoRoom> {
+        let port = segment.destination_port;
+        let ours = self.address.is_some_and(|ours| ours.cidr.address() == segment.ip.destination);
+        let listener = self.listeners.iter().find(|listener| listener.port == port);
+        let Some(listener) = listener.map(|listener| listener.id) else { return Ok(None) };
+        // A repeated request belongs to the socket that the first one made.
+        if !ours || self.is_known(segment) {
+            return Ok(None);
+        }
+        let waiting = |c: &&Connection| {
+            c.listener == Some(listener) && matches!(c.phase, Phase::Opening | Phase::Ready)
+        };
+        if self.table.iter().filter(waiting).count() >= self.options.backlog_max {
+            return Err(NoRoom);
+        }
+        let mut socket = self.socket()?;
+        socket.listen(port).map_err(|_| NoRoom)?;
+        let handle = self.sockets.add(socket);
+        let (listener, deadline) = (Some(listener), self.now + HANDSHAKE_TIME_MAX);
+        self.table.insert(Connection { handle, listener, phase: Phase::Opening, deadline });
+        Ok(Some(handle))
+    }
+
+    /// After smoltcp saw the segment: a socket that does not answer it is not kept.
+    pub(super) fn settle(&mut self, handle: SocketHandle) {
+        let socket = self.sockets.get_mut::<Socket>(handle);
+        if socket.state() == State::Listen {
+            socket.close(); // The next sweep frees it.
+            self.dirty = true;
+        }
+    }
+
+    /// Resets the connections a listener has not accepted.
+    pub(super) fn abandon(&mut self, listener: ListenerId) {
+        let handles = self
+            .table
+            .iter()
+            .filter(|c| c.listener == Some(listener))
+            .filter(|c| matches!(c.phase, Phase::Opening | Phase::Ready))
+            .map(|connection| connection.handle);
+        for handle in handles {
+            self.sockets.get_mut::<Socket>(handle).abort();
+        }
+        self.dirty = true;
+    }
+
+    /// Moves on every connection that no user holds. Runs after egress, so that a socket that was
+    /// reset has said so.
+    pub(super) fn sweep(&mut self) {
+        let Self { table, sockets, now, stats, dirty, .. } = self;
+        table.sweep(|connection| {
+            let socket = sockets.get_mut::<Socket>(connection.handle);
+            let late = *now >= connection.deadline;
+            let fate = match (connection.phase, socket.state()) {
+                (Phase::Opening | Phase::Closing, State::Closed) => Fate::Done,
+                (Phase::Ready, State::Closed) if socket.recv_queue() == 0 => Fate::Done,
+                (Phase::Opening, State::Listen | State::SynReceived) if late => cut_off(socket),
+                (Phase::Opening, State::Listen | State::SynReceived) => Fate::Kept,
+                (Phase::Opening, _) => {
+                    connection.phase = Phase::Ready;
+                    stats.accepted += 1;
+                    Fate::Kept
+                }
+                // Both sides have everything. A lost last acknowledgement costs the peer a reset.
+                (Phase::Closing, State::TimeWait) => Fate::Done,
+                (Phase::Closing, _) if late => cut_off(socket),
+                (Phase::Closing, _) => {
+                    // Nobody reads any more; keep the window open for the end of the stream.
+                    while socket.recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
+                    Fate::Kept
+                }
+                (Phase::Ready | Phase::Open, _) => Fate::Kept,
+            };
+            if fate == Fate::Done {
+                sockets.remove(connection.handle);
+            } else if late && socket_is_closed(sockets, connection.handle) {
+                *dirty = true; // It has a reset to send, and to be freed after.
+            }
+            fate
+        });
+    }
+
+    /// When the sweep next has to cut something off.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let transient = |c: &&Connection| matches!(c.phase, Phase::Opening | Phase::Closing);
+        self.table.iter().filter(transient).map(|connection| connection.deadline).min()
+    }
+
+    /// Resets every connection from an address that is not ours any more.
+    pub(super) fn reset_foreign(&mut self) {
+        let ours = self.address();
+        for connection in self.table.iter() {
+            let socket = self.sockets.get_mut::<Socket>(connection.handle);
+            let local = socket.local_endpoint().map(|local| super::endpoint(local).ip());
+            if local.is_some() && local != ours {
+                socket.abort();
+            }
+        }
+        self.dirty = true;
+    }
+
+    fn is_known(&self, segment: &Segment) -> bool {
+        let local = IpEndpoint::new(segment.ip.destination.into(), segment.destination_port);
+        let remote = IpEndpoint::new(segment.ip.source.into(), segment.source_port);
+        self.table.iter().any(|connection| {
+            let socket = self.sockets.get::<Socket>(connection.handle);
+            socket.local_endpoint() == Some(local) && socket.remote_endpoint() == Some(remote)
+        })
+    }
+
+    fn socket(&self) -> Result<Socket<'static>, NoRoom> {
+        if self.table.is_full() {
+            return Err(NoRoom);
+        }
+        let rx = buffer(self.options.rx_buffer_len)?;
+        let mut socket = Socket::new(rx, buffer(self.options.tx_buffer_len)?);
+        // Requests and replies are latency: nothing is held back to be merged.
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        socket.set_timeout(Some(SILENCE_MAX));
+        socket.set_keep_alive(Some(KEEP_ALIVE));
+        Ok(socket)
+    }
+}
+
+fn socket_is_closed(sockets: &smoltcp::iface::SocketSet<'static>, handle: SocketHandle) -> bool {
+    sockets.get::<Socket>(handle).state() == State::Closed
+}
+
+fn cut_off(socket: &mut Socket<'_>) -> Fate {
+    socket.abort();
+    Fate::Kept
+}
+
+fn buffer(len: usize) -> Result<SocketBuffer<'static>, NoRoom> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| NoRoom)?;
+    bytes.resize(len, 0);
+    Ok(SocketBuffer::new(bytes))
+}

@@ -1,0 +1,117 @@
+extern crate std;
+
+mod checksum;
+mod dhcp;
+mod tcp;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
+
+use basalt_env::Instant;
+use basalt_hosted::Machine;
+use basalt_models::virtio_net::{ModelDevice, VirtioNetModel, Wire, WirePlan, feature};
+use basalt_virtio_net::VirtioNet;
+
+use crate::{
+    Address, InterfaceConfig, Ipv4Cidr, ListenerId, NetStack, SmolStack, SocketError, SocketId,
+    StackOptions,
+};
+
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const PORT: u16 = 4420;
+pub const TICK: Duration = Duration::from_micros(200);
+pub const SMALL: StackOptions = StackOptions {
+    rx_buffer_len: 16 << 10,
+    tx_buffer_len: 16 << 10,
+    connections_max: 1024,
+    backlog_max: 64,
+};
+
+pub type Card = VirtioNet<ModelDevice>;
+
+pub fn card(number: u8, features: u64) -> (VirtioNetModel, Card) {
+    let machine = Machine::new();
+    let pool = machine.pool(8 << 20);
+    let mac = [0x52, 0x54, 0, 0, 0, number];
+    let model = VirtioNetModel::new(machine.bus(), mac).with_features(features);
+    let net = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO).unwrap();
+    (model, net)
+}
+
+pub fn fixed(address: Ipv4Addr) -> InterfaceConfig {
+    let cidr = Ipv4Cidr::new(address, 24).unwrap();
+    InterfaceConfig::Static(Address { cidr, gateway: None })
+}
+
+/// A server and a client on two machines, with real drivers and a cable between them.
+pub struct Pair {
+    pub server: SmolStack<Card>,
+    pub client: SmolStack<Card>,
+    pub models: [VirtioNetModel; 2],
+    pub wire: Wire,
+    pub now: Instant,
+}
+
+impl Pair {
+    pub fn new(plan: WirePlan, seed: u64) -> Self {
+        Self::with(plan, seed, SMALL, feature::ALL)
+    }
+
+    pub fn with(plan: WirePlan, seed: u64, options: StackOptions, features: u64) -> Self {
+        let now = Instant::ZERO;
+        let (server_model, server) = card(1, features);
+        let (client_model, client) = card(2, features);
+        let mut server = SmolStack::new(server, options, seed, now);
+        let mut client = SmolStack::new(client, options, !seed, now);
+        server.configure(fixed(SERVER));
+        client.configure(fixed(CLIENT));
+        let models = [server_model, client_model];
+        Self { server, client, models, wire: Wire::new(plan, seed), now }
+    }
+
+    pub fn step(&mut self) {
+        self.now = self.now + TICK;
+        let _ = self.server.poll(self.now);
+        let _ = self.client.poll(self.now);
+        self.wire.carry(&self.models[0], &self.models[1]);
+    }
+
+    /// Steps until `done`, for at most `limit` of simulated time.
+    pub fn until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(self.now < end, "not done after {limit:?}");
+            self.step();
+        }
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    pub fn connect(&mut self, listener: ListenerId) -> (SocketId, SocketId) {
+        let near = self.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+        let mut far = None;
+        self.until(Duration::from_secs(60), |pair| {
+            far = pair.server.accept(listener);
+            far.is_some()
+        });
+        (near, far.unwrap())
+    }
+}
+
+/// Reads what there is.
+pub fn read(stack: &mut dyn NetStack, socket: SocketId) -> Result<Vec<u8>, SocketError> {
+    let mut bytes = vec![];
+    stack.recv(socket, &mut |chunk| {
+        bytes.extend_from_slice(chunk);
+        chunk.len()
+    })?;
+    Ok(bytes)
+}
