@@ -1,7 +1,8 @@
 /// A position in a ring of fixed length, with the phase that flips at each wrap.
 ///
 /// The phase starts as `true`: a completion queue zeroed by its owner holds no entry of the first
-/// lap until the device writes one (NVM Express base specification 2.0 §4.2.4.1; virtio 1.2 §2.8.1).
+/// lap until the device writes one (NVM Express base specification 2.0 §4.2.4.1; virtio 1.2
+/// §2.8.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cursor {
     index: u32,

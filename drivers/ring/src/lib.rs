@@ -1,6 +1,7 @@
 //! Lock-free rings and the index arithmetic that every queue of the project shares.
 //!
-//! 1. Rings are bounded, their capacity is a power of two, and nothing allocates after construction.
+//! 1. Rings are bounded, their capacity is a power of two, and nothing allocates after
+//!    construction.
 //! 2. A refused push gives back what it was handed.
 //! 3. An identifier that leaves the program ([`Tag`]) carries a generation, so that a stale or
 //!    invented one is recognised and never used as an index.

@@ -8,7 +8,8 @@
 //!  seq = kN + i + 1     filled: the consumer may take it, and sets (k + 1)N + i
 //! ```
 //!
-//! Dropping the consumer closes the ring: later pushes are refused, values on their way are dropped.
+//! Dropping the consumer closes the ring: later pushes are refused, values on their way are
+//! dropped.
 #![expect(unsafe_code, reason = "a lock-free ring; DESIGN §5 places it here")]
 
 use alloc::boxed::Box;

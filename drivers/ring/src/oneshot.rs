@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The waker belongs to the receiver while `Idle`, to nobody while `Waiting`, and to the sender if
-//! it made transition 3 from `Waiting`. The value is the sender's until `Done`, then the receiver's.
+//! it made transition 3 from `Waiting`. The value is the sender's until `Done`, then the
+//! receiver's.
 #![expect(unsafe_code, reason = "a lock-free hand-over; DESIGN §5 places it here")]
 
 use core::fmt;

@@ -79,8 +79,8 @@ struct Slot<T> {
 ///                        └──3 any other tag: StaleTag, nothing changes
 /// ```
 ///
-/// A freed slot goes to the back of the queue of free ones, so that a generation comes round as late
-/// as it can. Nothing is allocated after construction.
+/// A freed slot goes to the back of the queue of free ones, so that a generation comes round as
+/// late as it can. Nothing is allocated after construction.
 #[derive(Debug)]
 pub struct Slots<T, const BITS: u32 = 16> {
     slots: Box<[Slot<T>]>,

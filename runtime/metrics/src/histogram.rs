@@ -15,8 +15,8 @@ const BUCKETS: usize = (POWERS - STEP_BITS as usize + 1) * STEPS;
 
 /// How often values (nanoseconds, by convention) fell into each of 1,024 buckets.
 ///
-/// Log-linear: exact below 32, within 1/32 (3.1 %) up to 2^36. One core records, any core reads, and
-/// histograms of several cores are added with [`Self::merge`]. 8 KiB; nothing is allocated.
+/// Log-linear: exact below 32, within 1/32 (3.1 %) up to 2^36. One core records, any core reads,
+/// and histograms of several cores are added with [`Self::merge`]. 8 KiB; nothing is allocated.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [Counter; BUCKETS],

@@ -4,10 +4,10 @@
 //! 2. Recording neither allocates nor waits, and takes a few nanoseconds.
 //! 3. Numbers of several cores are added when they are read, never when they are written.
 //!
-//! [`Counter`] is one number and [`PerCore`] one of anything per core; [`Histogram`] keeps latencies
-//! for percentiles; [`Trace`] is a core's last events, readable after a panic. Neighbours: the
-//! reactor's and the block layer's statistics, the image's benchmark, the RPC methods and the
-//! metrics page that print them. Depends on `core` and `alloc` only.
+//! [`Counter`] is one number and [`PerCore`] one of anything per core; [`Histogram`] keeps
+//! latencies for percentiles; [`Trace`] is a core's last events, readable after a panic.
+//! Neighbours: the reactor's and the block layer's statistics, the image's benchmark, the RPC
+//! methods and the metrics page that print them. Depends on `core` and `alloc` only.
 #![no_std]
 
 extern crate alloc;

@@ -25,9 +25,9 @@ struct Slot {
 
 /// The last events of one core, the newest in place of the oldest.
 ///
-/// One core writes; any core reads at any time, also in a panic, as nothing is locked: an entry that is
-/// overwritten while it is read is left out. Ordering: a sequence lock per slot (the words are
-/// atomics, so a torn entry is noticed, not undefined).
+/// One core writes; any core reads at any time, also in a panic, as nothing is locked: an entry
+/// that is overwritten while it is read is left out. Ordering: a sequence lock per slot (the words
+/// are atomics, so a torn entry is noticed, not undefined).
 #[derive(Debug)]
 pub struct Trace {
     slots: Box<[Slot]>,

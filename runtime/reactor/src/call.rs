@@ -36,8 +36,8 @@ impl fmt::Display for CallError {
 impl Local {
     /// Runs `f` on `core` and gives its result. `core` may be this one.
     ///
-    /// For the control path: it allocates. It waits for room in the mailbox for at most a second, and
-    /// for the answer as long as the other reactor lives: bound it with [`Self::timeout`].
+    /// For the control path: it allocates. It waits for room in the mailbox for at most a second,
+    /// and for the answer as long as the other reactor lives: bound it with [`Self::timeout`].
     pub async fn call<R: Send + 'static>(
         &self,
         core: CoreId,

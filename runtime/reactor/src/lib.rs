@@ -2,8 +2,8 @@
 //!
 //! 1. Everything on a core is single-threaded: [`Reactor`], [`Local`], tasks and pollers are
 //!    `!Send`. Cores speak only by fixed-size events in lock-free rings.
-//! 2. The loop never reads a clock and never waits: the environment calls [`Reactor::poll`] with the
-//!    time, and decides from the returned [`Work`](basalt_env::Work) whether the core may rest.
+//! 2. The loop never reads a clock and never waits: the environment calls [`Reactor::poll`] with
+//!    the time, and decides from the returned [`Work`](basalt_env::Work) whether the core may rest.
 //! 3. One round runs, in this order: events (within a budget), timers that are due, every poller in
 //!    order of registration, and each task that was woken, once.
 //! 4. Nothing allocates in a round but what a poller or task asks for.
@@ -11,6 +11,9 @@
 //! [`mesh`] makes one [`Seed`] per core, a core builds its [`Reactor`] from it, and everything that
 //! runs there is handed its [`Local`]. Neighbours: `kernel/env` (time, cores), `drivers/ring`
 //! (mailboxes), `runtime/metrics` (accounting); used by every crate above.
+//!
+//! The wake queue's ordering claims have models beside the task cell:
+//! `RUSTFLAGS="--cfg loom" cargo test -p basalt-reactor --release --lib loom`.
 #![no_std]
 
 extern crate alloc;
@@ -28,7 +31,7 @@ mod time;
 
 #[cfg(test)]
 extern crate std;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use call::CallError;

@@ -90,7 +90,8 @@ impl Local {
         Poller::register(self, name, None, f)
     }
 
-    /// Runs `f` every `period`, the first time one period from now, until the [`Poller`] is dropped.
+    /// Runs `f` every `period`, the first time one period from now, until the [`Poller`] is
+    /// dropped.
     ///
     /// A run that comes late does not shift the later ones, and missed runs are not made up for.
     pub fn timed_poller(
@@ -114,8 +115,8 @@ impl Local {
 
     /// Runs `f` once on `core`, in a later round; `core` may be this one.
     ///
-    /// The captures (at most 48 bytes, checked at compile time) travel inline: nothing is allocated.
-    /// Events from one core to another run in the order sent.
+    /// The captures (at most 48 bytes, checked at compile time) travel inline: nothing is
+    /// allocated. Events from one core to another run in the order sent.
     pub fn send(
         &self,
         core: CoreId,

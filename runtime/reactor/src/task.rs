@@ -15,6 +15,7 @@
 #![expect(unsafe_code, reason = "the executor's task cell; DESIGN §5 places it here")]
 
 use alloc::boxed::Box;
+#[cfg(not(loom))]
 use alloc::sync::Arc;
 use core::cell::{Cell, UnsafeCell};
 use core::future::Future;
@@ -22,8 +23,15 @@ use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop};
 use core::pin::Pin;
 use core::ptr::{self, NonNull};
+#[cfg(not(loom))]
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+#[cfg(loom)]
+use loom::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence},
+};
 
 /// Where a task is in its life cycle. Only its own core looks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -251,7 +259,8 @@ impl Runner {
         task
     }
 
-    /// Takes every task woken so far, oldest first. Tasks woken from now on wait for the next batch.
+    /// Takes every task woken so far, oldest first. Tasks woken from now on wait for the next
+    /// batch.
     pub fn take(&self) -> Batch {
         if self.queue.head.load(Ordering::Relaxed).is_null() {
             return Batch { first: ptr::null_mut() };
@@ -377,3 +386,6 @@ impl Drop for Task {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;

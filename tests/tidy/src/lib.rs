@@ -4,9 +4,9 @@
 //! 2. Versions are pinned and lints inherited: [`manifests`].
 //! 3. Sources keep the house style: [`style`], on text whose comments and strings [`mask`] blanks.
 //!
-//! Each check takes text or plain data and gives [`Problem`]s that name a file, a line and a remedy;
-//! beside each, unit tests prove that it can fail. `tests/tidy.rs` runs them on the real tree, which
-//! [`Repository`] reads. Neighbours: none; it depends on no crate of the project.
+//! Each check takes text or plain data and gives [`Problem`]s that name a file, a line and a
+//! remedy; beside each, unit tests prove that it can fail. `tests/tidy.rs` runs them on the real
+//! tree, which [`Repository`] reads. Neighbours: none; it depends on no crate of the project.
 
 pub mod arrows;
 pub mod manifests;

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn exact_versions_and_paths_pass() {
         let text = "[workspace.dependencies]\n# a = \"1\"\na = { path = \"a\" }\nb = \"=1.2.3\"\n\
-                    c = { version = \"=0.1.0\", features = [\"x\"] }\n[profile.dev]\nopt-level = 1\n";
+                    c = { version = \"=0.1.0\", features = [] }\n[profile.dev]\nopt-level = 1\n";
         assert_eq!(unpinned(&manifest(text)), []);
     }
 

@@ -1,4 +1,5 @@
-/// Blanks comments, and the insides of strings and character literals, keeping every line and column.
+/// Blanks comments, and the insides of strings and character literals, keeping every line and
+/// column.
 ///
 /// What remains is code: a brace or a word in it means what it seems to mean.
 pub fn mask(source: &str) -> String {

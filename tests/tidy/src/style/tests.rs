@@ -93,6 +93,7 @@ fn unsafe_code_is_reported_outside_its_homes_and_tests() {
     {
         assert_eq!(found(away, code).len(), 1, "{away}");
         assert_eq!(found(away, "// unsafe_code is not for us"), [""; 0]);
+        assert_eq!(found(away, "#![forbid(unsafe_code)]"), [""; 0]);
     }
 }
 
