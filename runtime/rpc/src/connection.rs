@@ -40,20 +40,16 @@ impl Connection {
         }
     }
 
-    /// Queues a reply, on one line.
-    pub fn send(&mut self, reply: &Value) {
-        let Ok(bytes) = serde_json::to_vec(reply) else {
-            self.closing = true;
-            return;
-        };
-        if self.output().len() + bytes.len() > PENDING_BYTES_MAX {
+    /// Queues a reply and ends its line.
+    pub fn send(&mut self, reply: &[u8]) {
+        if self.output().len() + reply.len() > PENDING_BYTES_MAX {
             log::warn!(target: "rpc", "closing a connection that leaves its replies unread");
             self.output = Vec::new();
             self.sent = 0;
             self.closing = true;
             return;
         }
-        self.output.extend_from_slice(&bytes);
+        self.output.extend_from_slice(reply);
         self.output.push(b'\n');
     }
 

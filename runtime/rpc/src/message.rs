@@ -112,10 +112,12 @@ impl Id {
     }
 }
 
-/// The reply to one call (JSON-RPC 2.0 §5).
-pub(crate) fn reply(id: Value, outcome: Result<Value, RpcError>) -> Value {
-    match outcome {
+/// The reply to one call (JSON-RPC 2.0 §5), as text on one line.
+pub(crate) fn reply(id: Value, outcome: Result<Value, RpcError>) -> Vec<u8> {
+    let reply = match outcome {
         Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
         Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error.to_json()}),
-    }
+    };
+    // Writing a `Value` to memory cannot fail: its keys are strings.
+    serde_json::to_vec(&reply).unwrap_or_default()
 }

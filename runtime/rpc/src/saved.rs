@@ -48,6 +48,12 @@ impl Saved {
         });
     }
 
+    /// Drops the call that made a bdev and those that made namespaces of it, once it is gone.
+    pub(crate) fn forget_bdev(&mut self, name: &str, uuid: &str) {
+        self.forget("bdev", name);
+        self.calls.retain(|call| !call.bdev().is_some_and(|bdev| bdev == name || bdev == uuid));
+    }
+
     /// The calls of one subsystem as `{"method", "params"}` objects.
     pub(crate) fn of(&self, subsystem: &str) -> Vec<Value> {
         let calls = self.calls.iter().filter(|call| call.subsystem == subsystem);
@@ -56,6 +62,11 @@ impl Saved {
 }
 
 impl SavedCall {
+    /// The bdev it makes a namespace of.
+    fn bdev(&self) -> Option<&str> {
+        self.params.as_ref()?.get("namespace")?.get("bdev_name")?.as_str()
+    }
+
     fn to_json(&self) -> Value {
         match &self.params {
             Some(params) => json!({"method": self.method, "params": params}),

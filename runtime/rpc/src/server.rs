@@ -77,7 +77,7 @@ enum Answer {
     /// A task is at it.
     Waiting,
     /// Done; `None` for a notification.
-    Ready(Option<Value>),
+    Ready(Option<Vec<u8>>),
 }
 
 /// One connection. Life cycle of a message: received -> [`Answer::Waiting`] -> [`Answer::Ready`]
@@ -185,7 +185,7 @@ impl Client {
 }
 
 /// Carries a message out on the boot core.
-async fn ask(local: &Local, message: Value) -> Option<Value> {
+async fn ask(local: &Local, message: Value) -> Option<Vec<u8>> {
     let answered = local
         .run_on(CoreId::BOOT, move |boot| async move {
             let Some(rpc) = boot.service::<Rpc>() else { return Err("is not running") };

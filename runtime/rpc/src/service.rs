@@ -7,11 +7,16 @@ use core::any::type_name;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
+use basalt_bdev::{Event, Registry, uuid};
 use basalt_reactor::Local;
 use serde_json::{Map, Value};
 
 use crate::message::{BadRequest, Id, Message, Request, reply};
 use crate::{Params, Router, RpcError, Saved, State};
+
+/// Bytes of replies after which the rest of a batch is refused: a small request must not fill the
+/// memory by asking for the same long list a thousand times.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 type KillHook = Box<dyn Fn(&str)>;
 
@@ -34,7 +39,8 @@ impl fmt::Debug for Rpc {
 }
 
 impl Rpc {
-    /// A control plane with these methods, registered as a service of this core.
+    /// A control plane with these methods, registered as a service of this core, which has the
+    /// bdev registry already if there is to be one.
     pub fn start(local: &Local, router: Router, state: State) -> Rc<Self> {
         let rpc = Rc::new(Self {
             local: local.clone(),
@@ -44,7 +50,19 @@ impl Rpc {
             on_kill: RefCell::new(None),
         });
         local.provide(Rc::clone(&rpc));
+        rpc.follow_removals();
         rpc
+    }
+
+    /// A bdev that is gone is not to be saved, whoever removed it.
+    fn follow_removals(self: &Rc<Self>) {
+        let Some(registry) = self.local.service::<Registry>() else { return };
+        let rpc = Rc::downgrade(self);
+        registry.subscribe(move |event| {
+            let (Event::Removed(bdev), Some(rpc)) = (event, rpc.upgrade()) else { return };
+            let info = bdev.info();
+            rpc.saved.borrow_mut().forget_bdev(&info.name, &uuid::format(&info.uuid));
+        });
     }
 
     /// What `spdk_kill_instance` does with the signal's name, after it has been answered.
@@ -96,21 +114,36 @@ impl Rpc {
         self.router.start(method, state, cx, Params::new(params)?)?.await
     }
 
-    /// Answers one framed message; `None` when it held only notifications.
-    pub async fn answer(self: &Rc<Self>, message: Value) -> Option<Value> {
+    /// Answers one framed message with text on one line; `None` if it held only notifications.
+    pub async fn answer(self: &Rc<Self>, message: Value) -> Option<Vec<u8>> {
         match Message::from_value(message) {
             Message::Single(call) => self.answer_one(call).await,
-            Message::Batch(calls) => {
-                let mut replies = Vec::new();
-                for call in calls {
-                    replies.extend(self.answer_one(call).await);
-                }
-                (!replies.is_empty()).then_some(Value::Array(replies))
-            }
+            Message::Batch(calls) => self.answer_batch(calls).await,
         }
     }
 
-    async fn answer_one(self: &Rc<Self>, call: Result<Request, BadRequest>) -> Option<Value> {
+    async fn answer_batch(
+        self: &Rc<Self>,
+        calls: Vec<Result<Request, BadRequest>>,
+    ) -> Option<Vec<u8>> {
+        let mut answer = Vec::new();
+        for mut call in calls {
+            if answer.len() > BATCH_BYTES_MAX {
+                call = call.and_then(too_much);
+            }
+            if let Some(reply) = self.answer_one(call).await {
+                answer.push(if answer.is_empty() { b'[' } else { b',' });
+                answer.extend_from_slice(&reply);
+            }
+        }
+        if answer.is_empty() {
+            return None;
+        }
+        answer.push(b']');
+        Some(answer)
+    }
+
+    async fn answer_one(self: &Rc<Self>, call: Result<Request, BadRequest>) -> Option<Vec<u8>> {
         let request = match call {
             Ok(request) => request,
             Err(BadRequest { id, error }) => return Some(reply(id, Err(error))),
@@ -143,6 +176,16 @@ impl Rpc {
     pub fn saved(&self, subsystem: &str) -> Vec<Value> {
         self.saved.borrow().of(subsystem)
     }
+}
+
+/// A call of a batch that has been answered at such length that no more of it is carried out.
+fn too_much(request: Request) -> Result<Request, BadRequest> {
+    let id = match request.id {
+        Id::Call(id) => id,
+        Id::Notification => Value::Null,
+    };
+    let message = "Not carried out: the answers to this batch are too long";
+    Err(BadRequest { id, error: RpcError::new(RpcError::INTERNAL, message) })
 }
 
 /// What a handler works with: its core, the services there, and the call it answers.

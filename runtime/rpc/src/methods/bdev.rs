@@ -196,13 +196,12 @@ fn delete(cx: &Context, mut params: Params, product_name: &str) -> Outcome {
     let registry = cx.service::<Registry>()?;
     let bdev = registry.get(&name).filter(|bdev| bdev.info().product_name == product_name);
     let Some(bdev) = bdev else { return Err(no_such_device(&name)) };
-    let name = &bdev.info().name;
-    registry.remove(name).map_err(|error| RpcError::errno(errno::ENODEV, error))?;
-    cx.forget("bdev", name);
+    registry.remove(&bdev.info().name).map_err(|error| RpcError::errno(errno::ENODEV, error))?;
     Ok(Value::Bool(true))
 }
 
-fn read_uuid(params: &mut Params) -> Result<Option<Uuid>, RpcError> {
+/// Takes the parameter `uuid`.
+pub(super) fn read_uuid(params: &mut Params) -> Result<Option<Uuid>, RpcError> {
     let Some(text) = params.optional::<String>("uuid")? else { return Ok(None) };
     let uuid = uuid::parse(&text);
     uuid.map(Some).ok_or_else(|| RpcError::params(format_args!("'{text}' is not a UUID")))

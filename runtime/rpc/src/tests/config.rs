@@ -166,3 +166,14 @@ fn interfaces_are_known_before_anything_is_applied() {
         assert!(error.to_string().contains("net_set_interface: Invalid parameters"), "{params}");
     }
 }
+
+#[test]
+fn a_bdev_that_was_removed_is_not_saved() {
+    let mut machine = Machine::new();
+    apply(&mut machine, &bdev(json!([malloc("A"), malloc("B")]))).unwrap();
+    let registry = machine.boot().service::<basalt_bdev::Registry>().unwrap();
+    registry.remove("A").unwrap();
+    let saved = machine.call("framework_get_config", json!({"name": "bdev"})).unwrap();
+    assert_eq!(saved.as_array().unwrap().len(), 2);
+    assert_eq!(saved[0]["params"]["name"], "B");
+}

@@ -86,7 +86,8 @@ impl Machine {
 
     pub fn answer(&mut self, message: Value) -> Option<Value> {
         let rpc = Rc::clone(&self.rpc);
-        self.run(async move { rpc.answer(message).await })
+        let reply = self.run(async move { rpc.answer(message).await });
+        reply.map(|text| serde_json::from_slice(&text).expect("a reply is JSON"))
     }
 
     pub fn code(&mut self, method: &str, params: impl Into<Option<Value>>) -> i64 {

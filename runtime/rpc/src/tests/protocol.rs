@@ -1,5 +1,6 @@
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
@@ -105,4 +106,17 @@ fn before_initialisation_only_options_may_be_set() {
     assert_eq!(machine.call("framework_wait_init", None).unwrap(), true);
     machine.call("bdev_get_bdevs", None).unwrap();
     assert_eq!(machine.code("sock_set_default_impl", json!({"impl_name": "posix"})), -1);
+}
+
+#[test]
+fn a_batch_that_asks_for_too_much_is_carried_out_in_part() {
+    let mut machine = Machine::new();
+    let mut router = crate::Router::new();
+    router.register("long", crate::When::Any, |_, _| Ok(Value::from("x".repeat(1 << 20))));
+    machine.rpc = crate::Rpc::start(&machine.boot(), router, State::Runtime);
+    let calls: Vec<Value> = (0..8).map(|id| json!({"id": id, "method": "long"})).collect();
+    let replies = machine.answer(Value::from(calls)).unwrap();
+    let carried_out = |reply: &&Value| reply.get("result").is_some();
+    assert_eq!(replies.as_array().unwrap().iter().filter(carried_out).count(), 4);
+    assert_eq!((&replies[7]["id"], &replies[7]["error"]["code"]), (&json!(7), &json!(-32603)));
 }
