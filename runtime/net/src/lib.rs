@@ -5,7 +5,9 @@
 //!    and gives back everything a connection took.
 //! 3. A stack's frames come through a [`FramePort`]: a virtio card, or a ring to the core that has
 //!    the card.
-//! 4. What comes off the wire is parsed into checked views (`wire`) before anybody acts on it.
+//! 4. [`start`] puts one on every core: the card's core steers each TCP flow to the core it was
+//!    given to ([`Switch`]). A core finds its own by `local.service::<NetHandle>()`.
+//! 5. What comes off the wire is parsed into checked views (`wire`) before anybody acts on it.
 //!
 //! Neighbours: `drivers/virtio-net` below, `runtime/nvmf` and `runtime/rpc` above. IPv4 (RFC 791),
 //! ARP (RFC 826), ICMP echo (RFC 792), TCP (RFC 9293), DHCP (RFC 2131).
@@ -15,14 +17,20 @@ extern crate alloc;
 
 mod address;
 mod checksum;
+mod memory;
 mod port;
 mod smol;
 mod stack;
+mod start;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};
+pub use memory::{MemoryFrame, MemoryPort};
 pub use port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
 pub use smol::{NoRoom, SmolStack, StackOptions, StackStats};
 pub use stack::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+pub use start::{NetConfig, NetHandle, NetInfo, NetInterface, start};
+pub use steer::{LocalPort, RemotePort, Switch, SwitchStats};

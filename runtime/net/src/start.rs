@@ -1,0 +1,193 @@
+//! Puts a card's stacks on their cores.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+
+use basalt_env::CoreId;
+use basalt_reactor::{Local, SendError};
+
+use crate::steer::{LocalPort, RemotePort, Switch, SwitchStats};
+use crate::{Address, FramePort, InterfaceConfig, NetStack, SmolStack, StackOptions, StackStats};
+
+/// A core's stack, as a service: `local.service::<NetHandle>()`.
+pub struct NetHandle {
+    stack: Rc<RefCell<dyn NetStack>>,
+}
+
+impl NetHandle {
+    /// A handle on `stack`, for [`Local::provide`].
+    pub fn new(stack: Rc<RefCell<dyn NetStack>>) -> Self {
+        Self { stack }
+    }
+
+    /// The stack. It is polled every round; borrow it only while using it.
+    pub fn stack(&self) -> Rc<RefCell<dyn NetStack>> {
+        Rc::clone(&self.stack)
+    }
+}
+
+impl fmt::Debug for NetHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NetHandle")
+    }
+}
+
+/// How to start a card.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// Where its address comes from.
+    pub interface: InterfaceConfig,
+    /// The cores that get a stack besides the one that starts it.
+    pub cores: Vec<CoreId>,
+    /// Entropy: sequence numbers and hashes are made of it.
+    pub seed: u64,
+    /// Sizes and limits of each core's stack.
+    pub options: StackOptions,
+}
+
+/// What a card and the stack on its core have done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NetInfo {
+    /// The card's MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: usize,
+    /// Address, once there is one.
+    pub address: Option<Address>,
+    /// Of the stack on the card's core.
+    pub stack: StackStats,
+    /// Of the distribution over cores.
+    pub switch: SwitchStats,
+}
+
+/// The interface of a card, as a service on the card's core.
+pub struct NetInterface {
+    inner: Box<dyn Interface>,
+}
+
+impl NetInterface {
+    /// Takes the address from `config` from now on, on all cores.
+    pub fn configure(&self, config: InterfaceConfig) {
+        self.inner.configure(config);
+    }
+
+    /// What it is and has done.
+    pub fn info(&self) -> NetInfo {
+        self.inner.info()
+    }
+}
+
+impl fmt::Debug for NetInterface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.info().fmt(f)
+    }
+}
+
+/// Hides the type of the card.
+trait Interface {
+    fn configure(&self, config: InterfaceConfig);
+    fn info(&self) -> NetInfo;
+}
+
+struct Card<P: FramePort> {
+    switch: Rc<RefCell<Switch<P>>>,
+    stack: Rc<RefCell<SmolStack<LocalPort<P>>>>,
+}
+
+impl<P: FramePort> Interface for Card<P> {
+    fn configure(&self, config: InterfaceConfig) {
+        self.stack.borrow_mut().configure(config);
+    }
+
+    fn info(&self) -> NetInfo {
+        let (switch, stack) = (self.switch.borrow(), self.stack.borrow());
+        NetInfo {
+            mac: switch.card().mac(),
+            mtu: switch.card().mtu(),
+            address: stack.interface_address(),
+            stack: stack.stats(),
+            switch: switch.stats(),
+        }
+    }
+}
+
+/// The stack of a core without the card, for address changes.
+struct RemoteStack(Rc<RefCell<SmolStack<RemotePort>>>);
+
+/// Starts `card` on this core: a poller for the card (`net_nic`), and on this and each core of
+/// `config` a stack with its poller (`net_stack`) and the service [`NetHandle`]. This core also
+/// gets the service [`NetInterface`]. The other cores follow by event, in a later round.
+pub fn start<P: FramePort + 'static>(
+    local: &Local,
+    card: P,
+    config: NetConfig,
+) -> Result<(), SendError> {
+    let NetConfig { interface, cores, seed, options } = config;
+    let (switch, ports) = Switch::new(card, cores.len(), seed);
+    let mut followers = Vec::new();
+    for (core, port) in cores.into_iter().zip(ports) {
+        let remote = Box::new(Remote { port, options, seed: seed.rotate_left(core.0.into()) });
+        local.send(core, move |local| remote.start(local))?;
+        followers.push(Follower { core, knows: None });
+    }
+    let switch = Rc::new(RefCell::new(switch));
+    let port = LocalPort::new(Rc::clone(&switch));
+    let mut stack = SmolStack::new(port, options, seed, local.now());
+    stack.configure(interface);
+    let stack = Rc::new(RefCell::new(stack));
+    local.provide(Rc::new(NetHandle::new(stack.clone())));
+    let card = Card { switch: Rc::clone(&switch), stack: Rc::clone(&stack) };
+    local.provide(Rc::new(NetInterface { inner: Box::new(card) }));
+    local.poller("net_nic", move |local| switch.borrow_mut().poll(local.now())).detach();
+    let poll = move |local: &Local| {
+        let work = stack.borrow_mut().poll(local.now());
+        let address = stack.borrow().interface_address();
+        followers.iter_mut().for_each(|follower| follower.tell(local, address));
+        work
+    };
+    local.poller("net_stack", poll).detach();
+    Ok(())
+}
+
+/// What another core needs for its stack.
+struct Remote {
+    port: RemotePort,
+    options: StackOptions,
+    seed: u64,
+}
+
+impl Remote {
+    fn start(self, local: &Local) {
+        let stack = SmolStack::new(self.port, self.options, self.seed, local.now());
+        let stack = Rc::new(RefCell::new(stack));
+        local.provide(Rc::new(NetHandle::new(stack.clone())));
+        local.provide(Rc::new(RemoteStack(Rc::clone(&stack))));
+        local.poller("net_stack", move |local| stack.borrow_mut().poll(local.now())).detach();
+    }
+}
+
+/// Another core, and the address it was told.
+struct Follower {
+    core: CoreId,
+    knows: Option<Address>,
+}
+
+impl Follower {
+    /// Tells the core of a new address; again next round if its mailbox is full.
+    fn tell(&mut self, local: &Local, address: Option<Address>) {
+        if self.knows == address {
+            return;
+        }
+        let told = local.send(self.core, move |local| {
+            if let Some(stack) = local.service::<RemoteStack>() {
+                stack.0.borrow_mut().set_address(address);
+            }
+        });
+        if told.is_ok() {
+            self.knows = address;
+        }
+    }
+}

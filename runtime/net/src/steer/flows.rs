@@ -1,0 +1,147 @@
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use basalt_env::Instant;
+
+use crate::wire::{Segment, TcpFlags};
+
+/// Flows that share a hash. A new one that finds them all alive is turned away.
+const WAYS: usize = 8;
+/// How long a silent flow is remembered: several times as long as a stack keeps a silent peer.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// How long an ended flow is remembered, for what is still under way.
+const LINGER: Duration = Duration::from_secs(12);
+
+/// Which end of a flow sent a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The peer: it came from the wire.
+    Peer,
+    /// A stack of ours.
+    Ours,
+}
+
+/// Which lane each TCP flow belongs to; a fixed number of flows.
+///
+/// A flow is known by the peer's address and both ports: our address is the same for all. It is
+/// forgotten a while after both sides finished or one reset it, or when it has long been silent.
+pub struct Flows {
+    entries: Vec<Entry>,
+    counts: Vec<u32>,
+    seed: u64,
+    /// The next set to look at for flows that have run out.
+    cursor: usize,
+    now: Instant,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    /// Peer's address, peer's port, our port; 0 if the entry is free (no peer is 0.0.0.0).
+    key: u64,
+    forget_at: Instant,
+    lane: u8,
+    finished: [bool; 2],
+}
+
+impl Flows {
+    /// A table for about `capacity` flows over `lanes` lanes.
+    pub fn new(capacity: usize, lanes: usize, seed: u64) -> Self {
+        let len = capacity.next_power_of_two().max(WAYS);
+        Self {
+            entries: vec![Entry::default(); len],
+            counts: vec![0; lanes],
+            seed: seed | 1,
+            cursor: 0,
+            now: Instant::ZERO,
+        }
+    }
+
+    /// How many flows each lane has.
+    pub fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
+    /// Lets time pass; forgets some of the flows that have run out. Call it every round.
+    pub fn age(&mut self, now: Instant) {
+        self.now = now;
+        let set = self.cursor;
+        self.cursor = (set + WAYS) & (self.entries.len() - 1);
+        for at in set..set + WAYS {
+            self.forget_if_over(at);
+        }
+    }
+
+    /// The lane of the flow that `segment` belongs to, if it is known; follows its end.
+    pub fn lane_of(&mut self, segment: &Segment, side: Side) -> Option<u8> {
+        let now = self.now;
+        let entry = self.find(key(segment, side))?;
+        entry.see(segment.flags, side, now);
+        Some(entry.lane)
+    }
+
+    /// Remembers a new flow. `false` if there is no room for it.
+    pub fn insert(&mut self, segment: &Segment, side: Side, lane: u8) -> bool {
+        let key = key(segment, side);
+        let set = self.set_of(key);
+        let Some(at) = (set..set + WAYS).find(|&at| {
+            self.forget_if_over(at);
+            self.entries[at].key == 0
+        }) else {
+            return false;
+        };
+        let Some(count) = self.counts.get_mut(usize::from(lane)) else { return false };
+        *count += 1;
+        let forget_at = self.now + IDLE_MAX;
+        self.entries[at] = Entry { key, forget_at, lane, finished: [false; 2] };
+        true
+    }
+
+    fn find(&mut self, key: u64) -> Option<&mut Entry> {
+        let set = self.set_of(key);
+        self.entries[set..set + WAYS].iter_mut().find(|entry| entry.key == key)
+    }
+
+    /// Where the set of a key starts. Seeded, so that a peer cannot aim its flows at one set.
+    fn set_of(&self, key: u64) -> usize {
+        let mixed = (key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(self.seed);
+        ((mixed >> 32) as usize * WAYS) & (self.entries.len() - 1)
+    }
+
+    fn forget_if_over(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        if entry.key != 0 && self.now >= entry.forget_at {
+            self.counts[usize::from(entry.lane)] -= 1;
+            *entry = Entry::default();
+        }
+    }
+}
+
+impl Entry {
+    fn see(&mut self, flags: TcpFlags, side: Side, now: Instant) {
+        if flags.contains(TcpFlags::SYN) {
+            self.finished = [false; 2]; // The same ports again.
+        }
+        if flags.contains(TcpFlags::FIN) {
+            self.finished[side as usize] = true;
+        }
+        let over = flags.contains(TcpFlags::RST) || self.finished == [true; 2];
+        let lingering_until = now + LINGER;
+        if over {
+            self.forget_at = self.forget_at.min(lingering_until);
+        } else if side == Side::Ours || self.forget_at > lingering_until {
+            // A reset may be forged: a flow lives again if our side goes on sending.
+            self.forget_at = now + IDLE_MAX;
+        }
+    }
+}
+
+fn key(segment: &Segment, side: Side) -> u64 {
+    let Segment { ip, source_port, destination_port, .. } = segment;
+    let (peer, theirs, ours) = match side {
+        Side::Peer => (ip.source, source_port, destination_port),
+        Side::Ours => (ip.destination, destination_port, source_port),
+    };
+    u64::from(peer.to_bits()) << 32 | u64::from(*theirs) << 16 | u64::from(*ours)
+}

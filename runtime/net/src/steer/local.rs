@@ -1,0 +1,71 @@
+use alloc::rc::Rc;
+use core::cell::RefCell;
+
+use basalt_env::{Instant, Work};
+
+use super::Switch;
+use crate::port::{FramePort, Listening, PartialChecksum, TxFull};
+
+/// The port of the core that has the card.
+///
+/// The switch is shared with the poller that serves the other cores; both only hold it while they
+/// run, and neither runs within the other.
+pub struct LocalPort<P: FramePort> {
+    switch: Rc<RefCell<Switch<P>>>,
+}
+
+impl<P: FramePort> LocalPort<P> {
+    /// Lane 0 of `switch`.
+    pub fn new(switch: Rc<RefCell<Switch<P>>>) -> Self {
+        Self { switch }
+    }
+}
+
+impl<P: FramePort> FramePort for LocalPort<P> {
+    type Frame = P::Frame;
+
+    fn mac(&self) -> [u8; 6] {
+        self.switch.borrow().card().mac()
+    }
+
+    fn mtu(&self) -> usize {
+        self.switch.borrow().card().mtu()
+    }
+
+    fn completes_checksums(&self) -> bool {
+        self.switch.borrow().card().completes_checksums()
+    }
+
+    /// The switch has its own poller.
+    fn poll(&mut self, _now: Instant) -> Work {
+        Work::IDLE
+    }
+
+    fn receive(&mut self) -> Option<P::Frame> {
+        self.switch.borrow_mut().receive()
+    }
+
+    fn recycle(&mut self, frame: P::Frame) {
+        self.switch.borrow_mut().card_mut().recycle(frame);
+    }
+
+    fn can_transmit(&mut self) -> bool {
+        self.switch.borrow_mut().card_mut().can_transmit()
+    }
+
+    fn transmit(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull> {
+        self.switch.borrow_mut().transmit(len, fill)
+    }
+
+    fn commit(&mut self) {
+        self.switch.borrow_mut().card_mut().commit();
+    }
+
+    fn announce(&mut self, port: u16, listening: Listening) {
+        self.switch.borrow_mut().announce(0, port, listening);
+    }
+}

@@ -1,0 +1,196 @@
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use basalt_ring::Full;
+use basalt_ring::spsc::{self, Consumer, Producer};
+
+use crate::port::{ChecksumState, Listening, PartialChecksum};
+
+/// Bytes of a frame that one buffer carries; larger frames take several.
+pub const CHUNK_LEN: usize = 2048;
+/// Buffers per direction. A full-size frame of large receive takes 33.
+const CHUNKS: usize = 256;
+
+/// A buffer that frames cross cores in.
+pub type Buffer = Box<[u8; CHUNK_LEN]>;
+
+/// A frame, or a piece of one, between two cores.
+pub struct Chunk {
+    pub buffer: Buffer,
+    pub len: u16,
+    /// Whether the frame ends here.
+    pub last: bool,
+    /// For a frame to be received.
+    pub checksum: ChecksumState,
+    /// For a frame to be sent.
+    pub partial: Option<PartialChecksum>,
+}
+
+/// What a core tells the card's core.
+pub enum ToSwitch {
+    /// Send this.
+    Chunk(Chunk),
+    /// New connections to the port can, or can no longer, come here.
+    Announce(u16, Listening),
+}
+
+/// The sending half of one direction: a ring of full buffers, one of empty ones on their way back.
+pub struct Sender<T> {
+    full: Producer<T>,
+    empty: Consumer<Buffer>,
+    /// Buffers at hand.
+    spare: Vec<Buffer>,
+}
+
+/// The receiving half.
+pub struct Receiver<T> {
+    full: Consumer<T>,
+    empty: Producer<Buffer>,
+}
+
+/// One direction between two cores, with its buffers.
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    // Twice as many entries as buffers: a ring never fills up with buffers alone.
+    let (full, full_end) = spsc::channel(2 * CHUNKS);
+    let (empty_end, empty) = spsc::channel(2 * CHUNKS);
+    let spare = (0..CHUNKS).map(|_| Box::new([0; CHUNK_LEN])).collect();
+    (Sender { full, empty, spare }, Receiver { full: full_end, empty: empty_end })
+}
+
+impl<T> Sender<T> {
+    /// Whether a frame of `len` bytes has room.
+    pub fn has_room(&mut self, len: usize) -> bool {
+        let needed = len.div_ceil(CHUNK_LEN).max(1);
+        if self.spare.len() < needed {
+            while let Some(buffer) = self.empty.pop() {
+                self.spare.push(buffer);
+            }
+        }
+        self.spare.len() >= needed && self.full.room() >= needed
+    }
+
+    /// Sends something that needs no buffer; `false` if the ring is full.
+    pub fn send(&mut self, message: T) -> bool {
+        self.full.push(message).is_ok()
+    }
+
+    /// A buffer to fill.
+    pub fn buffer(&mut self) -> Option<Buffer> {
+        self.spare.pop()
+    }
+
+    /// Sends a frame piece by piece, each made into a message by `wrap`. All of it or nothing.
+    pub fn send_frame(
+        &mut self,
+        frame: &[u8],
+        checksum: ChecksumState,
+        partial: Option<PartialChecksum>,
+        wrap: impl Fn(Chunk) -> T,
+    ) -> bool {
+        if !self.has_room(frame.len()) {
+            return false;
+        }
+        let count = frame.len().div_ceil(CHUNK_LEN);
+        for (index, piece) in frame.chunks(CHUNK_LEN).enumerate() {
+            let Some(mut buffer) = self.spare.pop() else { return false };
+            buffer[..piece.len()].copy_from_slice(piece);
+            let (len, last) = (piece.len() as u16, index + 1 == count);
+            let _ = self.full.push(wrap(Chunk { buffer, len, last, checksum, partial }));
+        }
+        true
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next message.
+    pub fn receive(&mut self) -> Option<T> {
+        self.full.pop()
+    }
+
+    /// Sends a buffer back. It is only lost if the other core is gone.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        if let Err(Full(buffer)) = self.empty.push(buffer) {
+            drop(buffer);
+        }
+    }
+}
+
+/// A frame of one buffer or of several put together.
+pub enum Assembled {
+    /// As it came.
+    One(Chunk),
+    /// Copied together.
+    Many(Vec<u8>, ChecksumState, Option<PartialChecksum>),
+}
+
+/// Puts the pieces of frames together, in memory it has from the start.
+pub struct Assembler {
+    partial: Vec<u8>,
+    /// Whether the frame under way has outgrown the memory and is thrown away.
+    overlong: bool,
+    max: usize,
+}
+
+impl Assembler {
+    /// For frames of up to `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self { partial: Vec::with_capacity(max), overlong: false, max }
+    }
+
+    /// Adds a piece; gives the frame it completes, and the piece's buffer if it is done with.
+    pub fn add(&mut self, chunk: Chunk) -> (Option<Assembled>, Option<Buffer>) {
+        if chunk.last && self.partial.is_empty() && !self.overlong {
+            return (Some(Assembled::One(chunk)), None);
+        }
+        let Chunk { buffer, len, last, checksum, partial } = chunk;
+        let piece = &buffer[..usize::from(len).min(CHUNK_LEN)];
+        if self.partial.len() + piece.len() > self.max {
+            self.overlong = true;
+        } else {
+            self.partial.extend_from_slice(piece);
+        }
+        if !last {
+            return (None, Some(buffer));
+        }
+        if core::mem::take(&mut self.overlong) {
+            self.partial.clear();
+            return (None, Some(buffer));
+        }
+        let bytes = core::mem::take(&mut self.partial);
+        (Some(Assembled::Many(bytes, checksum, partial)), Some(buffer))
+    }
+
+    /// Takes back the memory of a frame.
+    pub fn recycle(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() > self.partial.capacity() && self.partial.is_empty() {
+            bytes.clear();
+            self.partial = bytes;
+        }
+    }
+}
+
+impl Assembled {
+    /// The frame's bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::One(chunk) => &chunk.buffer[..usize::from(chunk.len).min(CHUNK_LEN)],
+            Self::Many(bytes, ..) => bytes,
+        }
+    }
+
+    /// What is known about its checksum.
+    pub fn checksum(&self) -> ChecksumState {
+        match self {
+            Self::One(chunk) => chunk.checksum,
+            Self::Many(_, checksum, _) => *checksum,
+        }
+    }
+
+    /// What is left to do about its checksum.
+    pub fn partial(&self) -> Option<PartialChecksum> {
+        match self {
+            Self::One(chunk) => chunk.partial,
+            Self::Many(_, _, partial) => *partial,
+        }
+    }
+}
