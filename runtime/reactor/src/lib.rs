@@ -31,7 +31,7 @@ mod time;
 
 #[cfg(test)]
 extern crate std;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub use call::CallError;

@@ -387,5 +387,5 @@ impl Drop for Task {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
 mod loom_tests;

@@ -1,3 +1,6 @@
+// Under loom only the models run: see `task/loom_tests.rs`.
+#![cfg(not(loom))]
+
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};

@@ -1,8 +1,9 @@
-use alloc::collections::BTreeMap;
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::{Future, poll_fn};
+use core::mem;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
@@ -21,9 +22,11 @@ enum Action {
     Run(Rc<Entry>),
 }
 
-/// A core's timers, ordered by deadline.
+/// A core's timers.
 pub(crate) struct Timers {
-    queue: RefCell<BTreeMap<TimerKey, Action>>,
+    /// Ordered by key. A deque keeps its memory, so that timers that come and go allocate nothing;
+    /// most are either due soonest or start last, at its cheap ends.
+    queue: RefCell<VecDeque<(TimerKey, Action)>>,
     /// No timer is due before this; spares idle rounds the look into the queue.
     none_before: Cell<Instant>,
     /// Numbers timers, so that equal deadlines keep their order.
@@ -47,7 +50,12 @@ impl Timers {
     }
 
     pub fn remove(&self, key: Option<TimerKey>) {
-        let removed = key.and_then(|key| self.queue.borrow_mut().remove(&key));
+        let Some(key) = key else { return };
+        let mut queue = self.queue.borrow_mut();
+        let found = queue.binary_search_by_key(&key, |(key, _)| *key);
+        let removed = found.ok().and_then(|index| queue.remove(index));
+        // What it drops may come back here.
+        drop(queue);
         drop(removed);
     }
 
@@ -57,7 +65,7 @@ impl Timers {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.queue.borrow().first_key_value().map(|((deadline, _), _)| *deadline)
+        self.queue.borrow().front().map(|((deadline, _), _)| *deadline)
     }
 
     /// Runs everything whose deadline has come.
@@ -86,9 +94,7 @@ impl Timers {
     }
 
     fn pop_due(&self, now: Instant) -> Option<(TimerKey, Action)> {
-        let mut queue = self.queue.borrow_mut();
-        let first = queue.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove_entry())
+        self.queue.borrow_mut().pop_front_if(|((deadline, _), _)| *deadline <= now)
     }
 
     fn run_timed(&self, key: TimerKey, entry: &Rc<Entry>, local: &Local) -> Work {
@@ -117,7 +123,15 @@ impl Timers {
 
     fn insert(&self, key: TimerKey, action: Action) {
         self.none_before.set(self.none_before.get().min(key.0));
-        let earlier = self.queue.borrow_mut().insert(key, action);
+        let mut queue = self.queue.borrow_mut();
+        let earlier = match queue.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(index) => queue.get_mut(index).map(|(_, old)| mem::replace(old, action)),
+            Err(index) => {
+                queue.insert(index, (key, action));
+                None
+            }
+        };
+        drop(queue);
         drop(earlier);
     }
 }

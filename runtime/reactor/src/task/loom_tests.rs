@@ -1,3 +1,5 @@
+#![cfg(loom)]
+
 use core::future::poll_fn;
 
 use loom::sync::atomic::AtomicU32;
@@ -88,5 +90,21 @@ fn a_wake_while_the_runner_goes_away_leaves_no_circle_behind() {
         drop(runner);
         thread.join().unwrap();
         // Loom reports a queue or signal counter that is still referred to.
+    });
+}
+
+#[test]
+fn tasks_woken_by_different_cores_are_all_taken() {
+    loom::model(|| {
+        let runner = Runner::new();
+        let never = Arc::new(AtomicU32::new(0));
+        let tasks = [(); 2].map(|()| task_until(&runner, &never, 1));
+        assert_eq!(runner.take().count(), 2);
+        let [first, second] = tasks.each_ref().map(waker_of);
+        let thread = thread::spawn(move || first.wake());
+        second.wake();
+        let early = runner.take().count();
+        thread.join().unwrap();
+        assert_eq!(early + runner.take().count(), 2);
     });
 }
