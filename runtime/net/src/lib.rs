@@ -24,7 +24,7 @@ mod stack;
 mod start;
 mod steer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};

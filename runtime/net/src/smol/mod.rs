@@ -88,9 +88,9 @@ struct Listener {
 
 /// A [`NetStack`] over smoltcp, whose frames move through a [`FramePort`].
 ///
-/// Life of a connection, as numbered in [`table::Phase`]: a SYN to a listened port makes a socket
-/// (opening) -> handshake done (ready) -> [`NetStack::accept`] (open) -> [`NetStack::close`] or
-/// [`NetStack::abort`] (closing) -> freed once the peer has everything, or after 30 seconds.
+/// Life of a connection: a SYN to a listened port makes a socket (opening) -> handshake done
+/// (ready) -> [`NetStack::accept`] (open) -> [`NetStack::close`] or [`NetStack::abort`] (closing)
+/// -> freed once the peer has everything, or after 30 seconds.
 /// Sockets exist from the SYN on only, so a listener costs no buffers.
 pub struct SmolStack<P: FramePort> {
     phy: Phy<P>,
@@ -255,7 +255,7 @@ impl<P: FramePort> NetStack for SmolStack<P> {
         take: &mut dyn FnMut(&[u8]) -> usize,
     ) -> Result<usize, SocketError> {
         let socket = self.open_mut(socket)?;
-        if socket.recv_queue() == 0 && socket.may_recv() {
+        if socket.recv_queue() == 0 && (socket.may_recv() || is_connecting(socket)) {
             return Ok(0);
         }
         let taken = socket.recv(|bytes| {
@@ -272,7 +272,7 @@ impl<P: FramePort> NetStack for SmolStack<P> {
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
         let socket = self.open_mut(socket)?;
-        if matches!(socket.state(), State::SynSent | State::SynReceived) {
+        if is_connecting(socket) {
             return Ok(0);
         }
         let sent = socket.send_slice(bytes).map_err(|_| SocketError::Reset)?;
@@ -306,6 +306,10 @@ impl<P: FramePort> NetStack for SmolStack<P> {
     fn address(&self) -> Option<IpAddress> {
         self.address.map(|address| address.cidr.address().into())
     }
+}
+
+fn is_connecting(socket: &Socket<'_>) -> bool {
+    matches!(socket.state(), State::SynSent | State::SynReceived)
 }
 
 fn smol_time(now: Instant) -> smoltcp::time::Instant {

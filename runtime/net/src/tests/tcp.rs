@@ -74,6 +74,14 @@ fn each_end_knows_both_endpoints() {
 }
 
 #[test]
+fn a_socket_that_is_still_connecting_has_nothing_yet() {
+    let mut pair = Pair::new(WirePlan::default(), 12);
+    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+    assert_eq!(read(&mut pair.client, near), Ok(vec![]));
+    assert_eq!(pair.client.send(near, b"early"), Ok(0));
+}
+
+#[test]
 fn many_peers_are_accepted_up_to_the_backlog_and_the_rest_later() {
     let options = StackOptions { backlog_max: 4, ..SMALL };
     let mut pair = Pair::with(WirePlan::default(), 2, options, feature::ALL);

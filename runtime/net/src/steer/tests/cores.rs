@@ -1,0 +1,243 @@
+//! Several cores' reactors, polled in turn by one thread, behind one card.
+
+extern crate std;
+
+use std::cell::RefCell;
+use std::net::SocketAddrV4;
+use std::rc::Rc;
+use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
+
+use basalt_env::{CoreId, Instant, Work};
+use basalt_models::virtio_net::{VirtioNetModel, Wire, WirePlan, feature};
+use basalt_reactor::{Local, Options, Reactor, mesh};
+
+use crate::tests::{CLIENT, Card, PORT, SERVER, SMALL, card, fixed, read};
+use crate::{
+    InterfaceConfig, ListenerId, NetConfig, NetHandle, NetInterface, NetStack, SmolStack,
+    SocketError, SocketId, start,
+};
+
+const TICK: Duration = Duration::from_micros(200);
+
+/// What an echo server has seen on its core.
+#[derive(Default)]
+struct Seen {
+    connections: usize,
+    bytes: usize,
+}
+
+/// A machine of several cores with an echo server on each, and a client on another machine.
+struct World {
+    reactors: Vec<Reactor>,
+    seen: Vec<Rc<RefCell<Seen>>>,
+    client: SmolStack<Card>,
+    models: [VirtioNetModel; 2],
+    wire: Wire,
+    now: Instant,
+}
+
+impl World {
+    fn new(cores: usize, plan: WirePlan, features: u64) -> Self {
+        let (server_model, server_card) = card(1, features);
+        let (client_model, client_card) = card(2, features);
+        let mut client = SmolStack::new(client_card, SMALL, 77, Instant::ZERO);
+        client.configure(fixed(CLIENT));
+        let reactors: Vec<_> =
+            mesh(cores, Options::default()).into_iter().map(|seed| seed.build()).collect();
+        let config = NetConfig {
+            interface: fixed(SERVER),
+            cores: (1..cores as u16).map(CoreId).collect(),
+            seed: 0x1234_5678_9abc_def0,
+            options: SMALL,
+        };
+        start(&reactors[0].local(), server_card, config).unwrap();
+        let models = [server_model, client_model];
+        let wire = Wire::new(plan, 5);
+        let mut world = Self { reactors, seen: vec![], client, models, wire, now: Instant::ZERO };
+        world.run(Duration::from_millis(2));
+        world.seen = world.reactors.iter().map(|reactor| serve(&reactor.local())).collect();
+        world.run(Duration::from_millis(2));
+        world
+    }
+
+    fn step(&mut self) {
+        self.now = self.now + TICK;
+        for reactor in &mut self.reactors {
+            let _ = reactor.poll(self.now);
+        }
+        let _ = self.client.poll(self.now);
+        self.wire.carry(&self.models[0], &self.models[1]);
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// Sends `bytes` on every socket and waits for all the echoes.
+    fn echo(&mut self, sockets: &[SocketId], bytes: &[u8]) {
+        let mut sent = vec![0; sockets.len()];
+        let mut got = vec![vec![]; sockets.len()];
+        let end = self.now + Duration::from_secs(600);
+        while got.iter().any(|got| got.len() < bytes.len()) {
+            assert!(self.now < end, "no echo");
+            for (index, &socket) in sockets.iter().enumerate() {
+                sent[index] += self.client.send(socket, &bytes[sent[index]..]).unwrap();
+                got[index].extend(read(&mut self.client, socket).unwrap());
+            }
+            self.step();
+        }
+        assert!(got.iter().all(|got| got == bytes));
+    }
+
+    fn connect(&mut self, count: usize) -> Vec<SocketId> {
+        let peer = SocketAddrV4::new(SERVER, PORT);
+        (0..count)
+            .map(|_| {
+                let socket = self.client.connect(peer).unwrap();
+                self.run(Duration::from_millis(2));
+                socket
+            })
+            .collect()
+    }
+
+    fn connections(&self) -> Vec<usize> {
+        self.seen.iter().map(|seen| seen.borrow().connections).collect()
+    }
+}
+
+/// Starts an echo server on a core.
+fn serve(local: &Local) -> Rc<RefCell<Seen>> {
+    let stack = local.service::<NetHandle>().unwrap().stack();
+    let listener = stack.borrow_mut().listen(PORT).unwrap();
+    let seen = Rc::new(RefCell::new(Seen::default()));
+    let counts = Rc::clone(&seen);
+    let mut sockets = vec![];
+    let poll = move |_: &Local| {
+        echo_round(&mut *stack.borrow_mut(), listener, &mut sockets, &mut counts.borrow_mut())
+    };
+    local.poller("echo", poll).detach();
+    seen
+}
+
+fn echo_round(
+    stack: &mut dyn NetStack,
+    listener: ListenerId,
+    sockets: &mut Vec<(SocketId, Vec<u8>)>,
+    seen: &mut Seen,
+) -> Work {
+    while let Some(socket) = stack.accept(listener) {
+        seen.connections += 1;
+        sockets.push((socket, vec![]));
+    }
+    sockets.retain_mut(|(socket, queued)| {
+        match read(stack, *socket) {
+            Ok(bytes) => {
+                seen.bytes += bytes.len();
+                queued.extend(bytes);
+            }
+            Err(SocketError::Closed | SocketError::Reset) => {
+                stack.close(*socket);
+                return false;
+            }
+        }
+        let sent = stack.send(*socket, queued).unwrap_or(0);
+        queued.drain(..sent);
+        true
+    });
+    Work::IDLE
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+}
+
+#[test]
+fn connections_spread_evenly_and_each_stays_on_its_core() {
+    let mut world = World::new(3, WirePlan::default(), feature::ALL);
+    let sockets = world.connect(9);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.connections(), [3, 3, 3]);
+    world.echo(&sockets, &pattern(20_000));
+    let bytes: Vec<_> = world.seen.iter().map(|seen| seen.borrow().bytes).collect();
+    assert_eq!(bytes, [60_000; 3]);
+}
+
+#[test]
+fn one_flow_goes_to_one_core_only() {
+    let mut world = World::new(4, WirePlan::default(), feature::ALL);
+    let sockets = world.connect(1);
+    world.echo(&sockets, &pattern(100_000));
+    let busy = world.seen.iter().filter(|seen| seen.borrow().bytes > 0).count();
+    assert_eq!((busy, world.connections().iter().sum::<usize>()), (1, 1));
+}
+
+#[test]
+fn echoes_survive_a_bad_wire_with_and_without_offloads() {
+    let plan = WirePlan { lost: 20, doubled: 10, overtaken: 50, damaged: 0 };
+    let plain = feature::VERSION_1 | feature::MAC;
+    for (plan, features) in
+        [(plan, feature::ALL), (plan, plain), (WirePlan { damaged: 20, ..plan }, plain)]
+    {
+        let mut world = World::new(2, plan, features);
+        let sockets = world.connect(4);
+        world.echo(&sockets, &pattern(20_000));
+    }
+}
+
+#[test]
+fn a_port_only_one_core_listens_on_leads_there() {
+    let mut world = World::new(3, WirePlan::default(), feature::ALL);
+    let local = world.reactors[2].local();
+    let stack = local.service::<NetHandle>().unwrap().stack();
+    let listener = stack.borrow_mut().listen(5260).unwrap();
+    world.run(Duration::from_millis(2));
+    for _ in 0..4 {
+        world.client.connect(SocketAddrV4::new(SERVER, 5260)).unwrap();
+        world.run(Duration::from_millis(5));
+        assert!(stack.borrow_mut().accept(listener).is_some());
+    }
+    stack.borrow_mut().unlisten(listener);
+    world.run(Duration::from_millis(2));
+    let refused = world.client.connect(SocketAddrV4::new(SERVER, 5260)).unwrap();
+    world.run(Duration::from_millis(5));
+    assert_eq!(read(&mut world.client, refused), Err(SocketError::Reset));
+}
+
+#[test]
+fn closed_connections_leave_no_flow_and_no_socket() {
+    let mut world = World::new(2, WirePlan::default(), feature::ALL);
+    for _ in 0..20 {
+        let sockets = world.connect(4);
+        world.echo(&sockets, b"short");
+        sockets.into_iter().for_each(|socket| world.client.close(socket));
+        world.run(Duration::from_millis(20));
+    }
+    assert_eq!(world.connections(), [40, 40]);
+    assert_eq!(world.client.stats().connections, 0);
+    let info = world.reactors[0].local().service::<NetInterface>().unwrap().info();
+    assert_eq!((info.stack.connections, info.switch.dropped), (0, 0));
+}
+
+#[test]
+fn a_new_address_reaches_every_core() {
+    let mut world = World::new(3, WirePlan::default(), feature::ALL);
+    let interface = world.reactors[0].local().service::<NetInterface>().unwrap();
+    let addresses = |world: &World| -> Vec<_> {
+        let stacks = world.reactors.iter().map(|r| r.local().service::<NetHandle>().unwrap());
+        stacks.map(|handle| handle.stack().borrow().address()).collect()
+    };
+    assert_eq!(addresses(&world), [Some(SERVER.into()); 3]);
+    let other = [10, 0, 0, 77].into();
+    interface.configure(fixed(other));
+    world.run(Duration::from_millis(2));
+    assert_eq!(addresses(&world), [Some(other.into()); 3]);
+    interface.configure(InterfaceConfig::Dhcp);
+    world.run(Duration::from_millis(2));
+    assert_eq!(addresses(&world), [None; 3]);
+    assert_eq!(interface.info().mtu, 1500);
+}
