@@ -1,2 +1,50 @@
-#![no_std]
-//! To be written.
+//! Boots the real image in QEMU and talks to it as the outside world does: over its console, over
+//! the network, and by the bytes it leaves on its drives.
+//!
+//! - [`Guest`] is a running QEMU with its console captured line by line. It is ended when dropped,
+//!   and a test that panics prints the console of every guest it had.
+//! - [`BasaltGuest`] describes a machine that boots Basalt, built and prepared by the runner's own
+//!   code.
+//! - [`LinuxGuest`] describes one that boots Debian's kernel with the NVMe/TCP initiator, `fio` and
+//!   file system tools, and runs a script.
+//! - [`Wire`] connects two of them.
+//!
+//! Every wait has a limit; each panics with what was waited for.
+
+mod basalt;
+mod console;
+mod guest;
+pub mod linux;
+mod wire;
+
+pub use basalt::BasaltGuest;
+pub use guest::Guest;
+pub use linux::LinuxGuest;
+pub use wire::{BASALT_MAC, CLIENT_MAC, Wire};
+
+use std::sync::OnceLock;
+
+use basalt_runner::accel::{self, Accel};
+use basalt_runner::cli::AccelChoice;
+use basalt_runner::{Workspace, packages};
+
+/// What all guests of a test process share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) workspace: Workspace,
+    pub(crate) accel: Accel,
+}
+
+/// Finds the workspace, installs QEMU if it is missing, and chooses what executes guests; once.
+pub(crate) fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let prepare = || -> anyhow::Result<Host> {
+            let workspace = Workspace::locate()?;
+            packages::ensure_qemu(&workspace)?;
+            let accel = accel::choose(&workspace, AccelChoice::Auto)?;
+            Ok(Host { workspace, accel })
+        };
+        prepare().unwrap_or_else(|error| panic!("this host cannot run guests: {error:#}"))
+    })
+}

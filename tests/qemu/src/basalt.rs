@@ -1,0 +1,120 @@
+//! A machine that boots Basalt.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use basalt_runner::{Disk, Machine, Network, Nic, ports};
+
+use crate::{Guest, host};
+
+/// Describes a machine that boots Basalt; [`start`](Self::start) starts it.
+#[derive(Debug)]
+pub struct BasaltGuest {
+    name: String,
+    machine: Machine,
+    config: Option<String>,
+}
+
+impl BasaltGuest {
+    /// Two cores, 512 MiB, no drive and no network.
+    ///
+    /// # Panics
+    /// The image does not build.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let machine = Machine::new(boot_image(), host().accel);
+        Self { name: name.to_owned(), machine, config: None }
+    }
+
+    /// Sets the number of cores.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.machine.cpus = cpus;
+        self
+    }
+
+    /// Sets the memory in MiB.
+    #[must_use]
+    pub fn memory_mib(mut self, memory_mib: u64) -> Self {
+        self.machine.memory_mib = memory_mib;
+        self
+    }
+
+    /// Attaches the raw image at `path` as an NVMe drive.
+    #[must_use]
+    pub fn disk(mut self, path: &Path) -> Self {
+        self.machine.disks.push(Disk { path: path.to_path_buf(), direct: false });
+        self
+    }
+
+    /// Hands this configuration (SPDK's JSON form) to the image.
+    #[must_use]
+    pub fn config(mut self, json: &str) -> Self {
+        self.config = Some(json.to_owned());
+        self
+    }
+
+    /// Adds a network card.
+    #[must_use]
+    pub fn nic(mut self, nic: Nic) -> Self {
+        self.machine.nics.push(nic);
+        self
+    }
+
+    /// Adds a network card on QEMU's own network, where `guest_port` is reached by a free port of
+    /// 127.0.0.1, and returns that port.
+    ///
+    /// # Panics
+    /// The host has no free port.
+    #[must_use]
+    pub fn user_network(mut self, guest_port: u16) -> (Self, u16) {
+        let port = ports::pick_free().unwrap_or_else(|error| panic!("no free port: {error}"));
+        let network = Network::User(vec![(port, guest_port)]);
+        self.machine.nics.push(Nic { network, mac: None });
+        (self, port)
+    }
+
+    /// Puts a text into QEMU's fw_cfg under `name`.
+    #[must_use]
+    pub fn firmware_file(self, name: &str, text: &str) -> Self {
+        self.qemu_arg("-fw_cfg").qemu_arg(&format!("name={name},string={text}"))
+    }
+
+    /// Passes one more argument to QEMU.
+    #[must_use]
+    pub fn qemu_arg(mut self, argument: &str) -> Self {
+        self.machine.extra.push(argument.into());
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// QEMU does not start.
+    #[must_use]
+    pub fn start(self) -> Guest {
+        let Some(json) = &self.config else { return Guest::start(&self.name, &self.machine) };
+        let file = write_config(json).unwrap_or_else(|error| panic!("{error:#}"));
+        let machine = Machine { initrd: Some(file.path().to_path_buf()), ..self.machine };
+        let guest = Guest::start(&self.name, &machine);
+        // Nothing tells when QEMU has read the file, so it stays as long as the guest.
+        guest.keep(file)
+    }
+}
+
+fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::new().context("no place for the configuration")?;
+    fs::write(file.path(), json).context("cannot write the configuration")?;
+    Ok(file)
+}
+
+/// The bootable image; built at the first call.
+fn boot_image() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| match host().workspace.build_image() {
+        Ok((path, _)) => path,
+        Err(error) => panic!("{error:#}"),
+    })
+}
