@@ -11,20 +11,22 @@ extern crate alloc;
 
 mod entry;
 
-use alloc::vec;
-
-use basalt_bare::{CoreContext, Machine, drill};
-use basalt_env::{ConfigSpace, PciAddress};
-use bootloader_api::BootInfo;
+use alloc::vec::Vec;
 use core::panic::PanicInfo;
 use core::time::Duration;
+
+use basalt_bare::drill::{self, Drill};
+use basalt_bare::{CoreContext, Ecam, Machine};
+use basalt_env::{ConfigSpace, CoreId, PciAddress};
+use bootloader_api::BootInfo;
 
 bootloader_api::entry_point!(kernel_main);
 
 /// What each core is given to begin with.
 struct Seed {
-    config_space: basalt_bare::Ecam,
-    fault: Option<drill::Drill>,
+    config_space: Ecam,
+    /// How to fail, if this core is to.
+    drill: Option<Drill>,
 }
 
 fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
@@ -32,22 +34,23 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         Ok(machine) => machine,
         Err(error) => panic!("the machine does not start: {error}"),
     };
-    let fault = drill::requested();
-    let last = machine.core_count() - 1;
-    let mut seeds = vec![];
-    for core in 0..machine.core_count() {
-        let fault = fault.filter(|_| core == last);
-        seeds.push(Seed { config_space: machine.config_space(), fault });
+    if let Some(config) = machine.config_blob() {
+        log::info!(target: "basalt", "configuration: {} bytes", config.len());
     }
+    let drill = drill::requested();
+    let last = machine.core_count() - 1;
+    let seed =
+        |core| Seed { config_space: machine.config_space(), drill: drill.filter(|_| core == last) };
+    let seeds: Vec<Seed> = (0..=last).map(seed).collect();
     machine.run(seeds, core_main)
 }
 
 fn core_main(context: CoreContext, seed: Seed) -> ! {
     log::info!(target: "basalt", "core {} is up, APIC {}", context.core, context.apic_id);
-    if let Some(fault) = seed.fault {
-        drill::provoke(fault);
+    if let Some(drill) = seed.drill {
+        drill::provoke(drill);
     }
-    if context.core == basalt_env::CoreId::BOOT {
+    if context.core == CoreId::BOOT {
         let found = (0..32).filter(|&device| is_present(&seed.config_space, device)).count();
         log::info!(target: "basalt", "{found} PCI devices on bus 0");
     }
@@ -56,7 +59,7 @@ fn core_main(context: CoreContext, seed: Seed) -> ! {
     }
 }
 
-fn is_present(config_space: &basalt_bare::Ecam, device: u8) -> bool {
+fn is_present(config_space: &Ecam, device: u8) -> bool {
     config_space.read(PciAddress::new(0, 0, device, 0), 0) != u32::MAX
 }
 

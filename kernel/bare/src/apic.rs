@@ -5,6 +5,7 @@
 //! x2APIC mode (through model-specific registers) if firmware turned it on, else the classic one
 //! (through memory). Register names and offsets are those of the classic one, SDM volume 3 §11.4.
 
+use core::arch::x86_64::{_mm_lfence, _mm_mfence};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -87,6 +88,13 @@ impl Apic {
             }
             Self::X2 => {
                 let command = u64::from(apic_id) << 32 | u64::from(command);
+                // Unlike a write to uncached memory, this one does not wait for earlier stores
+                // (SDM volume 3 §11.12.3), which the other core is to see.
+                // SAFETY: fences exist on every x86-64 processor.
+                unsafe {
+                    _mm_mfence();
+                    _mm_lfence();
+                }
                 // SAFETY: the command register; what it does to other cores is the callers'.
                 unsafe { Msr::new(X2APIC_MSR + COMMAND_LOW / 16).write(command) }
             }

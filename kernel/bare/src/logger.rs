@@ -1,5 +1,7 @@
 //! The `log` facade on the serial console: `[seconds.micros] LEVEL target: message`.
 
+use core::fmt;
+
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::{clock, serial};
@@ -17,18 +19,21 @@ impl Log for Console {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let us = clock::since_start().as_us();
-        serial::print(format_args!(
-            "[{}.{:06}] {} {}: {}\n",
-            us / 1_000_000,
-            us % 1_000_000,
-            record.level(),
-            record.target(),
-            record.args()
-        ));
+        let (level, target) = (record.level(), record.target());
+        serial::print(format_args!("[{Stamp}] {level} {target}: {}\n", record.args()));
     }
 
     fn flush(&self) {}
+}
+
+/// Prints the time at which it is printed: with the console locked, so that lines are in order.
+struct Stamp;
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = clock::since_start().as_us();
+        write!(f, "{}.{:06}", us / 1_000_000, us % 1_000_000)
+    }
 }
 
 /// Directs the facade to the console, at level `info`.

@@ -285,10 +285,13 @@ fn start_cores(
     let others: Vec<u32> = platform.apic_ids.iter().copied().filter(|&id| id != boot).collect();
     let page = memory::trampoline_page(&boot_info.memory_regions);
     let page = page.filter(|&page| others.is_empty() || smp::prepare(page).is_some());
+    let stacks = add_cores(others.len(), free);
     for apic_id in others {
         let started = page.ok_or("there is no memory below 1 MiB to start it in");
-        let started =
-            started.and_then(|page| start_core(running.len(), apic_id, page, clock, free));
+        let started = started.and_then(|page| match running.len() {
+            core if core <= stacks => start_core(core, apic_id, page, clock),
+            _ => Err("there is no memory for its stacks"),
+        });
         match started {
             Ok(()) => running.push(apic_id),
             Err(reason) => log::warn!("the core with APIC {apic_id} is left out: {reason}"),
@@ -301,25 +304,28 @@ fn start_cores(
     running
 }
 
-fn start_core(
-    core: usize,
-    apic_id: u32,
-    page: u64,
-    clock: &Clock,
-    free: &mut FreeMemory,
-) -> Result<(), &'static str> {
+/// Stacks for `count` more cores, or as many as there is room for; how many that is.
+///
+/// All at once, as guard pages are only ever unmapped while one core runs.
+fn add_cores(count: usize, free: &mut FreeMemory) -> usize {
+    let mut added = 0;
+    for core in 1..=count.min(CORES_MAX - 1) {
+        if add_core(core, free).is_none() {
+            break;
+        }
+        if let Some(space) = ADDRESS_SPACE.lock().as_mut() {
+            stack::guards(core).for_each(|guard| space.unmap(guard));
+        }
+        added = core;
+    }
+    added
+}
+
+/// Starts the next core, whose stacks are there. One that does not start leaves them, untouched,
+/// to the one after it.
+fn start_core(core: usize, apic_id: u32, page: u64, clock: &Clock) -> Result<(), &'static str> {
     if !apic::reaches(apic_id) {
         return Err("its identifier needs x2APIC mode, which firmware left off");
-    }
-    if core >= CORES_MAX {
-        return Err("there are more cores than supported");
-    }
-    // A core that did not start leaves its stacks, untouched, to the next.
-    if !stack::has_block(core) {
-        add_core(core, free).ok_or("there is no memory for its stacks")?;
-    }
-    if let Some(space) = ADDRESS_SPACE.lock().as_mut() {
-        stack::guards(core).for_each(|guard| space.unmap(guard));
     }
     smp::start(core, apic_id, page, clock).map_err(|reason| match reason {
         NoStart::Silent => "it does not start",

@@ -4,8 +4,10 @@
 //!
 //! Memory is mapped write-back with the largest pages that fit, the image in 4 KiB pages with the
 //! rights of its segments, and the rest of the first 4 GiB uncached, as that is where devices are.
-//! Device memory above is mapped when somebody asks ([`AddressSpace::map_device`]). Entries only
-//! ever lose rights before the other cores start, so nothing needs to be flushed on them.
+//! Device memory above is mapped when somebody asks ([`AddressSpace::map_device`]).
+//!
+//! Rights are only taken away, and large pages only split, before the other cores start. After
+//! that entries are only added, which no core has to be told.
 
 use alloc::boxed::Box;
 
@@ -85,7 +87,7 @@ impl AddressSpace {
         if span.end > self.limit || span.start >= span.end {
             return Err(NotDevice);
         }
-        if span.end <= FOUR_GIB && self.is_device(span) {
+        if self.is_device(span) {
             return Ok(());
         }
         if !self.is_free_or_device(span) {
@@ -178,6 +180,9 @@ fn set_in(table: &mut PageTable, level: u8, span: Span, flags: PageTableFlags, l
         address = entry_end;
         let entry = &mut table[index(part.start, level)];
         let is_table = level > 1 && !entry.is_unused() && !is_page(entry);
+        if is_page(entry) && entry.flags() & DEVICE == flags {
+            continue;
+        }
         if level == 1 || (level <= leaf_max && part.len() == len && !is_table) {
             set_page(entry, level, part.start, flags);
             continue;

@@ -2,7 +2,7 @@
 
 //! PVH direct boot (Xen `docs/misc/pvh.pandoc`, `public/arch-x86/hvm/start_info.h`).
 //!
-//! The loader finds the ELF note, loads the image and jumps to [`pvh_start32`] in 32-bit protected
+//! The loader finds the ELF note, loads the image and jumps to `pvh_start32` in 32-bit protected
 //! mode without paging, with the address of an `hvm_start_info` in `ebx`. The assembly maps the
 //! first 4 GiB, enters 64-bit mode, applies the image's own relocations if it was not loaded
 //! where it was linked, turns on SSE (compiled code uses it anywhere) and calls [`pvh_main`].
