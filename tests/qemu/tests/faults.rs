@@ -1,0 +1,83 @@
+//! Whatever goes wrong inside the image is reported so that it can be found, and ends the machine
+//! with a status that tells of it. The image fails on purpose where a fw_cfg file asks it to.
+
+use std::time::Duration;
+
+use basalt_qemu_tests::{BasaltGuest, Guest};
+use basalt_runner::DebugExit;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// What the image writes to its exit port when it failed.
+const FAILED: DebugExit = DebugExit::Value(1);
+
+/// Boots an image that fails in the way `drill` names, and waits for its end.
+fn failed(drill: &str) -> Guest {
+    let mut guest = BasaltGuest::new(drill).firmware_file("opt/basalt/fault", drill).start();
+    assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
+    guest
+}
+
+fn assert_says(guest: &Guest, words: &[&str]) {
+    let text = guest.lines().join("\n");
+    for word in words {
+        assert!(text.contains(word), "the console does not say {word:?}");
+    }
+}
+
+/// A backtrace has lines such as `   0: 0x20e230 basalt_bare::drill::read+0x10`.
+fn assert_backtrace_names(guest: &Guest, function: &str) {
+    let lines = guest.lines();
+    let trace = lines.iter().skip_while(|line| !line.contains("backtrace"));
+    let frame = |line: &&String| line.contains(": 0x") && line.contains(function);
+    assert!(trace.clone().any(|line| frame(&line)), "{function} is not in the backtrace");
+}
+
+#[test]
+fn a_panic_prints_its_message_core_and_callers() {
+    let guest = failed("panic");
+    assert_says(&guest, &["PANIC on core 1: a drill", "drill.rs:"]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+    assert_backtrace_names(&guest, "basalt::core_main");
+}
+
+#[test]
+fn a_null_pointer_is_told_with_registers_and_callers() {
+    let guest = failed("null");
+    assert_says(&guest, &["page fault", "null pointer", "address 0x8", "rip ", "rsp ", "r15 "]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
+
+#[test]
+fn a_wild_pointer_is_told_with_its_address() {
+    let guest = failed("page-fault");
+    assert_says(&guest, &["page fault", "address 0x700000000000", "nothing is mapped", "rip "]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
+
+#[test]
+fn a_stack_overflow_is_told_from_other_faults() {
+    let guest = failed("stack-overflow");
+    assert_says(&guest, &["the stack overflowed into its guard page", "rsp "]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::recurse");
+}
+
+#[test]
+fn a_write_to_the_code_is_caught() {
+    let guest = failed("write-code");
+    assert_says(&guest, &["page fault", "that memory is read-only", "rip "]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
+
+#[test]
+fn a_double_fault_is_survived_long_enough_to_report_it() {
+    let guest = failed("double-fault");
+    assert_says(&guest, &["double fault", "rip "]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
+
+#[test]
+fn running_out_of_memory_says_how_much_was_asked_for() {
+    let guest = failed("heap");
+    assert_says(&guest, &["heap exhausted", "free", "PANIC on core 1"]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
