@@ -90,6 +90,7 @@ impl<D: Device> VirtioNet<D> {
             merged_max,
             partial: None,
             stats: NetStats::default(),
+            reported: false,
         };
         let rx_len = if large { MERGE_BUFFER_LEN } else { tx_len.next_power_of_two() };
         fill_rx(&mut net.rx, pool, rx_len)?;

@@ -47,6 +47,8 @@ pub struct VirtioNet<D: Device> {
     pub(crate) merged_max: usize,
     pub(crate) partial: Option<Partial>,
     pub(crate) stats: NetStats,
+    /// Whether a failure has been logged.
+    pub(crate) reported: bool,
 }
 
 /// A frame of which some buffers are still to come.
@@ -160,8 +162,13 @@ impl<D: Device> VirtioNet<D> {
         })
     }
 
-    /// Takes back the buffers of frames that were sent.
+    /// Takes back the buffers of frames that were sent; reports a failure, once.
     pub fn poll(&mut self) -> Work {
+        if let Some(error) = self.failure()
+            && !core::mem::replace(&mut self.reported, true)
+        {
+            log::error!(target: "virtio-net", "{}: {error}", self.transport.address());
+        }
         let mut work = Work::IDLE;
         while let Ok(Some(used)) = self.tx.pop() {
             self.tx_free.push(used.buf);

@@ -107,7 +107,8 @@ impl<D: Device> Transport<D> {
         let start = clock();
         for _ in 0..RESET_READS_MAX {
             if self.common.read8(common::STATUS) == 0 {
-                self.add_status(Status::ACKNOWLEDGE | Status::DRIVER);
+                self.add_status(Status::ACKNOWLEDGE);
+                self.add_status(Status::DRIVER);
                 self.common.write16(common::CONFIG_MSIX_VECTOR, common::NO_VECTOR);
                 return Ok(());
             }

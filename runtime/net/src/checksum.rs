@@ -63,11 +63,20 @@ fn pseudo_header(frame: &[u8], ip: &Ipv4) -> u128 {
 /// The sum of `bytes` as words of the machine's order, not folded. Swapping the bytes of all
 /// addends swaps those of the folded sum, so the order does not matter (RFC 1071 §2B).
 fn sum(bytes: &[u8]) -> u128 {
-    let (words, tail) = bytes.as_chunks::<8>();
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut lanes = [0u128; 4];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        // Four sums that do not wait for each other's carry.
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u128::from(u64::from_ne_bytes(*word));
+        }
+    }
+    let (words, tail) = rest.as_chunks::<8>();
     let mut last = [0; 8];
     last[..tail.len()].copy_from_slice(tail);
-    let words = words.iter().map(|word| u128::from(u64::from_ne_bytes(*word)));
-    words.sum::<u128>() + u128::from(u64::from_ne_bytes(last))
+    let rest = words.iter().chain([&last]).map(|word| u128::from(u64::from_ne_bytes(*word)));
+    lanes.into_iter().chain(rest).sum()
 }
 
 /// Folds a sum to 16 bits with end-around carry.

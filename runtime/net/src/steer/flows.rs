@@ -10,7 +10,8 @@ use crate::wire::{Segment, TcpFlags};
 const WAYS: usize = 8;
 /// How long a silent flow is remembered: several times as long as a stack keeps a silent peer.
 const IDLE_MAX: Duration = Duration::from_secs(300);
-/// How long an ended flow is remembered, for what is still under way.
+/// How long an ended flow is remembered, for what is still under way; and one that has yet to
+/// begin, a little longer than its stack does.
 const LINGER: Duration = Duration::from_secs(12);
 
 /// Which end of a flow sent a segment.
@@ -41,6 +42,8 @@ struct Entry {
     key: u64,
     forget_at: Instant,
     lane: u8,
+    /// The peer has answered: it is who it says, and not a flood of forged requests.
+    answered: bool,
     finished: [bool; 2],
 }
 
@@ -92,8 +95,8 @@ impl Flows {
         };
         let Some(count) = self.counts.get_mut(usize::from(lane)) else { return false };
         *count += 1;
-        let forget_at = self.now + IDLE_MAX;
-        self.entries[at] = Entry { key, forget_at, lane, finished: [false; 2] };
+        let forget_at = self.now + LINGER;
+        self.entries[at] = Entry { key, forget_at, lane, ..Entry::default() };
         true
     }
 
@@ -126,11 +129,16 @@ impl Entry {
         if flags.contains(TcpFlags::FIN) {
             self.finished[side as usize] = true;
         }
+        let first_answer = side == Side::Peer && flags.contains(TcpFlags::ACK) && !self.answered;
+        self.answered |= first_answer;
         let over = flags.contains(TcpFlags::RST) || self.finished == [true; 2];
         let lingering_until = now + LINGER;
         if over {
             self.forget_at = self.forget_at.min(lingering_until);
-        } else if side == Side::Ours || self.forget_at > lingering_until {
+        } else if first_answer
+            || self.answered && side == Side::Ours
+            || self.forget_at > lingering_until
+        {
             // A reset may be forged: a flow lives again if our side goes on sending.
             self.forget_at = now + IDLE_MAX;
         }

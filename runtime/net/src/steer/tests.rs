@@ -48,6 +48,8 @@ fn age(flows: &mut Flows, seconds: u64) {
 fn one_flow() -> Flows {
     let mut flows = Flows::new(64, 3, 7);
     assert!(flows.insert(&from_peer(50_000, SYN), Side::Peer, 2));
+    flows.lane_of(&from_us(50_000, SYN | ACK), Side::Ours);
+    flows.lane_of(&from_peer(50_000, ACK), Side::Peer);
     flows
 }
 
@@ -100,6 +102,16 @@ fn a_peer_cannot_keep_an_ended_flow_alive_but_may_start_it_again() {
     flows.lane_of(&from_us(50_000, SYN | ACK), Side::Ours);
     age(&mut flows, 100);
     assert_eq!(flows.counts(), [0, 0, 1]);
+}
+
+#[test]
+fn a_request_that_the_peer_does_not_follow_up_is_soon_forgotten() {
+    let mut flows = Flows::new(64, 1, 7);
+    assert!(flows.insert(&from_peer(50_000, SYN), Side::Peer, 0));
+    flows.lane_of(&from_us(50_000, SYN | ACK), Side::Ours);
+    flows.lane_of(&from_peer(50_000, SYN), Side::Peer);
+    age(&mut flows, 13);
+    assert_eq!(flows.counts(), [0]);
 }
 
 #[test]
