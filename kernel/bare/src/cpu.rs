@@ -5,6 +5,7 @@
 use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
 
 use heapless::String;
+use x86_64::instructions::random::RdRand;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
@@ -38,6 +39,15 @@ pub(crate) fn has_no_execute() -> bool {
 
 pub(crate) fn has_tsc_deadline() -> bool {
     cpuid(1, 0).ecx & 1 << 24 != 0
+}
+
+/// Bits nobody can foretell: from the processor's random number generator, or at least from the
+/// cycle counter where there is none. For sequence numbers and identifiers, not for keys.
+pub fn entropy() -> u64 {
+    // SAFETY: reading the time-stamp counter has no effect; every x86-64 processor has it.
+    let cycles = unsafe { core::arch::x86_64::_rdtsc() };
+    let random = RdRand::new().and_then(RdRand::get_u64).unwrap_or_default();
+    random ^ cycles.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn has_xsave() -> bool {

@@ -6,7 +6,7 @@
 //!    its own, and never returns.
 //! 3. Virtual = physical for all memory and registers; each address is mapped at most once and
 //!    never both writable and executable. Every stack has an unmapped page below it.
-//! 4. No device ever interrupts: cores poll, and [`CoreContext::rest`] is how an idle core waits.
+//! 4. No device ever interrupts: cores poll, and [`rest`] is how an idle core waits.
 //!    Every exception is fatal: it prints registers and a backtrace and stops the machine.
 //!
 //! Neighbours: implements the seam of `kernel/env` ([`Ecam`] is its `ConfigSpace`, [`IdentityMap`]
@@ -43,10 +43,10 @@ mod stack;
 mod symbols;
 
 pub use clock::Clock;
-pub use cpu::cpu_relax;
+pub use cpu::{cpu_relax, entropy};
 pub use ecam::{Ecam, EcamRange};
 pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};
 pub use fault::report_panic;
 pub use heap::{HeapStats, heap_stats};
-pub use machine::{CoreContext, Machine, StartError};
+pub use machine::{CoreContext, CoreWaker, Machine, StartError, rest};
 pub use mmio::IdentityMap;

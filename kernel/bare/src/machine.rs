@@ -81,14 +81,12 @@ pub struct CoreContext {
     pub waker: CoreWaker,
 }
 
-impl CoreContext {
-    /// Halts this core until `at_most` has passed or another core wakes it.
-    ///
-    /// Polling again after this is how an idle core saves power. May return early. A wake-up that
-    /// was sent since the last rest ends this one at once.
-    pub fn rest(&self, at_most: Duration) {
-        apic::rest(at_most);
-    }
+/// Halts this core until `at_most` has passed or another core wakes it ([`CoreWaker`]).
+///
+/// Polling again after this is how an idle core saves power. May return early. A wake-up that was
+/// sent since the last rest ends this one at once.
+pub fn rest(at_most: Duration) {
+    apic::rest(at_most);
 }
 
 /// Ends the rests of other cores.
