@@ -1,2 +1,35 @@
+//! NVMe namespaces as bdevs: the adapter between `drivers/nvme` and the block layer.
+//!
+//! 1. The admin queue of a controller belongs to a task on core 0; each core has an I/O queue pair
+//!    of its own, from its own memory, that all its channels share. No lock, no hand-over.
+//! 2. One poller per core and controller rings the doorbell and empties the completion queue, once
+//!    a round; what it finds goes to the inbox of the channel that sent it.
+//! 3. What one command cannot carry goes in pieces; what no command can describe goes through a
+//!    bounce buffer. Nothing is allocated from the heap on the way.
+//! 4. A queue that fails (a lie, a late command, a fatal status, a device that is gone) is suspended
+//!    on every core, the controller stopped, every Io ended with an error exactly once, and the
+//!    controller brought up again or given up, all in bounded time.
+//!
+//! [`attach`] is the way in; [`NvmeControllers`] lists, resets and detaches. Above the functions
+//! stand the life cycles: [`ControllerState`] of a controller, `CoreQueue` of a core's queue.
+//!
+//! Neighbours: `drivers/nvme` below, `runtime/bdev` above; composed by `boot/image`. Follows the
+//! NVM Express base specification 2.0 as far as the driver leaves it to its user.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod attach;
+mod bdev;
+mod controllers;
+mod inbox;
+mod json;
+mod manager;
+mod pending;
+mod queue;
+mod split;
+#[cfg(test)]
+mod tests;
+
+pub use attach::{AttachError, Options, attach};
+pub use controllers::{ControlError, ControllerInfo, ControllerState, NvmeControllers};

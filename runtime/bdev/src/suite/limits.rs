@@ -46,18 +46,18 @@ impl Bench<'_> {
         let bytes = pattern(self.block_size(), 4711);
         self.write(&mut one, 40, &bytes);
         self.expect(&mut two, 40, &bytes);
-        for tag in 0..8 {
+        for tag in 0..4 {
             for (channel, base) in [(&mut one, 100), (&mut two, 200)] {
                 let mut io = self.transfer(Op::Read, 40, 1);
                 io.tag = base + tag;
-                assert!(channel.submit(io).is_ok(), "eight Ios fit any queue");
+                assert!(channel.submit(io).is_ok(), "eight Ios fit any core's queue");
             }
         }
         for (channel, base) in [(&mut two, 200), (&mut one, 100)] {
             let mut tags: alloc::vec::Vec<_> =
-                self.drain(channel, 8).iter().map(|io| io.tag).collect();
+                self.drain(channel, 4).iter().map(|io| io.tag).collect();
             tags.sort_unstable();
-            assert!(tags.iter().copied().eq(base..base + 8), "strange completions: {tags:?}");
+            assert!(tags.iter().copied().eq(base..base + 4), "strange completions: {tags:?}");
         }
     }
 

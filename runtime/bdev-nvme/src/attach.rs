@@ -1,0 +1,142 @@
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use basalt_bdev::Registry;
+use basalt_env::{Device, DmaPool, Registers};
+use basalt_nvme::{Controller, InitError};
+use basalt_reactor::Local;
+
+use crate::bdev::text;
+use crate::controllers::{ControllerInfo, ControllerState, NvmeControllers};
+use crate::manager::Manager;
+
+/// How a controller is used.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name, from which its bdevs get theirs: `Nvme0` gives `Nvme0n1`.
+    pub name: String,
+    /// Entries of each core's queues; one less can be in flight. The controller may do with fewer.
+    pub queue_entries: u16,
+    /// How long the device may take over an I/O before it is reset.
+    pub io_timeout: Duration,
+    /// How long an admin command may take.
+    pub admin_timeout: Duration,
+    /// How long a reset may take before the controller is given up.
+    pub reset_timeout: Duration,
+}
+
+impl Options {
+    /// The defaults under that name: 256 entries, 30 s per I/O, 10 s per admin command, 60 s per
+    /// reset.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            queue_entries: 256,
+            io_timeout: Duration::from_secs(30),
+            admin_timeout: Duration::from_secs(10),
+            reset_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a controller could not be attached. It has been left turned off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachError {
+    /// This core has no registry of bdevs: it is not the boot core.
+    NoRegistry,
+    /// This core has no pool of DMA memory.
+    NoPool,
+    /// A controller of that name is attached.
+    NameTaken,
+    /// It could not be brought up.
+    Init(InitError),
+    /// No core could get a queue pair.
+    NoQueues,
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRegistry => "controllers are attached on the boot core only",
+            Self::NoPool => "the core has no DMA memory",
+            Self::NameTaken => "a controller of that name is attached already",
+            Self::Init(error) => return error.fmt(f),
+            Self::NoQueues => "no core could get a queue pair",
+        })
+    }
+}
+
+/// Brings up the controller behind `device`, gives each core a queue pair for as many as it grants,
+/// and registers its namespaces. Gives the names of the bdevs.
+///
+/// To be called on core 0, where [`Registry`] is a service; every core must have its
+/// [`DmaPool`] as one. A task sees to the controller from then on; [`NvmeControllers`] is the way
+/// to it. Cores beyond the granted queues get no channel
+/// ([`basalt_bdev::OpenError::NoQueueOnCore`]).
+pub async fn attach<D>(
+    local: &Local,
+    device: D,
+    options: Options,
+) -> Result<Vec<String>, AttachError>
+where
+    D: Device + 'static,
+    D::Registers: Send,
+{
+    let registry: Rc<Registry> = local.service().ok_or(AttachError::NoRegistry)?;
+    let pool: Rc<DmaPool> = local.service().ok_or(AttachError::NoPool)?;
+    let controllers = NvmeControllers::of(local);
+    if controllers.get(&options.name).is_some() {
+        return Err(AttachError::NameTaken);
+    }
+    let clock = local.clone();
+    let controller = Controller::bring_up(
+        device,
+        &pool,
+        Rc::new(move || clock.now()),
+        driver_options(local, &options),
+    )
+    .await
+    .map_err(AttachError::Init)?;
+    let info = describe(&controller, options.name.clone());
+    let handle = controllers.add(controllers.next_id(), info).ok_or(AttachError::NameTaken)?;
+    let manager = Manager::new(local.clone(), registry, handle, controller, options);
+    if !manager.make_queues().await {
+        manager.abandon().await;
+        return Err(AttachError::NoQueues);
+    }
+    manager.sync_bdevs();
+    let names = manager.bdevs();
+    local.spawn("bdev_nvme", manager.run());
+    Ok(names)
+}
+
+fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
+    basalt_nvme::Options {
+        queues: u16::try_from(local.cores()).unwrap_or(u16::MAX),
+        queue_entries: options.queue_entries,
+        admin_timeout: options.admin_timeout,
+        io_timeout: options.io_timeout,
+    }
+}
+
+fn describe<D: Device>(controller: &Controller<D>, name: String) -> ControllerInfo
+where
+    D::Registers: Registers,
+{
+    let identify = controller.identify();
+    ControllerInfo {
+        name,
+        address: controller.address(),
+        serial: text(&identify.sn).into(),
+        model: text(&identify.mn).into(),
+        firmware: text(&identify.fr).into(),
+        cntlid: identify.cntlid.get(),
+        state: ControllerState::Enabled,
+        queues: 0,
+        resets: 0,
+        bdevs: Vec::new(),
+    }
+}

@@ -1,0 +1,142 @@
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::marker::PhantomData;
+
+use basalt_bdev::{Bdev, BdevInfo, IoChannel, Op, OpenError, uuid};
+use basalt_env::{PciAddress, Registers};
+use basalt_nvme::Namespace;
+use basalt_nvme_spec::identify::Oncs;
+use basalt_nvme_spec::{IdentifyController, ascii_field};
+use basalt_reactor::Local;
+
+use crate::controllers::ControllerId;
+use crate::json::Text;
+use crate::queue::{CoreQueues, NvmeChannel};
+use crate::split::Limits;
+
+/// A namespace as a bdev.
+pub(crate) struct NvmeBdev<R> {
+    info: BdevInfo,
+    controller: ControllerId,
+    namespace: Namespace,
+    limits: Limits,
+    optional: Oncs,
+    driver_specific: String,
+    registers: PhantomData<fn() -> R>,
+}
+
+/// What a controller's bdevs have in common.
+pub(crate) struct Family<'a> {
+    pub(crate) id: ControllerId,
+    pub(crate) name: &'a str,
+    pub(crate) address: PciAddress,
+    pub(crate) identify: &'a IdentifyController,
+    /// Most bytes of one command.
+    pub(crate) transfer_max: u64,
+}
+
+impl<R> NvmeBdev<R> {
+    /// The bdev of `namespace`, or `None` if not even one block fits a command.
+    pub(crate) fn new(family: &Family<'_>, namespace: Namespace) -> Option<Self> {
+        let block = namespace.block_size() as usize;
+        let transfer_max = usize::try_from(family.transfer_max).unwrap_or(usize::MAX);
+        let transfer_max = transfer_max / block * block;
+        if transfer_max == 0 {
+            return None;
+        }
+        let info = BdevInfo {
+            name: format!("{}n{}", family.name, namespace.nsid()),
+            product_name: "NVMe disk",
+            block_size: namespace.block_size(),
+            num_blocks: namespace.blocks(),
+            uuid: unique_id(family, &namespace),
+            optimal_io_boundary: namespace.optimal_boundary().into(),
+        };
+        Some(Self {
+            info,
+            controller: family.id,
+            namespace,
+            limits: Limits { transfer_max, block },
+            optional: family.identify.oncs(),
+            driver_specific: describe(family, &namespace),
+            registers: PhantomData,
+        })
+    }
+
+    /// Gives it another UUID, for controllers whose identifiers are not unique.
+    #[must_use]
+    pub(crate) fn with_uuid(mut self, uuid: uuid::Uuid) -> Self {
+        self.info.uuid = uuid;
+        self
+    }
+}
+
+impl<R: Registers> Bdev for NvmeBdev<R> {
+    fn info(&self) -> &BdevInfo {
+        &self.info
+    }
+
+    fn supports(&self, op: Op) -> bool {
+        match op {
+            Op::Read | Op::Write | Op::Flush => true,
+            Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
+            Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
+        }
+    }
+
+    fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
+        let queues = CoreQueues::<R>::of(local);
+        let queue = queues.find(self.controller).ok_or(OpenError::NoQueueOnCore)?;
+        if queue.is_closed() {
+            return Err(OpenError::Removed);
+        }
+        Ok(NvmeChannel::boxed(queue, self.namespace, self.limits))
+    }
+
+    fn driver_specific(&self) -> String {
+        self.driver_specific.clone()
+    }
+}
+
+/// The namespace's own UUID or NGUID; else one derived from its EUI64, or at last from the serial
+/// number and the namespace identifier. All of them are the same after every boot.
+fn unique_id(family: &Family<'_>, namespace: &Namespace) -> uuid::Uuid {
+    let real = |id: &[u8; 16]| *id != [0; 16] && *id != [0xff; 16];
+    if let Some(id) = namespace.uuid().filter(real).or(namespace.nguid().filter(real)) {
+        return id;
+    }
+    if let Some(eui64) = namespace.eui64() {
+        return uuid::derive(&[b"eui64", &eui64]);
+    }
+    let IdentifyController { sn, mn, .. } = family.identify;
+    uuid::derive(&[b"serial", sn, mn, &namespace.nsid().to_le_bytes()])
+}
+
+/// The module's part of `bdev_get_bdevs`, with SPDK's names.
+fn describe(family: &Family<'_>, namespace: &Namespace) -> String {
+    let IdentifyController { vid, cntlid, sn, mn, fr, .. } = family.identify;
+    let [serial, model, firmware] = [&sn[..], mn, fr].map(text);
+    let address = family.address;
+    format!(
+        concat!(
+            r#"{{"nvme":[{{"pci_address":"{address}","#,
+            r#""trid":{{"trtype":"PCIe","traddr":"{address}"}},"#,
+            r#""ctrlr_data":{{"cntlid":{cntlid},"vendor_id":"{vid:#06x}","model_number":{model},"#,
+            r#""serial_number":{serial},"firmware_revision":{firmware}}},"#,
+            r#""ns_data":{{"id":{nsid}}}}}]}}"#,
+        ),
+        address = address,
+        cntlid = cntlid.get(),
+        vid = vid.get(),
+        model = Text(model),
+        serial = Text(serial),
+        firmware = Text(firmware),
+        nsid = namespace.nsid(),
+    )
+}
+
+/// A text field of the identify structure, or nothing if it is not ASCII.
+pub(crate) fn text(field: &[u8]) -> &str {
+    ascii_field(field).unwrap_or("")
+}

@@ -1,0 +1,221 @@
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use basalt_env::PciAddress;
+use basalt_nvme::QueueError;
+use basalt_reactor::Local;
+use basalt_reactor::sync::{Notify, oneshot};
+
+/// Where a controller stands.
+///
+/// ```text
+///            (1) attach             (2) fault, or asked to        (3) up again
+///  (none) --------------> Enabled ------------------------> Resetting -----> Enabled
+///                            | (5) detach                      | (4) gave up
+///                            v                                 v
+///                          (none)                            Failed: its bdevs are removed
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControllerState {
+    /// In use.
+    Enabled,
+    /// Being disabled and brought up again; submissions find the queue full meanwhile.
+    Resetting,
+    /// Gone, or not worth another try; its bdevs have been removed.
+    Failed,
+}
+
+impl fmt::Display for ControllerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enabled => "enabled",
+            Self::Resetting => "resetting",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// What is known about an attached controller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControllerInfo {
+    /// Its name, for example `Nvme0`; its bdevs are `Nvme0n1` and so on.
+    pub name: String,
+    /// Where it sits.
+    pub address: PciAddress,
+    /// Serial number.
+    pub serial: String,
+    /// Model number.
+    pub model: String,
+    /// Firmware revision.
+    pub firmware: String,
+    /// Controller identifier (CNTLID).
+    pub cntlid: u16,
+    /// Where it stands.
+    pub state: ControllerState,
+    /// I/O queue pairs, of which each serves one core.
+    pub queues: usize,
+    /// Resets so far.
+    pub resets: u32,
+    /// Its bdevs, in order of namespace.
+    pub bdevs: Vec<String>,
+}
+
+/// Why a controller does not do what was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlError {
+    /// There is no controller of that name.
+    NoSuchController,
+    /// The reset did not bring it back.
+    ResetFailed,
+    /// It has failed, or was detached meanwhile.
+    Gone,
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchController => "there is no NVMe controller of that name",
+            Self::ResetFailed => "the controller did not come back from its reset",
+            Self::Gone => "the controller is gone",
+        })
+    }
+}
+
+/// Something a controller's task should see to.
+pub(crate) enum Request {
+    /// A core found that its queue does not work.
+    Fault(QueueError),
+    /// Somebody wants a reset.
+    Reset(oneshot::Sender<Result<(), ControlError>>),
+    /// Somebody wants it gone.
+    Detach(oneshot::Sender<Result<(), ControlError>>),
+}
+
+/// What core 0 keeps of one controller, whatever its register type.
+pub(crate) struct Handle {
+    pub(crate) id: ControllerId,
+    pub(crate) info: RefCell<ControllerInfo>,
+    requests: RefCell<VecDeque<Request>>,
+    asked: Notify,
+}
+
+/// Names a controller across cores; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ControllerId(u32);
+
+impl Handle {
+    pub(crate) fn ask(&self, request: Request) {
+        self.requests.borrow_mut().push_back(request);
+        self.asked.notify_one();
+    }
+
+    /// The next request, when there is one.
+    pub(crate) async fn next(&self) -> Request {
+        loop {
+            if let Some(request) = self.try_next() {
+                return request;
+            }
+            self.asked.notified().await;
+        }
+    }
+
+    pub(crate) fn try_next(&self) -> Option<Request> {
+        self.requests.borrow_mut().pop_front()
+    }
+
+    /// Forgets the faults reported so far: a reset has seen to them.
+    pub(crate) fn forget_faults(&self) {
+        self.requests.borrow_mut().retain(|request| !matches!(request, Request::Fault(_)));
+    }
+
+    pub(crate) fn set_state(&self, state: ControllerState) {
+        self.info.borrow_mut().state = state;
+    }
+}
+
+/// All attached controllers: a service of core 0, there once the first is attached.
+#[derive(Default)]
+pub struct NvmeControllers {
+    handles: RefCell<Vec<Rc<Handle>>>,
+    ids: Cell<u32>,
+}
+
+impl NvmeControllers {
+    /// This core's instance; it means something on core 0 only.
+    pub fn of(local: &Local) -> Rc<Self> {
+        local.service().unwrap_or_else(|| {
+            let controllers = Rc::new(Self::default());
+            local.provide(Rc::clone(&controllers));
+            controllers
+        })
+    }
+
+    /// All controllers in order of attachment.
+    pub fn list(&self) -> Vec<ControllerInfo> {
+        self.handles.borrow().iter().map(|handle| handle.info.borrow().clone()).collect()
+    }
+
+    /// The controller of that name.
+    pub fn get(&self, name: &str) -> Option<ControllerInfo> {
+        self.find(name).map(|handle| handle.info.borrow().clone())
+    }
+
+    /// Resets a controller. What it has in flight comes back aborted.
+    pub async fn reset(&self, name: &str) -> Result<(), ControlError> {
+        self.ask(name, Request::Reset).await
+    }
+
+    /// Removes a controller's bdevs, shuts it down, and forgets it.
+    pub async fn detach(&self, name: &str) -> Result<(), ControlError> {
+        self.ask(name, Request::Detach).await
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+        request: impl FnOnce(oneshot::Sender<Result<(), ControlError>>) -> Request,
+    ) -> Result<(), ControlError> {
+        let (answer, result) = oneshot::channel();
+        self.find(name).ok_or(ControlError::NoSuchController)?.ask(request(answer));
+        result.await.unwrap_or(Err(ControlError::Gone))
+    }
+
+    pub(crate) fn next_id(&self) -> ControllerId {
+        self.ids.set(self.ids.get() + 1);
+        ControllerId(self.ids.get())
+    }
+
+    /// Enters a controller, unless another has got the name meanwhile.
+    pub(crate) fn add(&self, id: ControllerId, info: ControllerInfo) -> Option<Rc<Handle>> {
+        if self.find(&info.name).is_some() {
+            return None;
+        }
+        let handle = Rc::new(Handle {
+            id,
+            info: RefCell::new(info),
+            requests: RefCell::default(),
+            asked: Notify::new(),
+        });
+        self.handles.borrow_mut().push(Rc::clone(&handle));
+        Some(handle)
+    }
+
+    pub(crate) fn remove(&self, id: ControllerId) {
+        self.handles.borrow_mut().retain(|handle| handle.id != id);
+    }
+
+    /// Takes note of a fault that some core has found.
+    pub(crate) fn report(&self, id: ControllerId, fault: QueueError) {
+        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
+        handle.inspect(|handle| handle.ask(Request::Fault(fault)));
+    }
+
+    fn find(&self, name: &str) -> Option<Rc<Handle>> {
+        let handles = self.handles.borrow();
+        handles.iter().find(|handle| handle.info.borrow().name == name).map(Rc::clone)
+    }
+}

@@ -1,0 +1,352 @@
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::time::Duration;
+
+use basalt_bdev::{Bdev, IoError, RegisterError, Registry};
+use basalt_env::{CoreId, Device, DmaPool, Registers};
+use basalt_nvme::{Controller, IoQueue, Namespace, QueueAddress, QueueError, QueueSpec, Quiesced};
+use basalt_reactor::Local;
+
+use crate::Options;
+use crate::bdev::{Family, NvmeBdev};
+use crate::controllers::{
+    ControlError, ControllerId, ControllerState, Handle, NvmeControllers, Request,
+};
+use crate::queue::{CoreQueue, CoreQueues};
+
+/// How long another core may take to do as told.
+const CORE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a detach waits for what is in flight.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks.
+const DRAIN_PERIOD: Duration = Duration::from_millis(1);
+
+/// Sees to one controller, from core 0, for as long as it is attached.
+pub(crate) struct Manager<D: Device> {
+    local: Local,
+    registry: Rc<Registry>,
+    handle: Rc<Handle>,
+    controller: Controller<D>,
+    options: Options,
+    /// The namespaces that are bdevs, with the names of these.
+    shown: RefCell<Vec<(Namespace, String)>>,
+}
+
+impl<D: Device + 'static> Manager<D>
+where
+    D::Registers: Send,
+{
+    pub(crate) const fn new(
+        local: Local,
+        registry: Rc<Registry>,
+        handle: Rc<Handle>,
+        controller: Controller<D>,
+        options: Options,
+    ) -> Self {
+        let shown = RefCell::new(Vec::new());
+        Self { local, registry, handle, controller, options, shown }
+    }
+
+    /// Does what it is asked to until it is asked to let go.
+    pub(crate) async fn run(self) {
+        loop {
+            match self.handle.next().await {
+                Request::Fault(fault) => self.see_to(fault).await,
+                Request::Reset(answer) => answer.send(self.reset_if_alive().await),
+                Request::Detach(answer) => {
+                    self.detach().await;
+                    return answer.send(Ok(()));
+                }
+            }
+        }
+    }
+
+    async fn see_to(&self, fault: QueueError) {
+        if self.has_failed() {
+            return;
+        }
+        log::error!(target: "bdev_nvme", "{}: {fault}", self.name());
+        let error = match fault {
+            QueueError::Timeout => IoError::Timeout,
+            QueueError::Removed => IoError::Removed,
+            _ => IoError::Aborted,
+        };
+        // The result is in the state, and in the log.
+        let _ = self.reset(error).await;
+    }
+
+    async fn reset_if_alive(&self) -> Result<(), ControlError> {
+        if self.has_failed() {
+            return Err(ControlError::Gone);
+        }
+        self.reset(IoError::Aborted).await
+    }
+
+    /// Stops the controller, ends everything in flight with `error`, and brings it up again.
+    async fn reset(&self, error: IoError) -> Result<(), ControlError> {
+        self.handle.set_state(ControllerState::Resetting);
+        self.handle.info.borrow_mut().resets += 1;
+        self.quiesce(error).await;
+        let limit = self.options.reset_timeout;
+        let back = match error {
+            IoError::Removed => false,
+            _ => self.local.timeout(limit, self.come_back()).await.unwrap_or(false),
+        };
+        if !back {
+            self.give_up().await;
+            return Err(ControlError::ResetFailed);
+        }
+        log::info!(target: "bdev_nvme", "{}: back after a reset", self.name());
+        self.handle.set_state(ControllerState::Enabled);
+        Ok(())
+    }
+
+    async fn come_back(&self) -> bool {
+        if let Err(error) = self.controller.restart().await {
+            log::error!(target: "bdev_nvme", "{}: reset: {error}", self.name());
+            return false;
+        }
+        if !self.make_queues().await {
+            return false;
+        }
+        self.sync_bdevs();
+        true
+    }
+
+    /// Stops the controller, whatever its state, and hands back what its queues hold.
+    async fn quiesce(&self, error: IoError) {
+        self.on_each_core(|queue| queue.suspend()).await;
+        let proof = self.controller.stop().await;
+        self.take_back(proof, error).await;
+        self.handle.forget_faults();
+    }
+
+    async fn take_back(&self, proof: Quiesced, error: IoError) {
+        self.on_each_core(move |queue| {
+            if queue.abort(proof, error).is_err() {
+                // Only the proof of another run could fail: the memory stays where it is.
+                log::error!(target: "bdev_nvme", "a queue is of another run of its controller");
+            }
+        })
+        .await;
+    }
+
+    /// The device will not come back: its bdevs go.
+    async fn give_up(&self) {
+        log::error!(target: "bdev_nvme", "{}: given up", self.name());
+        self.handle.set_state(ControllerState::Failed);
+        self.handle.info.borrow_mut().queues = 0;
+        // A reset that ran out of time may have left it half way up.
+        let proof = self.controller.stop().await;
+        self.take_back(proof, IoError::Removed).await;
+        self.on_each_core(|queue| queue.close()).await;
+        self.remove_bdevs(|_| true);
+    }
+
+    /// Lets the bdevs go, waits for what is in flight, and shuts the controller down.
+    async fn detach(&self) {
+        let failed = self.has_failed();
+        self.remove_bdevs(|_| true);
+        if !failed {
+            self.drain().await;
+            self.on_each_core(|queue| queue.suspend()).await;
+            for qid in 1..=self.controller.queues() {
+                // One that was never made is refused; shutting down makes up for it.
+                let _ = self.controller.delete_io_queue(qid).await;
+            }
+        }
+        let proof = self.controller.shutdown().await;
+        self.take_back(proof, IoError::Removed).await;
+        self.forget().await;
+        log::info!(target: "bdev_nvme", "{}: detached", self.name());
+    }
+
+    /// Undoes an attachment that came to nothing.
+    pub(crate) async fn abandon(&self) {
+        self.quiesce(IoError::Removed).await;
+        self.forget().await;
+    }
+
+    async fn forget(&self) {
+        let id = self.handle.id;
+        self.on_each_core(|queue| queue.close()).await;
+        for core in self.cores() {
+            let forget = move |local: &Local| CoreQueues::<D::Registers>::of(local).remove(id);
+            let _ = self.on_core(core, forget).await;
+        }
+        NvmeControllers::of(&self.local).remove(id);
+    }
+
+    /// Waits until nothing is in flight on any core, but not for long.
+    async fn drain(&self) {
+        let id = self.handle.id;
+        let give_up = self.local.now() + DRAIN_PATIENCE;
+        for core in self.cores() {
+            let count = move |local: &Local| {
+                let queue = CoreQueues::<D::Registers>::of(local).find(id);
+                queue.map_or(0, |queue| queue.outstanding())
+            };
+            while self.on_core(core, count).await.unwrap_or(0) > 0 && self.local.now() < give_up {
+                self.local.sleep(DRAIN_PERIOD).await;
+            }
+        }
+    }
+
+    /// Gives the first cores a queue pair each. Whether any has one now.
+    pub(crate) async fn make_queues(&self) -> bool {
+        let mut made = 0;
+        for (core, qid) in self.cores().zip(1..) {
+            let Some(spec) = self.controller.queue_spec(qid) else { break };
+            if self.make_queue(core, spec).await.is_some() {
+                made += 1;
+            }
+        }
+        if made < self.local.cores() {
+            let cores = self.local.cores();
+            log::warn!(target: "bdev_nvme", "{}: queues for {made} of {cores} cores", self.name());
+        }
+        self.handle.info.borrow_mut().queues = made;
+        made > 0
+    }
+
+    /// The core allocates the rings from its own memory, the controller is told of them, and the
+    /// core is told that it was.
+    async fn make_queue(&self, core: CoreId, spec: QueueSpec<D::Registers>) -> Option<()> {
+        let (id, timeout) = (self.handle.id, self.options.io_timeout);
+        let allocate = move |local: &Local| allocate_queue(local, id, spec, timeout);
+        let Some(address) = self.on_core(core, allocate).await.flatten() else {
+            log::warn!(target: "bdev_nvme", "{}: no queue memory on core {core}", self.name());
+            return None;
+        };
+        if let Err(error) = self.controller.create_io_queue(address).await {
+            log::warn!(target: "bdev_nvme", "{}: queue {}: {error}", self.name(), address.qid());
+            return None;
+        }
+        let go_live = move |local: &Local| {
+            CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live())
+        };
+        self.on_core(core, go_live).await.flatten()
+    }
+
+    /// Makes the registry agree with the controller's namespaces: what is gone or has changed its
+    /// shape goes, what is new comes.
+    pub(crate) fn sync_bdevs(&self) {
+        let present = self.controller.namespaces();
+        self.remove_bdevs(|shown| !present.contains(shown));
+        let identify = self.controller.identify();
+        let family = Family {
+            id: self.handle.id,
+            name: &self.options.name,
+            address: self.controller.address(),
+            identify: &identify,
+            transfer_max: self.controller.transfer_max(),
+        };
+        let is_shown =
+            |namespace: &Namespace| self.shown.borrow().iter().any(|(shown, _)| shown == namespace);
+        for namespace in present {
+            if !is_shown(&namespace) {
+                self.show(&family, namespace);
+            }
+        }
+        self.shown.borrow_mut().sort_by_key(|(namespace, _)| namespace.nsid());
+        self.handle.info.borrow_mut().bdevs = self.bdevs();
+    }
+
+    fn show(&self, family: &Family<'_>, namespace: Namespace) {
+        let make = || NvmeBdev::<D::Registers>::new(family, namespace);
+        let Some(bdev) = make() else {
+            let nsid = namespace.nsid();
+            log::warn!(target: "bdev_nvme", "{}: namespace {nsid}: blocks too large", self.name());
+            return;
+        };
+        let name = bdev.info().name.clone();
+        let mut registered = self.registry.register(Arc::new(bdev));
+        if registered == Err(RegisterError::UuidTaken) {
+            log::warn!(target: "bdev_nvme", "{name}: its identifier is another bdev's");
+            let uuid = self.registry.make_uuid(&name);
+            registered = make()
+                .map_or(registered, |bdev| self.registry.register(Arc::new(bdev.with_uuid(uuid))));
+        }
+        match registered {
+            Ok(()) => self.shown.borrow_mut().push((namespace, name)),
+            Err(error) => log::error!(target: "bdev_nvme", "{name}: {error}"),
+        }
+    }
+
+    fn remove_bdevs(&self, goes: impl Fn(&Namespace) -> bool) {
+        let going: Vec<_> =
+            self.shown.borrow_mut().extract_if(.., |(namespace, _)| goes(namespace)).collect();
+        for (_, name) in going {
+            // Somebody may have removed it already.
+            let _ = self.registry.remove(&name);
+        }
+        self.handle.info.borrow_mut().bdevs = self.bdevs();
+    }
+
+    /// The names of the bdevs.
+    pub(crate) fn bdevs(&self) -> Vec<String> {
+        self.shown.borrow().iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn has_failed(&self) -> bool {
+        self.handle.info.borrow().state == ControllerState::Failed
+    }
+
+    fn cores(&self) -> impl Iterator<Item = CoreId> + use<D> {
+        (0..self.local.cores()).map(|core| CoreId(core as u16))
+    }
+
+    /// Has every core that has a queue of this controller do `f` with it.
+    async fn on_each_core(&self, f: impl Fn(&CoreQueue<D::Registers>) + Copy + Send + 'static) {
+        let id = self.handle.id;
+        for core in self.cores() {
+            let find = move |local: &Local| {
+                let queue = CoreQueues::<D::Registers>::of(local).find(id);
+                queue.inspect(|queue| f(queue)).is_some()
+            };
+            if self.on_core(core, find).await.is_none() {
+                log::error!(target: "bdev_nvme", "{}: core {core} does not answer", self.name());
+            }
+        }
+    }
+
+    /// Has `core` do `f`. `None` if it does not answer.
+    async fn on_core<T: Send + 'static>(
+        &self,
+        core: CoreId,
+        f: impl FnOnce(&Local) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.local.timeout(CORE_PATIENCE, self.local.call(core, f)).await.ok()?.ok()
+    }
+}
+
+fn allocate_queue<R: Registers>(
+    local: &Local,
+    id: ControllerId,
+    spec: QueueSpec<R>,
+    timeout: Duration,
+) -> Option<QueueAddress> {
+    let pool: Rc<DmaPool> = local.service()?;
+    let queues = CoreQueues::<R>::of(local);
+    let depth = usize::from(spec.depth());
+    let pair = IoQueue::allocate(&pool, spec).ok()?;
+    let queue = queues.find(id).unwrap_or_else(|| {
+        let queue = CoreQueue::new(id, depth, pool);
+        queue.start(local, check_period(timeout));
+        queues.add(Rc::clone(&queue));
+        queue
+    });
+    Some(queue.put(pair))
+}
+
+/// Often enough to notice a late command soon after its time.
+fn check_period(timeout: Duration) -> Duration {
+    (timeout / 8).clamp(Duration::from_millis(1), Duration::from_secs(1))
+}

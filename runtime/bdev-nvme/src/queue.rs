@@ -1,0 +1,304 @@
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+
+use basalt_bdev::{Io, IoChannel, IoError, RejectReason, Rejected};
+use basalt_env::{CoreId, DmaPool, Registers, Work};
+use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
+use basalt_reactor::{Local, Poller};
+
+use crate::controllers::{ControllerId, NvmeControllers};
+use crate::inbox::Inbox;
+use crate::pending::Pending;
+use crate::split::Limits;
+
+/// Completions one round takes from one queue at most.
+const BUDGET: u32 = 128;
+
+/// One core's queue pair of one controller, shared by all channels of that core.
+///
+/// ```text
+///          (1) put            (2) go_live           (3) fault or suspend       (4) abort
+///  Empty -----------> Made ---------------> Live -------------------> Suspended --------> Empty
+///                                                                                          |
+///                                    Closed: the device is gone <--- (5) close ------------+
+/// ```
+///
+/// The controller is quiet between (3) and (4), so that it no longer reaches the memory that (4)
+/// hands back. Only a live queue takes Ios. A closed one says that the device is gone; in between,
+/// the queue is said to be full, for it may come back.
+pub(crate) struct CoreQueue<R: Registers> {
+    id: ControllerId,
+    state: Cell<State>,
+    queue: RefCell<Option<IoQueue<R, Pending>>>,
+    /// Ios with pieces still to be sent. Each has just left a slot, so there is a slot for each.
+    backlog: RefCell<VecDeque<Pending>>,
+    /// A fault that core 0 has not been told of yet.
+    unreported: Cell<Option<QueueError>>,
+    depth: usize,
+    pool: Rc<DmaPool>,
+    pollers: RefCell<Vec<Poller>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Waiting,
+    Live,
+    Closed,
+}
+
+impl<R: Registers> CoreQueue<R> {
+    /// A queue without a queue pair, for at most `depth` Ios at a time.
+    pub(crate) fn new(id: ControllerId, depth: usize, pool: Rc<DmaPool>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            state: Cell::new(State::Waiting),
+            queue: RefCell::new(None),
+            backlog: RefCell::new(VecDeque::with_capacity(depth)),
+            unreported: Cell::new(None),
+            depth,
+            pool,
+            pollers: RefCell::default(),
+        })
+    }
+
+    /// Polls the queue every round, and looks for late commands every `check_period`.
+    pub(crate) fn start(self: &Rc<Self>, local: &Local, check_period: Duration) {
+        let (polled, checked) = (Rc::downgrade(self), Rc::downgrade(self));
+        let poll = local.poller("bdev_nvme_poll", move |local| {
+            polled.upgrade().map_or(Work::IDLE, |queue| queue.poll(local))
+        });
+        let check = local.timed_poller("bdev_nvme_check", check_period, move |local| {
+            checked.upgrade().map_or(Work::IDLE, |queue| queue.check(local))
+        });
+        self.pollers.borrow_mut().extend([poll, check]);
+    }
+
+    /// Takes the pair the controller is to be told of.
+    pub(crate) fn put(&self, queue: IoQueue<R, Pending>) -> QueueAddress {
+        let address = queue.address();
+        *self.queue.borrow_mut() = Some(queue);
+        address
+    }
+
+    /// The controller knows the pair: Ios may come.
+    pub(crate) fn go_live(&self) {
+        self.unreported.set(None);
+        self.state.set(State::Live);
+    }
+
+    /// No more Ios for now.
+    pub(crate) fn suspend(&self) {
+        if self.state.get() == State::Live {
+            self.state.set(State::Waiting);
+        }
+    }
+
+    /// Ends every Io under way with `error`, now that the device is proven quiet.
+    pub(crate) fn abort(&self, proof: Quiesced, error: IoError) -> Result<(), NotQuiesced> {
+        self.suspend();
+        if let Some(queue) = self.queue.borrow_mut().as_mut() {
+            queue.abort_all(proof, |pending| pending.fail(error))?;
+        }
+        self.queue.take();
+        self.backlog.borrow_mut().drain(..).for_each(|pending| pending.fail(error));
+        Ok(())
+    }
+
+    /// The device will not come back.
+    pub(crate) fn close(&self) {
+        self.state.set(State::Closed);
+        self.pollers.take();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.get() == State::Closed
+    }
+
+    /// Ios under way.
+    pub(crate) fn outstanding(&self) -> usize {
+        let sent = self.queue.borrow().as_ref().map_or(0, IoQueue::outstanding);
+        sent + self.backlog.borrow().len()
+    }
+
+    #[inline]
+    fn submit(&self, io: Io, inbox: &Rc<Inbox>) -> Result<(), Rejected> {
+        match self.state.get() {
+            State::Live => {}
+            State::Waiting => return Err(Rejected { io, reason: RejectReason::QueueFull }),
+            State::Closed => return Err(Rejected { io, reason: RejectReason::Removed }),
+        }
+        let mut slot = self.queue.borrow_mut();
+        let Some(queue) = slot.as_mut().filter(|_| !inbox.is_full() && !self.is_backlogged())
+        else {
+            return Err(Rejected { io, reason: RejectReason::QueueFull });
+        };
+        let mut pending = Pending::new(io, Rc::clone(inbox));
+        if pending.prepare(&self.pool).is_err() {
+            inbox.expect();
+            pending.fail(IoError::NoResources);
+            return Ok(());
+        }
+        match pending.send(queue) {
+            Ok(()) => {
+                inbox.expect();
+                Ok(())
+            }
+            Err(refused) => {
+                let reason = refusal(refused.reason);
+                Err(Rejected { io: refused.payload.into_io(), reason })
+            }
+        }
+    }
+
+    #[inline]
+    fn is_backlogged(&self) -> bool {
+        !self.backlog.borrow().is_empty()
+    }
+
+    fn poll(&self, local: &Local) -> Work {
+        if self.state.get() != State::Live {
+            self.report(local);
+            return Work::IDLE;
+        }
+        let mut slot = self.queue.borrow_mut();
+        let Some(queue) = slot.as_mut() else { return Work::IDLE };
+        let work = queue.poll(BUDGET, |mut pending, status| {
+            if pending.piece_ended(status) {
+                self.backlog.borrow_mut().push_back(pending);
+            } else {
+                pending.finish();
+            }
+        });
+        if self.is_backlogged() {
+            self.send_next_pieces(queue);
+        }
+        queue.commit();
+        if let Some(error) = queue.fault() {
+            self.fail(error, local);
+        }
+        work
+    }
+
+    fn send_next_pieces(&self, queue: &mut IoQueue<R, Pending>) {
+        let mut backlog = self.backlog.borrow_mut();
+        while let Some(mut pending) = backlog.pop_front() {
+            if pending.prepare(&self.pool).is_err() {
+                pending.fail(IoError::NoResources);
+                continue;
+            }
+            let Err(refused) = pending.send(queue) else { continue };
+            match refusal(refused.reason) {
+                RejectReason::QueueFull => return backlog.push_front(refused.payload),
+                reason => refused.payload.fail(reason.into()),
+            }
+        }
+    }
+
+    /// Looks for what a poll cannot see.
+    fn check(&self, local: &Local) -> Work {
+        if self.state.get() != State::Live {
+            return Work::IDLE;
+        }
+        let fault = self.queue.borrow_mut().as_mut().and_then(|queue| queue.check(local.now()));
+        fault.inspect(|error| self.fail(*error, local));
+        Work::IDLE
+    }
+
+    #[cold]
+    fn fail(&self, error: QueueError, local: &Local) {
+        self.suspend();
+        self.unreported.set(Some(error));
+        self.report(local);
+    }
+
+    /// Tells core 0 of a fault; if its mailbox is full, again in the next round.
+    fn report(&self, local: &Local) {
+        let Some(error) = self.unreported.get() else { return };
+        let id = self.id;
+        let tell = move |local: &Local| NvmeControllers::of(local).report(id, error);
+        if local.send(CoreId::BOOT, tell).is_ok() {
+            self.unreported.set(None);
+        }
+    }
+}
+
+/// A refusal of the driver in the block layer's terms.
+fn refusal(reason: basalt_nvme::RejectReason) -> RejectReason {
+    match reason {
+        basalt_nvme::RejectReason::QueueFull => RejectReason::QueueFull,
+        // It is about to be reset.
+        basalt_nvme::RejectReason::Failed(_) => RejectReason::QueueFull,
+        basalt_nvme::RejectReason::OutOfRange => RejectReason::OutOfRange,
+        basalt_nvme::RejectReason::Unsupported => RejectReason::Unsupported,
+        basalt_nvme::RejectReason::BadLength
+        | basalt_nvme::RejectReason::Misaligned
+        | basalt_nvme::RejectReason::MaxTransfer => RejectReason::BadBuffer,
+    }
+}
+
+/// The queues of one core, one for each controller: a service of the core.
+pub(crate) struct CoreQueues<R: Registers> {
+    queues: RefCell<Vec<Rc<CoreQueue<R>>>>,
+}
+
+impl<R: Registers> CoreQueues<R> {
+    /// This core's instance.
+    pub(crate) fn of(local: &Local) -> Rc<Self> {
+        local.service().unwrap_or_else(|| {
+            let queues = Rc::new(Self { queues: RefCell::default() });
+            local.provide(Rc::clone(&queues));
+            queues
+        })
+    }
+
+    pub(crate) fn add(&self, queue: Rc<CoreQueue<R>>) {
+        self.queues.borrow_mut().push(queue);
+    }
+
+    pub(crate) fn find(&self, id: ControllerId) -> Option<Rc<CoreQueue<R>>> {
+        self.queues.borrow().iter().find(|queue| queue.id == id).map(Rc::clone)
+    }
+
+    pub(crate) fn remove(&self, id: ControllerId) {
+        self.queues.borrow_mut().retain(|queue| queue.id != id);
+    }
+}
+
+/// A channel: a place to come back to, in front of the core's queue.
+pub(crate) struct NvmeChannel<R: Registers> {
+    queue: Rc<CoreQueue<R>>,
+    inbox: Rc<Inbox>,
+}
+
+impl<R: Registers> NvmeChannel<R> {
+    pub(crate) fn boxed(
+        queue: Rc<CoreQueue<R>>,
+        namespace: Namespace,
+        limits: Limits,
+    ) -> Box<dyn IoChannel> {
+        let inbox = Rc::new(Inbox::new(namespace, limits, queue.depth));
+        Box::new(Self { queue, inbox })
+    }
+}
+
+impl<R: Registers> IoChannel for NvmeChannel<R> {
+    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+        self.queue.submit(io, &self.inbox)
+    }
+
+    /// The core's own poller rings the doorbell and empties the completion queue, once a round for
+    /// all channels; this hands out what it found for this one.
+    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+        self.inbox.drain(done)
+    }
+}
+
+impl<R: Registers> Drop for NvmeChannel<R> {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}

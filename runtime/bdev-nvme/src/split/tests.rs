@@ -1,0 +1,78 @@
+use alloc::vec::Vec;
+
+use super::*;
+
+const LIMITS: Limits = Limits { transfer_max: 16 * 1024, block: 512 };
+
+fn piece(segments: &[Segment], skip: usize) -> Piece {
+    let total: usize = segments.iter().map(|(_, len)| len).sum();
+    next_piece(segments.iter().copied(), skip, total - skip, LIMITS)
+}
+
+fn direct(bufs: Range<usize>, bytes: usize) -> Piece {
+    Piece::Direct { bufs, bytes }
+}
+
+#[test]
+fn a_buffer_of_up_to_the_limit_is_used_in_place() {
+    assert_eq!(piece(&[(0x1200, 512)], 0), direct(0..1, 512));
+    assert_eq!(piece(&[(0x1_0000, 16384)], 0), direct(0..1, 16384));
+}
+
+#[test]
+fn buffers_that_meet_at_page_boundaries_go_together() {
+    let all = [(0x1e00, 512), (0x8000, 4096), (0x3000, 512)];
+    assert_eq!(piece(&all, 0), direct(0..3, 5120));
+    assert_eq!(piece(&all, 512), direct(1..3, 4608));
+}
+
+#[test]
+fn a_gap_inside_a_page_ends_the_command() {
+    assert_eq!(piece(&[(0x1000, 1536), (0x8000, 512)], 0), direct(0..1, 1536));
+    assert_eq!(piece(&[(0x1000, 4096), (0x8200, 512)], 0), direct(0..1, 4096));
+    assert_eq!(piece(&[(0x1000, 1536), (0x8000, 512)], 1536), direct(1..2, 512));
+}
+
+#[test]
+fn a_command_ends_on_a_block() {
+    assert_eq!(piece(&[(0x1000, 4096), (0x8000, 100), (0x9000, 412)], 0), direct(0..1, 4096));
+}
+
+#[test]
+fn a_buffer_past_the_limit_is_bounced() {
+    assert_eq!(piece(&[(0x10_0000, 1 << 20)], 0), Piece::Bounced { bytes: 16384 });
+    assert_eq!(piece(&[(0x10_0000, 17408)], 16384), Piece::Bounced { bytes: 1024 });
+}
+
+#[test]
+fn what_has_no_describable_block_is_bounced() {
+    assert_eq!(piece(&[(0x1000, 100), (0x8000, 412)], 0), Piece::Bounced { bytes: 512 });
+    let many: Vec<_> = (0..1024).map(|i| (i * 0x1000, 100)).collect();
+    assert_eq!(piece(&many, 0), Piece::Bounced { bytes: 16384 });
+}
+
+#[test]
+fn empty_buffers_are_passed_over() {
+    let all = [(0x1000, 0), (0x2000, 4096), (0x3000, 0), (0x4000, 512)];
+    assert_eq!(piece(&all, 0), direct(1..4, 4608));
+    assert_eq!(piece(&all, 4096), direct(3..4, 512));
+}
+
+#[test]
+fn bouncing_gathers_and_scatters_the_range() {
+    let pool = basalt_hosted::Machine::new().pool(4 << 20);
+    let buf = |bytes: &[u8]| {
+        let mut buf = pool.alloc(bytes.len()).unwrap();
+        buf.as_mut_slice().copy_from_slice(bytes);
+        buf
+    };
+    let mut bufs = [buf(b"abc"), buf(b"defgh"), buf(b"ij")];
+    let mut bounce = buf(b"......");
+    gather(&bufs, 2, &mut bounce);
+    assert_eq!(bounce.as_slice(), b"cdefgh");
+    scatter(&buf(b"CDEFGHI"), &mut bufs, 2);
+    let all: Vec<_> = bufs.iter().flat_map(|buf| buf.as_slice().to_vec()).collect();
+    assert_eq!(all, b"abCDEFGHIj");
+    gather(&bufs, 9, &mut bounce);
+    assert_eq!(bounce.as_slice(), b"jdefgh");
+}

@@ -1,0 +1,122 @@
+use alloc::string::ToString;
+use alloc::vec;
+
+use basalt_bdev::{Op, OpenError, uuid};
+use basalt_models::nvme::{Config, Fault, Model, NamespaceConfig, admin, enable};
+use basalt_nvme_spec::AdminOpcode;
+use basalt_nvme_spec::identify::Oncs;
+
+use super::Rig;
+use crate::{AttachError, ControlError, ControllerState, NvmeControllers};
+
+#[test]
+fn every_namespace_becomes_a_bdev() {
+    let namespaces = vec![NamespaceConfig::new(1, 512, 2048), NamespaceConfig::new(5, 4096, 100)];
+    let mut rig = Rig::new(1, Config { namespaces, ..Config::default() });
+    assert_eq!(rig.attach().unwrap(), ["Nvme0n1", "Nvme0n5"]);
+    let one = rig.registry.get("Nvme0n1").unwrap();
+    assert_eq!((one.info().block_size, one.info().num_blocks), (512, 2048));
+    let five = rig.registry.get("Nvme0n5").unwrap();
+    assert_eq!((five.info().block_size, five.info().num_blocks), (4096, 100));
+    assert_eq!(five.info().uuid, NamespaceConfig::new(5, 4096, 100).uuid);
+    assert_eq!(five.info().product_name, "NVMe disk");
+    let json = five.driver_specific();
+    assert!(json.contains(r#""pci_address":"0000:00:00.0""#), "{json}");
+    assert!(json.contains(r#""serial_number":"BASALT0001""#), "{json}");
+    assert!(json.contains(r#""ns_data":{"id":5}"#), "{json}");
+    rig.assert_no_violations();
+}
+
+#[test]
+fn the_controller_is_listed_with_what_it_says_of_itself() {
+    let rig = Rig::attached(2, Config::default());
+    let info = rig.info();
+    assert_eq!((info.name.as_str(), info.serial.as_str()), ("Nvme0", "BASALT0001"));
+    assert_eq!((info.state, info.queues, info.resets), (ControllerState::Enabled, 2, 0));
+    assert_eq!(info.bdevs, ["Nvme0n1"]);
+    assert_eq!(info.state.to_string(), "enabled");
+}
+
+#[test]
+fn a_name_is_used_once() {
+    let mut rig = Rig::attached(1, Config::default());
+    assert_eq!(rig.attach(), Err(AttachError::NameTaken));
+}
+
+#[test]
+fn two_controllers_with_the_same_identifiers_get_different_uuids() {
+    let mut rig = Rig::attached(1, Config::default());
+    let twin = Config { pci_bus: 1, ..Config::default() };
+    let device = Model::new(rig.machine.bus(), twin).device();
+    let local = rig.core(0);
+    let options = crate::Options::named("Nvme1");
+    let names = rig.wait_for(async move { crate::attach(&local, device, options).await });
+    assert_eq!(names.unwrap(), ["Nvme1n1"]);
+    let [one, two] = ["Nvme0n1", "Nvme1n1"].map(|name| rig.registry.get(name).unwrap());
+    assert_ne!(one.info().uuid, two.info().uuid);
+    assert!(rig.registry.get(&uuid::format(&two.info().uuid)).is_some());
+}
+
+#[test]
+fn each_core_has_a_queue_as_far_as_they_go() {
+    let rig = Rig::attached(3, Config { queues: 2, ..Config::default() });
+    assert_eq!(rig.info().queues, 2);
+    let disk = rig.open("Nvme0n1");
+    assert!(disk.channel(&rig.core(0)).is_ok() && disk.channel(&rig.core(1)).is_ok());
+    assert_eq!(disk.channel(&rig.core(2)).unwrap_err(), OpenError::NoQueueOnCore);
+}
+
+#[test]
+fn what_the_controller_lacks_the_bdev_does_not_do() {
+    let rig = Rig::attached(1, Config { oncs: Oncs::empty(), ..Config::default() });
+    let disk = rig.open("Nvme0n1");
+    let can: vec::Vec<_> = Op::ALL.into_iter().filter(|op| disk.allows(*op)).collect();
+    assert_eq!(can, [Op::Read, Op::Write, Op::Flush]);
+}
+
+#[test]
+fn a_controller_that_never_gets_ready_is_an_error_in_bounded_time() {
+    let mut rig = Rig::new(1, Config::default());
+    rig.model.plan(|plan| {
+        plan.on(enable().every(), Fault::StuckReady);
+    });
+    assert!(matches!(rig.attach(), Err(AttachError::Init(_))));
+    assert!(rig.registry.list().is_empty());
+    assert!(NvmeControllers::of(&rig.core(0)).list().is_empty());
+    rig.model.plan(|plan| plan.clear());
+    rig.attach().unwrap();
+}
+
+#[test]
+fn a_controller_without_any_queue_is_let_go_of() {
+    let mut rig = Rig::new(2, Config::default());
+    let free = rig.pools.iter().map(|pool| pool.stats().bytes_free).collect::<vec::Vec<_>>();
+    rig.model.plan(|plan| {
+        plan.on(admin(AdminOpcode::CREATE_IO_SQ).every(), Fault::Status(1, 1));
+    });
+    assert_eq!(rig.attach(), Err(AttachError::NoQueues));
+    assert!(rig.registry.list().is_empty());
+    rig.rounds(5);
+    let now = rig.pools.iter().map(|pool| pool.stats().bytes_free).collect::<vec::Vec<_>>();
+    assert_eq!(now, free);
+}
+
+#[test]
+fn a_detached_controller_leaves_nothing_behind() {
+    let mut rig = Rig::new(2, Config::default());
+    let free = rig.pools.iter().map(|pool| pool.stats().bytes_free).collect::<vec::Vec<_>>();
+    rig.attach().unwrap();
+    let disk = rig.open("Nvme0n1");
+    let controllers = NvmeControllers::of(&rig.core(0));
+    rig.wait_for(async move { controllers.detach("Nvme0").await }).unwrap();
+    assert!(disk.is_removed() && rig.registry.list().is_empty());
+    rig.rounds(5);
+    let now = rig.pools.iter().map(|pool| pool.stats().bytes_free).collect::<vec::Vec<_>>();
+    assert_eq!(now, free);
+    assert!(rig.core(1).pollers().is_empty());
+    let controllers = NvmeControllers::of(&rig.core(0));
+    let again = rig.wait_for(async move { controllers.detach("Nvme0").await });
+    assert_eq!(again, Err(ControlError::NoSuchController));
+    rig.attach().unwrap();
+    rig.assert_no_violations();
+}
