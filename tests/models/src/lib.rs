@@ -1,3 +1,4 @@
 //! Device models: whole devices in software, reached by their drivers through registers and memory.
 
+pub mod nvme;
 pub mod virtio_net;

@@ -1,0 +1,161 @@
+//! An NVMe controller with namespaces in memory, and the things it can be told to do wrong.
+//!
+//! [`Model`] is a whole device: configuration space, registers, CC and CSTS, admin and I/O queues,
+//! PRP lists and data, all reached by bus address as hardware would. It works when a doorbell is
+//! rung and at [`Model::step`], which also brings delayed commands nearer; nothing depends on time
+//! or threads. [`FaultPlan`] says as data which commands go wrong and how. What the driver does
+//! against the rules is written down in [`Model::violations`].
+//!
+//! After NVM Express base specification 2.0, NVM command set 1.0, PCIe transport 1.0.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use basalt_hosted::Bus;
+
+mod admin;
+mod device;
+mod fault;
+mod io;
+pub mod prp;
+mod queues;
+mod state;
+
+pub use device::{ModelDevice, ModelRegisters};
+pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
+use state::State;
+
+/// What a namespace is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NamespaceConfig {
+    /// Namespace identifier, at least 1.
+    pub nsid: u32,
+    /// Bytes per block, a power of two.
+    pub block_size: u32,
+    /// Size in blocks.
+    pub blocks: u64,
+    /// RFC 9562 UUID.
+    pub uuid: [u8; 16],
+    /// Metadata bytes per block, described but never moved.
+    pub metadata_size: u16,
+}
+
+impl NamespaceConfig {
+    /// A namespace without metadata; its UUID is made from its identifier.
+    pub fn new(nsid: u32, block_size: u32, blocks: u64) -> Self {
+        let mut uuid = [0x40; 16];
+        uuid[..4].copy_from_slice(&nsid.to_be_bytes());
+        Self { nsid, block_size, blocks, uuid, metadata_size: 0 }
+    }
+}
+
+/// What a controller is like.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// PCI bus it sits on; everything else of its address is 0.
+    pub pci_bus: u8,
+    /// Largest I/O queue, entries (CAP.MQES + 1).
+    pub queue_entries_max: u32,
+    /// Bytes between doorbells: 4 to 128, a power of two.
+    pub doorbell_stride: usize,
+    /// I/O queue pairs it grants.
+    pub queues: u16,
+    /// Largest transfer as a power of two of 4 KiB; 0 for no limit.
+    pub mdts: u8,
+    /// Optional NVM commands it does.
+    pub oncs: basalt_nvme_spec::identify::Oncs,
+    /// How many reads of CSTS it takes to become ready or not ready.
+    pub ready_after: u32,
+    /// Namespaces, by ascending identifier.
+    pub namespaces: Vec<NamespaceConfig>,
+    /// Serial number.
+    pub serial: String,
+}
+
+impl Default for Config {
+    /// One namespace of 8 MiB in 512-byte blocks, 8 queue pairs of up to 1,024 entries, transfers
+    /// up to 1 MiB.
+    fn default() -> Self {
+        use basalt_nvme_spec::identify::Oncs;
+        Self {
+            pci_bus: 0,
+            queue_entries_max: 1024,
+            doorbell_stride: 4,
+            queues: 8,
+            mdts: 8,
+            oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
+            ready_after: 2,
+            namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],
+            serial: String::from("BASALT0001"),
+        }
+    }
+}
+
+/// An NVMe controller. Clones are handles on the same one, and may go to other threads.
+#[derive(Clone)]
+pub struct Model {
+    state: Arc<Mutex<State>>,
+}
+
+impl Model {
+    /// A controller on `bus`, powered on and not enabled.
+    pub fn new(bus: Bus, config: Config) -> Self {
+        Self { state: Arc::new(Mutex::new(State::new(bus, config))) }
+    }
+
+    /// The PCI function, for a driver to claim.
+    pub fn device(&self) -> ModelDevice {
+        ModelDevice::new(self.clone())
+    }
+
+    /// Changes the plan of faults.
+    pub fn plan(&self, change: impl FnOnce(&mut FaultPlan)) {
+        change(&mut self.lock().plan);
+    }
+
+    /// Adds one fault to the plan.
+    pub fn inject(&self, what: Match, fault: Fault) {
+        self.lock().plan.on(what, fault);
+    }
+
+    /// Lets one unit of model time pass: delayed commands come nearer, queues are looked at.
+    pub fn step(&self) {
+        self.lock().step();
+    }
+
+    /// Takes the device out of its slot: everything reads as all ones from now on.
+    pub fn remove(&self) {
+        self.lock().gone = true;
+    }
+
+    /// What the driver did against the rules, as text. A test of a good driver asserts it empty.
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// Doorbell writes seen.
+    pub fn doorbells(&self) -> u64 {
+        self.lock().doorbells
+    }
+
+    /// I/O commands fetched.
+    pub fn io_commands(&self) -> u64 {
+        self.lock().io_commands
+    }
+
+    /// The bytes of namespace `nsid` from `lba`, at most `len`; empty if there is none.
+    pub fn contents(&self, nsid: u32, lba: u64, len: usize) -> Vec<u8> {
+        let state = self.lock();
+        let Some(ns) = state.namespace(nsid) else { return Vec::new() };
+        let start = (lba as usize).saturating_mul(ns.config.block_size as usize);
+        ns.data.iter().skip(start).take(len).copied().collect()
+    }
+
+    /// Completes one waiting Asynchronous Event Request with `event`; whether there was one.
+    pub fn raise_event(&self, event: basalt_nvme_spec::AsyncEvent) -> bool {
+        self.lock().raise_event(event)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,133 @@
+use basalt_env::PhysAddr;
+use basalt_nvme_spec::identify::Oncs;
+use basalt_nvme_spec::{Command, DsmAttributes, DsmRange, NSID_ALL, NvmOpcode, Status};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::prp::walk;
+use super::state::{Namespace, State};
+
+impl Namespace {
+    /// The bytes of a range of blocks.
+    fn range(&self, lba: u64, blocks: u64) -> Result<std::ops::Range<usize>, Status> {
+        let end = lba.checked_add(blocks).ok_or(Status::LBA_OUT_OF_RANGE)?;
+        if end > self.config.blocks {
+            return Err(Status::LBA_OUT_OF_RANGE.with_dnr());
+        }
+        let size = u64::from(self.config.block_size);
+        Ok((lba * size) as usize..(end * size) as usize)
+    }
+}
+
+impl State {
+    pub(super) fn io_command(&mut self, command: &Command, corrupt: bool) -> Result<(), Status> {
+        if command.uses_sgl() {
+            return Err(Status::INVALID_FIELD.with_dnr());
+        }
+        match NvmOpcode(command.opcode) {
+            NvmOpcode::FLUSH if command.nsid.get() == NSID_ALL => Ok(()),
+            NvmOpcode::FLUSH => self.exists(command).map(drop),
+            NvmOpcode::READ => self.read(command, corrupt),
+            NvmOpcode::WRITE => self.write(command),
+            NvmOpcode::WRITE_ZEROES if self.config.oncs.contains(Oncs::WRITE_ZEROES) => {
+                self.zero(command, command.lba(), command.blocks().into())
+            }
+            NvmOpcode::DATASET_MANAGEMENT
+                if self.config.oncs.contains(Oncs::DATASET_MANAGEMENT) =>
+            {
+                self.dataset_management(command)
+            }
+            _ => Err(Status::INVALID_OPCODE.with_dnr()),
+        }
+    }
+
+    fn exists(&self, command: &Command) -> Result<&Namespace, Status> {
+        self.namespace(command.nsid.get()).ok_or(Status::INVALID_NAMESPACE.with_dnr())
+    }
+
+    /// The bytes a read or write names, checked against size and MDTS.
+    fn extent(&self, command: &Command) -> Result<std::ops::Range<usize>, Status> {
+        let namespace = self.exists(command)?;
+        let range = namespace.range(command.lba(), command.blocks().into())?;
+        let limit = 4096usize.checked_shl(self.config.mdts.into()).unwrap_or(usize::MAX);
+        if self.config.mdts != 0 && range.len() > limit {
+            return Err(Status::INVALID_FIELD.with_dnr());
+        }
+        Ok(range)
+    }
+
+    fn read(&mut self, command: &Command, corrupt: bool) -> Result<(), Status> {
+        let range = self.extent(command)?;
+        let mut data = self.exists(command)?.data[range].to_vec();
+        if corrupt && let Some(byte) = data.first_mut() {
+            *byte ^= 1;
+        }
+        self.smart.host_reads = (self.smart.host_reads.get() + 1).into();
+        self.send_data(command, &data)
+    }
+
+    fn write(&mut self, command: &Command) -> Result<(), Status> {
+        let range = self.extent(command)?;
+        let mut data = vec![0; range.len()];
+        self.fetch_data(command, &mut data)?;
+        self.smart.host_writes = (self.smart.host_writes.get() + 1).into();
+        self.bytes(command, range)?.copy_from_slice(&data);
+        Ok(())
+    }
+
+    fn zero(&mut self, command: &Command, lba: u64, blocks: u64) -> Result<(), Status> {
+        let range = self.exists(command)?.range(lba, blocks)?;
+        self.bytes(command, range)?.fill(0);
+        Ok(())
+    }
+
+    fn dataset_management(&mut self, command: &Command) -> Result<(), Status> {
+        self.exists(command)?;
+        let mut ranges = vec![DsmRange::new_zeroed(); command.dsm_ranges() as usize];
+        self.fetch_data(command, ranges.as_mut_slice().as_mut_bytes())?;
+        if !command.dsm_attributes().contains(DsmAttributes::DEALLOCATE) {
+            return Ok(());
+        }
+        for range in ranges {
+            self.zero(command, range.lba.get(), range.blocks.get().into())?;
+        }
+        Ok(())
+    }
+
+    fn bytes(
+        &mut self,
+        command: &Command,
+        range: std::ops::Range<usize>,
+    ) -> Result<&mut [u8], Status> {
+        let namespace = self.namespace_mut(command.nsid.get());
+        namespace.and_then(|ns| ns.data.get_mut(range)).ok_or(Status::INTERNAL_ERROR)
+    }
+
+    /// Copies `data` to where the command's PRPs point.
+    pub(super) fn send_data(&mut self, command: &Command, data: &[u8]) -> Result<(), Status> {
+        let ranges = walk(&self.bus, command.prp1(), command.prp2(), data.len() as u64)?;
+        let mut rest = data;
+        for (address, len) in ranges {
+            let (part, tail) = rest.split_at(len as usize);
+            rest = tail;
+            self.bus.write(PhysAddr::new(address), part).map_err(|_| self.outside(address))?;
+        }
+        Ok(())
+    }
+
+    /// Fills `data` from where the command's PRPs point.
+    pub(super) fn fetch_data(&mut self, command: &Command, data: &mut [u8]) -> Result<(), Status> {
+        let ranges = walk(&self.bus, command.prp1(), command.prp2(), data.len() as u64)?;
+        let mut rest = data;
+        for (address, len) in ranges {
+            let (part, tail) = rest.split_at_mut(len as usize);
+            rest = tail;
+            self.bus.read(PhysAddr::new(address), part).map_err(|_| self.outside(address))?;
+        }
+        Ok(())
+    }
+
+    fn outside(&mut self, address: u64) -> Status {
+        self.violate(format!("data pointer to {address:#x}: no memory there"));
+        Status::DATA_TRANSFER_ERROR
+    }
+}

@@ -1,0 +1,233 @@
+use std::collections::VecDeque;
+
+use basalt_env::PhysAddr;
+use basalt_nvme_spec::log_page::ErrorEntry;
+use basalt_nvme_spec::{AsyncEvent, Command, Completion, Csts, QueueId, Status};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::Fault;
+use super::fault::Trigger;
+use super::state::State;
+
+/// Entries the error log keeps.
+pub(super) const ERRORS_MAX: usize = 64;
+
+/// A submission queue as the controller knows it.
+pub(super) struct SubmissionQueue {
+    base: u64,
+    entries: u32,
+    head: u32,
+    tail: u32,
+    pub(super) cqid: QueueId,
+}
+
+impl SubmissionQueue {
+    pub(super) fn new(base: u64, entries: u32, cqid: QueueId) -> Self {
+        Self { base, entries, head: 0, tail: 0, cqid }
+    }
+}
+
+/// A completion queue as the controller knows it.
+pub(super) struct CompletionQueue {
+    base: u64,
+    entries: u32,
+    head: u32,
+    tail: u32,
+    phase: bool,
+    /// What waits for room.
+    waiting: VecDeque<(Completion, bool)>,
+}
+
+impl CompletionQueue {
+    pub(super) fn new(base: u64, entries: u32) -> Self {
+        Self { base, entries, head: 0, tail: 0, phase: true, waiting: VecDeque::new() }
+    }
+}
+
+/// A completion that comes later.
+pub(super) struct Delayed {
+    steps: u32,
+    sqid: QueueId,
+    completion: Completion,
+}
+
+/// What executing a command gives: its result, or `None` if it completes some other time.
+pub(super) type Answer = Option<Result<u32, Status>>;
+
+impl State {
+    pub(super) fn doorbell(&mut self, offset: usize, value: u32) {
+        self.doorbells += 1;
+        let index = offset / self.config.doorbell_stride;
+        let (qid, is_cq) = ((index / 2) as QueueId, index % 2 == 1);
+        let known = if is_cq { self.ring_cq(qid, value) } else { self.ring_sq(qid, value) };
+        if !known || !offset.is_multiple_of(self.config.doorbell_stride) {
+            self.violate(format!("doorbell at {offset:#x} given {value}"));
+        }
+        self.step();
+    }
+
+    fn ring_sq(&mut self, qid: QueueId, tail: u32) -> bool {
+        let Some(queue) = self.sqs.get_mut(&qid) else { return false };
+        queue.tail = tail % queue.entries;
+        tail < queue.entries
+    }
+
+    fn ring_cq(&mut self, qid: QueueId, head: u32) -> bool {
+        let Some(queue) = self.cqs.get_mut(&qid) else { return false };
+        let used = (queue.tail + queue.entries - queue.head) % queue.entries;
+        let freed = (head + queue.entries - queue.head) % queue.entries;
+        queue.head = head % queue.entries;
+        head < queue.entries && freed <= used
+    }
+
+    pub(super) fn step(&mut self) {
+        self.deliver_delayed();
+        let qids: Vec<_> = self.sqs.keys().copied().collect();
+        for qid in qids {
+            while self.runs() {
+                let Some(command) = self.fetch(qid) else { break };
+                self.execute(qid, &command);
+            }
+        }
+        let cqids: Vec<_> = self.cqs.keys().copied().collect();
+        for cqid in cqids {
+            self.flush_completions(cqid);
+        }
+    }
+
+    fn deliver_delayed(&mut self) {
+        if !self.runs() {
+            return;
+        }
+        for delayed in &mut self.delayed {
+            delayed.steps = delayed.steps.saturating_sub(1);
+        }
+        let (due, later) =
+            std::mem::take(&mut self.delayed).into_iter().partition(|delayed| delayed.steps == 0);
+        self.delayed = later;
+        let due: Vec<Delayed> = due;
+        for delayed in due {
+            self.post(delayed.sqid, delayed.completion, false);
+        }
+    }
+
+    fn fetch(&mut self, qid: QueueId) -> Option<Command> {
+        let queue = self.sqs.get_mut(&qid)?;
+        if queue.head == queue.tail {
+            return None;
+        }
+        let at = queue.base + u64::from(queue.head) * 64;
+        queue.head = (queue.head + 1) % queue.entries;
+        let mut bytes = [0; 64];
+        if self.bus.read(PhysAddr::new(at), &mut bytes).is_err() {
+            self.violate(format!("submission queue {qid} lies outside memory at {at:#x}"));
+            self.csts.insert(Csts::FATAL);
+            return None;
+        }
+        self.io_commands += u64::from(qid != 0);
+        Command::read_from_bytes(&bytes).ok()
+    }
+
+    fn execute(&mut self, qid: QueueId, command: &Command) {
+        let event = match qid {
+            0 => Trigger::Admin(command.opcode),
+            _ => Trigger::Io(command.opcode),
+        };
+        let fault = self.plan.strike(event);
+        match fault {
+            Some(Fault::FatalStatus) => return self.csts.insert(Csts::FATAL),
+            Some(Fault::AllOnes) => return self.gone = true,
+            Some(Fault::Status(sct, sc)) => {
+                let status = Status::new(sct, sc);
+                return self.complete(qid, command, Err(status), None);
+            }
+            _ => {}
+        }
+        let corrupt = fault == Some(Fault::CorruptData);
+        let answer = match qid {
+            0 => self.admin_command(command, corrupt),
+            _ => Some(self.io_command(command, corrupt).map(|()| 0)),
+        };
+        if let Some(result) = answer {
+            self.complete(qid, command, result, fault);
+        }
+    }
+
+    fn complete(
+        &mut self,
+        qid: QueueId,
+        command: &Command,
+        result: Result<u32, Status>,
+        fault: Option<Fault>,
+    ) {
+        let status = result.err().unwrap_or(Status::SUCCESS);
+        if !status.is_success() {
+            self.log_error(qid, command, status);
+        }
+        let dw0 = result.unwrap_or(0);
+        let mut completion = Completion::new(command.cid.get(), status).with_dw0(dw0);
+        match fault {
+            Some(Fault::DropCompletion) => return,
+            Some(Fault::Delay(steps)) => {
+                // The step that is under way does not count.
+                let steps = steps.saturating_add(1);
+                return self.delayed.push(Delayed { steps, sqid: qid, completion });
+            }
+            Some(Fault::WrongCid) => completion.cid = U16::new(!command.cid.get()),
+            Some(Fault::DuplicateCompletion) => self.post(qid, completion, false),
+            _ => {}
+        }
+        self.post(qid, completion, fault == Some(Fault::StalePhase));
+    }
+
+    fn post(&mut self, sqid: QueueId, mut completion: Completion, stale: bool) {
+        let Some(queue) = self.sqs.get(&sqid) else { return };
+        completion.sqid = U16::new(sqid);
+        completion.sqhd = U16::new(queue.head as u16);
+        let cqid = queue.cqid;
+        if let Some(queue) = self.cqs.get_mut(&cqid) {
+            queue.waiting.push_back((completion, stale));
+        }
+        self.flush_completions(cqid);
+    }
+
+    fn flush_completions(&mut self, cqid: QueueId) {
+        if !self.runs() {
+            return;
+        }
+        let Some(queue) = self.cqs.get_mut(&cqid) else { return };
+        while (queue.tail + 1) % queue.entries != queue.head {
+            let Some((mut completion, stale)) = queue.waiting.pop_front() else { return };
+            completion.set_phase(queue.phase != stale);
+            let at = PhysAddr::new(queue.base + u64::from(queue.tail) * 16);
+            if self.bus.write(at, completion.as_bytes()).is_err() {
+                return self.violate(format!("completion queue {cqid} lies outside memory"));
+            }
+            queue.tail = (queue.tail + 1) % queue.entries;
+            queue.phase ^= queue.tail == 0;
+        }
+    }
+
+    pub(super) fn raise_event(&mut self, event: AsyncEvent) -> bool {
+        let Some(cid) = self.events_waiting.pop_front() else { return false };
+        self.post(0, Completion::new(cid, Status::SUCCESS).with_dw0(event.0), false);
+        true
+    }
+
+    fn log_error(&mut self, qid: QueueId, command: &Command, status: Status) {
+        let count = self.errors.front().map_or(0, |entry| entry.error_count.get()) + 1;
+        self.smart.error_entries = (self.smart.error_entries.get() + 1).into();
+        self.errors.truncate(ERRORS_MAX - 1);
+        self.errors.push_front(ErrorEntry {
+            error_count: U64::new(count),
+            sqid: U16::new(qid),
+            cid: command.cid,
+            status_phase: U16::new(status.bits() << 1),
+            parameter_location: U16::new(u16::MAX),
+            lba: U64::new(if qid == 0 { 0 } else { command.lba() }),
+            nsid: U32::new(command.nsid.get()),
+            ..ErrorEntry::default()
+        });
+    }
+}

@@ -1,0 +1,205 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use basalt_hosted::Bus;
+use basalt_nvme_spec::log_page::{ErrorEntry, SmartHealth};
+use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, DOORBELLS, VS};
+use basalt_nvme_spec::{Aqa, Cap, Cc, Csts, QueueId, Shutdown, Version};
+
+use super::device::config_space;
+use super::fault::Trigger;
+use super::queues::{CompletionQueue, Delayed, SubmissionQueue};
+use super::{Config, Fault, FaultPlan, NamespaceConfig};
+
+/// PCI command register.
+pub(super) const COMMAND: u16 = 4;
+const BUS_MASTER: u32 = 1 << 2;
+
+/// A namespace and what is on it.
+pub(super) struct Namespace {
+    pub(super) config: NamespaceConfig,
+    pub(super) data: Vec<u8>,
+}
+
+/// The whole controller.
+pub(super) struct State {
+    pub(super) bus: Bus,
+    pub(super) config: Config,
+    pub(super) plan: FaultPlan,
+    pub(super) config_space: [u32; 64],
+    pub(super) gone: bool,
+    cap: Cap,
+    pub(super) cc: Cc,
+    pub(super) csts: Csts,
+    aqa: Aqa,
+    asq: u64,
+    acq: u64,
+    /// CSTS reads left until RDY takes CC.EN's value; `None` if it has it or never will.
+    turning: Option<u32>,
+    pub(super) sqs: BTreeMap<QueueId, SubmissionQueue>,
+    pub(super) cqs: BTreeMap<QueueId, CompletionQueue>,
+    pub(super) namespaces: Vec<Namespace>,
+    pub(super) features: BTreeMap<u8, u32>,
+    pub(super) events_waiting: VecDeque<u16>,
+    pub(super) delayed: Vec<Delayed>,
+    pub(super) errors: VecDeque<ErrorEntry>,
+    pub(super) smart: SmartHealth,
+    pub(super) violations: Vec<String>,
+    pub(super) doorbells: u64,
+    pub(super) io_commands: u64,
+}
+
+impl State {
+    pub(super) fn new(bus: Bus, config: Config) -> Self {
+        let stride = config.doorbell_stride;
+        let namespaces = config.namespaces.iter().map(|&config| {
+            let len = config.blocks * u64::from(config.block_size);
+            Namespace { config, data: vec![0; len as usize] }
+        });
+        Self {
+            bus,
+            cap: Cap::build(config.queue_entries_max, Duration::from_secs(1), stride),
+            namespaces: namespaces.collect(),
+            config,
+            plan: FaultPlan::default(),
+            config_space: config_space(),
+            gone: false,
+            cc: Cc::DISABLED,
+            csts: Csts::empty(),
+            aqa: Aqa(0),
+            asq: 0,
+            acq: 0,
+            turning: None,
+            sqs: BTreeMap::new(),
+            cqs: BTreeMap::new(),
+            features: BTreeMap::new(),
+            events_waiting: VecDeque::new(),
+            delayed: Vec::new(),
+            errors: VecDeque::new(),
+            smart: SmartHealth { available_spare: 100, ..SmartHealth::default() },
+            violations: Vec::new(),
+            doorbells: 0,
+            io_commands: 0,
+        }
+    }
+
+    pub(super) fn namespace(&self, nsid: u32) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.config.nsid == nsid)
+    }
+
+    pub(super) fn namespace_mut(&mut self, nsid: u32) -> Option<&mut Namespace> {
+        self.namespaces.iter_mut().find(|ns| ns.config.nsid == nsid)
+    }
+
+    pub(super) fn violate(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// Whether commands may be fetched: enabled, ready, healthy and a bus master.
+    pub(super) fn runs(&self) -> bool {
+        !self.gone
+            && self.csts.contains(Csts::READY)
+            && !self.csts.contains(Csts::FATAL)
+            && self.config_space[1] & BUS_MASTER != 0
+    }
+
+    pub(super) fn read_register(&mut self, at: usize) -> u32 {
+        if self.gone {
+            return u32::MAX;
+        }
+        let half = |value: u64, base: usize| (value >> (8 * (at - base))) as u32;
+        match at {
+            0..VS => half(self.cap.0, CAP),
+            VS => Version::V2_0.0,
+            CC => self.cc.0,
+            CSTS => self.read_status(),
+            AQA => self.aqa.0,
+            ASQ..ACQ => half(self.asq, ASQ),
+            ACQ..0x38 => half(self.acq, ACQ),
+            _ => 0,
+        }
+    }
+
+    fn read_status(&mut self) -> u32 {
+        match self.turning {
+            Some(0) => {
+                self.csts.set(Csts::READY, self.cc.enable());
+                self.turning = None;
+            }
+            Some(left) => self.turning = Some(left - 1),
+            None => {}
+        }
+        self.csts.bits()
+    }
+
+    pub(super) fn write_register(&mut self, at: usize, value: u32) {
+        if self.gone {
+            return;
+        }
+        let set_half = |old: u64, base: usize| {
+            let shift = 8 * (at - base);
+            old & !(0xffff_ffff << shift) | u64::from(value) << shift
+        };
+        match at {
+            CC => self.configure(Cc(value)),
+            AQA | ASQ..0x38 if self.cc.enable() => {
+                self.violate(format!("register {at:#x} written while enabled"));
+            }
+            AQA => self.aqa = Aqa(value),
+            ASQ..ACQ => self.asq = set_half(self.asq, ASQ),
+            ACQ..0x38 => self.acq = set_half(self.acq, ACQ),
+            DOORBELLS.. => self.doorbell(at - DOORBELLS, value),
+            _ => self.violate(format!("write to register {at:#x}")),
+        }
+    }
+
+    fn configure(&mut self, cc: Cc) {
+        let before = self.cc;
+        self.cc = cc;
+        if cc.shutdown() != before.shutdown() && cc.shutdown() != Shutdown::NONE {
+            self.csts = self.csts.with_shutdown(Shutdown::COMPLETE);
+        }
+        match (before.enable(), cc.enable()) {
+            (false, true) => self.start(),
+            (true, false) => self.reset(),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self) {
+        if self.csts.contains(Csts::READY) {
+            self.violate(String::from("CC.EN set while CSTS.RDY"));
+        }
+        if self.cc.iosqes() != 6 || self.cc.iocqes() != 4 || self.cc.page_size() != 4096 {
+            self.violate(format!("CC {:#x}: entry or page size", self.cc.0));
+        }
+        if !self.asq.is_multiple_of(4096) || !self.acq.is_multiple_of(4096) {
+            self.violate(String::from("admin queue not on a page"));
+        }
+        let (sq, cq) = (self.aqa.sq_entries().into(), self.aqa.cq_entries().into());
+        self.sqs.insert(0, SubmissionQueue::new(self.asq, sq, 0));
+        self.cqs.insert(0, CompletionQueue::new(self.acq, cq));
+        self.turn(Trigger::Enable);
+    }
+
+    fn reset(&mut self) {
+        self.sqs.clear();
+        self.cqs.clear();
+        self.features.clear();
+        self.events_waiting.clear();
+        self.delayed.clear();
+        self.csts.remove(Csts::FATAL);
+        self.csts = self.csts.with_shutdown(Shutdown::NONE);
+        self.turn(Trigger::Disable);
+    }
+
+    fn turn(&mut self, event: Trigger) {
+        self.turning = Some(self.config.ready_after);
+        match self.plan.strike(event) {
+            Some(Fault::StuckReady) => self.turning = None,
+            Some(Fault::FatalStatus) => self.csts.insert(Csts::FATAL),
+            Some(Fault::AllOnes) => self.gone = true,
+            _ => {}
+        }
+    }
+}
