@@ -1,2 +1,40 @@
+//! The NVMe driver: PCIe controllers of the NVM Express base specification 1.4 to 2.0.
+//!
+//! 1. No executor, no lock, no `unsafe`, no global: a [`Controller`] is driven by whoever polls its
+//!    futures, an [`IoQueue`] by whoever calls it. The clock is given.
+//! 2. What a command points a device at is owned by the command's slot until the device is done
+//!    with it. A queue dropped too early leaks memory rather than free it under DMA.
+//! 3. What the device says is checked: a lie is a typed error and a quarantined queue.
+//! 4. Every wait ends: ready, not ready, admin commands and I/O all have limits.
+//!
+//! [`Controller::bring_up`] reads top to bottom what makes a controller usable. The I/O path is
+//! [`IoQueue::read`] and its like, [`IoQueue::commit`] once per round, [`IoQueue::poll`].
+//!
+//! Neighbours: registers and layouts from `drivers/nvme-spec`, slots and cursors from
+//! `drivers/ring`, the machine from `kernel/env`; used by `runtime/bdev-nvme`.
 #![no_std]
-//! To be written.
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod admin;
+mod controller;
+mod error;
+mod io_queue;
+mod namespace;
+mod payload;
+mod prp;
+mod registers;
+mod rings;
+#[cfg(test)]
+mod tests;
+mod yield_now;
+
+pub use admin::Outcome;
+pub use controller::{Clock, Controller, Options, Quiesced};
+pub use error::{
+    AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
+};
+pub use io_queue::{IoQueue, IoQueueStats, QueueAddress, QueueSpec, Ticket};
+pub use namespace::Namespace;
+pub use payload::Payload;

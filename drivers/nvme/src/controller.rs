@@ -1,0 +1,540 @@
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+
+use basalt_env::{Device, DmaBuf, DmaPool, Instant, PciAddress, Registers};
+use basalt_nvme_spec::identify::IDENTIFY_LEN;
+use basalt_nvme_spec::log_page::SmartHealth;
+use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
+use basalt_nvme_spec::{
+    Aqa, AsyncEvent, Cap, Cc, Cns, Command, FeatureId, IdentifyController, IdentifyNamespace,
+    LogPageId, NSID_ALL, QueueCounts, QueueId, Shutdown,
+};
+use basalt_ring::Tag;
+use zerocopy::FromBytes;
+
+use crate::admin::{AdminQueue, check_buffer};
+use crate::io_queue::{QueueAddress, QueueSpec};
+use crate::registers::{Health, configuration, configure, health};
+use crate::yield_now::yield_now;
+use crate::{AdminError, InitError, Namespace, Outcome, prp};
+
+/// Tells the time. Only used on the control path.
+pub type Clock = Rc<dyn Fn() -> Instant>;
+
+/// What to ask of a controller.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// I/O queue pairs wanted; the controller may grant fewer.
+    pub queues: u16,
+    /// Entries of each I/O queue, 2 to 4,096; one less can be outstanding. The controller may do
+    /// with fewer.
+    pub queue_entries: u16,
+    /// Limit for an admin command.
+    pub admin_timeout: Duration,
+    /// Limit for an I/O command.
+    pub io_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queues: 1,
+            queue_entries: 256,
+            admin_timeout: Duration::from_secs(10),
+            io_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Proof that a controller no longer uses the memory of its queues, or of one of them.
+///
+/// Good for the run of the controller it ended, not for a later one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quiesced {
+    address: PciAddress,
+    epoch: u64,
+    qid: Option<QueueId>,
+}
+
+impl Quiesced {
+    pub(crate) fn covers(&self, queue: &QueueAddress) -> bool {
+        self.address == queue.address
+            && self.epoch == queue.epoch
+            && self.qid.is_none_or(|qid| qid == queue.qid)
+    }
+}
+
+/// Shortest limit for getting ready: some controllers claim less than they need.
+const READY_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+
+/// A controller and its admin queue, owned by the core that runs the control plane.
+///
+/// ```text
+///   bring_up ──> ready ──1 stop──> stopped ──2 restart──> ready (next epoch, no I/O queues)
+///                  └───3 drop or stop after removal: bus mastering off
+/// ```
+///
+/// Dropping it turns the device's bus mastering off, so that nothing it was given is reached again.
+pub struct Controller<D: Device> {
+    device: RefCell<D>,
+    registers: D::Registers,
+    address: PciAddress,
+    cap: Cap,
+    pool: DmaPool,
+    clock: Clock,
+    options: Options,
+    admin: RefCell<AdminQueue<D::Registers>>,
+    identify: RefCell<Box<IdentifyController>>,
+    namespaces: RefCell<Vec<Namespace>>,
+    queues: Cell<u16>,
+    epoch: Cell<u64>,
+}
+
+impl<D: Device> Controller<D> {
+    /// Makes a controller usable: reset, admin queue, identify, number of queues, namespaces.
+    ///
+    /// The future yields wherever it waits and can be polled by any executor. Dropped half way, it
+    /// turns the device off. Every wait is bounded by CAP.TO or `options.admin_timeout`.
+    pub async fn bring_up(
+        mut device: D,
+        pool: &DmaPool,
+        clock: Clock,
+        options: Options,
+    ) -> Result<Self, InitError> {
+        device.enable();
+        let registers = device.bar(0).map_err(InitError::Bar)?;
+        let cap = capabilities(&registers)?;
+        let stride = cap.doorbell_stride();
+        let admin = AdminQueue::allocate(pool, registers.clone(), stride)?;
+        let controller = Self {
+            address: device.address(),
+            device: RefCell::new(device),
+            registers,
+            cap,
+            pool: pool.clone(),
+            clock,
+            options,
+            admin: RefCell::new(admin),
+            identify: RefCell::default(),
+            namespaces: RefCell::default(),
+            queues: Cell::new(0),
+            epoch: Cell::new(0),
+        };
+        controller.start().await?;
+        Ok(controller)
+    }
+
+    /// Brings a stopped controller up again. Its I/O queues are gone: make new ones.
+    pub async fn restart(&self) -> Result<(), InitError> {
+        self.stop().await;
+        // Bus mastering stays off until the controller has forgotten the memory it was given.
+        self.disable().await?;
+        let stride = self.cap.doorbell_stride();
+        let admin = AdminQueue::allocate(&self.pool, self.registers.clone(), stride)?;
+        drop(self.admin.replace(admin));
+        self.device.borrow_mut().enable();
+        self.start().await
+    }
+
+    async fn start(&self) -> Result<(), InitError> {
+        self.disable().await?;
+        self.program_admin_queue();
+        configure(&self.registers, Cc::enabled(self.command_set()));
+        self.wait_ready().await?;
+        self.identify_controller().await?;
+        let queues = self.agree_on_queues().await?;
+        self.queues.set(queues);
+        self.rescan().await?;
+        self.log_summary();
+        Ok(())
+    }
+
+    async fn disable(&self) -> Result<(), InitError> {
+        let cc = configuration(&self.registers);
+        if cc.0 == u32::MAX {
+            return Err(InitError::Removed);
+        }
+        if cc.enable() {
+            // Clearing EN while the controller is still starting is undefined (§3.1.3.5): let it
+            // finish, if it will.
+            match self.wait(true).await {
+                Err(InitError::Removed) => return Err(InitError::Removed),
+                Ok(()) | Err(_) => configure(&self.registers, cc.disabled()),
+            }
+        }
+        self.wait(false).await
+    }
+
+    async fn wait_ready(&self) -> Result<(), InitError> {
+        self.wait(true).await
+    }
+
+    /// Waits for CSTS.RDY, at most CAP.TO. A fatal status ends only the wait for ready: a
+    /// controller being stopped is on its way out of it.
+    async fn wait(&self, ready: bool) -> Result<(), InitError> {
+        let start = (self.clock)();
+        let limit = self.cap.timeout().max(READY_TIMEOUT_MIN);
+        loop {
+            let waited = (self.clock)().since(start);
+            match health(&self.registers) {
+                Health::Removed => return Err(InitError::Removed),
+                Health::Fatal if ready => return Err(InitError::Fatal),
+                Health::Fine { ready: now } if now == ready => return Ok(()),
+                _ if waited > limit && ready => return Err(InitError::NeverReady { waited }),
+                _ if waited > limit => return Err(InitError::NeverStopped { waited }),
+                _ => yield_now().await,
+            }
+        }
+    }
+
+    fn program_admin_queue(&self) {
+        let admin = self.admin.borrow();
+        let rings = admin.rings();
+        let entries = rings.entries();
+        self.registers.write32(AQA, Aqa::new(entries, entries).0);
+        self.registers.write64(ASQ, rings.sq_bus());
+        self.registers.write64(ACQ, rings.cq_bus());
+    }
+
+    const fn command_set(&self) -> u8 {
+        if self.cap.nvm_command_set() { Cc::CSS_NVM } else { Cc::CSS_ALL }
+    }
+
+    async fn identify_controller(&self) -> Result<(), InitError> {
+        let page = self.page(Command::identify(Cns::CONTROLLER, 0)).await;
+        let page = page.map_err(failed(Command::identify(Cns::CONTROLLER, 0)))?;
+        let identify = IdentifyController::read_from_bytes(page.as_slice())
+            .map_err(|_| failed(Command::identify(Cns::CONTROLLER, 0))(AdminError::BadData))?;
+        if identify.sqes & 0xf > 6 || identify.cqes & 0xf > 4 {
+            return Err(InitError::EntrySize);
+        }
+        **self.identify.borrow_mut() = identify;
+        Ok(())
+    }
+
+    async fn agree_on_queues(&self) -> Result<u16, InitError> {
+        let wanted = QueueCounts::pairs(self.options.queues);
+        let command = Command::set_features(FeatureId::NUMBER_OF_QUEUES, wanted.to_dword());
+        let outcome = self.command(command, None).await.map_err(failed(command))?;
+        Ok(QueueCounts::from_dword(outcome.dw0).min().min(self.options.queues).max(1))
+    }
+
+    /// Reads the list of active namespaces again and identifies each. Those that cannot be used are
+    /// left out, with a line in the log.
+    pub async fn rescan(&self) -> Result<(), InitError> {
+        let mut found = Vec::new();
+        let mut after = 0;
+        loop {
+            let command = Command::identify(Cns::ACTIVE_NAMESPACES, after);
+            let page = self.page(command).await.map_err(failed(command))?;
+            let nsids: Vec<u32> = namespace_list(page.as_slice());
+            for &nsid in &nsids {
+                if nsid <= after || nsid == NSID_ALL {
+                    // Not ascending: a list that never ends would keep us here.
+                    return Err(failed(command)(AdminError::BadData));
+                }
+                after = nsid;
+                found.extend(self.identify_namespace(nsid).await?);
+            }
+            if nsids.len() < NAMESPACES_PER_LIST {
+                break;
+            }
+        }
+        *self.namespaces.borrow_mut() = found;
+        Ok(())
+    }
+
+    async fn identify_namespace(&self, nsid: u32) -> Result<Option<Namespace>, InitError> {
+        let command = Command::identify(Cns::NAMESPACE, nsid);
+        let page = self.page(command).await.map_err(failed(command))?;
+        let identify = IdentifyNamespace::read_from_bytes(page.as_slice())
+            .map_err(|_| failed(command)(AdminError::BadData))?;
+        let descriptors = self.descriptors(nsid).await?;
+        let list = descriptors.as_ref().map_or(&[][..], |page| page.as_slice());
+        match Namespace::new(nsid, &identify, list) {
+            Ok(namespace) => Ok(Some(namespace)),
+            Err(reason) => {
+                log::warn!("nvme {}: namespace {nsid} is not used: {reason}", self.address);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The descriptor list, which controllers before 1.3 lack.
+    async fn descriptors(&self, nsid: u32) -> Result<Option<DmaBuf>, InitError> {
+        let command = Command::identify(Cns::NAMESPACE_DESCRIPTORS, nsid);
+        match self.page(command).await {
+            Ok(page) => Ok(Some(page)),
+            Err(AdminError::Status(_)) => Ok(None),
+            Err(error) => Err(failed(command)(error)),
+        }
+    }
+
+    fn log_summary(&self) {
+        let identify = self.identify.borrow();
+        let model = basalt_nvme_spec::ascii_field(&identify.mn).unwrap_or("?");
+        let namespaces = self.namespaces.borrow().len();
+        log::info!(
+            "nvme {}: {model}, {} namespaces, {} I/O queues of {} entries",
+            self.address,
+            namespaces,
+            self.queues.get(),
+            self.entries()
+        );
+    }
+
+    /// Sends an identify or log page command with a page of its own.
+    async fn page(&self, command: Command) -> Result<DmaBuf, AdminError> {
+        let mut page = self.pool.alloc(IDENTIFY_LEN).map_err(|_| AdminError::NoMemory)?;
+        page.as_mut_slice().fill(0);
+        let outcome = self.command(command, Some(page)).await?;
+        outcome.data.ok_or(AdminError::BadData)
+    }
+
+    /// Sends an admin command and waits for its end. Opcodes whose data length the driver cannot
+    /// tell are refused, as are those that manage queues.
+    ///
+    /// After [`AdminError::Timeout`] the buffer stays with the command until the controller is
+    /// stopped.
+    pub async fn admin(
+        &self,
+        mut command: Command,
+        data: Option<DmaBuf>,
+    ) -> Result<Outcome, AdminError> {
+        check_buffer(&command, data.as_ref())?;
+        command.mptr = Default::default();
+        command.set_prps(0, 0);
+        self.command(command, data).await
+    }
+
+    async fn command(&self, command: Command, data: Option<DmaBuf>) -> Result<Outcome, AdminError> {
+        let start = (self.clock)();
+        let epoch = self.epoch.get();
+        let tag = self.admin.borrow_mut().submit(command, data)?;
+        let waiting = Waiting { controller: self, tag, epoch };
+        loop {
+            if self.epoch.get() != epoch {
+                return Err(AdminError::Reset);
+            }
+            let answer = {
+                let mut admin = self.admin.borrow_mut();
+                admin.poll();
+                admin.take(waiting.tag)
+            };
+            if let Some(result) = answer {
+                return result;
+            }
+            match health(&self.registers) {
+                Health::Removed => return Err(AdminError::Removed),
+                Health::Fatal => return Err(AdminError::Fatal),
+                Health::Fine { .. } => {}
+            }
+            if (self.clock)().since(start) > self.options.admin_timeout {
+                return Err(AdminError::Timeout);
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Reads a log page of `bytes` (a multiple of 4, at most 8,192) from byte `offset`.
+    pub async fn log_page(
+        &self,
+        page: LogPageId,
+        nsid: u32,
+        offset: u64,
+        bytes: u32,
+    ) -> Result<DmaBuf, AdminError> {
+        let len = bytes.max(4).next_multiple_of(4);
+        let buf = self.pool.alloc(len as usize).map_err(|_| AdminError::NoMemory)?;
+        let command = Command::get_log_page(page, nsid, offset, len);
+        self.admin(command, Some(buf)).await?.data.ok_or(AdminError::BadData)
+    }
+
+    /// Reads the SMART / health log page of the whole controller.
+    pub async fn smart(&self) -> Result<SmartHealth, AdminError> {
+        let len = size_of::<SmartHealth>() as u32;
+        let page = self.log_page(LogPageId::SMART_HEALTH, NSID_ALL, 0, len).await?;
+        SmartHealth::read_from_bytes(page.as_slice()).map_err(|_| AdminError::BadData)
+    }
+
+    /// What a core needs to allocate I/O queue `qid` (1 to [`Self::queues`]).
+    pub fn queue_spec(&self, qid: QueueId) -> Option<QueueSpec<D::Registers>> {
+        if qid == 0 || qid > self.queues.get() {
+            return None;
+        }
+        Some(QueueSpec {
+            registers: self.registers.clone(),
+            stride: self.cap.doorbell_stride(),
+            address: self.address,
+            epoch: self.epoch.get(),
+            qid,
+            entries: self.entries(),
+            transfer_max: self.transfer_max(),
+            oncs: self.identify.borrow().oncs(),
+            timeout: self.options.io_timeout,
+        })
+    }
+
+    /// Makes the rings at `queue` known to the device. The queue can be used afterwards.
+    pub async fn create_io_queue(&self, queue: QueueAddress) -> Result<(), AdminError> {
+        if queue.address != self.address || queue.epoch != self.epoch.get() {
+            return Err(AdminError::Reset);
+        }
+        let QueueAddress { qid, entries, sq, cq, .. } = queue;
+        self.command(Command::create_io_cq(qid, entries, cq), None).await?;
+        let submission = self.command(Command::create_io_sq(qid, entries, sq, qid), None).await;
+        if submission.is_err() {
+            drop(self.command(Command::delete_io_cq(qid), None).await);
+        }
+        submission.map(drop)
+    }
+
+    /// Takes the queue away from the device. The proof lets its owner take its payloads back.
+    pub async fn delete_io_queue(&self, qid: QueueId) -> Result<Quiesced, AdminError> {
+        let epoch = self.epoch.get();
+        self.command(Command::delete_io_sq(qid), None).await?;
+        self.command(Command::delete_io_cq(qid), None).await?;
+        Ok(Quiesced { address: self.address, epoch, qid: Some(qid) })
+    }
+
+    /// Keeps one more Asynchronous Event Request with the controller.
+    pub fn request_event(&self) -> Result<(), AdminError> {
+        self.admin.borrow_mut().request_event()
+    }
+
+    /// An event that has arrived, if any; its request is used up, so ask again. Reading the log
+    /// page it names lets the controller report the next of its kind.
+    pub fn poll_event(&self) -> Option<AsyncEvent> {
+        let mut admin = self.admin.borrow_mut();
+        admin.poll();
+        admin.take_event()
+    }
+
+    /// Stops the controller, whatever state it is in, within CAP.TO. Afterwards it reaches no
+    /// memory: if it does not stop or is gone, its bus mastering is turned off.
+    pub async fn stop(&self) -> Quiesced {
+        if let Err(error) = self.disable().await {
+            log::warn!("nvme {}: {error}; bus mastering turned off", self.address);
+            self.device.borrow_mut().disable();
+        }
+        let epoch = self.epoch.get();
+        self.epoch.set(epoch + 1);
+        Quiesced { address: self.address, epoch, qid: None }
+    }
+
+    /// Tells the controller that power may go (§3.6.1), waits until it is done, and stops it.
+    /// I/O queues should be idle and deleted before.
+    pub async fn shutdown(&self) -> Quiesced {
+        let cc = configuration(&self.registers);
+        if cc.0 != u32::MAX && cc.enable() {
+            configure(&self.registers, cc.with_shutdown(Shutdown::NORMAL));
+            self.wait_shutdown().await;
+        }
+        self.stop().await
+    }
+
+    async fn wait_shutdown(&self) {
+        let start = (self.clock)();
+        let entry = Duration::from_micros(self.identify.borrow().rtd3e.get().into());
+        let limit = entry.clamp(Duration::from_secs(1), Duration::from_secs(60));
+        while (self.clock)().since(start) <= limit {
+            let raw = self.registers.read32(basalt_nvme_spec::registers::CSTS);
+            let status = basalt_nvme_spec::Csts::from_bits_retain(raw);
+            if status.shutdown() == Shutdown::COMPLETE || raw == u32::MAX {
+                return;
+            }
+            yield_now().await;
+        }
+        log::warn!("nvme {}: shutdown not complete after {limit:?}", self.address);
+    }
+
+    /// Where the controller sits.
+    pub const fn address(&self) -> PciAddress {
+        self.address
+    }
+
+    /// What the controller says of itself.
+    pub fn identify(&self) -> IdentifyController {
+        IdentifyController::clone(&self.identify.borrow())
+    }
+
+    /// Its usable namespaces, by ascending identifier.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.namespaces.borrow().clone()
+    }
+
+    /// I/O queue pairs granted; their identifiers count from 1.
+    pub fn queues(&self) -> u16 {
+        self.queues.get()
+    }
+
+    /// Entries of each I/O queue.
+    fn entries(&self) -> u16 {
+        let entries = u32::from(self.options.queue_entries.clamp(2, 4096));
+        entries.min(self.cap.queue_entries_max()) as u16
+    }
+
+    /// Most bytes one I/O command moves.
+    pub fn transfer_max(&self) -> u64 {
+        let limit = self.identify.borrow().transfer_max(self.cap.page_size_min());
+        limit.map_or(prp::TRANSFER_MAX, |limit| limit.min(prp::TRANSFER_MAX))
+    }
+}
+
+impl<D: Device> Drop for Controller<D> {
+    fn drop(&mut self) {
+        // Whatever is still in flight must not reach memory that is about to be freed.
+        let device = self.device.get_mut();
+        device.disable();
+        // A read comes back only after the write has arrived.
+        device.config_read(4);
+    }
+}
+
+/// An admin command somebody waits for. Dropped early, it leaves its slot to clean up after itself.
+struct Waiting<'a, D: Device> {
+    controller: &'a Controller<D>,
+    tag: Tag,
+    epoch: u64,
+}
+
+impl<D: Device> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        if self.epoch == self.controller.epoch.get() {
+            self.controller.admin.borrow_mut().orphan(self.tag);
+        }
+    }
+}
+
+/// Identifiers one list holds.
+const NAMESPACES_PER_LIST: usize = 1024;
+
+fn namespace_list(page: &[u8]) -> Vec<u32> {
+    use basalt_nvme_spec::identify::NamespaceList;
+    NamespaceList::ref_from_bytes(page).map_or_else(|_| Vec::new(), |list| list.iter().collect())
+}
+
+fn failed(command: Command) -> impl Fn(AdminError) -> InitError {
+    let opcode = basalt_nvme_spec::AdminOpcode(command.opcode);
+    move |error| InitError::Command { opcode, error }
+}
+
+fn capabilities(registers: &impl Registers) -> Result<Cap, InitError> {
+    let cap = Cap(registers.read64(CAP));
+    if cap.0 == u64::MAX {
+        return Err(InitError::Removed);
+    }
+    if registers.len() < DOORBELLS + 2 * cap.doorbell_stride() {
+        return Err(InitError::RegistersTooShort { len: registers.len() });
+    }
+    if !cap.nvm_command_set() && !cap.io_command_sets() {
+        return Err(InitError::NoNvmCommandSet);
+    }
+    if cap.page_size_min() > basalt_nvme_spec::PAGE_SIZE as u64 {
+        return Err(InitError::PageSize);
+    }
+    Ok(cap)
+}

@@ -1,0 +1,44 @@
+use alloc::vec::Vec;
+
+use basalt_env::DmaBuf;
+
+/// What a command carries: the submitter's own data, with the buffers among it.
+///
+/// It moves into the command's slot and comes back with the completion. While it is there nobody
+/// can reach the buffers, so an implementation must own them for good: the buffers that
+/// [`Self::segments`] names may not be shared with or taken by anyone else.
+pub trait Payload {
+    /// The buffers in order; each contributes its first `len()` bytes.
+    fn segments(&self) -> &[DmaBuf];
+}
+
+impl Payload for () {
+    fn segments(&self) -> &[DmaBuf] {
+        &[]
+    }
+}
+
+impl Payload for DmaBuf {
+    fn segments(&self) -> &[DmaBuf] {
+        core::slice::from_ref(self)
+    }
+}
+
+impl Payload for Vec<DmaBuf> {
+    fn segments(&self) -> &[DmaBuf] {
+        self
+    }
+}
+
+impl<P: Payload> Payload for Option<P> {
+    fn segments(&self) -> &[DmaBuf] {
+        self.as_ref().map_or(&[], P::segments)
+    }
+}
+
+/// A payload with a word of the submitter's own beside it.
+impl<P: Payload> Payload for (u64, P) {
+    fn segments(&self) -> &[DmaBuf] {
+        self.1.segments()
+    }
+}

@@ -1,0 +1,133 @@
+use alloc::rc::Rc;
+use core::sync::atomic::{Ordering, fence};
+
+use basalt_env::{DmaMem, DmaPool, OutOfDmaMemory, Registers};
+use basalt_nvme_spec::registers::{cq_head_doorbell, sq_tail_doorbell};
+use basalt_nvme_spec::{Command, Completion, QueueId, Status};
+use basalt_ring::Cursor;
+use zerocopy::IntoBytes;
+
+/// The memory both ends see. Shared so that dropping a queue in use can leak it.
+#[derive(Debug)]
+pub(crate) struct RingMemory {
+    sq: DmaMem,
+    cq: DmaMem,
+}
+
+/// What a completion says, before anyone believes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawCompletion {
+    pub(crate) cid: u16,
+    pub(crate) status: Status,
+    pub(crate) dw0: u32,
+}
+
+/// A submission and a completion ring of one size, and their doorbells.
+///
+/// Writing an entry ([`Self::push`]) and telling the device ([`Self::commit`]) are separate, so
+/// that a round of commands costs one doorbell. The caller keeps fewer commands outstanding than
+/// there are entries; the device fetches in order, so an entry that comes round again has been
+/// fetched, and neither ring can overflow, whatever heads the device reports.
+#[derive(Debug)]
+pub(crate) struct Rings<R> {
+    memory: Rc<RingMemory>,
+    sq: Cursor,
+    cq: Cursor,
+    sq_rung: usize,
+    cq_rung: usize,
+    sq_doorbell: usize,
+    cq_doorbell: usize,
+    registers: R,
+}
+
+impl<R: Registers> Rings<R> {
+    /// Empty rings of `entries` each, not yet known to the device. `stride` in bytes.
+    pub(crate) fn allocate(
+        pool: &DmaPool,
+        registers: R,
+        qid: QueueId,
+        entries: u16,
+        stride: usize,
+    ) -> Result<Self, OutOfDmaMemory> {
+        let entries = entries.max(2);
+        // A ring must start on a page: smaller blocks of the pool are not aligned to one.
+        let bytes = |size: usize| (usize::from(entries) * size).max(basalt_nvme_spec::PAGE_SIZE);
+        let sq = pool.alloc_shared(bytes(size_of::<Command>()))?;
+        let cq = pool.alloc_shared(bytes(size_of::<Completion>()))?;
+        Ok(Self {
+            memory: Rc::new(RingMemory { sq, cq }),
+            sq: Cursor::new(entries.into()),
+            cq: Cursor::new(entries.into()),
+            sq_rung: 0,
+            cq_rung: 0,
+            sq_doorbell: sq_tail_doorbell(qid, stride),
+            cq_doorbell: cq_head_doorbell(qid, stride),
+            registers,
+        })
+    }
+
+    pub(crate) fn registers(&self) -> &R {
+        &self.registers
+    }
+
+    pub(crate) fn entries(&self) -> u16 {
+        self.sq.ring_len() as u16
+    }
+
+    pub(crate) fn sq_bus(&self) -> u64 {
+        self.memory.sq.phys().as_u64()
+    }
+
+    pub(crate) fn cq_bus(&self) -> u64 {
+        self.memory.cq.phys().as_u64()
+    }
+
+    /// Writes the next submission entry. The device learns of it at the next [`Self::commit`].
+    #[inline]
+    pub(crate) fn push(&mut self, command: &Command) {
+        self.memory.sq.copy_in(self.sq.index() * size_of::<Command>(), command.as_bytes());
+        self.sq.advance();
+    }
+
+    /// Rings the submission doorbell if anything was pushed since the last time.
+    #[inline]
+    pub(crate) fn commit(&mut self) {
+        if self.sq.index() == self.sq_rung {
+            return;
+        }
+        self.sq_rung = self.sq.index();
+        // The entries and what they point to must be in memory before the device is told.
+        fence(Ordering::Release);
+        self.registers.write32(self.sq_doorbell, self.sq_rung as u32);
+    }
+
+    /// Takes the next completion, if the device has written one.
+    #[inline]
+    pub(crate) fn next_completion(&mut self) -> Option<RawCompletion> {
+        let at = self.cq.index() * size_of::<Completion>();
+        // The phase is read first, with acquire: the rest is read after the device has written it.
+        let status_phase = self.memory.cq.load16(at + Completion::STATUS_PHASE);
+        if (status_phase & 1 != 0) != self.cq.phase() {
+            return None;
+        }
+        let cid = self.memory.cq.load16(at + 12);
+        let dw0 = self.memory.cq.load32(at);
+        self.cq.advance();
+        Some(RawCompletion { cid, status: Status::from_bits(status_phase >> 1), dw0 })
+    }
+
+    /// Rings the completion doorbell if anything was taken since the last time.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        if self.cq.index() == self.cq_rung {
+            return;
+        }
+        self.cq_rung = self.cq.index();
+        self.registers.write32(self.cq_doorbell, self.cq_rung as u32);
+    }
+
+    /// Gives the ring memory up for good, for the device may still use it.
+    pub(crate) fn leak(&self) {
+        core::mem::forget(Rc::clone(&self.memory));
+    }
+}
