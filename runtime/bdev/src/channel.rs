@@ -56,7 +56,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Rings doorbells and hands each finished Io to `done`.
+    /// Hands each finished Io to `done`.
     #[inline]
     pub fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
         if self.in_flight == 0 {

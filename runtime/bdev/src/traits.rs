@@ -105,9 +105,10 @@ pub struct Rejected {
 /// support and buffer length. Dropping one with Ios in flight is allowed: it must keep their
 /// buffers until the device is done with them.
 pub trait IoChannel {
-    /// Hands over an Io. The device sees it at the next [`Self::poll`] at the latest.
+    /// Hands over an Io. The device sees it at the next [`Self::poll`] or in the core's next round.
     fn submit(&mut self, io: Io) -> Result<(), Rejected>;
 
-    /// Rings doorbells and hands each finished Io to `done`.
+    /// Hands each finished Io to `done`. A module with hardware may leave doorbells and completion
+    /// queues to a poller of its own, so that a round costs one of each for all channels.
     fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work;
 }

@@ -1,0 +1,104 @@
+//! An operation allocates nothing on its way down and up, awaited or not.
+#![expect(unsafe_code, reason = "a test's allocator counts what passes through it")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use basalt_bdev::malloc::{self, MallocOptions};
+use basalt_bdev::{Access, AsyncChannel, Channel, Descriptor, Io, Op, Registry, SgList};
+use basalt_env::{DmaPool, Instant};
+use basalt_hosted::Machine;
+use basalt_reactor::{Options, Reactor, mesh};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn disk() -> Descriptor {
+    let registry = Registry::new(1, 0);
+    let options = MallocOptions { block_size: 4096, num_blocks: 256, ..MallocOptions::default() };
+    malloc::create(&registry, options).unwrap();
+    registry.open("Malloc0", Access::ReadWrite).unwrap()
+}
+
+/// Keeps `ios` going round until each was handed back a hundred times.
+fn go_round(channel: &mut Channel, ios: &mut Vec<Io>, spare: &mut Vec<Io>) {
+    for _ in 0..100 {
+        for io in ios.drain(..) {
+            channel.submit(io).unwrap();
+        }
+        let _ = channel.poll(&mut |io| spare.push(io));
+        std::mem::swap(ios, spare);
+    }
+}
+
+fn pooled(pool: &DmaPool) -> SgList {
+    SgList::One(pool.alloc(4096).unwrap())
+}
+
+fn start_tasks(reactor: &Reactor, pool: &DmaPool, reads: &Rc<Cell<u64>>) {
+    let local = reactor.local();
+    let channel = disk().channel(&local).unwrap();
+    let depth = NonZeroU16::new(8).unwrap();
+    let channel = AsyncChannel::new(&local, channel, depth, "test").unwrap();
+    for lba in 0..16 {
+        let (channel, pool, reads) = (channel.clone(), pool.clone(), Rc::clone(reads));
+        local.spawn("reader", async move {
+            loop {
+                let (_, status) = channel.read(lba, 1, pooled(&pool)).await;
+                assert_eq!(status, Ok(()));
+                reads.set(reads.get() + 1);
+            }
+        });
+    }
+}
+
+#[test]
+fn reads_and_writes_allocate_nothing() {
+    let pool = Machine::new().pool(4 << 20);
+    let mut reactor = mesh(1, Options::default()).pop().unwrap().build();
+
+    let mut channel = disk().channel(&reactor.local()).unwrap();
+    let op = |i| if i % 2 == 0 { Op::Read } else { Op::Write };
+    let io = |i| Io::with_data(op(i), i, 1, pooled(&pool), i);
+    let mut ios: Vec<_> = (0..64).map(io).collect();
+    let mut spare = Vec::with_capacity(ios.len());
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    go_round(&mut channel, &mut ios, &mut spare);
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "through a channel");
+
+    let reads = Rc::new(Cell::new(0));
+    start_tasks(&reactor, &pool, &reads);
+    let mut rounds = 0..;
+    let mut run = |count| {
+        for now in rounds.by_ref().take(count) {
+            let _ = reactor.poll(Instant::from_ns(now));
+        }
+    };
+    run(50);
+    let before = (ALLOCATIONS.load(Ordering::Relaxed), reads.get());
+    run(1000);
+    assert!(reads.get() - before.1 > 1000, "the readers keep reading");
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before.0, 0, "awaited");
+}
