@@ -19,6 +19,8 @@ mod io;
 pub mod prp;
 mod queues;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use device::{ModelDevice, ModelRegisters};
 pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
