@@ -5,12 +5,10 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_env::{Device, DmaBuf, DmaPool, Instant, PciAddress, Registers};
-use basalt_nvme_spec::identify::IDENTIFY_LEN;
 use basalt_nvme_spec::log_page::SmartHealth;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
 use basalt_nvme_spec::{
-    Aqa, AsyncEvent, Cap, Cc, Cns, Command, FeatureId, IdentifyController, IdentifyNamespace,
-    LogPageId, NSID_ALL, QueueCounts, QueueId, Shutdown,
+    Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, LogPageId, NSID_ALL, QueueId, Shutdown,
 };
 use basalt_ring::Tag;
 use zerocopy::FromBytes;
@@ -56,14 +54,15 @@ impl Default for Options {
 pub struct Quiesced {
     address: PciAddress,
     epoch: u64,
-    qid: Option<QueueId>,
+    /// The one queue it is about; `None` for all.
+    serial: Option<u64>,
 }
 
 impl Quiesced {
     pub(crate) fn covers(&self, queue: &QueueAddress) -> bool {
         self.address == queue.address
             && self.epoch == queue.epoch
-            && self.qid.is_none_or(|qid| qid == queue.qid)
+            && self.serial.is_none_or(|serial| serial == queue.serial)
     }
 }
 
@@ -81,16 +80,21 @@ const READY_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 pub struct Controller<D: Device> {
     device: RefCell<D>,
     registers: D::Registers,
-    address: PciAddress,
+    pub(crate) address: PciAddress,
     cap: Cap,
-    pool: DmaPool,
+    pub(crate) pool: DmaPool,
     clock: Clock,
-    options: Options,
+    pub(crate) options: Options,
     admin: RefCell<AdminQueue<D::Registers>>,
-    identify: RefCell<Box<IdentifyController>>,
-    namespaces: RefCell<Vec<Namespace>>,
+    pub(crate) identify: RefCell<Box<IdentifyController>>,
+    pub(crate) namespaces: RefCell<Vec<Namespace>>,
     queues: Cell<u16>,
+    /// Counts the runs of the controller.
     epoch: Cell<u64>,
+    /// Counts the queues ever described, so that no two are taken for each other.
+    serial: Cell<u64>,
+    /// The I/O queues the controller has.
+    live: RefCell<Vec<QueueAddress>>,
 }
 
 impl<D: Device> Controller<D> {
@@ -122,6 +126,8 @@ impl<D: Device> Controller<D> {
             namespaces: RefCell::default(),
             queues: Cell::new(0),
             epoch: Cell::new(0),
+            serial: Cell::new(0),
+            live: RefCell::default(),
         };
         controller.start().await?;
         Ok(controller)
@@ -203,76 +209,6 @@ impl<D: Device> Controller<D> {
         if self.cap.nvm_command_set() { Cc::CSS_NVM } else { Cc::CSS_ALL }
     }
 
-    async fn identify_controller(&self) -> Result<(), InitError> {
-        let page = self.page(Command::identify(Cns::CONTROLLER, 0)).await;
-        let page = page.map_err(failed(Command::identify(Cns::CONTROLLER, 0)))?;
-        let identify = IdentifyController::read_from_bytes(page.as_slice())
-            .map_err(|_| failed(Command::identify(Cns::CONTROLLER, 0))(AdminError::BadData))?;
-        if identify.sqes & 0xf > 6 || identify.cqes & 0xf > 4 {
-            return Err(InitError::EntrySize);
-        }
-        **self.identify.borrow_mut() = identify;
-        Ok(())
-    }
-
-    async fn agree_on_queues(&self) -> Result<u16, InitError> {
-        let wanted = QueueCounts::pairs(self.options.queues);
-        let command = Command::set_features(FeatureId::NUMBER_OF_QUEUES, wanted.to_dword());
-        let outcome = self.command(command, None).await.map_err(failed(command))?;
-        Ok(QueueCounts::from_dword(outcome.dw0).min().min(self.options.queues).max(1))
-    }
-
-    /// Reads the list of active namespaces again and identifies each. Those that cannot be used are
-    /// left out, with a line in the log.
-    pub async fn rescan(&self) -> Result<(), InitError> {
-        let mut found = Vec::new();
-        let mut after = 0;
-        loop {
-            let command = Command::identify(Cns::ACTIVE_NAMESPACES, after);
-            let page = self.page(command).await.map_err(failed(command))?;
-            let nsids: Vec<u32> = namespace_list(page.as_slice());
-            for &nsid in &nsids {
-                if nsid <= after || nsid == NSID_ALL {
-                    // Not ascending: a list that never ends would keep us here.
-                    return Err(failed(command)(AdminError::BadData));
-                }
-                after = nsid;
-                found.extend(self.identify_namespace(nsid).await?);
-            }
-            if nsids.len() < NAMESPACES_PER_LIST {
-                break;
-            }
-        }
-        *self.namespaces.borrow_mut() = found;
-        Ok(())
-    }
-
-    async fn identify_namespace(&self, nsid: u32) -> Result<Option<Namespace>, InitError> {
-        let command = Command::identify(Cns::NAMESPACE, nsid);
-        let page = self.page(command).await.map_err(failed(command))?;
-        let identify = IdentifyNamespace::read_from_bytes(page.as_slice())
-            .map_err(|_| failed(command)(AdminError::BadData))?;
-        let descriptors = self.descriptors(nsid).await?;
-        let list = descriptors.as_ref().map_or(&[][..], |page| page.as_slice());
-        match Namespace::new(nsid, &identify, list) {
-            Ok(namespace) => Ok(Some(namespace)),
-            Err(reason) => {
-                log::warn!("nvme {}: namespace {nsid} is not used: {reason}", self.address);
-                Ok(None)
-            }
-        }
-    }
-
-    /// The descriptor list, which controllers before 1.3 lack.
-    async fn descriptors(&self, nsid: u32) -> Result<Option<DmaBuf>, InitError> {
-        let command = Command::identify(Cns::NAMESPACE_DESCRIPTORS, nsid);
-        match self.page(command).await {
-            Ok(page) => Ok(Some(page)),
-            Err(AdminError::Status(_)) => Ok(None),
-            Err(error) => Err(failed(command)(error)),
-        }
-    }
-
     fn log_summary(&self) {
         let identify = self.identify.borrow();
         let model = basalt_nvme_spec::ascii_field(&identify.mn).unwrap_or("?");
@@ -284,14 +220,6 @@ impl<D: Device> Controller<D> {
             self.queues.get(),
             self.entries()
         );
-    }
-
-    /// Sends an identify or log page command with a page of its own.
-    async fn page(&self, command: Command) -> Result<DmaBuf, AdminError> {
-        let mut page = self.pool.alloc(IDENTIFY_LEN).map_err(|_| AdminError::NoMemory)?;
-        page.as_mut_slice().fill(0);
-        let outcome = self.command(command, Some(page)).await?;
-        outcome.data.ok_or(AdminError::BadData)
     }
 
     /// Sends an admin command and waits for its end. Opcodes whose data length the driver cannot
@@ -310,7 +238,11 @@ impl<D: Device> Controller<D> {
         self.command(command, data).await
     }
 
-    async fn command(&self, command: Command, data: Option<DmaBuf>) -> Result<Outcome, AdminError> {
+    pub(crate) async fn command(
+        &self,
+        command: Command,
+        data: Option<DmaBuf>,
+    ) -> Result<Outcome, AdminError> {
         let start = (self.clock)();
         let epoch = self.epoch.get();
         let tag = self.admin.borrow_mut().submit(command, data)?;
@@ -365,7 +297,9 @@ impl<D: Device> Controller<D> {
         if qid == 0 || qid > self.queues.get() {
             return None;
         }
+        self.serial.set(self.serial.get() + 1);
         Some(QueueSpec {
+            serial: self.serial.get(),
             registers: self.registers.clone(),
             stride: self.cap.doorbell_stride(),
             address: self.address,
@@ -389,15 +323,21 @@ impl<D: Device> Controller<D> {
         if submission.is_err() {
             drop(self.command(Command::delete_io_cq(qid), None).await);
         }
-        submission.map(drop)
+        submission?;
+        self.live.borrow_mut().push(queue);
+        Ok(())
     }
 
     /// Takes the queue away from the device. The proof lets its owner take its payloads back.
+    /// [`AdminError::NotAllowed`] if there is no such queue.
     pub async fn delete_io_queue(&self, qid: QueueId) -> Result<Quiesced, AdminError> {
-        let epoch = self.epoch.get();
+        let find = |queue: &QueueAddress| queue.qid == qid;
+        let live = self.live.borrow().iter().copied().find(find);
+        let QueueAddress { epoch, serial, .. } = live.ok_or(AdminError::NotAllowed)?;
         self.command(Command::delete_io_sq(qid), None).await?;
         self.command(Command::delete_io_cq(qid), None).await?;
-        Ok(Quiesced { address: self.address, epoch, qid: Some(qid) })
+        self.live.borrow_mut().retain(|queue| queue.serial != serial);
+        Ok(Quiesced { address: self.address, epoch, serial: Some(serial) })
     }
 
     /// Keeps one more Asynchronous Event Request with the controller.
@@ -422,7 +362,8 @@ impl<D: Device> Controller<D> {
         }
         let epoch = self.epoch.get();
         self.epoch.set(epoch + 1);
-        Quiesced { address: self.address, epoch, qid: None }
+        self.live.borrow_mut().clear();
+        Quiesced { address: self.address, epoch, serial: None }
     }
 
     /// Tells the controller that power may go (§3.6.1), waits until it is done, and stops it.
@@ -507,19 +448,6 @@ impl<D: Device> Drop for Waiting<'_, D> {
             self.controller.admin.borrow_mut().orphan(self.tag);
         }
     }
-}
-
-/// Identifiers one list holds.
-const NAMESPACES_PER_LIST: usize = 1024;
-
-fn namespace_list(page: &[u8]) -> Vec<u32> {
-    use basalt_nvme_spec::identify::NamespaceList;
-    NamespaceList::ref_from_bytes(page).map_or_else(|_| Vec::new(), |list| list.iter().collect())
-}
-
-fn failed(command: Command) -> impl Fn(AdminError) -> InitError {
-    let opcode = basalt_nvme_spec::AdminOpcode(command.opcode);
-    move |error| InitError::Command { opcode, error }
 }
 
 fn capabilities(registers: &impl Registers) -> Result<Cap, InitError> {

@@ -24,6 +24,7 @@ pub struct QueueSpec<R> {
     pub(crate) stride: usize,
     pub(crate) address: PciAddress,
     pub(crate) epoch: u64,
+    pub(crate) serial: u64,
     pub(crate) qid: QueueId,
     pub(crate) entries: u16,
     pub(crate) transfer_max: u64,
@@ -57,6 +58,7 @@ pub struct QueueAddress {
     pub(crate) cq: u64,
     pub(crate) address: PciAddress,
     pub(crate) epoch: u64,
+    pub(crate) serial: u64,
 }
 
 impl QueueAddress {
@@ -130,7 +132,7 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Allocates rings, lists and slots from this core's pool. The device learns of it by
     /// [`crate::Controller::create_io_queue`].
     pub fn allocate(pool: &DmaPool, spec: QueueSpec<R>) -> Result<Self, OutOfDmaMemory> {
-        let QueueSpec { registers, stride, address, epoch, qid, entries, .. } = spec;
+        let QueueSpec { registers, stride, address, epoch, serial, qid, entries, .. } = spec;
         let rings = Rings::allocate(pool, registers, qid, entries, stride)?;
         let depth = usize::from(entries - 1);
         let lists: Result<Vec<_>, _> = (0..depth).map(|_| pool.alloc_shared(PAGE_SIZE)).collect();
@@ -146,7 +148,7 @@ impl<R: Registers, T> IoQueue<R, T> {
             oncs: spec.oncs,
             stats: IoQueueStats::default(),
             timeout: spec.timeout,
-            where_to: QueueAddress { qid, entries, sq, cq, address, epoch },
+            where_to: QueueAddress { qid, entries, sq, cq, address, epoch, serial },
         })
     }
 

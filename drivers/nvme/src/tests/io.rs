@@ -228,6 +228,7 @@ fn a_deleted_queue_hands_back_what_was_outstanding_and_can_be_made_again() {
     assert_eq!(tags, [4]);
     assert_eq!(ready.queue.fault(), Some(QueueError::Stopped));
     ready.queue = ready.bench.queue(&ready.controller, 1);
+    assert_eq!(ready.queue.abort_all(proof, |_| {}), Err(NotQuiesced), "that was another queue");
     ready.submit_read(0);
     assert_eq!(ready.bench.drain(&mut ready.queue).len(), 1);
 }
