@@ -87,13 +87,16 @@ impl fmt::Display for ControlError {
 
 /// Something a controller's task should see to.
 pub(crate) enum Request {
-    /// A core found that its queue does not work.
-    Fault(QueueError),
+    /// A core found that its queue does not work, in that run of the controller.
+    Fault(Run, QueueError),
     /// Somebody wants a reset.
     Reset(oneshot::Sender<Result<(), ControlError>>),
     /// Somebody wants it gone.
     Detach(oneshot::Sender<Result<(), ControlError>>),
 }
+
+/// Counts a controller's resets, so that news of an earlier run are known to be old.
+pub(crate) type Run = u32;
 
 /// What core 0 keeps of one controller, whatever its register type.
 pub(crate) struct Handle {
@@ -127,9 +130,8 @@ impl Handle {
         self.requests.borrow_mut().pop_front()
     }
 
-    /// Forgets the faults reported so far: a reset has seen to them.
-    pub(crate) fn forget_faults(&self) {
-        self.requests.borrow_mut().retain(|request| !matches!(request, Request::Fault(_)));
+    pub(crate) fn run(&self) -> Run {
+        self.info.borrow().resets
     }
 
     pub(crate) fn set_state(&self, state: ControllerState) {
@@ -209,9 +211,9 @@ impl NvmeControllers {
     }
 
     /// Takes note of a fault that some core has found.
-    pub(crate) fn report(&self, id: ControllerId, fault: QueueError) {
+    pub(crate) fn report(&self, id: ControllerId, run: Run, fault: QueueError) {
         let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
-        handle.inspect(|handle| handle.ask(Request::Fault(fault)));
+        handle.inspect(|handle| handle.ask(Request::Fault(run, fault)));
     }
 
     fn find(&self, name: &str) -> Option<Rc<Handle>> {

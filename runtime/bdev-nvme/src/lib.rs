@@ -6,9 +6,9 @@
 //!    a round; what it finds goes to the inbox of the channel that sent it.
 //! 3. What one command cannot carry goes in pieces; what no command can describe goes through a
 //!    bounce buffer. Nothing is allocated from the heap on the way.
-//! 4. A queue that fails (a lie, a late command, a fatal status, a device that is gone) is suspended
-//!    on every core, the controller stopped, every Io ended with an error exactly once, and the
-//!    controller brought up again or given up, all in bounded time.
+//! 4. When a queue fails (a lie, a late command, a fatal status, a device that is gone), all
+//!    queues are suspended, the controller is stopped, every Io ends with an error exactly once,
+//!    and the controller is brought up again or given up, all in bounded time.
 //!
 //! [`attach`] is the way in; [`NvmeControllers`] lists, resets and detaches. Above the functions
 //! stand the life cycles: [`ControllerState`] of a controller, `CoreQueue` of a core's queue.

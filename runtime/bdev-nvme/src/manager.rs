@@ -13,7 +13,7 @@ use basalt_reactor::Local;
 use crate::Options;
 use crate::bdev::{Family, NvmeBdev};
 use crate::controllers::{
-    ControlError, ControllerId, ControllerState, Handle, NvmeControllers, Request,
+    ControlError, ControllerId, ControllerState, Handle, NvmeControllers, Request, Run,
 };
 use crate::queue::{CoreQueue, CoreQueues};
 
@@ -54,7 +54,7 @@ where
     pub(crate) async fn run(self) {
         loop {
             match self.handle.next().await {
-                Request::Fault(fault) => self.see_to(fault).await,
+                Request::Fault(run, fault) => self.see_to(run, fault).await,
                 Request::Reset(answer) => answer.send(self.reset_if_alive().await),
                 Request::Detach(answer) => {
                     self.detach().await;
@@ -64,8 +64,9 @@ where
         }
     }
 
-    async fn see_to(&self, fault: QueueError) {
-        if self.has_failed() {
+    async fn see_to(&self, run: Run, fault: QueueError) {
+        // Several cores report the same trouble; the first reset sees to it.
+        if run != self.handle.run() || self.has_failed() {
             return;
         }
         log::error!(target: "bdev_nvme", "{}: {fault}", self.name());
@@ -121,7 +122,6 @@ where
         self.on_each_core(|queue| queue.suspend()).await;
         let proof = self.controller.stop().await;
         self.take_back(proof, error).await;
-        self.handle.forget_faults();
     }
 
     async fn take_back(&self, proof: Quiesced, error: IoError) {
@@ -225,8 +225,9 @@ where
             log::warn!(target: "bdev_nvme", "{}: queue {}: {error}", self.name(), address.qid());
             return None;
         }
+        let run = self.handle.run();
         let go_live = move |local: &Local| {
-            CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live())
+            CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live(run))
         };
         self.on_core(core, go_live).await.flatten()
     }

@@ -10,7 +10,7 @@ use basalt_env::{CoreId, DmaPool, Registers, Work};
 use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
 use basalt_reactor::{Local, Poller};
 
-use crate::controllers::{ControllerId, NvmeControllers};
+use crate::controllers::{ControllerId, NvmeControllers, Run};
 use crate::inbox::Inbox;
 use crate::pending::Pending;
 use crate::split::Limits;
@@ -38,6 +38,8 @@ pub(crate) struct CoreQueue<R: Registers> {
     backlog: RefCell<VecDeque<Pending>>,
     /// A fault that core 0 has not been told of yet.
     unreported: Cell<Option<QueueError>>,
+    /// The run of the controller that the queue pair belongs to.
+    run: Cell<Run>,
     depth: usize,
     pool: Rc<DmaPool>,
     pollers: RefCell<Vec<Poller>>,
@@ -59,6 +61,7 @@ impl<R: Registers> CoreQueue<R> {
             queue: RefCell::new(None),
             backlog: RefCell::new(VecDeque::with_capacity(depth)),
             unreported: Cell::new(None),
+            run: Cell::new(0),
             depth,
             pool,
             pollers: RefCell::default(),
@@ -85,7 +88,8 @@ impl<R: Registers> CoreQueue<R> {
     }
 
     /// The controller knows the pair: Ios may come.
-    pub(crate) fn go_live(&self) {
+    pub(crate) fn go_live(&self, run: Run) {
+        self.run.set(run);
         self.unreported.set(None);
         self.state.set(State::Live);
     }
@@ -218,8 +222,8 @@ impl<R: Registers> CoreQueue<R> {
     /// Tells core 0 of a fault; if its mailbox is full, again in the next round.
     fn report(&self, local: &Local) {
         let Some(error) = self.unreported.get() else { return };
-        let id = self.id;
-        let tell = move |local: &Local| NvmeControllers::of(local).report(id, error);
+        let (id, run) = (self.id, self.run.get());
+        let tell = move |local: &Local| NvmeControllers::of(local).report(id, run, error);
         if local.send(CoreId::BOOT, tell).is_ok() {
             self.unreported.set(None);
         }
