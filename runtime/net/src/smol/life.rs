@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use basalt_env::Instant;
 use smoltcp::iface::SocketHandle;
-use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::wire::IpEndpoint;
 
 use super::SmolStack;
@@ -169,6 +169,8 @@ impl<P: FramePort> SmolStack<P> {
         socket.set_ack_delay(None);
         socket.set_timeout(Some(SILENCE_MAX));
         socket.set_keep_alive(Some(KEEP_ALIVE));
+        // Others use the network too (RFC 5681).
+        socket.set_congestion_control(CongestionControl::Reno);
         Ok(socket)
     }
 }

@@ -9,7 +9,7 @@ pub struct WirePlan {
     pub doubled: u32,
     /// Held back until the next one has passed.
     pub overtaken: u32,
-    /// Delivered with a bit flipped.
+    /// Delivered with a bit flipped, if they carry IPv4: ARP has no checksum that could tell.
     pub damaged: u32,
 }
 
@@ -51,8 +51,9 @@ impl Wire {
         if self.happens(plan.lost) {
             return;
         }
-        if self.happens(plan.damaged) {
-            let at = self.next() as usize % frame.len().max(1);
+        let is_ipv4 = frame.get(12..14) == Some(&[8, 0]);
+        if is_ipv4 && self.happens(plan.damaged) {
+            let at = 14 + self.next() as usize % (frame.len() - 14).max(1);
             if let Some(byte) = frame.get_mut(at) {
                 *byte ^= 1 << (self.next() % 8);
             }
