@@ -7,7 +7,9 @@ use core::time::Duration;
 
 use basalt_bdev::{Bdev, IoError, RegisterError, Registry};
 use basalt_env::{CoreId, Device, DmaPool, Registers};
-use basalt_nvme::{Controller, IoQueue, Namespace, QueueAddress, QueueError, QueueSpec, Quiesced};
+use basalt_nvme::{
+    AdminError, Controller, IoQueue, Namespace, QueueAddress, QueueError, QueueSpec, Quiesced,
+};
 use basalt_reactor::Local;
 
 use crate::Options;
@@ -23,6 +25,14 @@ const CORE_PATIENCE: Duration = Duration::from_secs(5);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
 const DRAIN_PERIOD: Duration = Duration::from_millis(1);
+
+/// Why a core has no queue pair.
+enum NoQueue {
+    /// Its core has no memory for one, or the controller wants no more: the others can do without.
+    Refused,
+    /// Nobody knows whether the controller uses it: it must be stopped before the memory is freed.
+    Unknown,
+}
 
 /// Sees to one controller, from core 0, for as long as it is attached.
 pub(crate) struct Manager<D: Device> {
@@ -171,13 +181,10 @@ where
     }
 
     async fn forget(&self) {
-        let id = self.handle.id;
-        self.on_each_core(|queue| queue.close()).await;
         for core in self.cores() {
-            let forget = move |local: &Local| CoreQueues::<D::Registers>::of(local).remove(id);
-            let _ = self.on_core(core, forget).await;
+            self.drop_queue(core).await;
         }
-        NvmeControllers::of(&self.local).remove(id);
+        NvmeControllers::of(&self.local).remove(self.handle.id);
     }
 
     /// Waits until nothing is in flight on any core, but not for long.
@@ -200,8 +207,10 @@ where
         let mut made = 0;
         for (core, qid) in self.cores().zip(1..) {
             let Some(spec) = self.controller.queue_spec(qid) else { break };
-            if self.make_queue(core, spec).await.is_some() {
-                made += 1;
+            match self.make_queue(core, spec).await {
+                Ok(()) => made += 1,
+                Err(NoQueue::Refused) => self.drop_queue(core).await,
+                Err(NoQueue::Unknown) => return false,
             }
         }
         if made < self.local.cores() {
@@ -214,22 +223,34 @@ where
 
     /// The core allocates the rings from its own memory, the controller is told of them, and the
     /// core is told that it was.
-    async fn make_queue(&self, core: CoreId, spec: QueueSpec<D::Registers>) -> Option<()> {
+    async fn make_queue(&self, core: CoreId, spec: QueueSpec<D::Registers>) -> Result<(), NoQueue> {
         let (id, timeout) = (self.handle.id, self.options.io_timeout);
         let allocate = move |local: &Local| allocate_queue(local, id, spec, timeout);
         let Some(address) = self.on_core(core, allocate).await.flatten() else {
             log::warn!(target: "bdev_nvme", "{}: no queue memory on core {core}", self.name());
-            return None;
+            return Err(NoQueue::Refused);
         };
         if let Err(error) = self.controller.create_io_queue(address).await {
             log::warn!(target: "bdev_nvme", "{}: queue {}: {error}", self.name(), address.qid());
-            return None;
+            let refused = matches!(error, AdminError::Status(_));
+            return Err(if refused { NoQueue::Refused } else { NoQueue::Unknown });
         }
         let run = self.handle.run();
         let go_live = move |local: &Local| {
             CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live(run))
         };
-        self.on_core(core, go_live).await.flatten()
+        self.on_core(core, go_live).await.flatten().ok_or(NoQueue::Unknown)
+    }
+
+    /// The core goes without a queue: its channels, if it has any, will hear that it is gone.
+    async fn drop_queue(&self, core: CoreId) {
+        let id = self.handle.id;
+        let close = move |local: &Local| {
+            let queues = CoreQueues::<D::Registers>::of(local);
+            queues.find(id).inspect(|queue| queue.close());
+            queues.remove(id);
+        };
+        let _ = self.on_core(core, close).await;
     }
 
     /// Makes the registry agree with the controller's namespaces: what is gone or has changed its

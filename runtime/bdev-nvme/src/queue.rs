@@ -112,10 +112,11 @@ impl<R: Registers> CoreQueue<R> {
         Ok(())
     }
 
-    /// The device will not come back.
+    /// The device will not come back, or not for this core.
     pub(crate) fn close(&self) {
         self.state.set(State::Closed);
         self.pollers.take();
+        self.queue.take();
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -1,8 +1,8 @@
 use alloc::vec::Vec;
 
-use basalt_bdev::{Channel, IoError, IoStatus, RejectReason};
-use basalt_models::nvme::{Config, Fault, any_io, enable, io};
-use basalt_nvme_spec::NvmOpcode;
+use basalt_bdev::{Channel, IoError, IoStatus, OpenError, RejectReason};
+use basalt_models::nvme::{Config, Fault, admin, any_io, enable, io};
+use basalt_nvme_spec::{AdminOpcode, NvmOpcode};
 
 use super::Rig;
 use crate::{ControlError, ControllerState, NvmeControllers};
@@ -167,4 +167,38 @@ fn a_second_reset_works_like_the_first() {
         rig.model.plan(|plan| plan.clear());
     }
     assert_works(&mut rig);
+}
+
+#[test]
+fn a_core_that_gets_no_queue_after_a_reset_hears_that_it_is_gone() {
+    let mut rig = Rig::attached(2, Config::default());
+    let (mut first, mut second) = (rig.channel(0), rig.channel(1));
+    rig.model.plan(|plan| {
+        plan.on(admin(AdminOpcode::CREATE_IO_SQ).nth(2), Fault::Status(1, 1));
+    });
+    reset(&mut rig).unwrap();
+    assert_eq!(rig.info().queues, 1);
+    submit_and_succeed(&mut rig, &mut first);
+    assert_eq!(second.submit(rig.read(1, 0, 0)).unwrap_err().reason, RejectReason::Removed);
+    let disk = rig.open("Nvme0n1");
+    assert_eq!(disk.channel(&rig.core(1)).unwrap_err(), OpenError::NoQueueOnCore);
+    reset(&mut rig).unwrap();
+    assert_works(&mut rig);
+    rig.assert_no_violations();
+}
+
+#[test]
+fn a_queue_whose_creation_is_not_answered_stops_the_controller() {
+    let mut rig = Rig::attached(2, Config::default());
+    rig.model.plan(|plan| {
+        plan.on(admin(AdminOpcode::CREATE_IO_CQ).nth(2), Fault::DropCompletion);
+    });
+    assert_eq!(reset(&mut rig), Err(ControlError::ResetFailed));
+    assert_eq!(rig.info().state, ControllerState::Failed);
+    assert!(rig.registry.list().is_empty());
+}
+
+fn reset(rig: &mut Rig) -> Result<(), ControlError> {
+    let controllers = NvmeControllers::of(&rig.core(0));
+    rig.wait_for(async move { controllers.reset("Nvme0").await })
 }
