@@ -37,6 +37,12 @@ impl Clock {
         self.at(ticks())
     }
 
+    /// The time-stamp counter itself: the finest and cheapest measure of an interval.
+    #[inline]
+    pub fn ticks(&self) -> u64 {
+        ticks()
+    }
+
     /// Ticks per second.
     pub fn hz(&self) -> u64 {
         self.hz
