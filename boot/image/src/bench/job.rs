@@ -27,7 +27,7 @@ impl Shape {
     /// The Ios of `bench` on a bdev of `num_blocks` blocks of `block_size` bytes.
     pub fn new(bench: &Bench, num_blocks: u64, block_size: u32) -> Result<Self, RpcError> {
         let blocks = bench.io_size as u32 / block_size;
-        if blocks == 0 || bench.io_size as u32 % block_size != 0 {
+        if blocks == 0 || !(bench.io_size as u32).is_multiple_of(block_size) {
             let message = format_args!("'io_size' must be a multiple of {block_size}");
             return Err(RpcError::params(message));
         }
