@@ -63,11 +63,13 @@ impl Command {
     pub const FLAG_FUSE_MASK: u8 = 0x03;
 
     /// An admin command with all else zero.
+    #[inline]
     pub fn admin(opcode: AdminOpcode) -> Self {
         Self { opcode: opcode.0, ..Self::default() }
     }
 
     /// An NVM command on `nsid` with all else zero.
+    #[inline]
     pub fn nvm(opcode: NvmOpcode, nsid: u32) -> Self {
         Self { opcode: opcode.0, nsid: U32::new(nsid), ..Self::default() }
     }

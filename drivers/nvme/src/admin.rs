@@ -100,7 +100,8 @@ impl<R: Registers> AdminQueue<R> {
         while !self.failed {
             let Some(completion) = self.rings.next_completion() else { break };
             let tag = Tag::from_u16(completion.cid);
-            if self.file(tag, completion.status, completion.dw0).is_err() {
+            let dw0 = self.rings.dw0(&completion);
+            if self.file(tag, completion.status, dw0).is_err() {
                 log::error!("nvme admin queue: completion of unknown {:#06x}", completion.cid);
                 self.failed = true;
             }

@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_env::{DmaBuf, DmaMem, DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
+use basalt_env::{DmaMem, DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::{
     Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, PAGE_SIZE, QueueId, Status,
@@ -396,7 +396,15 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
             if bytes > transfer_max {
                 return Err(RejectReason::MaxTransfer);
             }
-            if segments.iter().map(|segment: &DmaBuf| segment.len() as u64).sum::<u64>() != bytes {
+            // The common case, one buffer, is told apart once.
+            if let [only] = segments {
+                return if only.len() as u64 == bytes {
+                    prp::build_one(only, list)
+                } else {
+                    Err(RejectReason::BadLength)
+                };
+            }
+            if segments.iter().map(|segment| segment.len() as u64).sum::<u64>() != bytes {
                 return Err(RejectReason::BadLength);
             }
             prp::build(segments, list)

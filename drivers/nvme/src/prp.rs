@@ -18,26 +18,24 @@ pub(crate) struct Prps {
     pub(crate) prp2: u64,
 }
 
+/// Describes one buffer as PRPs; within two pages that needs neither list nor loop.
+#[inline]
+pub(crate) fn build_one(only: &DmaBuf, list: &DmaMem) -> Result<Prps, RejectReason> {
+    let start = only.phys().as_u64();
+    let first = PAGE - start % PAGE;
+    let len = only.len() as u64;
+    if !start.is_multiple_of(4) || len > first + PAGE {
+        return build(core::slice::from_ref(only), list);
+    }
+    let prp2 = if len > first { start + first } else { 0 };
+    Ok(Prps { prp1: start, prp2 })
+}
+
 /// Describes `segments` as PRPs (base specification §4.1.1), with `list` for the entries beyond
 /// the second. Their total length was checked to be between 1 and [`TRANSFER_MAX`].
 ///
 /// Only the first page may start and only the last may end inside a page.
-#[inline]
 pub(crate) fn build(segments: &[DmaBuf], list: &DmaMem) -> Result<Prps, RejectReason> {
-    // The common case, one buffer within two pages, needs no list and no loop.
-    if let [only] = segments {
-        let start = only.phys().as_u64();
-        let first = PAGE - start % PAGE;
-        let len = only.len() as u64;
-        if start.is_multiple_of(4) && len <= first + PAGE {
-            let prp2 = if len > first { start + first } else { 0 };
-            return Ok(Prps { prp1: start, prp2 });
-        }
-    }
-    build_list(segments, list)
-}
-
-fn build_list(segments: &[DmaBuf], list: &DmaMem) -> Result<Prps, RejectReason> {
     let mut prp1 = None;
     let mut end = 0;
     let mut entries = 0;

@@ -19,7 +19,7 @@ pub(crate) struct RingMemory {
 pub(crate) struct RawCompletion {
     pub(crate) cid: u16,
     pub(crate) status: Status,
-    pub(crate) dw0: u32,
+    at: usize,
 }
 
 /// A submission and a completion ring of one size, and their doorbells.
@@ -111,9 +111,14 @@ impl<R: Registers> Rings<R> {
             return None;
         }
         let cid = self.memory.cq.load16(at + 12);
-        let dw0 = self.memory.cq.load32(at);
         self.cq.advance();
-        Some(RawCompletion { cid, status: Status::from_bits(status_phase >> 1), dw0 })
+        Some(RawCompletion { cid, status: Status::from_bits(status_phase >> 1), at })
+    }
+
+    /// Dword 0 of a completion that was just taken. Before [`Self::release`], or the device may
+    /// have written the entry again.
+    pub(crate) fn dw0(&self, completion: &RawCompletion) -> u32 {
+        self.memory.cq.load32(completion.at)
     }
 
     /// Rings the completion doorbell if anything was taken since the last time.
