@@ -27,6 +27,7 @@ const RESULT: &str = "BASALT-RESULT";
 /// The files every client boots from, made once.
 #[derive(Debug)]
 struct Files {
+    root: PathBuf,
     kernel: PathBuf,
     base: PathBuf,
     fio: PathBuf,
@@ -44,6 +45,7 @@ pub struct LinuxGuest {
     script: String,
     address: Option<String>,
     with_fio: bool,
+    modules: Vec<String>,
 }
 
 impl LinuxGuest {
@@ -59,6 +61,7 @@ impl LinuxGuest {
             script: script.to_owned(),
             address: None,
             with_fio: false,
+            modules: Vec::new(),
         }
     }
 
@@ -84,6 +87,13 @@ impl LinuxGuest {
         self
     }
 
+    /// Loads one more kernel module (and those it needs) before the script runs.
+    #[must_use]
+    pub fn module(mut self, name: &str) -> Self {
+        self.modules.push(name.to_owned());
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -104,6 +114,9 @@ impl LinuxGuest {
     fn initrd(&self) -> anyhow::Result<NamedTempFile> {
         let mut archive = cpio::Archive::default();
         archive.file("script", 0o755, self.script.as_bytes());
+        if !self.modules.is_empty() {
+            initramfs::add_modules(&mut archive, &files().root, &self.modules)?;
+        }
         let mut all = NamedTempFile::new().context("no place for the initial RAM disk")?;
         let mut parts = vec![&files().base];
         parts.extend(self.with_fio.then_some(&files().fio));
@@ -152,6 +165,7 @@ fn make_files() -> anyhow::Result<Files> {
     let _lock = workspace.lock("guest")?;
     let root = packages::fetch(&directory)?;
     let files = Files {
+        root: root.clone(),
         kernel: directory.join("vmlinux"),
         base: directory.join("base.cpio"),
         fio: directory.join("fio.cpio"),

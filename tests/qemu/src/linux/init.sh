@@ -18,7 +18,7 @@ result() {
 
 # step NAME COMMAND...: runs it; a failure ends the script.
 step() {
-    name=$1
+    local name=$1 code
     shift
     "$@"
     code=$?
@@ -33,7 +33,7 @@ step() {
 
 # waits SECONDS COMMAND...: until the command succeeds.
 waits() {
-    left=$(($1 * 10))
+    local left=$(($1 * 10))
     shift
     until "$@" >/dev/null 2>&1; do
         left=$((left - 1))

@@ -31,13 +31,7 @@ pub(super) fn base(root: &Path) -> anyhow::Result<Vec<u8>> {
     archive.file("etc/nvme/hostnqn", 0o644, HOST_NQN.as_bytes());
     archive.file("etc/nvme/hostid", 0o644, HOST_ID.as_bytes());
     archive.file("etc/mke2fs.conf", 0o644, &fs::read(root.join("etc/mke2fs.conf"))?);
-    let mut order = String::new();
-    for module in Modules::scan(root)?.in_order(MODULES)? {
-        order.push_str(&module.name);
-        order.push('\n');
-        archive.file(&format!("modules/{}.ko", module.name), 0o644, &module.data);
-    }
-    archive.file("modules/order", 0o644, order.as_bytes());
+    add_modules(&mut archive, root, &[])?;
     add_programs(&mut archive, root, PROGRAMS)?;
     Ok(archive.finish())
 }
@@ -47,6 +41,24 @@ pub(super) fn fio(root: &Path) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::default();
     add_programs(&mut archive, root, &["usr/bin/fio"])?;
     Ok(archive.finish())
+}
+
+/// Adds the usual drivers and `more`. A later archive replaces the list of an earlier one.
+pub(super) fn add_modules(
+    archive: &mut Archive,
+    root: &Path,
+    more: &[String],
+) -> anyhow::Result<()> {
+    let wanted: Vec<&str> =
+        MODULES.iter().copied().chain(more.iter().map(String::as_str)).collect();
+    let mut order = String::new();
+    for module in Modules::scan(root)?.in_order(&wanted)? {
+        order.push_str(&module.name);
+        order.push('\n');
+        archive.file(&format!("modules/{}.ko", module.name), 0o644, &module.data);
+    }
+    archive.file("modules/order", 0o644, order.as_bytes());
+    Ok(())
 }
 
 fn add_programs(archive: &mut Archive, root: &Path, programs: &[&str]) -> anyhow::Result<()> {
