@@ -1,2 +1,33 @@
+//! NVMe-oF over TCP: the target.
+//!
+//! 1. A connection lives on the core its TCP flow was given to and never leaves it; a
+//!    [`PollGroup`] per core drives the connections, with one bdev channel per core and bdev.
+//! 2. Subsystems and controllers live in the [`Target`] on core 0. Connect and admin commands go
+//!    there as messages; reads and writes never do.
+//! 3. Data is copied once in each direction: between the TCP stack and the `DmaBuf` that moves
+//!    through the Io. Nothing is allocated per I/O.
+//! 4. What a host sends is checked before it is used: a violation of the transport ends that
+//!    connection with a C2HTermReq, a bad command fails with its status, and nobody else notices.
+//!
+//! Neighbours: `runtime/net` below, `runtime/bdev` behind, `runtime/rpc` configures it;
+//! `drivers/nvme-spec` has the structures. NVMe base specification 2.0, NVM command set 1.0,
+//! NVMe/TCP transport 1.0.
 #![no_std]
-//! To be written.
+
+extern crate alloc;
+
+mod command;
+mod config;
+mod connection;
+mod control;
+mod group;
+pub mod pdu;
+
+pub use basalt_nvme_spec::fabrics::DISCOVERY_NQN;
+pub use config::{C2hSuccess, TransportConfig};
+pub use connection::{ConnectionId, QueueInfo};
+pub use control::{
+    ConfigError, ControllerInfo, DEFAULT_NQN, HostPolicy, NamespaceInfo, NamespaceOptions,
+    SubsystemInfo, SubsystemOptions, Target,
+};
+pub use group::{GroupStats, PollGroup, SharedStack};

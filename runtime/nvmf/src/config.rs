@@ -1,0 +1,73 @@
+use core::time::Duration;
+
+use crate::pdu::Limits;
+
+/// When a read's response capsule may be left out (NVMe/TCP §3.6.2.9, SUCCESS flag).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum C2hSuccess {
+    /// Only on queues whose host disabled submission queue flow control.
+    WithoutFlowControl,
+    /// On every queue, as SPDK does by default; with flow control a response is still sent often
+    /// enough that the host's view of the queue head lags by less than half the queue.
+    Always,
+}
+
+/// What the transport announces and how patient it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransportConfig {
+    /// Largest queue, entries (MQES + 1, MAXCMD), 2 to 1024.
+    pub queue_size_max: u16,
+    /// I/O queues a controller may have.
+    pub io_queues_max: u16,
+    /// Data bytes a command capsule may carry, a multiple of 16 (IOCCSZ).
+    pub in_capsule_len: u32,
+    /// Largest transfer of one command, bytes; 4 KiB times a power of two (MDTS, MAXH2CDATA).
+    pub io_len_max: u32,
+    /// When to leave response capsules out.
+    pub c2h_success: C2hSuccess,
+    /// How long a new connection may take to its ICReq, and from there to its Connect command.
+    pub handshake_timeout: Duration,
+    /// How long a host may take to accept our last words before the connection is reset.
+    pub drain_timeout: Duration,
+    /// How long a command may wait for a data buffer before it fails.
+    pub buffer_timeout: Duration,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            queue_size_max: 256,
+            io_queues_max: 64,
+            in_capsule_len: 8192,
+            io_len_max: 1 << 20,
+            c2h_success: C2hSuccess::Always,
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(5),
+            buffer_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl TransportConfig {
+    /// The same with every value brought into its range.
+    #[must_use]
+    pub fn clamped(mut self) -> Self {
+        const PAGE: u32 = 4096;
+        const IO_LEN_MAX: u32 = 4 << 20;
+        self.queue_size_max = self.queue_size_max.clamp(2, 1024);
+        self.io_queues_max = self.io_queues_max.clamp(1, 1024);
+        self.in_capsule_len = self.in_capsule_len.clamp(PAGE, 64 << 10) / 16 * 16;
+        self.io_len_max = PAGE << (self.io_len_max.clamp(PAGE, IO_LEN_MAX) / PAGE).ilog2();
+        self
+    }
+
+    /// The limits of received PDUs.
+    pub const fn limits(&self) -> Limits {
+        Limits { in_capsule: self.in_capsule_len, h2c_data: self.io_len_max }
+    }
+
+    /// MDTS: the largest transfer as a power of two of 4 KiB pages.
+    pub const fn mdts(&self) -> u8 {
+        (self.io_len_max / 4096).ilog2() as u8
+    }
+}

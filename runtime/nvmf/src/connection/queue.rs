@@ -1,0 +1,339 @@
+use alloc::collections::VecDeque;
+use core::fmt;
+
+use basalt_bdev::SgList;
+use basalt_env::{DmaBuf, Instant, Work};
+use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
+use basalt_nvme_spec::Status;
+use zerocopy::IntoBytes;
+
+use super::ConnectionId;
+use super::send::Sender;
+use super::slot::{Outgoing, SlotState, Slots};
+use crate::command::{Outcome, Transfer};
+use crate::group::{Core, Tag};
+use crate::pdu::parse::IcReq;
+use crate::pdu::wire::{self, CommonHeader, kind};
+use crate::pdu::{Digests, Fault, FaultKind, H2cData};
+
+/// How far the handshake has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// No ICReq yet.
+    Accepted,
+    /// ICReq answered, no Connect yet.
+    Greeted,
+    /// The control plane decides about a Connect.
+    Connecting,
+    /// The queue works.
+    Ready(Role),
+}
+
+/// What kind of queue it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    /// Admin queue of a controller.
+    Admin {
+        /// Which.
+        cntlid: u16,
+    },
+    /// I/O queue of a controller.
+    Io {
+        /// Which.
+        cntlid: u16,
+        /// Queue identifier, from 1.
+        qid: u16,
+        /// Index of the subsystem's view on this core.
+        view: usize,
+    },
+}
+
+/// A queue as the console and RPC show it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueInfo {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Controller, once connected.
+    pub cntlid: Option<u16>,
+    /// Queue, once connected; 0 is the admin queue.
+    pub qid: Option<u16>,
+    /// Command slots.
+    pub slots: u16,
+    /// Commands outstanding.
+    pub in_use: u16,
+}
+
+/// Slots before Connect has said how many there will be.
+const SLOTS_BEFORE_CONNECT: u16 = 2;
+
+/// The queue behind a connection: command slots, handshake, buffers, and what is to be sent.
+pub(super) struct Queue {
+    pub(super) id: ConnectionId,
+    /// The address and port the host reached us by.
+    pub(super) reached_at: Option<Endpoint>,
+    pub(super) phase: Phase,
+    pub(super) slots: Slots,
+    pub(super) sender: Sender,
+    /// The slot whose PDU is being received.
+    pub(super) receiving: Option<u16>,
+    /// Slots that wait for a data buffer, in order.
+    waiting: VecDeque<u16>,
+    /// Kept back for in-capsule data, so that a host's stream never stalls for good: whatever it
+    /// carries completes without reading on.
+    reserve: Option<DmaBuf>,
+    reserve_len: usize,
+    /// Commands at bdevs or the control plane.
+    pub(super) outstanding: u32,
+    pub(super) host_left: bool,
+}
+
+impl Queue {
+    pub(super) fn new(id: ConnectionId, reached_at: Option<Endpoint>, core: &Core) -> Self {
+        Self {
+            id,
+            reached_at,
+            phase: Phase::Accepted,
+            slots: Slots::new(SLOTS_BEFORE_CONNECT),
+            sender: Sender::new(core.config.c2h_success),
+            receiving: None,
+            waiting: VecDeque::new(),
+            reserve: None,
+            reserve_len: core.config.in_capsule_len as usize,
+            outstanding: 0,
+            host_left: false,
+        }
+    }
+
+    pub(super) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) const fn host_left(&self) -> bool {
+        self.host_left
+    }
+
+    pub(super) const fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// For log lines.
+    pub(super) fn name(&self) -> impl fmt::Display + use<> {
+        Name(self.id)
+    }
+
+    pub(super) fn info(&self) -> QueueInfo {
+        let (cntlid, qid) = match self.phase {
+            Phase::Ready(Role::Admin { cntlid }) => (Some(cntlid), Some(0)),
+            Phase::Ready(Role::Io { cntlid, qid, .. }) => (Some(cntlid), Some(qid)),
+            _ => (None, None),
+        };
+        let (slots, in_use) = (self.slots.len() as u16, self.slots.in_use() as u16);
+        QueueInfo { connection: self.id, cntlid, qid, slots, in_use }
+    }
+
+    /// Makes it a queue of `size` entries.
+    pub(super) fn set_size(&mut self, size: u16) {
+        self.slots.grow(size);
+        self.sender.reserve(usize::from(size));
+        self.sender.head.size = size;
+        self.waiting.reserve(usize::from(size));
+    }
+
+    /// Answers an ICReq (§3.6.2.2).
+    pub(super) fn greet(&mut self, request: IcReq, core: &mut Core) -> Digests {
+        let digests = request.digests;
+        let response = wire::IcResp {
+            common: CommonHeader {
+                kind: kind::IC_RESP,
+                flags: 0,
+                hlen: size_of::<wire::IcResp>() as u8,
+                pdo: 0,
+                plen: (size_of::<wire::IcResp>() as u32).into(),
+            },
+            pfv: 0.into(),
+            cpda: 0,
+            digest: u8::from(digests.header) | u8::from(digests.data) << 1,
+            maxh2cdata: core.config.io_len_max.into(),
+            reserved: [0; 112],
+        };
+        self.sender.stage(response.as_bytes());
+        self.sender.digests = digests;
+        self.sender.data_align = request.data_align;
+        self.phase = Phase::Greeted;
+        self.reserve = core.pool.alloc(self.reserve_len).ok();
+        digests
+    }
+
+    /// The tag of the command in slot `index`.
+    pub(super) fn tag(&self, index: u16) -> Tag {
+        let generation = self.slots.get(index).map_or(0, |slot| slot.generation);
+        Tag { connection: self.id.slot, slot: index, generation }
+    }
+
+    /// A buffer for `len` bytes that came with a capsule.
+    pub(super) fn capsule_buffer(&mut self, len: u32, core: &Core) -> Option<DmaBuf> {
+        let len = len as usize;
+        if let Ok(buf) = core.pool.alloc(len) {
+            return Some(buf);
+        }
+        if self.reserve.as_ref()?.capacity() < len {
+            return None;
+        }
+        let mut buf = self.reserve.take()?;
+        buf.set_len(len);
+        Some(buf)
+    }
+
+    /// Gives a slot's transfer its buffer and sets it going, or lets it wait its turn.
+    pub(super) fn want_buffer(&mut self, index: u16, core: &mut Core) {
+        if !self.waiting.is_empty() || !self.try_buffer(index, core) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.state = SlotState::Buffer;
+            }
+            core.counters.buffer_waits += 1;
+            self.waiting.push_back(index);
+        }
+    }
+
+    /// Serves slots that wait for buffers, in order, as far as there are any.
+    pub(super) fn serve_waiting(&mut self, core: &mut Core) -> Work {
+        let mut work = Work::IDLE;
+        while let Some(&index) = self.waiting.front() {
+            if !self.try_buffer(index, core) {
+                break;
+            }
+            self.waiting.pop_front();
+            work += Work(1);
+        }
+        work
+    }
+
+    /// Fails commands that have waited too long for a buffer.
+    pub(super) fn expire_waiting(&mut self, core: &Core, now: Instant) {
+        let limit = core.config.buffer_timeout;
+        while let Some(&index) = self.waiting.front() {
+            let since = self.slots.get(index).map_or(Instant::ZERO, |slot| slot.since);
+            if now.since(since) < limit {
+                return;
+            }
+            self.waiting.pop_front();
+            self.finish(index, Status::INTERNAL_ERROR.into());
+        }
+    }
+
+    fn try_buffer(&mut self, index: u16, core: &mut Core) -> bool {
+        let Some(slot) = self.slots.get_mut(index) else { return true };
+        let (len, from_host) = match slot.transfer {
+            Transfer::FromHost { len } => (len, true),
+            Transfer::ToHost { len } => (len, false),
+            Transfer::None | Transfer::InCapsule { .. } => return true,
+        };
+        let Ok(buf) = core.pool.alloc(len as usize) else { return false };
+        slot.data = SgList::One(buf);
+        if from_host {
+            slot.state = SlotState::HostData;
+            slot.outgoing = Outgoing::R2t;
+            self.sender.enqueue(index);
+        } else {
+            self.execute(index, core);
+        }
+        true
+    }
+
+    /// Checks an H2CData header against the transfer it claims to belong to (§3.6.2.8).
+    pub(super) fn begin_data(&mut self, data: &H2cData) -> Result<(), Fault> {
+        let field = |offset| Err(Fault::field(offset));
+        let Some(slot) = self.slots.get_mut(data.ttag) else {
+            return field(core::mem::offset_of!(wire::Data, ttag));
+        };
+        if slot.state != SlotState::HostData || slot.outgoing == Outgoing::R2t {
+            return field(core::mem::offset_of!(wire::Data, ttag));
+        }
+        if slot.cid() != data.cid {
+            return field(core::mem::offset_of!(wire::Data, cccid));
+        }
+        let end = u64::from(data.offset) + u64::from(data.len);
+        if data.offset != slot.received || end > u64::from(slot.expected()) {
+            return Err(Fault::new(FaultKind::DataOutOfRange));
+        }
+        if data.last != (end == u64::from(slot.expected())) {
+            return field(core::mem::offset_of!(CommonHeader, flags));
+        }
+        self.receiving = Some(data.ttag);
+        Ok(())
+    }
+
+    /// Ends a command: its data or response goes in line to the host.
+    pub(super) fn finish(&mut self, index: u16, outcome: Outcome) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.outcome = outcome;
+        slot.state = SlotState::Sending;
+        let to_host = matches!(slot.transfer, Transfer::ToHost { .. });
+        let with_data = to_host && outcome.status.is_success() && !slot.data.is_empty();
+        slot.outgoing = if with_data { Outgoing::Data } else { Outgoing::Response };
+        if !with_data && let SgList::One(buf) = core::mem::take(&mut slot.data) {
+            self.recycle(buf);
+        }
+        self.sender.enqueue(index);
+    }
+
+    /// Sends what there is; gives the number of bytes the network took.
+    pub(super) fn flush(
+        &mut self,
+        stack: &mut dyn NetStack,
+        socket: SocketId,
+    ) -> Result<usize, SocketError> {
+        if self.sender.is_idle() {
+            return Ok(0);
+        }
+        let mut freed = |slots: &mut Slots, index| drop(slots.free(index));
+        self.sender.flush(stack, socket, &mut self.slots, &mut freed)
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.sender.is_idle()
+    }
+
+    /// Only `bytes` are still sent; commands that wait are given up.
+    pub(super) fn last_words(&mut self, bytes: &[u8]) {
+        self.sender.finish_with(bytes);
+        self.drop_idle_slots();
+    }
+
+    /// The connection is gone: frees everything nobody else holds.
+    pub(super) fn abandon(&mut self, core: &mut Core) {
+        self.sender.clear();
+        self.drop_idle_slots();
+        self.reserve = None;
+        core.counters.lost += 1;
+    }
+
+    fn drop_idle_slots(&mut self) {
+        self.waiting.clear();
+        self.receiving = None;
+        let sending = self.sender.sending();
+        for index in (0..self.slots.len() as u16).filter(|index| Some(*index) != sending) {
+            let held = |slot: &super::slot::Slot| {
+                slot.state == SlotState::Running && slot.refused.is_none()
+            };
+            if !self.slots.get(index).is_some_and(held) {
+                drop(self.slots.free(index));
+            }
+        }
+    }
+
+    /// Puts a buffer back in reserve if that is empty and it is large enough, else in the pool.
+    pub(super) fn recycle(&mut self, buf: DmaBuf) {
+        if self.reserve.is_none() && buf.capacity() >= self.reserve_len {
+            self.reserve = Some(buf);
+        }
+    }
+}
+
+struct Name(ConnectionId);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}.{}", self.0.core, self.0.slot)
+    }
+}

@@ -1,0 +1,84 @@
+use alloc::vec::Vec;
+
+use basalt_nvme_spec::{AdminOpcode, FabricsType, Status};
+
+use super::controller::Controller;
+use super::property::{self, Aftermath};
+use super::{Target, features, identify, log_pages};
+use crate::command::Outcome;
+use crate::connection::{AdminReply, AdminRequest};
+
+/// Result of a command with data for the host.
+type WithData = Result<Vec<u8>, Status>;
+
+impl Target {
+    /// Runs a command of an admin queue.
+    pub(super) fn admin(&self, cntlid: u16, request: &AdminRequest) -> AdminReply {
+        let state = &mut *self.state.borrow_mut();
+        let Some(at) = state.controllers.iter().position(|c| c.cntlid == cntlid) else {
+            return AdminReply::Done(Status::SEQUENCE_ERROR.with_dnr().into(), Vec::new());
+        };
+        let controller = &mut state.controllers[at];
+        controller.last_seen = self.local.now();
+        let command = &request.command;
+        let opcode = AdminOpcode(command.opcode);
+        if opcode == AdminOpcode::FABRICS {
+            return done(self.property(controller, request));
+        }
+        if !controller.is_ready() {
+            return done(Status::SEQUENCE_ERROR.with_dnr().into());
+        }
+        match opcode {
+            AdminOpcode::IDENTIFY => {
+                data(identify::identify(state, at, command, &self.config), request)
+            }
+            AdminOpcode::GET_LOG_PAGE => {
+                data(log_pages::get(state, at, request, &self.config, self.local.now()), request)
+            }
+            AdminOpcode::GET_FEATURES => {
+                let (outcome, bytes) = features::get(controller, command, &self.config);
+                AdminReply::Done(outcome, bytes)
+            }
+            AdminOpcode::SET_FEATURES => done(self.set_features(controller, command)),
+            AdminOpcode::ASYNC_EVENT_REQUEST => self.request_event(controller, request),
+            AdminOpcode::KEEP_ALIVE => done(Outcome::OK),
+            AdminOpcode::ABORT if !controller.is_discovery() => {
+                done(self.abort(controller, command))
+            }
+            _ => done(Status::INVALID_OPCODE.with_dnr().into()),
+        }
+    }
+
+    /// Property Get and Set, the fabrics commands of a connected admin queue.
+    fn property(&self, controller: &mut Controller, request: &AdminRequest) -> Outcome {
+        let command = &request.command;
+        match command.fabrics_type() {
+            FabricsType::PROPERTY_GET => property::get(controller, command, &self.config).into(),
+            FabricsType::PROPERTY_SET => match property::set(controller, &command.as_property()) {
+                Err(status) => status.into(),
+                Ok(Aftermath::Nothing) => Outcome::OK,
+                Ok(Aftermath::EndQueues) => {
+                    self.end_connections(controller.queues.iter().map(|q| q.connection));
+                    self.drop_requests(controller);
+                    Outcome::OK
+                }
+            },
+            _ => Status::INVALID_OPCODE.with_dnr().into(),
+        }
+    }
+}
+
+const fn done(outcome: Outcome) -> AdminReply {
+    AdminReply::Done(outcome, Vec::new())
+}
+
+/// The host gets exactly as many bytes as it asked for: zeroes follow what there is.
+fn data(result: WithData, request: &AdminRequest) -> AdminReply {
+    match result {
+        Err(status) => done(status.into()),
+        Ok(mut bytes) => {
+            bytes.resize(request.len_max as usize, 0);
+            AdminReply::Done(Outcome::OK, bytes)
+        }
+    }
+}

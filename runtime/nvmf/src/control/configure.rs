@@ -1,0 +1,385 @@
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use basalt_bdev::Bdev;
+use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
+use basalt_reactor::Local;
+
+use super::subsystem::{Namespace, NamespaceOptions, Subsystem, SubsystemOptions};
+use super::{NSID_MAX, State, Target};
+use crate::connection::{ConnectionId, QueueInfo};
+use crate::group::{GroupStats, PollGroup};
+
+/// Why the configuration cannot be changed like that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConfigError {
+    /// The qualified name is malformed or reserved.
+    BadNqn,
+    /// The serial or model number is too long or not printable ASCII.
+    BadText,
+    /// There is such a subsystem already.
+    Exists,
+    /// There is no such subsystem.
+    NoSuchSubsystem,
+    /// There is no such namespace.
+    NoSuchNamespace,
+    /// The namespace identifier is 0, too large or in use.
+    BadNsid,
+    /// The bdev's block size is not 512 to 4096 bytes.
+    BadBlockSize,
+    /// A core cannot listen on the port.
+    PortUnavailable,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadNqn => "the qualified name is malformed or reserved",
+            Self::BadText => "serial and model number are at most 20 and 40 printable characters",
+            Self::Exists => "there is a subsystem of that name already",
+            Self::NoSuchSubsystem => "there is no subsystem of that name",
+            Self::NoSuchNamespace => "there is no such namespace in the subsystem",
+            Self::BadNsid => "the namespace identifier is 0, too large or in use",
+            Self::BadBlockSize => "only block sizes from 512 to 4096 bytes can be exported",
+            Self::PortUnavailable => "the port cannot be listened on",
+        })
+    }
+}
+
+/// A namespace in a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceInfo {
+    /// Its identifier.
+    pub nsid: u32,
+    /// The bdev behind it.
+    pub bdev: String,
+    /// Its UUID.
+    pub uuid: [u8; 16],
+    /// Its globally unique identifier; zeroes if it has none.
+    pub nguid: [u8; 16],
+}
+
+/// A subsystem in a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubsystemInfo {
+    /// Its qualified name.
+    pub nqn: String,
+    /// Serial number.
+    pub serial: String,
+    /// Model number.
+    pub model: String,
+    /// Whether any host may connect.
+    pub allow_any_host: bool,
+    /// Hosts that may connect in any case.
+    pub hosts: Vec<String>,
+    /// TCP ports it is served on, at every address.
+    pub ports: Vec<u16>,
+    /// Its namespaces, ascending.
+    pub namespaces: Vec<NamespaceInfo>,
+}
+
+/// A controller in a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControllerInfo {
+    /// Its identifier.
+    pub cntlid: u16,
+    /// Name of its subsystem.
+    pub nqn: String,
+    /// Name of its host.
+    pub hostnqn: String,
+    /// The host's identifier.
+    pub hostid: [u8; 16],
+    /// Whether it is enabled and ready.
+    pub is_ready: bool,
+    /// Keep-alive timeout, milliseconds; 0 for none.
+    pub kato_ms: u32,
+    /// Its queues and the connections behind them, the admin queue (0) first.
+    pub queues: Vec<(u16, ConnectionId)>,
+}
+
+/// Configuration, as the RPC layer and start-up use it.
+impl Target {
+    /// Makes an empty subsystem that admits no host and listens nowhere.
+    pub fn create_subsystem(
+        &self,
+        nqn: &str,
+        options: SubsystemOptions,
+    ) -> Result<(), ConfigError> {
+        if !is_nqn(nqn) || nqn == DISCOVERY_NQN {
+            return Err(ConfigError::BadNqn);
+        }
+        if !is_text(&options.serial, 20) || !is_text(&options.model, 40) {
+            return Err(ConfigError::BadText);
+        }
+        let mut state = self.state.borrow_mut();
+        if state.named(nqn).is_some() {
+            return Err(ConfigError::Exists);
+        }
+        state.subsystem_last += 1;
+        let id = state.subsystem_last;
+        state.subsystems.push(Subsystem {
+            id,
+            nqn: String::from(nqn),
+            options,
+            any_host: false,
+            hosts: Vec::new(),
+            ports: Vec::new(),
+            namespaces: BTreeMap::new(),
+            version: 1,
+        });
+        Ok(())
+    }
+
+    /// Removes a subsystem; its controllers end.
+    pub fn delete_subsystem(&self, nqn: &str) -> Result<(), ConfigError> {
+        let state = &mut *self.state.borrow_mut();
+        let at = state.subsystems.iter().position(|subsystem| subsystem.nqn == nqn);
+        let mut subsystem = state.subsystems.remove(at.ok_or(ConfigError::NoSuchSubsystem)?);
+        subsystem.namespaces.clear();
+        subsystem.version += 1;
+        self.publish(state, &subsystem);
+        for controller in state.controllers.iter().filter(|c| c.subsystem == Some(subsystem.id)) {
+            self.end_controller(controller);
+        }
+        self.close_ports(state, &subsystem.ports);
+        self.discovery_changed(state);
+        Ok(())
+    }
+
+    /// Exports a bdev; gives the namespace identifier.
+    pub fn add_ns(
+        &self,
+        nqn: &str,
+        bdev: Arc<dyn Bdev>,
+        options: NamespaceOptions,
+    ) -> Result<u32, ConfigError> {
+        if !matches!(bdev.info().block_size, 512 | 1024 | 2048 | 4096) {
+            return Err(ConfigError::BadBlockSize);
+        }
+        let state = &mut *self.state.borrow_mut();
+        let subsystem = state.edit(nqn)?;
+        let free = || (1..=NSID_MAX).find(|nsid| !subsystem.namespaces.contains_key(nsid));
+        let nsid = options.nsid.or_else(free).ok_or(ConfigError::BadNsid)?;
+        let valid = (1..=NSID_MAX).contains(&nsid) && !subsystem.namespaces.contains_key(&nsid);
+        if !valid {
+            return Err(ConfigError::BadNsid);
+        }
+        let uuid = options.uuid.unwrap_or(bdev.info().uuid);
+        let nguid = options.nguid.unwrap_or_default();
+        subsystem.namespaces.insert(nsid, Namespace { bdev, uuid, nguid });
+        self.namespaces_changed(state, nqn, nsid);
+        Ok(nsid)
+    }
+
+    /// Takes a namespace away. Commands already at the bdev complete.
+    pub fn remove_ns(&self, nqn: &str, nsid: u32) -> Result<(), ConfigError> {
+        let state = &mut *self.state.borrow_mut();
+        let subsystem = state.edit(nqn)?;
+        subsystem.namespaces.remove(&nsid).ok_or(ConfigError::NoSuchNamespace)?;
+        self.namespaces_changed(state, nqn, nsid);
+        Ok(())
+    }
+
+    /// Serves the subsystem on `port` at every address of every core's stack. With the name of the
+    /// discovery subsystem, serves discovery alone there.
+    pub async fn add_listener(&self, nqn: &str, port: u16) -> Result<(), ConfigError> {
+        if nqn != DISCOVERY_NQN {
+            self.state.borrow_mut().edit(nqn)?;
+        }
+        let members = self.state.borrow().members.clone();
+        for core in members {
+            let listen =
+                move |local: &Local| local.service::<PollGroup>().map(|group| group.listen(port));
+            match self.local.call(core, listen).await {
+                Ok(Some(Ok(()))) => {}
+                _ => return Err(ConfigError::PortUnavailable),
+            }
+        }
+        let state = &mut *self.state.borrow_mut();
+        let ports = match nqn {
+            DISCOVERY_NQN => &mut state.discovery_ports,
+            _ => &mut state.edit(nqn)?.ports,
+        };
+        if !ports.contains(&port) {
+            ports.push(port);
+            self.discovery_changed(state);
+        }
+        Ok(())
+    }
+
+    /// Serves the subsystem (or discovery) on `port` no longer; connections stay.
+    pub fn remove_listener(&self, nqn: &str, port: u16) -> Result<(), ConfigError> {
+        let state = &mut *self.state.borrow_mut();
+        let ports = match nqn {
+            DISCOVERY_NQN => &mut state.discovery_ports,
+            _ => &mut state.edit(nqn)?.ports,
+        };
+        ports.retain(|other| *other != port);
+        self.close_ports(state, &[port]);
+        self.discovery_changed(state);
+        Ok(())
+    }
+
+    /// Lets the host named `hostnqn` connect.
+    pub fn add_host(&self, nqn: &str, hostnqn: &str) -> Result<(), ConfigError> {
+        if !is_nqn(hostnqn) {
+            return Err(ConfigError::BadNqn);
+        }
+        let state = &mut *self.state.borrow_mut();
+        let hosts = &mut state.edit(nqn)?.hosts;
+        if !hosts.iter().any(|host| host == hostnqn) {
+            hosts.push(String::from(hostnqn));
+            self.discovery_changed(state);
+        }
+        Ok(())
+    }
+
+    /// Lets the host named `hostnqn` connect no longer, and ends its controllers.
+    pub fn remove_host(&self, nqn: &str, hostnqn: &str) -> Result<(), ConfigError> {
+        let state = &mut *self.state.borrow_mut();
+        let subsystem = state.edit(nqn)?;
+        subsystem.hosts.retain(|host| host != hostnqn);
+        self.end_uninvited(state, nqn);
+        self.discovery_changed(state);
+        Ok(())
+    }
+
+    /// Lets any host connect, or only those of the list; controllers of others end.
+    pub fn allow_any_host(&self, nqn: &str, policy: HostPolicy) -> Result<(), ConfigError> {
+        let state = &mut *self.state.borrow_mut();
+        state.edit(nqn)?.any_host = policy == HostPolicy::Any;
+        self.end_uninvited(state, nqn);
+        self.discovery_changed(state);
+        Ok(())
+    }
+
+    /// The subsystems as they are now.
+    pub fn subsystems(&self) -> Vec<SubsystemInfo> {
+        self.state.borrow().subsystems.iter().map(Subsystem::info).collect()
+    }
+
+    /// The controllers as they are now, discovery controllers included.
+    pub fn controllers(&self) -> Vec<ControllerInfo> {
+        let state = self.state.borrow();
+        let info = |controller: &super::Controller| {
+            let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
+            let io = controller.queues.iter().map(|queue| (queue.qid, queue.connection));
+            ControllerInfo {
+                cntlid: controller.cntlid,
+                nqn: String::from(subsystem.map_or(DISCOVERY_NQN, |s| s.nqn.as_str())),
+                hostnqn: controller.hostnqn.clone(),
+                hostid: controller.hostid,
+                is_ready: controller.is_ready(),
+                kato_ms: controller.features.kato_ms,
+                queues: [(0, controller.admin)].into_iter().chain(io).collect(),
+            }
+        };
+        state.controllers.iter().map(info).collect()
+    }
+
+    /// Counters and queues of every core with a poll group.
+    pub async fn groups(&self) -> Vec<(basalt_env::CoreId, GroupStats, Vec<QueueInfo>)> {
+        let members = self.state.borrow().members.clone();
+        let mut groups = Vec::new();
+        for core in members {
+            let look = |local: &Local| {
+                local.service::<PollGroup>().map(|group| (group.stats(), group.queues()))
+            };
+            if let Ok(Some((stats, queues))) = self.local.call(core, look).await {
+                groups.push((core, stats, queues));
+            }
+        }
+        groups
+    }
+
+    fn namespaces_changed(&self, state: &mut State, nqn: &str, nsid: u32) {
+        let Ok(subsystem) = state.edit(nqn) else { return };
+        subsystem.version += 1;
+        let id = subsystem.id;
+        if let Some(subsystem) = state.subsystem(id) {
+            self.publish(state, subsystem);
+        }
+        self.namespace_changed(state, id, nsid);
+    }
+
+    /// Hands the subsystem's namespaces to the cores that use it.
+    fn publish(&self, state: &State, subsystem: &Subsystem) {
+        for &core in &state.members {
+            let view = subsystem.view();
+            self.tell(core, move |group| group.refresh(&view));
+        }
+    }
+
+    fn close_ports(&self, state: &State, ports: &[u16]) {
+        let used = state.ports();
+        for &port in ports.iter().filter(|port| !used.contains(port)) {
+            for &core in &state.members {
+                self.tell(core, move |group| group.unlisten(port));
+            }
+        }
+    }
+
+    fn end_uninvited(&self, state: &State, nqn: &str) {
+        let Some(subsystem) = state.named(nqn) else { return };
+        for controller in &state.controllers {
+            let ours = controller.subsystem == Some(subsystem.id);
+            if ours && !subsystem.admits(&controller.hostnqn) {
+                self.end_controller(controller);
+            }
+        }
+    }
+}
+
+/// Who may connect to a subsystem.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostPolicy {
+    /// Any host.
+    Any,
+    /// Only hosts that were added.
+    Listed,
+}
+
+impl State {
+    fn edit(&mut self, nqn: &str) -> Result<&mut Subsystem, ConfigError> {
+        let found = self.subsystems.iter_mut().find(|subsystem| subsystem.nqn == nqn);
+        found.ok_or(ConfigError::NoSuchSubsystem)
+    }
+}
+
+impl Subsystem {
+    fn info(&self) -> SubsystemInfo {
+        let info = |(nsid, namespace): (&u32, &Namespace)| NamespaceInfo {
+            nsid: *nsid,
+            bdev: namespace.bdev.info().name.clone(),
+            uuid: namespace.uuid,
+            nguid: namespace.nguid,
+        };
+        SubsystemInfo {
+            nqn: self.nqn.clone(),
+            serial: self.options.serial.clone(),
+            model: self.options.model.clone(),
+            allow_any_host: self.any_host,
+            hosts: self.hosts.clone(),
+            ports: self.ports.clone(),
+            namespaces: self.namespaces.iter().map(info).collect(),
+        }
+    }
+}
+
+/// Whether `name` can be a qualified name: `nqn.`, a date, a reversed domain, at most 223 bytes.
+fn is_nqn(name: &str) -> bool {
+    let rest = name.strip_prefix("nqn.").unwrap_or_default().as_bytes();
+    let dated = matches!(
+        rest,
+        [y1, y2, y3, y4, b'-', m1, m2, b'.', _, ..]
+            if [y1, y2, y3, y4, m1, m2].iter().all(|digit| digit.is_ascii_digit())
+    );
+    dated && name.len() <= NQN_LEN_MAX && !name.contains('\0')
+}
+
+fn is_text(text: &str, len_max: usize) -> bool {
+    text.len() <= len_max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}

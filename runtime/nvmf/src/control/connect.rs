@@ -1,0 +1,212 @@
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem::offset_of;
+
+use basalt_nvme_spec::fabrics::{
+    CNTLID_DYNAMIC, Connect, ConnectData, DISCOVERY_NQN, InvalidParameter, NQN_LEN_MAX,
+};
+use basalt_nvme_spec::registers::Csts;
+use basalt_nvme_spec::{Cc, Status};
+use zerocopy::FromBytes;
+
+use super::controller::{Controller, IoQueue};
+use super::features::Features;
+use super::{State, Target};
+use crate::command::{self, Outcome};
+use crate::connection::{AdminReply, AdminRequest, Connected};
+
+/// Smallest admin queue, entries (§3.3.1.3: fabrics).
+const ADMIN_SIZE_MIN: u16 = 2;
+
+impl Target {
+    /// Connect (§6.3): makes a controller with its admin queue, or one more I/O queue.
+    pub(super) fn connect(&self, request: &AdminRequest) -> AdminReply {
+        match self.try_connect(request) {
+            Ok(connected) => AdminReply::Connected(connected),
+            Err(outcome) => {
+                log::warn!(target: "nvmf", "Connect refused: {}", outcome.status);
+                AdminReply::Done(outcome, Vec::new())
+            }
+        }
+    }
+
+    fn try_connect(&self, request: &AdminRequest) -> Result<Connected, Outcome> {
+        if !command::is_connect(&request.command) {
+            return Err(Status::SEQUENCE_ERROR.with_dnr().into());
+        }
+        let connect = request.command.as_connect();
+        let data = ConnectData::ref_from_bytes(&request.data)
+            .map_err(|_| Outcome::from(Status::SGL_LENGTH_INVALID.with_dnr()))?;
+        if connect.recfmt.get() != 0 {
+            return Err(Status::CONNECT_INCOMPATIBLE_FORMAT.with_dnr().into());
+        }
+        let sqsize = connect.sqsize.get();
+        if sqsize < ADMIN_SIZE_MIN - 1 || sqsize >= self.config.queue_size_max {
+            return Err(in_command(offset_of!(Connect, sqsize)));
+        }
+        let names = Names::parse(data)?;
+        let cntlid = match connect.qid.get() {
+            0 => self.connect_admin(request, &connect, data, names)?,
+            qid => self.connect_io(request, qid, data, &names)?,
+        };
+        let state = &*self.state.borrow();
+        let is_io = connect.qid.get() != 0;
+        let subsystem = state.controllers.iter().find(|c| c.cntlid == cntlid);
+        let subsystem = subsystem.and_then(|c| c.subsystem).and_then(|id| state.subsystem(id));
+        Ok(Connected {
+            cntlid,
+            qid: connect.qid.get(),
+            size: sqsize + 1,
+            flow_control: connect.cattr & Connect::CATTR_NO_FLOW_CONTROL == 0,
+            view: subsystem.filter(|_| is_io).map(|subsystem| subsystem.view()),
+        })
+    }
+
+    fn connect_admin(
+        &self,
+        request: &AdminRequest,
+        connect: &Connect,
+        data: &ConnectData,
+        names: Names,
+    ) -> Result<u16, Outcome> {
+        let state = &mut *self.state.borrow_mut();
+        let subsystem = state.find(&names, request)?;
+        if data.cntlid.get() != CNTLID_DYNAMIC {
+            return Err(in_data(offset_of!(ConnectData, cntlid)));
+        }
+        let cntlid = state.free_cntlid().ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
+        let now = self.local.now();
+        log::info!(
+            target: "nvmf",
+            "{} connected to {} as controller {cntlid}, queue 0, core {}",
+            names.host, names.subsystem, request.connection.core
+        );
+        state.controllers.push(Controller {
+            cntlid,
+            subsystem,
+            hostnqn: names.host,
+            hostid: data.hostid,
+            admin: request.connection,
+            queues: Vec::new(),
+            reached_at: request.reached_at,
+            cc: Cc::DISABLED,
+            csts: Csts::empty(),
+            features: Features::new(connect.kato.get()),
+            last_seen: now,
+            created: now,
+            requests: Vec::new(),
+            pending: Vec::new(),
+            masked: Vec::new(),
+            changed_namespaces: BTreeSet::new(),
+        });
+        Ok(cntlid)
+    }
+
+    fn connect_io(
+        &self,
+        request: &AdminRequest,
+        qid: u16,
+        data: &ConnectData,
+        names: &Names,
+    ) -> Result<u16, Outcome> {
+        let state = &mut *self.state.borrow_mut();
+        let subsystem = state.find(names, request)?;
+        let cntlid = data.cntlid.get();
+        let Some(controller) = state.controller_mut(cntlid) else {
+            return Err(in_data(offset_of!(ConnectData, cntlid)));
+        };
+        if controller.subsystem != subsystem {
+            return Err(in_data(offset_of!(ConnectData, subnqn)));
+        }
+        if controller.hostnqn != names.host {
+            return Err(in_data(offset_of!(ConnectData, hostnqn)));
+        }
+        if controller.hostid != data.hostid {
+            return Err(in_data(offset_of!(ConnectData, hostid)));
+        }
+        let taken = controller.queues.iter().any(|queue| queue.qid == qid);
+        if controller.is_discovery() || qid > self.config.io_queues_max {
+            return Err(in_command(offset_of!(Connect, qid)));
+        }
+        if taken || !controller.is_ready() {
+            return Err(Status::SEQUENCE_ERROR.with_dnr().into());
+        }
+        controller.queues.push(IoQueue { qid, connection: request.connection });
+        log::info!(
+            target: "nvmf",
+            "{} connected controller {cntlid}, queue {qid}, core {}",
+            names.host, request.connection.core
+        );
+        Ok(cntlid)
+    }
+}
+
+impl State {
+    /// The subsystem a host names, if it may reach it this way; `None` is discovery.
+    fn find(&self, names: &Names, request: &AdminRequest) -> Result<Option<u32>, Outcome> {
+        if names.subsystem == DISCOVERY_NQN {
+            return Ok(None);
+        }
+        let Some(subsystem) = self.named(&names.subsystem) else {
+            return Err(in_data(offset_of!(ConnectData, subnqn)));
+        };
+        let listens = |at: &basalt_net::Endpoint| subsystem.ports.contains(&at.port());
+        if !request.reached_at.as_ref().is_some_and(listens) {
+            return Err(in_data(offset_of!(ConnectData, subnqn)));
+        }
+        if !subsystem.admits(&names.host) {
+            return Err(Status::CONNECT_INVALID_HOST.with_dnr().into());
+        }
+        Ok(Some(subsystem.id))
+    }
+
+    /// The next controller identifier, so that one is used again as late as possible.
+    fn free_cntlid(&mut self) -> Option<u16> {
+        const CNTLID_MAX: u16 = 0xffef;
+        for _ in 0..CNTLID_MAX {
+            self.cntlid_last =
+                if self.cntlid_last >= CNTLID_MAX { 1 } else { self.cntlid_last + 1 };
+            let candidate = self.cntlid_last;
+            if self.controllers.iter().all(|controller| controller.cntlid != candidate) {
+                return Some(candidate);
+            }
+        }
+        None
+    }
+}
+
+/// The names in a Connect.
+struct Names {
+    subsystem: String,
+    host: String,
+}
+
+impl Names {
+    fn parse(data: &ConnectData) -> Result<Self, Outcome> {
+        let subsystem =
+            nqn(&data.subnqn).ok_or_else(|| in_data(offset_of!(ConnectData, subnqn)))?;
+        let host = nqn(&data.hostnqn).ok_or_else(|| in_data(offset_of!(ConnectData, hostnqn)))?;
+        Ok(Self { subsystem: String::from(subsystem), host: String::from(host) })
+    }
+}
+
+/// A NUL-terminated qualified name (§4.5).
+fn nqn(field: &[u8; 256]) -> Option<&str> {
+    let len = field.iter().position(|&byte| byte == 0)?;
+    let name = core::str::from_utf8(&field[..len]).ok()?;
+    (len > 0 && len <= NQN_LEN_MAX).then_some(name)
+}
+
+fn in_command(offset: usize) -> Outcome {
+    invalid(InvalidParameter::Command(offset as u16))
+}
+
+fn in_data(offset: usize) -> Outcome {
+    invalid(InvalidParameter::Data(offset as u16))
+}
+
+fn invalid(parameter: InvalidParameter) -> Outcome {
+    let status = Status::CONNECT_INVALID_PARAMETERS.with_dnr();
+    Outcome { status, result: u64::from(parameter.to_dword()) }
+}

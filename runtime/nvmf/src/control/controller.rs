@@ -1,0 +1,77 @@
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use basalt_env::Instant;
+use basalt_net::Endpoint;
+use basalt_nvme_spec::registers::Csts;
+use basalt_nvme_spec::{AsyncEvent, Cc};
+
+use super::features::Features;
+use crate::connection::ConnectionId;
+use crate::group::Tag;
+
+/// Asynchronous event requests a controller holds.
+pub(super) const AER_MAX: usize = 4;
+/// Keep-alive granularity.
+pub(super) const KEEP_ALIVE_UNIT: Duration = Duration::from_millis(100);
+/// A discovery controller without keep-alive ends after this long without a command.
+const DISCOVERY_IDLE: Duration = Duration::from_secs(120);
+
+/// An I/O queue of a controller.
+pub(super) struct IoQueue {
+    pub(super) qid: u16,
+    pub(super) connection: ConnectionId,
+}
+
+/// A held asynchronous event request.
+pub(super) struct HeldRequest {
+    pub(super) cid: u16,
+    pub(super) tag: Tag,
+}
+
+/// A controller of the dynamic model: made by Connect, gone with its admin connection.
+pub(super) struct Controller {
+    pub(super) cntlid: u16,
+    /// The subsystem; `None` for a discovery controller.
+    pub(super) subsystem: Option<u32>,
+    pub(super) hostnqn: String,
+    pub(super) hostid: [u8; 16],
+    /// The admin queue's connection.
+    pub(super) admin: ConnectionId,
+    pub(super) queues: Vec<IoQueue>,
+    pub(super) reached_at: Option<Endpoint>,
+    pub(super) cc: Cc,
+    pub(super) csts: Csts,
+    pub(super) features: Features,
+    pub(super) last_seen: Instant,
+    pub(super) created: Instant,
+    /// Held requests, oldest first.
+    pub(super) requests: Vec<HeldRequest>,
+    /// Events nobody asked for yet.
+    pub(super) pending: Vec<AsyncEvent>,
+    /// Events sent whose log page has not been read since.
+    pub(super) masked: Vec<AsyncEvent>,
+    pub(super) changed_namespaces: BTreeSet<u32>,
+}
+
+impl Controller {
+    pub(super) const fn is_discovery(&self) -> bool {
+        self.subsystem.is_none()
+    }
+
+    pub(super) const fn is_ready(&self) -> bool {
+        self.csts.contains(Csts::READY)
+    }
+
+    /// Whether the host has been silent for longer than agreed (§3.9).
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        let limit = match self.features.kato_ms {
+            0 if self.is_discovery() => DISCOVERY_IDLE,
+            0 => return false,
+            ms => Duration::from_millis(u64::from(ms)) + KEEP_ALIVE_UNIT,
+        };
+        now.since(self.last_seen) > limit
+    }
+}

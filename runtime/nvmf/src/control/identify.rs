@@ -1,0 +1,204 @@
+use alloc::vec;
+use alloc::vec::Vec;
+
+use basalt_nvme_spec::identify::{
+    IDENTIFY_LEN, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceDescriptor,
+    NsFeatures, Oncs,
+};
+use basalt_nvme_spec::registers::Version;
+use basalt_nvme_spec::{Cns, Command, Csi, NSID_ALL, Status, set_ascii_field};
+use zerocopy::IntoBytes;
+
+use super::controller::{AER_MAX, Controller, KEEP_ALIVE_UNIT};
+use super::events::{WANT_DISCOVERY, WANT_NAMESPACE};
+use super::subsystem::{Namespace, Subsystem};
+use super::{NSID_MAX, State};
+use crate::DISCOVERY_NQN;
+use crate::config::TransportConfig;
+
+/// Identify (§5.17) for the controller at index `at`.
+pub(super) fn identify(
+    state: &State,
+    at: usize,
+    command: &Command,
+    config: &TransportConfig,
+) -> Result<Vec<u8>, Status> {
+    let controller = &state.controllers[at];
+    let cns = Cns(command.cdw10.get() as u8);
+    let csi = Csi((command.cdw11.get() >> 24) as u8);
+    let nsid = command.nsid.get();
+    let Some(subsystem) = controller.subsystem.and_then(|id| state.subsystem(id)) else {
+        return match cns {
+            Cns::CONTROLLER => Ok(discovery_controller(controller, config)),
+            _ => Err(Status::INVALID_FIELD.with_dnr()),
+        };
+    };
+    match cns {
+        Cns::CONTROLLER => Ok(io_controller(controller, subsystem, config)),
+        Cns::NAMESPACE => namespace(subsystem, nsid),
+        Cns::ACTIVE_NAMESPACES => active(subsystem, nsid),
+        ACTIVE_FOR_CSI if csi == Csi::NVM => active(subsystem, nsid),
+        Cns::NAMESPACE_DESCRIPTORS => descriptors(subsystem, nsid),
+        // The NVM command set has nothing to say there that is not zero (NVM §4.1.5.3, §4.1.5.4).
+        Cns::NAMESPACE_FOR_CSI if csi == Csi::NVM => {
+            find(subsystem, nsid).map(|_| vec![0; IDENTIFY_LEN])
+        }
+        Cns::CONTROLLER_FOR_CSI if csi == Csi::NVM => Ok(vec![0; IDENTIFY_LEN]),
+        Cns::NAMESPACE_INDEPENDENT => independent(subsystem, nsid),
+        _ => Err(Status::INVALID_FIELD.with_dnr()),
+    }
+}
+
+/// CNS 07h: active namespaces of one command set.
+const ACTIVE_FOR_CSI: Cns = Cns(0x07);
+/// NMIC: several controllers may use the namespace.
+const SHARED: u8 = 1;
+
+fn find(subsystem: &Subsystem, nsid: u32) -> Result<&Namespace, Status> {
+    subsystem.namespaces.get(&nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())
+}
+
+fn common(controller: &Controller) -> IdentifyController {
+    let mut identify = IdentifyController::default();
+    set_ascii_field(&mut identify.fr, env!("CARGO_PKG_VERSION"));
+    identify.cntlid = controller.cntlid.into();
+    identify.ver = Version::V2_0.0.into();
+    identify.aerl = AER_MAX as u8 - 1;
+    identify.lpa = EXTENDED_LOG;
+    identify.kas = ((KEEP_ALIVE_UNIT.as_millis() / 100) as u16).into();
+    identify
+}
+
+/// LPA: the log page offset is supported.
+const EXTENDED_LOG: u8 = 1 << 2;
+/// LPA: commands supported and effects log.
+const EFFECTS_LOG: u8 = 1 << 1;
+
+fn discovery_controller(controller: &Controller, config: &TransportConfig) -> Vec<u8> {
+    const DISCOVERY: u8 = 2;
+    let mut identify = common(controller);
+    set_ascii_field(&mut identify.sn, "");
+    set_ascii_field(&mut identify.mn, "Basalt discovery");
+    identify.cntrltype = DISCOVERY;
+    identify.oaes = WANT_DISCOVERY.into();
+    identify.mdts = config.mdts();
+    identify.maxcmd = config.queue_size_max.into();
+    identify.sgls = SGLS.into();
+    identify.subnqn[..DISCOVERY_NQN.len()].copy_from_slice(DISCOVERY_NQN.as_bytes());
+    identify.as_bytes().to_vec()
+}
+
+/// SGLS: supported without alignment, offsets into the capsule, transport data blocks.
+const SGLS: u32 = 1 | 1 << 20 | 1 << 21;
+
+fn io_controller(
+    controller: &Controller,
+    subsystem: &Subsystem,
+    config: &TransportConfig,
+) -> Vec<u8> {
+    const IO: u8 = 1;
+    const MANY_CONTROLLERS: u8 = 1 << 1;
+    const ONE_FIRMWARE_SLOT_READ_ONLY: u8 = 0b011;
+    // Present; a Flush names one namespace.
+    const CACHE: u8 = 1 | 0b10 << 1;
+    let mut identify = common(controller);
+    set_ascii_field(&mut identify.sn, &subsystem.options.serial);
+    set_ascii_field(&mut identify.mn, &subsystem.options.model);
+    identify.cntrltype = IO;
+    identify.cmic = MANY_CONTROLLERS;
+    identify.oaes = WANT_NAMESPACE.into();
+    identify.ctratt = EXTENDED_HOST_ID.into();
+    identify.mdts = config.mdts();
+    identify.acl = 3;
+    identify.frmw = ONE_FIRMWARE_SLOT_READ_ONLY;
+    identify.lpa |= EFFECTS_LOG;
+    identify.wctemp = 0x157.into();
+    identify.cctemp = 0x175.into();
+    identify.sqes = 0x66;
+    identify.cqes = 0x44;
+    identify.maxcmd = config.queue_size_max.into();
+    identify.nn = NSID_MAX.into();
+    identify.mnan = NSID_MAX.into();
+    identify.oncs = (Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES).bits().into();
+    identify.vwc = CACHE;
+    identify.sgls = SGLS.into();
+    identify.ioccsz = ((64 + config.in_capsule_len) / 16).into();
+    identify.iorcsz = 1.into();
+    identify.msdbd = 1;
+    let nqn = subsystem.nqn.as_bytes();
+    identify.subnqn[..nqn.len()].copy_from_slice(nqn);
+    identify.as_bytes().to_vec()
+}
+
+/// CTRATT: 128-bit host identifiers.
+const EXTENDED_HOST_ID: u32 = 1;
+
+fn namespace(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
+    let mut identify = IdentifyNamespace::default();
+    if nsid == 0 || nsid > NSID_MAX {
+        return Err(Status::INVALID_NAMESPACE.with_dnr());
+    }
+    // A valid identifier without a namespace gives zeroes.
+    if let Some(namespace) = subsystem.namespaces.get(&nsid) {
+        describe(namespace, &mut identify);
+    }
+    Ok(identify.as_bytes().to_vec())
+}
+
+fn describe(namespace: &Namespace, identify: &mut IdentifyNamespace) {
+    let info = namespace.bdev.info();
+    let blocks = info.num_blocks;
+    identify.nsze = blocks.into();
+    identify.ncap = blocks.into();
+    identify.nuse = blocks.into();
+    identify.nmic = SHARED;
+    identify.noiob = u16::try_from(info.optimal_io_boundary).unwrap_or(0).into();
+    identify.nguid = namespace.nguid;
+    identify.nvmcap = u128::from(info.size_bytes()).into();
+    // Logical blocks of less than a page gain from whole pages.
+    let page_blocks = (4096 / info.block_size).max(1) as u16;
+    identify.nsfeat = NsFeatures::OPTIMAL_IO.bits();
+    identify.npwg = (page_blocks - 1).into();
+    identify.npwa = (page_blocks - 1).into();
+    identify.npdg = (page_blocks - 1).into();
+    identify.npda = (page_blocks - 1).into();
+    let data_size_log2 = info.block_size.trailing_zeros() as u8;
+    identify.lbaf[0] = LbaFormat { data_size_log2, ..LbaFormat::default() };
+}
+
+fn active(subsystem: &Subsystem, after: u32) -> Result<Vec<u8>, Status> {
+    if after >= NSID_ALL - 1 {
+        return Err(Status::INVALID_NAMESPACE.with_dnr());
+    }
+    let mut list = Vec::with_capacity(IDENTIFY_LEN);
+    for (nsid, _) in subsystem.namespaces.range(after + 1..).take(IDENTIFY_LEN / 4) {
+        list.extend_from_slice(&nsid.to_le_bytes());
+    }
+    list.resize(IDENTIFY_LEN, 0);
+    Ok(list)
+}
+
+fn descriptors(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
+    let namespace = find(subsystem, nsid)?;
+    let mut list = vec![0; IDENTIFY_LEN];
+    let mut at = 0;
+    let nguid = (namespace.nguid != [0; 16]).then_some(NamespaceDescriptor::Nguid(namespace.nguid));
+    let uuid = (namespace.uuid != [0; 16]).then_some(NamespaceDescriptor::Uuid(namespace.uuid));
+    let csi = Some(NamespaceDescriptor::CommandSet(Csi::NVM));
+    for descriptor in [nguid, uuid, csi].into_iter().flatten() {
+        at += descriptor.write(&mut list[at..]).unwrap_or(0);
+    }
+    Ok(list)
+}
+
+/// CNS 08h (§5.17.2.8): multi-path capabilities and readiness.
+fn independent(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
+    const NMIC: usize = 1;
+    const NSTAT: usize = 14;
+    const READY: u8 = 1;
+    find(subsystem, nsid)?;
+    let mut bytes = vec![0; IDENTIFY_LEN];
+    bytes[NMIC] = SHARED;
+    bytes[NSTAT] = READY;
+    Ok(bytes)
+}

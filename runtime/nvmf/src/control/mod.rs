@@ -1,0 +1,204 @@
+//! The control plane on core 0: subsystems, controllers, and everything that is not I/O.
+
+mod admin;
+mod configure;
+mod connect;
+mod controller;
+mod discovery;
+mod events;
+mod features;
+mod identify;
+mod log_pages;
+mod property;
+mod subsystem;
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::time::Duration;
+
+use basalt_env::{CoreId, Instant, Work};
+use basalt_reactor::{Local, Poller};
+
+pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, SubsystemInfo};
+use controller::Controller;
+use subsystem::Subsystem;
+pub use subsystem::{NamespaceOptions, SubsystemOptions};
+
+use crate::config::TransportConfig;
+use crate::connection::{AdminReply, AdminRequest, ConnectionId};
+use crate::group::{PollGroup, Tag};
+
+/// The subsystem every drive is exported in when nothing is configured.
+pub const DEFAULT_NQN: &str = "nqn.2026-11.io.basalt:storage";
+
+/// How often keep-alive timers are checked.
+const KEEP_ALIVE_PERIOD: Duration = Duration::from_millis(250);
+/// Largest namespace identifier.
+const NSID_MAX: u32 = 1024;
+
+struct State {
+    subsystems: Vec<Subsystem>,
+    controllers: Vec<Controller>,
+    /// Cores with a poll group.
+    members: Vec<CoreId>,
+    /// Ports where only discovery is served, subsystems' ports aside.
+    discovery_ports: Vec<u16>,
+    /// Generation counter of the discovery log.
+    genctr: u64,
+    cntlid_last: u16,
+    subsystem_last: u32,
+}
+
+/// The target's control plane. A service of the boot core.
+///
+/// A controller's life:
+///
+/// ```text
+/// Connect(qid 0) -> disabled -CC.EN-> ready -CC.EN=0, CC.SHN-> disabled, shut down
+///        any -> ended, on: admin connection lost, keep-alive timeout, host or subsystem removed
+/// ```
+///
+/// Whatever ends a controller ends its connections, each of which reports back.
+pub struct Target {
+    local: Local,
+    config: TransportConfig,
+    state: RefCell<State>,
+    poller: RefCell<Option<Poller>>,
+}
+
+impl Target {
+    /// Starts the control plane; to be called on the boot core, before or after the poll groups
+    /// of the cores, which find it as a service.
+    pub fn start(local: &Local, config: TransportConfig) -> Rc<Self> {
+        let state = State {
+            subsystems: Vec::new(),
+            controllers: Vec::new(),
+            members: Vec::new(),
+            discovery_ports: Vec::new(),
+            genctr: 1,
+            cntlid_last: 0,
+            subsystem_last: 0,
+        };
+        let target = Rc::new(Self {
+            local: local.clone(),
+            config: config.clamped(),
+            state: RefCell::new(state),
+            poller: RefCell::default(),
+        });
+        let weak = Rc::downgrade(&target);
+        let poller = local.timed_poller("nvmf_keep_alive", KEEP_ALIVE_PERIOD, move |local| {
+            weak.upgrade().map_or(Work::IDLE, |target| target.check_keep_alive(local.now()))
+        });
+        *target.poller.borrow_mut() = Some(poller);
+        local.provide(Rc::clone(&target));
+        target
+    }
+
+    /// A core has a poll group now; gives the ports to listen on.
+    pub(crate) fn join(&self, core: CoreId) -> Vec<u16> {
+        let mut state = self.state.borrow_mut();
+        if !state.members.contains(&core) {
+            state.members.push(core);
+        }
+        state.ports()
+    }
+
+    /// Answers a command of any connection.
+    pub(crate) fn handle(&self, request: AdminRequest) -> AdminReply {
+        match request.cntlid {
+            None => self.connect(&request),
+            Some(cntlid) => self.admin(cntlid, &request),
+        }
+    }
+
+    /// A connection is no more.
+    pub(crate) fn disconnected(&self, id: ConnectionId) {
+        let mut state = self.state.borrow_mut();
+        for controller in &mut state.controllers {
+            controller.queues.retain(|queue| queue.connection != id);
+        }
+        let ended = |c: &Controller| c.admin == id;
+        if let Some(at) = state.controllers.iter().position(ended) {
+            let controller = state.controllers.swap_remove(at);
+            log::info!(
+                target: "nvmf",
+                "controller {} of {} ended",
+                controller.cntlid,
+                controller.hostnqn
+            );
+            self.end_connections(controller.queues.iter().map(|queue| queue.connection));
+        }
+    }
+
+    fn check_keep_alive(&self, now: Instant) -> Work {
+        let state = self.state.borrow();
+        let mut work = Work::IDLE;
+        for controller in state.controllers.iter().filter(|c| c.is_overdue(now)) {
+            log::warn!(
+                target: "nvmf",
+                "controller {} of {}: keep-alive timeout",
+                controller.cntlid,
+                controller.hostnqn
+            );
+            self.end_controller(controller);
+            work += Work(1);
+        }
+        work
+    }
+
+    /// Ends all connections of a controller; it goes when they have reported back.
+    fn end_controller(&self, controller: &Controller) {
+        let queues = controller.queues.iter().map(|queue| queue.connection);
+        self.end_connections(queues.chain([controller.admin]));
+    }
+
+    fn end_connections(&self, connections: impl Iterator<Item = ConnectionId>) {
+        for id in connections {
+            self.tell(id.core, move |group| group.end(id));
+        }
+    }
+
+    /// Delivers the late answer to a held command.
+    fn answer(&self, connection: ConnectionId, tag: Tag, reply: AdminReply) {
+        self.tell(connection.core, move |group| group.answer(tag, reply));
+    }
+
+    /// Runs `f` on the poll group of `core`, soon.
+    fn tell(&self, core: CoreId, f: impl FnOnce(&PollGroup) + Send + 'static) {
+        let local = self.local.clone();
+        self.local.spawn("nvmf_tell", async move {
+            let run = move |local: &Local| {
+                if let Some(group) = local.service::<PollGroup>() {
+                    f(&group);
+                }
+            };
+            if let Err(error) = local.call(core, run).await {
+                log::error!(target: "nvmf", "core {core}: {error}");
+            }
+        });
+    }
+}
+
+impl State {
+    /// All ports in use, each once.
+    fn ports(&self) -> Vec<u16> {
+        let subsystems = self.subsystems.iter().flat_map(|subsystem| &subsystem.ports);
+        let mut ports: Vec<u16> = subsystems.chain(&self.discovery_ports).copied().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    fn subsystem(&self, id: u32) -> Option<&Subsystem> {
+        self.subsystems.iter().find(|subsystem| subsystem.id == id)
+    }
+
+    fn named(&self, nqn: &str) -> Option<&Subsystem> {
+        self.subsystems.iter().find(|subsystem| subsystem.nqn == nqn)
+    }
+
+    fn controller_mut(&mut self, cntlid: u16) -> Option<&mut Controller> {
+        self.controllers.iter_mut().find(|controller| controller.cntlid == cntlid)
+    }
+}

@@ -1,0 +1,30 @@
+//! NVMe/TCP protocol data units (NVMe/TCP transport specification 1.0, §3.6).
+//!
+//! Two levels: [`wire`] has the layouts as they travel, [`parse`] turns a checked layout into a
+//! value. [`Receiver`] takes bytes in any chunks and drives both; payload bytes go straight to
+//! their [`Sink`], so they are copied once.
+
+mod digest;
+mod fault;
+pub mod parse;
+mod receive;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+pub use digest::{Crc, crc32c};
+pub use fault::{Fault, FaultKind, term_request};
+pub use parse::{H2cData, IcReq, Limits, Pdu, Shape};
+pub use receive::{Admit, DataDigest, Receiver, Sink};
+
+/// Which digests a connection uses (§3.3.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Digests {
+    /// CRC-32C after each header.
+    pub header: bool,
+    /// CRC-32C after each payload.
+    pub data: bool,
+}
+
+/// Size of a digest on the wire, bytes.
+pub const DIGEST_LEN: usize = 4;
