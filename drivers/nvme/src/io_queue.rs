@@ -17,7 +17,7 @@ use crate::{Namespace, NotQuiesced, Payload, QueueError, Quiesced, RejectReason,
 /// Most blocks one command names.
 const BLOCKS_MAX: u32 = 65_536;
 
-/// What a core needs to make an I/O queue of a controller. Made by the controller, sent to the core.
+/// What a core needs to make an I/O queue of a controller, which makes it and sends it there.
 #[derive(Clone, Debug)]
 pub struct QueueSpec<R> {
     pub(crate) registers: R,
@@ -111,8 +111,8 @@ struct InFlight<T> {
 ///                     4 abort_all(proof): each outstanding payload once ──────────────> stopped
 /// ```
 ///
-/// Dropped with commands outstanding and without proof that the device is quiet, it leaks its rings,
-/// lists and payloads on purpose: freed memory must not be under DMA.
+/// Dropped with commands outstanding and without proof that the device is quiet, it leaks its
+/// rings, lists and payloads on purpose: freed memory must not be under DMA.
 #[derive(Debug)]
 pub struct IoQueue<R: Registers, T> {
     rings: Rings<R>,

@@ -164,7 +164,8 @@ proptest! {
                 buffer.into_iter().for_each(|buffer| receiver.give_back(buffer));
                 got = frame;
             }
-            prop_assert_eq!(got.as_ref().map(Assembled::as_slice), (len <= 16_000).then_some(&frame[..]));
+            let expected = (len <= 16_000).then_some(&frame[..]);
+            prop_assert_eq!(got.as_ref().map(Assembled::as_slice), expected);
             match got {
                 Some(Assembled::One(chunk)) => receiver.give_back(chunk.buffer),
                 Some(Assembled::Many(bytes, ..)) => assembler.recycle(bytes),
