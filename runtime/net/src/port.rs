@@ -33,7 +33,7 @@ pub trait FramePort {
     /// Largest IP packet it sends, bytes.
     fn mtu(&self) -> usize;
 
-    /// Whether it completes checksums; if not, what `fill` in [`Self::transmit`] returns is ignored.
+    /// Whether it completes checksums; if not, what `fill` returns to [`Self::transmit`] is lost.
     fn completes_checksums(&self) -> bool;
 
     /// Takes back what was sent; once per round, before the others.
