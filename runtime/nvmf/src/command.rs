@@ -79,13 +79,17 @@ pub fn transfer(command: &Command, capsule_len: u32, len_max: u32) -> Result<Tra
     if direction == Direction::None {
         return Ok(Transfer::None);
     }
+    let sgl = command.sgl1();
+    let (address, len) = (sgl.address.get(), sgl.length.get());
+    // Set Features, for one, has data for some features only.
+    if len == 0 {
+        return Ok(Transfer::None);
+    }
     // Over fabrics every data pointer is an SGL; PSDT 11b is reserved.
     let psdt = command.flags & Command::FLAG_PSDT_MASK;
     if command.opcode != fabrics::OPCODE && (psdt == 0 || psdt == Command::FLAG_PSDT_MASK) {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
-    let sgl = command.sgl1();
-    let (address, len) = (sgl.address.get(), sgl.length.get());
     if len > len_max {
         return Err(Status::SGL_LENGTH_INVALID.with_dnr());
     }
@@ -97,7 +101,6 @@ pub fn transfer(command: &Command, capsule_len: u32, len_max: u32) -> Result<Tra
             }
             Ok(Transfer::InCapsule { offset: address as u32, len })
         }
-        (TRANSPORT, _) if len == 0 => Ok(Transfer::None),
         (TRANSPORT, Direction::ToController) => Ok(Transfer::FromHost { len }),
         (TRANSPORT, _) => Ok(Transfer::ToHost { len }),
         _ => Err(Status::SGL_TYPE_INVALID.with_dnr()),

@@ -15,6 +15,8 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod command;
 mod config;
@@ -22,6 +24,8 @@ mod connection;
 mod control;
 mod group;
 pub mod pdu;
+#[cfg(test)]
+mod tests;
 
 pub use basalt_nvme_spec::fabrics::DISCOVERY_NQN;
 pub use config::{C2hSuccess, TransportConfig};

@@ -26,7 +26,7 @@ impl<'a> Handler<'a> {
         }
         let planned = self.plan(command, capsule_len);
         let mut buffer = None;
-        if let Ok(Plan { transfer: Transfer::InCapsule { len: len @ 1.., .. }, .. }) = planned {
+        if let Ok(Plan { transfer: Transfer::InCapsule { len, .. }, .. }) = planned {
             let Some(buf) = self.queue.capsule_buffer(len, self.core) else {
                 return Ok(Admit::Wait);
             };

@@ -1,0 +1,125 @@
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Mutex;
+
+use basalt_bdev::{Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason, Rejected};
+use basalt_env::Work;
+use basalt_reactor::Local;
+
+/// A disk in memory whose behaviour tests can change.
+pub struct Disk {
+    info: BdevInfo,
+    pub shared: Arc<Shared>,
+}
+
+pub struct Shared {
+    pub bytes: Mutex<Vec<u8>>,
+    /// Keeps Ios until cleared.
+    pub hold: AtomicBool,
+    /// Fails every Io with an unrecovered read error.
+    pub fail: AtomicBool,
+    pub lacks: Vec<Op>,
+    pub depth: usize,
+    pub flushes: AtomicU32,
+    block_size: usize,
+}
+
+impl Disk {
+    pub fn new(block_size: u32, num_blocks: u64) -> Self {
+        Self::lacking(block_size, num_blocks, &[], 64)
+    }
+
+    pub fn lacking(block_size: u32, num_blocks: u64, lacks: &[Op], depth: usize) -> Self {
+        let info = BdevInfo {
+            name: String::from("Ram0"),
+            product_name: "test disk",
+            block_size,
+            num_blocks,
+            uuid: [7; 16],
+            optimal_io_boundary: 0,
+        };
+        let shared = Shared {
+            bytes: Mutex::new(alloc::vec![0xee; (block_size as u64 * num_blocks) as usize]),
+            hold: AtomicBool::new(false),
+            fail: AtomicBool::new(false),
+            lacks: lacks.to_vec(),
+            depth,
+            flushes: AtomicU32::new(0),
+            block_size: block_size as usize,
+        };
+        Self { info, shared: Arc::new(shared) }
+    }
+}
+
+impl Bdev for Disk {
+    fn info(&self) -> &BdevInfo {
+        &self.info
+    }
+
+    fn supports(&self, op: Op) -> bool {
+        !self.shared.lacks.contains(&op)
+    }
+
+    fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
+        Ok(Box::new(DiskChannel { shared: Arc::clone(&self.shared), queue: Vec::new() }))
+    }
+}
+
+struct DiskChannel {
+    shared: Arc<Shared>,
+    queue: Vec<Io>,
+}
+
+impl IoChannel for DiskChannel {
+    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+        if self.queue.len() >= self.shared.depth {
+            return Err(Rejected { io, reason: RejectReason::QueueFull });
+        }
+        assert!(!self.shared.lacks.contains(&io.op));
+        self.queue.push(io);
+        Ok(())
+    }
+
+    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+        if self.shared.hold.load(Ordering::Relaxed) {
+            return Work::IDLE;
+        }
+        let count = self.queue.len() as u32;
+        for mut io in self.queue.drain(..) {
+            self.shared.run(&mut io);
+            done(io);
+        }
+        Work(count)
+    }
+}
+
+impl Shared {
+    fn run(&self, io: &mut Io) {
+        if self.fail.load(Ordering::Relaxed) {
+            io.status = Err(IoError::Nvme { sct: 2, sc: 0x81, dnr: false });
+            return;
+        }
+        let mut bytes = self.bytes.lock().unwrap();
+        let start = io.lba as usize * self.block_size;
+        let len = io.blocks as usize * self.block_size;
+        match io.op {
+            Op::Flush => drop(self.flushes.fetch_add(1, Ordering::Relaxed)),
+            Op::Unmap | Op::WriteZeroes => bytes[start..start + len].fill(0),
+            Op::Read | Op::Write => {
+                assert_eq!(io.data.len(), len);
+                let mut at = start;
+                for buf in io.data.as_mut_slice() {
+                    let range = at..at + buf.len();
+                    at = range.end;
+                    match io.op {
+                        Op::Read => buf.as_mut_slice().copy_from_slice(&bytes[range]),
+                        _ => bytes[range].copy_from_slice(buf.as_slice()),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use basalt_env::{Instant, Work};
+use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+
+/// A TCP connection without a network: two queues of bytes.
+#[derive(Default)]
+pub struct Pipe {
+    pub to_target: VecDeque<u8>,
+    pub to_host: VecDeque<u8>,
+    pub port: u16,
+    pub host_closed: bool,
+    pub target_closed: bool,
+    pub target_reset: bool,
+    accepted: bool,
+}
+
+/// A core's stack, driven by tests from the other side.
+pub struct TestStack {
+    pub pipes: Vec<Pipe>,
+    pub ports: Vec<u16>,
+    /// Bytes handed out per receive call at most.
+    pub chunk: usize,
+    /// Bytes to the host that fit a connection.
+    pub window: usize,
+}
+
+impl TestStack {
+    pub fn new() -> Self {
+        Self { pipes: Vec::new(), ports: Vec::new(), chunk: usize::MAX, window: usize::MAX }
+    }
+
+    pub fn connect(&mut self, port: u16) -> usize {
+        assert!(self.ports.contains(&port), "nobody listens on port {port}");
+        self.pipes.push(Pipe { port, ..Pipe::default() });
+        self.pipes.len() - 1
+    }
+
+    fn open(&mut self, socket: SocketId) -> Result<&mut Pipe, SocketError> {
+        let pipe = self.pipes.get_mut(socket.slot as usize).ok_or(SocketError::Reset)?;
+        if pipe.target_closed || pipe.target_reset { Err(SocketError::Reset) } else { Ok(pipe) }
+    }
+}
+
+impl NetStack for TestStack {
+    fn poll(&mut self, _: Instant) -> Work {
+        Work::IDLE
+    }
+
+    fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError> {
+        if self.ports.contains(&port) {
+            return Err(ListenError::InUse);
+        }
+        self.ports.push(port);
+        Ok(ListenerId(u32::from(port)))
+    }
+
+    fn unlisten(&mut self, listener: ListenerId) {
+        self.ports.retain(|port| u32::from(*port) != listener.0);
+    }
+
+    fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
+        let wanted = |pipe: &Pipe| !pipe.accepted && u32::from(pipe.port) == listener.0;
+        let slot = self.pipes.iter().position(wanted)?;
+        self.pipes[slot].accepted = true;
+        Some(SocketId { slot: slot as u32, generation: 0 })
+    }
+
+    fn recv(
+        &mut self,
+        socket: SocketId,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> Result<usize, SocketError> {
+        let chunk = self.chunk;
+        let pipe = self.open(socket)?;
+        if pipe.to_target.is_empty() {
+            return if pipe.host_closed { Err(SocketError::Closed) } else { Ok(0) };
+        }
+        let (front, _) = pipe.to_target.as_slices();
+        let bytes = &front[..front.len().min(chunk)];
+        let taken = take(bytes);
+        assert!(taken <= bytes.len());
+        pipe.to_target.drain(..taken);
+        Ok(taken)
+    }
+
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
+        let window = self.window;
+        let pipe = self.open(socket)?;
+        let taken = bytes.len().min(window.saturating_sub(pipe.to_host.len()));
+        pipe.to_host.extend(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        self.pipes[socket.slot as usize].target_closed = true;
+    }
+
+    fn abort(&mut self, socket: SocketId) {
+        self.pipes[socket.slot as usize].target_reset = true;
+    }
+
+    fn peer(&self, _: SocketId) -> Option<Endpoint> {
+        Some(Endpoint::from(([10, 0, 0, 2], 50_000)))
+    }
+
+    fn local(&self, socket: SocketId) -> Option<Endpoint> {
+        Some(Endpoint::from(([10, 0, 0, 1], self.pipes[socket.slot as usize].port)))
+    }
+
+    fn address(&self) -> Option<IpAddress> {
+        Some(IpAddress::from([10, 0, 0, 1]))
+    }
+}
