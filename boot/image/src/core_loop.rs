@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use basalt_bare::{CoreContext, cpu_relax};
+use basalt_bare::{Clock, cpu_relax, rest};
 use basalt_env::Instant;
 use basalt_reactor::Reactor;
 
@@ -14,16 +14,16 @@ const IDLE_BEFORE_REST: Duration = Duration::from_millis(1);
 const REST_MAX: Duration = Duration::from_micros(100);
 
 /// Polls `reactor` for ever.
-pub fn run(context: &CoreContext, reactor: &mut Reactor) -> ! {
-    let mut busy_at = context.clock.now();
+pub fn run(clock: Clock, reactor: &mut Reactor) -> ! {
+    let mut busy_at = clock.now();
     loop {
-        let now = context.clock.now();
+        let now = clock.now();
         if reactor.poll(now).is_busy() {
             busy_at = now;
         } else if now.since(busy_at) < IDLE_BEFORE_REST {
             cpu_relax();
         } else {
-            context.rest(rest_for(reactor, now));
+            rest(rest_for(reactor, now));
         }
     }
 }

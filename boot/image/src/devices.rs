@@ -8,11 +8,6 @@ use basalt_pci::{BusRange, Claimed, Function};
 /// A claimed function on this machine.
 pub type PciDevice = Claimed<Ecam, IdentityMap>;
 
-/// virtio's vendor identifier, and the device identifiers of a network card: transitional and
-/// modern (virtio 1.2 §4.1.2.1).
-const VIRTIO_VENDOR: u16 = 0x1af4;
-const VIRTIO_NET: [u16; 2] = [0x1000, 0x1041];
-
 /// The devices that are used, in the order of their addresses.
 #[derive(Default)]
 pub struct Devices {
@@ -26,13 +21,19 @@ pub struct Devices {
 pub fn find(ecam: &Ecam, map: IdentityMap) -> Devices {
     let ranges: Vec<_> = ecam
         .ranges()
-        .map(|range| BusRange { segment: range.segment, start: range.bus_start, end: range.bus_end })
+        .map(|range| BusRange {
+            segment: range.segment,
+            start: range.bus_start,
+            end: range.bus_end,
+        })
         .collect();
     let mut devices = Devices::default();
     for function in basalt_pci::scan(ecam, &ranges) {
         let list = match () {
             () if function.is_nvme() => Some((&mut devices.nvme, "NVMe controller")),
-            () if is_virtio_net(&function) => Some((&mut devices.virtio_net, "virtio network card")),
+            () if is_virtio_net(&function) => {
+                Some((&mut devices.virtio_net, "virtio network card"))
+            }
             () => None,
         };
         let Function { address, vendor, device, .. } = function;
@@ -48,5 +49,5 @@ pub fn find(ecam: &Ecam, map: IdentityMap) -> Devices {
 }
 
 fn is_virtio_net(function: &Function) -> bool {
-    function.vendor == VIRTIO_VENDOR && VIRTIO_NET.contains(&function.device)
+    basalt_virtio::device_type(function) == Some(basalt_virtio_net::DEVICE_TYPE)
 }

@@ -2,31 +2,42 @@
 //!
 //! [`entry`] is what a loader jumps to: it brings the boot core into 64-bit mode, fills a
 //! [`BootInfo`] and calls the kernel main below, which starts the machine (`kernel/bare`) and hands
-//! every core its part. Everything that chooses *what* Basalt runs is in this crate; *how* the
-//! metal works is in `kernel/bare`.
+//! every core its part. Every core runs one reactor ([`core_loop`]); the boot core's first task is
+//! [`setup`], which finds the devices and puts everything else in place. Everything that chooses
+//! *what* Basalt runs is in this crate; *how* the metal works is in `kernel/bare`.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod bench;
+mod core_loop;
+mod devices;
+mod drives;
 mod entry;
+mod network;
+mod setup;
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::panic::PanicInfo;
-use core::time::Duration;
 
-use basalt_bare::drill::{self, Drill};
-use basalt_bare::{CoreContext, Ecam, Machine};
-use basalt_env::{ConfigSpace, CoreId, PciAddress};
+use basalt_bare::{CoreContext, Machine, drill};
+use basalt_env::DmaPool;
+use basalt_reactor::{Options, mesh};
 use bootloader_api::BootInfo;
+
+use setup::Parts;
 
 bootloader_api::entry_point!(kernel_main);
 
 /// What each core is given to begin with.
 struct Seed {
-    config_space: Ecam,
-    /// How to fail, if this core is to.
-    drill: Option<Drill>,
+    reactor: basalt_reactor::Seed,
+    /// On the boot core, what to bring up.
+    parts: Option<Parts>,
+    /// A self-test of the fault handling, on the last core.
+    fault: Option<drill::Drill>,
 }
 
 fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
@@ -34,33 +45,35 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         Ok(machine) => machine,
         Err(error) => panic!("the machine does not start: {error}"),
     };
-    if let Some(config) = machine.config_blob() {
-        log::info!(target: "basalt", "configuration: {} bytes", config.len());
+    let mut parts = Some(Parts {
+        ecam: machine.config_space(),
+        map: machine.mmio(),
+        clock: machine.clock(),
+        config: machine.config_blob().unwrap_or_default(),
+    });
+    let mut seeds = Vec::new();
+    for reactor in mesh(machine.core_count(), Options::default()) {
+        seeds.push(Seed { reactor, parts: parts.take(), fault: None });
     }
-    let drill = drill::requested();
-    let last = machine.core_count() - 1;
-    let seed =
-        |core| Seed { config_space: machine.config_space(), drill: drill.filter(|_| core == last) };
-    let seeds: Vec<Seed> = (0..=last).map(seed).collect();
+    if let Some(last) = seeds.last_mut() {
+        last.fault = drill::requested();
+    }
     machine.run(seeds, core_main)
 }
 
 fn core_main(context: CoreContext, seed: Seed) -> ! {
-    log::info!(target: "basalt", "core {} is up, APIC {}", context.core, context.apic_id);
-    if let Some(drill) = seed.drill {
-        drill::provoke(drill);
+    let CoreContext { core, apic_id, clock, arena, .. } = context;
+    log::info!(target: "basalt", "core {core} is up, APIC {apic_id}");
+    if let Some(fault) = seed.fault {
+        drill::provoke(fault);
     }
-    if context.core == CoreId::BOOT {
-        let found = (0..32).filter(|&device| is_present(&seed.config_space, device)).count();
-        log::info!(target: "basalt", "{found} PCI devices on bus 0");
+    let mut reactor = seed.reactor.build();
+    let local = reactor.local();
+    local.provide(Rc::new(DmaPool::new(arena)));
+    if let Some(parts) = seed.parts {
+        local.spawn("setup", setup::run(local.clone(), parts));
     }
-    loop {
-        context.rest(Duration::from_millis(10));
-    }
-}
-
-fn is_present(config_space: &Ecam, device: u8) -> bool {
-    config_space.read(PciAddress::new(0, 0, device, 0), 0) != u32::MAX
+    core_loop::run(clock, &mut reactor)
 }
 
 #[panic_handler]

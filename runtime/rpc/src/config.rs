@@ -117,6 +117,11 @@ impl Config {
         self.calls.is_empty()
     }
 
+    /// Whether it holds a call for `subsystem`.
+    pub fn has_subsystem(&self, subsystem: &str) -> bool {
+        self.calls.iter().any(|call| call.place.subsystem == subsystem)
+    }
+
     /// The interfaces it sets, which must be known before the network starts.
     pub fn interfaces(&self) -> Result<Vec<InterfaceSetting>, ConfigError> {
         let calls = self.calls.iter().filter(|call| call.method == "net_set_interface");

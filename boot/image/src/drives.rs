@@ -1,0 +1,86 @@
+//! The drives: NVMe controllers to bdevs, and the control plane's way to them.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use basalt_bdev::Registry;
+use basalt_bdev_nvme::{ControlError, NvmeControllers, Options};
+use basalt_env::Device;
+use basalt_reactor::Local;
+use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeState};
+use basalt_rpc::{RpcError, errno};
+
+use crate::devices::PciDevice;
+
+/// Attaches every controller as `Nvme0`, `Nvme1`, … in the order of their addresses.
+///
+/// One that does not come up is reported and left out.
+pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>) {
+    provide_control(local);
+    if controllers.is_empty() {
+        log::warn!(target: "nvme", "there is no NVMe controller");
+    }
+    for (index, device) in controllers.into_iter().enumerate() {
+        let (name, address) = (format!("Nvme{index}"), device.address());
+        match basalt_bdev_nvme::attach(local, device, Options::named(name.clone())).await {
+            Ok(bdevs) => report(local, &name, &bdevs),
+            Err(error) => {
+                log::error!(target: "nvme", "{name} ({address}): {error}; it is left out");
+            }
+        }
+    }
+}
+
+fn report(local: &Local, name: &str, bdevs: &[String]) {
+    if let Some(info) = NvmeControllers::of(local).get(name) {
+        log::info!(
+            target: "nvme",
+            "{name} ({}): {} serial {}, one queue pair on each of {} cores",
+            info.address,
+            info.model,
+            info.serial,
+            info.queues
+        );
+    }
+    let Some(registry) = local.service::<Registry>() else { return };
+    for bdev in bdevs.iter().filter_map(|bdev| registry.get(bdev)) {
+        let info = bdev.info();
+        let mib = info.size_bytes() >> 20;
+        log::info!(target: "nvme", "{}: {mib} MiB in blocks of {}", info.name, info.block_size);
+    }
+}
+
+fn provide_control(local: &Local) {
+    let controllers = NvmeControllers::of(local);
+    let (reset, detach) = (Rc::clone(&controllers), Rc::clone(&controllers));
+    let list = move || controllers.list().into_iter().map(state).collect();
+    let control = NvmeControl::new(
+        list,
+        move |name| {
+            let controllers = Rc::clone(&reset);
+            done(async move { controllers.reset(&name).await })
+        },
+        move |name| {
+            let controllers = Rc::clone(&detach);
+            done(async move { controllers.detach(&name).await })
+        },
+    );
+    local.provide(Rc::new(control));
+}
+
+fn state(info: basalt_bdev_nvme::ControllerInfo) -> NvmeState {
+    let state = format!("{}", info.state);
+    NvmeState { name: info.name, address: info.address, cntlid: info.cntlid, state }
+}
+
+fn done(order: impl Future<Output = Result<(), ControlError>> + 'static) -> NvmeDone {
+    Box::pin(async move {
+        order.await.map_err(|error| match error {
+            ControlError::NoSuchController => RpcError::errno(errno::ENODEV, error),
+            ControlError::ResetFailed | ControlError::Gone => RpcError::errno(errno::EIO, error),
+        })
+    })
+}

@@ -1,0 +1,110 @@
+//! The network: cards to stacks on every core.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::time::Duration;
+
+use basalt_bare::Clock;
+use basalt_env::{CoreId, Device, DmaPool};
+use basalt_net::{InterfaceConfig, NetConfig, NetInterface, StackOptions};
+use basalt_reactor::Local;
+use basalt_rpc::methods::{InterfaceState, NetControl};
+use basalt_rpc::{InterfaceSetting, RpcError, errno};
+use basalt_virtio_net::VirtioNet;
+
+use crate::devices::PciDevice;
+
+/// The share of the heap that connections' buffers may take: one in this many bytes.
+const HEAP_SHARE: usize = 2;
+
+/// How long a start waits for an address before it says that there is none yet.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts the first card that works and tells the control plane how to reach it.
+///
+/// Without a card nothing is served, which is said, and the rest of the machine runs on.
+pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[InterfaceSetting]) {
+    let Some(pool) = local.service::<DmaPool>() else { return };
+    let count = cards.len();
+    let Some(card) = cards.into_iter().find_map(|device| bring_up(device, &pool, clock)) else {
+        let why = if count == 0 { "there is no virtio network card" } else { "no card works" };
+        log::error!(target: "net", "{why}: nothing can be served; add a virtio-net-pci device");
+        return;
+    };
+    if count > 1 {
+        log::warn!(target: "net", "{count} network cards; only the first that works is used");
+    }
+    let fixed = settings.iter().find(|setting| setting.index == 0).map(|setting| setting.address);
+    let interface = fixed.map_or(InterfaceConfig::Dhcp, InterfaceConfig::Static);
+    let cores = (1..local.cores()).map(|core| CoreId(core as u16)).collect();
+    let heap = basalt_bare::heap_stats().bytes_total;
+    let options = StackOptions::within(heap / HEAP_SHARE / local.cores());
+    let config = NetConfig { interface, cores, seed: basalt_bare::entropy(), options };
+    if let Err(error) = basalt_net::start(local, card, config) {
+        log::error!(target: "net", "the network does not start: {error}");
+        return;
+    }
+    provide_control(local, fixed.is_none());
+}
+
+fn bring_up(device: PciDevice, pool: &DmaPool, clock: Clock) -> Option<VirtioNet<PciDevice>> {
+    let address = device.address();
+    match VirtioNet::bring_up(device, pool, &|| clock.now()) {
+        Ok(card) => {
+            let [a, b, c, d, e, f] = card.mac();
+            log::info!(
+                target: "net",
+                "net0 is {address}, MAC {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}",
+                card.mtu()
+            );
+            Some(card)
+        }
+        Err(error) => {
+            log::error!(target: "net", "network card {address}: {error}; it is left alone");
+            None
+        }
+    }
+}
+
+/// Lets the control plane set and list the interface.
+fn provide_control(local: &Local, dhcp: bool) {
+    let Some(interface) = local.service::<NetInterface>() else { return };
+    let dhcp = Rc::new(Cell::new(dhcp));
+    let (set_interface, set_dhcp) = (Rc::clone(&interface), Rc::clone(&dhcp));
+    let set = move |setting: InterfaceSetting| {
+        if setting.index != 0 {
+            let message = format!("there is no interface net{}", setting.index);
+            return Err(RpcError::errno(errno::ENODEV, message));
+        }
+        let unchanged = set_interface.info().address == Some(setting.address);
+        if set_dhcp.replace(false) || !unchanged {
+            set_interface.configure(InterfaceConfig::Static(setting.address));
+        }
+        Ok(())
+    };
+    let list = move || {
+        let info = interface.info();
+        let (name, mac, mtu) = ("net0".into(), info.mac, info.mtu);
+        vec![InterfaceState { name, mac, address: info.address, dhcp: dhcp.get(), mtu }]
+    };
+    local.provide(Rc::new(NetControl::new(set, list)));
+}
+
+/// Waits until the interface has an address; its text, or `None` if it takes too long.
+pub async fn address(local: &Local) -> Option<alloc::string::String> {
+    let interface = local.service::<NetInterface>()?;
+    let deadline = local.now() + ADDRESS_PATIENCE;
+    loop {
+        if let Some(address) = interface.info().address {
+            return Some(format!("{}", address.cidr.address()));
+        }
+        if local.now() > deadline {
+            log::warn!(target: "net", "no address yet; is there a DHCP server?");
+            return None;
+        }
+        local.sleep(Duration::from_millis(5)).await;
+    }
+}

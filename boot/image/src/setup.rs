@@ -1,0 +1,138 @@
+//! What the boot core does once its reactor runs: devices, drives, network, target, control plane,
+//! configuration, in this order.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use basalt_bare::{Clock, EXIT_FAILURE, Ecam, IdentityMap, exit, power_off};
+use basalt_bdev::Registry;
+use basalt_env::{CoreId, DmaPool};
+use basalt_net::NetHandle;
+use basalt_nvmf::{
+    self as nvmf, DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, NamespaceOptions, PollGroup,
+    SubsystemOptions, Target, TransportConfig,
+};
+use basalt_reactor::Local;
+use basalt_rpc::{Config, ConfigError, Router, Rpc, Server, State};
+
+use crate::devices::{self, Devices};
+use crate::{bench, drives, network};
+
+/// NVMe/TCP's registered ports (NVMe/TCP transport specification 1.0 §3.2).
+const NVMF_PORT: u16 = 4420;
+const DISCOVERY_PORT: u16 = 8009;
+
+/// What the boot core needs of the machine.
+pub struct Parts {
+    pub ecam: Ecam,
+    pub map: IdentityMap,
+    pub clock: Clock,
+    /// The configuration as it was handed over.
+    pub config: &'static [u8],
+}
+
+/// Brings everything up. A configuration that cannot be carried out stops the machine: half of
+/// what was asked for is worse than a clear refusal.
+pub async fn run(local: Local, parts: Parts) {
+    if let Err(error) = bring_up(&local, parts).await {
+        log::error!(target: "basalt", "{error}");
+        log::error!(target: "basalt", "stopping; correct the configuration and start again");
+        exit(EXIT_FAILURE);
+    }
+}
+
+async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
+    let config = Config::parse(parts.config)?;
+    let interfaces = config.interfaces()?;
+    let Devices { nvme, virtio_net } = devices::find(&parts.ecam, parts.map);
+    let registry = Registry::new(local.cores(), basalt_bare::entropy());
+    local.provide(Rc::new(registry));
+    drives::attach_all(local, nvme).await;
+    network::start(local, parts.clock, virtio_net, &interfaces);
+    let transport = TransportConfig::default();
+    let target = Target::start(local, transport);
+    let rpc = start_control_plane(local, parts.clock);
+    start_services(local, transport).await;
+    config.apply(&rpc).await?;
+    if !config.has_subsystem("nvmf")
+        && let Err(error) = export_all(local, &target).await
+    {
+        log::error!(target: "nvmf", "{DEFAULT_NQN} is not served in full: {error}");
+    }
+    announce(local, &target).await;
+    Ok(())
+}
+
+fn start_control_plane(local: &Local, clock: Clock) -> Rc<Rpc> {
+    let mut router = Router::default();
+    basalt_rpc::methods::register_all(&mut router);
+    bench::register(&mut router, clock);
+    let rpc = Rpc::start(local, router, State::Runtime);
+    rpc.on_kill(|signal| {
+        log::info!(target: "basalt", "{signal}: powering off");
+        power_off();
+    });
+    rpc
+}
+
+/// Puts the target's and the control plane's pollers on every core that has a network stack.
+async fn start_services(local: &Local, transport: TransportConfig) {
+    for core in (0..local.cores()).map(|core| CoreId(core as u16)) {
+        let started = local.call(core, move |local| serve(local, transport)).await;
+        if let Err(error) = started {
+            log::error!(target: "basalt", "core {core} does not answer: {error}");
+        }
+    }
+}
+
+fn serve(local: &Local, transport: TransportConfig) {
+    let (Some(net), Some(pool)) = (local.service::<NetHandle>(), local.service::<DmaPool>()) else {
+        return;
+    };
+    let stack = net.stack();
+    PollGroup::start(local, stack.clone(), (*pool).clone(), transport);
+    let listening = Server::listen(&mut *stack.borrow_mut());
+    match listening {
+        Ok(mut server) => {
+            let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
+            local.poller("rpc", poll).detach();
+        }
+        Err(error) => log::error!(target: "rpc", "core {} cannot listen: {error:?}", local.core()),
+    }
+}
+
+/// Exports every bdev in the default subsystem to any host.
+async fn export_all(local: &Local, target: &Target) -> Result<(), nvmf::ConfigError> {
+    let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
+    target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default())?;
+    target.allow_any_host(DEFAULT_NQN, HostPolicy::Any)?;
+    for bdev in bdevs {
+        target.add_ns(DEFAULT_NQN, bdev, NamespaceOptions::default())?;
+    }
+    target.add_listener(DEFAULT_NQN, NVMF_PORT).await?;
+    target.add_listener(DISCOVERY_NQN, DISCOVERY_PORT).await
+}
+
+/// Says what runs where, and how to reach it.
+async fn announce(local: &Local, target: &Target) {
+    for core in (0..local.cores()).map(|core| CoreId(core as u16)) {
+        let names = local.call(core, |local| {
+            local.pollers().iter().map(|poller| poller.name).collect::<Vec<_>>()
+        });
+        if let Ok(names) = names.await {
+            log::info!(target: "basalt", "core {core} polls {}", names.join(", "));
+        }
+    }
+    let Some(address) = network::address(local).await else { return };
+    for subsystem in target.subsystems() {
+        let (nqn, count) = (&subsystem.nqn, subsystem.namespaces.len());
+        log::info!(target: "basalt", "serving {nqn} ({count} namespaces), JSON-RPC on port 5260");
+        for port in &subsystem.ports {
+            log::info!(
+                target: "basalt",
+                "connect with: nvme connect -t tcp -a {address} -s {port} -n {nqn}"
+            );
+        }
+    }
+    log::info!(target: "basalt", "ready");
+}
