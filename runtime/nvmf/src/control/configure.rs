@@ -1,10 +1,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_bdev::Bdev;
+use basalt_bdev::Descriptor;
 use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
 use basalt_reactor::Local;
 
@@ -149,11 +148,11 @@ impl Target {
         Ok(())
     }
 
-    /// Exports a bdev; gives the namespace identifier.
+    /// Exports an open bdev for as long as the namespace exists; gives the namespace identifier.
     pub fn add_ns(
         &self,
         nqn: &str,
-        bdev: Arc<dyn Bdev>,
+        bdev: Descriptor,
         options: NamespaceOptions,
     ) -> Result<u32, ConfigError> {
         if !matches!(bdev.info().block_size, 512 | 1024 | 2048 | 4096) {

@@ -1,9 +1,8 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_bdev::Bdev;
+use basalt_bdev::Descriptor;
 
 use crate::group::SubsystemView;
 
@@ -38,7 +37,7 @@ pub struct NamespaceOptions {
 
 /// A bdev as part of a subsystem.
 pub(super) struct Namespace {
-    pub(super) bdev: Arc<dyn Bdev>,
+    pub(super) bdev: Descriptor,
     pub(super) uuid: [u8; 16],
     pub(super) nguid: [u8; 16],
 }
@@ -63,7 +62,7 @@ impl Subsystem {
 
     /// The namespaces for the cores.
     pub(super) fn view(&self) -> SubsystemView {
-        let behind = |(nsid, namespace): (&u32, &Namespace)| (*nsid, Arc::clone(&namespace.bdev));
+        let behind = |(nsid, namespace): (&u32, &Namespace)| (*nsid, namespace.bdev.clone());
         SubsystemView {
             subsystem: self.id,
             version: self.version,

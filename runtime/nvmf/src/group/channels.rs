@@ -1,9 +1,8 @@
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_bdev::{Bdev, Io, IoChannel, OpenError, RejectReason, Rejected};
+use basalt_bdev::{Channel, Descriptor, Io, OpenError, RejectReason, Rejected};
 use basalt_env::Work;
 use basalt_reactor::Local;
 
@@ -29,11 +28,9 @@ impl Tag {
 }
 
 struct Entry {
-    bdev: Arc<dyn Bdev>,
-    channel: Box<dyn IoChannel>,
+    channel: Channel,
     /// Namespaces that use it.
     users: u32,
-    in_flight: u32,
     /// Commands whose Io was refused because the channel was full, in order.
     refused: VecDeque<Tag>,
 }
@@ -46,8 +43,8 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// The channel of `bdev` for one more user.
-    pub(crate) fn open(&mut self, bdev: &Arc<dyn Bdev>, local: &Local) -> Result<u16, OpenError> {
-        let same = |entry: &Entry| Arc::ptr_eq(&entry.bdev, bdev);
+    pub(crate) fn open(&mut self, bdev: &Descriptor, local: &Local) -> Result<u16, OpenError> {
+        let same = |entry: &Entry| Arc::ptr_eq(entry.channel.descriptor().bdev(), bdev.bdev());
         if let Some(at) = self.entries.iter().position(|e| e.as_ref().is_some_and(same)) {
             if let Some(entry) = &mut self.entries[at] {
                 entry.users += 1;
@@ -55,8 +52,7 @@ impl Channels {
             return Ok(at as u16);
         }
         let channel = bdev.channel(local)?;
-        let bdev = Arc::clone(bdev);
-        let entry = Entry { bdev, channel, users: 1, in_flight: 0, refused: VecDeque::new() };
+        let entry = Entry { channel, users: 1, refused: VecDeque::new() };
         let vacant = self.entries.iter().position(Option::is_none);
         match vacant {
             Some(at) => self.entries[at] = Some(entry),
@@ -82,9 +78,7 @@ impl Channels {
         let Some(entry) = self.entry(channel) else {
             return Err(Rejected { io, reason: RejectReason::Removed });
         };
-        entry.channel.submit(io)?;
-        entry.in_flight += 1;
-        Ok(())
+        entry.channel.submit(io)
     }
 
     /// Remembers that the Io of `tag` is to be submitted again.
@@ -102,11 +96,8 @@ impl Channels {
     /// Moves finished Ios of `channel` to `done`.
     pub(crate) fn poll(&mut self, channel: u16, done: &mut Vec<Io>) -> Work {
         let Some(entry) = self.entry(channel) else { return Work::IDLE };
-        let before = done.len();
         let work = entry.channel.poll(&mut |io| done.push(io));
-        let finished = (done.len() - before) as u32;
-        entry.in_flight = entry.in_flight.saturating_sub(finished);
-        if finished > 0 {
+        if entry.users == 0 {
             self.close_if_unused(usize::from(channel));
         }
         work
@@ -129,7 +120,7 @@ impl Channels {
     }
 
     fn close_if_unused(&mut self, at: usize) {
-        let unused = |e: &Entry| e.users == 0 && e.in_flight == 0 && e.refused.is_empty();
+        let unused = |e: &Entry| e.users == 0 && e.channel.in_flight() == 0 && e.refused.is_empty();
         if let Some(slot) = self.entries.get_mut(at)
             && slot.as_ref().is_some_and(unused)
         {

@@ -1,7 +1,6 @@
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_bdev::{Bdev, Op};
+use basalt_bdev::{Descriptor, Op};
 use basalt_nvme_spec::Status;
 use basalt_reactor::Local;
 
@@ -15,7 +14,7 @@ pub(crate) struct SubsystemView {
     /// Grows with every change.
     pub(crate) version: u64,
     /// Namespace identifiers and what is behind them.
-    pub(crate) namespaces: Vec<(u32, Arc<dyn Bdev>)>,
+    pub(crate) namespaces: Vec<(u32, Descriptor)>,
 }
 
 /// A namespace as the I/O path sees it.
@@ -118,7 +117,7 @@ impl Views {
     }
 }
 
-fn open(nsid: u32, bdev: &Arc<dyn Bdev>, channels: &mut Channels, local: &Local) -> Namespace {
+fn open(nsid: u32, bdev: &Descriptor, channels: &mut Channels, local: &Local) -> Namespace {
     let info = bdev.info();
     let channel = channels.open(bdev, local).inspect_err(|error| {
         log::error!(
@@ -133,6 +132,6 @@ fn open(nsid: u32, bdev: &Arc<dyn Bdev>, channels: &mut Channels, local: &Local)
         channel: channel.ok(),
         block_shift: info.block_size.trailing_zeros(),
         blocks: info.num_blocks,
-        supported: Op::ALL.map(|op| bdev.supports(op)),
+        supported: Op::ALL.map(|op| bdev.allows(op)),
     }
 }

@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 
 use super::disk::Disk;
 use super::host::Host;
-use super::world::World;
+use super::world::{World, opened};
 use crate::pdu::Digests;
 use crate::{
     ConfigError, DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, NamespaceOptions, SubsystemOptions,
@@ -132,7 +132,7 @@ fn a_new_namespace_is_announced_once_until_its_log_is_read() {
     host.submit(&world, Command::async_event_request(), &[]);
     host.expect_silence(&mut world);
     let add = |world: &World| {
-        let disk = Arc::new(Disk::new(4096, 16));
+        let disk = opened(Arc::new(Disk::new(4096, 16)));
         world.target.add_ns(DEFAULT_NQN, disk, NamespaceOptions::default()).unwrap()
     };
     assert_eq!((add(&world), add(&world)), (2, 3));
@@ -268,7 +268,7 @@ fn configuration_is_checked() {
     assert_eq!(create("storage"), Err(ConfigError::BadNqn));
     assert_eq!(create(DISCOVERY_NQN), Err(ConfigError::BadNqn));
     assert_eq!(create(DEFAULT_NQN), Err(ConfigError::Exists));
-    let disk = || Arc::new(Disk::new(512, 8));
+    let disk = || opened(Arc::new(Disk::new(512, 8)));
     let ns = |nsid| NamespaceOptions { nsid: Some(nsid), ..Default::default() };
     let add = |nsid| world.target.add_ns(DEFAULT_NQN, disk(), ns(nsid));
     assert_eq!(add(0), Err(ConfigError::BadNsid));

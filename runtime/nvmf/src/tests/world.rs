@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 
-use basalt_bdev::Bdev;
+use basalt_bdev::{Access, Bdev, Descriptor, Registry};
 use basalt_env::{DmaPool, Instant};
 use basalt_hosted::Machine;
 use basalt_reactor::{Options, Reactor, mesh};
@@ -36,7 +36,7 @@ impl World {
         let mut world = Self::empty(cores, TransportConfig::default(), 16 << 20);
         world.target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default()).unwrap();
         world.target.allow_any_host(DEFAULT_NQN, HostPolicy::Any).unwrap();
-        world.target.add_ns(DEFAULT_NQN, disk, NamespaceOptions::default()).unwrap();
+        world.target.add_ns(DEFAULT_NQN, opened(disk), NamespaceOptions::default()).unwrap();
         world.listen(DEFAULT_NQN, 4420);
         world.listen(DISCOVERY_NQN, 8009);
         world
@@ -110,4 +110,12 @@ impl World {
         };
         self.groups.iter().zip(&self.pools).map(of).collect()
     }
+}
+
+/// `disk` as its registry opens it.
+pub fn opened(disk: Arc<dyn Bdev>) -> Descriptor {
+    let registry = Registry::new(2, 0);
+    let name = disk.info().name.clone();
+    registry.register(disk).unwrap();
+    registry.open(&name, Access::ReadWrite).unwrap()
 }
