@@ -129,10 +129,15 @@ impl Queue {
         let Connected { cntlid, qid, size, flow_control, view } = connected;
         self.set_size(size);
         self.sender.head.flow_control = flow_control;
-        self.phase = match view {
-            None => Phase::Ready(Role::Admin { cntlid }),
-            Some(view) => Phase::Ready(Role::Io { cntlid, qid, view: core.learn(&view) }),
+        let role = match view {
+            None => Role::Admin { cntlid },
+            Some(view) => Role::Io { cntlid, qid, view: core.learn(&view) },
         };
+        match role {
+            Role::Admin { .. } => core.counters.admin_queues += 1,
+            Role::Io { .. } => core.counters.io_queues += 1,
+        }
+        self.phase = Phase::Ready(role);
         self.finish(index, Outcome::value(u64::from(cntlid)));
     }
 }

@@ -70,17 +70,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A connection just accepted, reached by the host at `reached_at`.
+    /// A connection just accepted, between these ends.
     pub(crate) fn new(
         id: ConnectionId,
         socket: SocketId,
-        reached_at: Option<Endpoint>,
+        ends: Ends,
         core: &mut Core,
     ) -> Self {
         Self {
             socket,
             receiver: Receiver::new(core.config.limits()),
-            queue: Queue::new(id, reached_at, core),
+            queue: Queue::new(id, ends, core),
             link: Link::Open,
             deadline: core.local.now() + core.config.handshake_timeout,
         }

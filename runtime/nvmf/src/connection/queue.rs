@@ -7,7 +7,7 @@ use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
 use basalt_nvme_spec::Status;
 use zerocopy::IntoBytes;
 
-use super::ConnectionId;
+use super::{ConnectionId, Ends};
 use super::send::Sender;
 use super::slot::{Outgoing, SlotState, Slots};
 use crate::command::{Outcome, Transfer};
@@ -57,6 +57,10 @@ pub struct QueueInfo {
     pub cntlid: Option<u16>,
     /// Queue, once connected; 0 is the admin queue.
     pub qid: Option<u16>,
+    /// The address and port the host reached us by.
+    pub reached_at: Option<Endpoint>,
+    /// The host's end.
+    pub peer: Option<Endpoint>,
     /// Command slots.
     pub slots: u16,
     /// Commands outstanding.
@@ -71,6 +75,8 @@ pub(super) struct Queue {
     pub(super) id: ConnectionId,
     /// The address and port the host reached us by.
     pub(super) reached_at: Option<Endpoint>,
+    /// The host's end.
+    peer: Option<Endpoint>,
     pub(super) phase: Phase,
     pub(super) slots: Slots,
     pub(super) sender: Sender,
@@ -88,10 +94,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(id: ConnectionId, reached_at: Option<Endpoint>, core: &Core) -> Self {
+    pub(super) fn new(id: ConnectionId, ends: Ends, core: &Core) -> Self {
         Self {
             id,
-            reached_at,
+            reached_at: ends.local,
+            peer: ends.peer,
             phase: Phase::Accepted,
             slots: Slots::new(SLOTS_BEFORE_CONNECT),
             sender: Sender::new(core.config.c2h_success),
@@ -128,7 +135,8 @@ impl Queue {
             _ => (None, None),
         };
         let (slots, in_use) = (self.slots.len() as u16, self.slots.in_use() as u16);
-        QueueInfo { connection: self.id, cntlid, qid, slots, in_use }
+        let (reached_at, peer) = (self.reached_at, self.peer);
+        QueueInfo { connection: self.id, cntlid, qid, reached_at, peer, slots, in_use }
     }
 
     /// Makes it a queue of `size` entries.

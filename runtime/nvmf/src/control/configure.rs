@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use basalt_bdev::Descriptor;
+use basalt_env::CoreId;
 use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
 use basalt_reactor::Local;
 
@@ -188,15 +189,7 @@ impl Target {
         if nqn != DISCOVERY_NQN {
             self.state.borrow_mut().edit(nqn)?;
         }
-        let members = self.state.borrow().members.clone();
-        for core in members {
-            let listen =
-                move |local: &Local| local.service::<PollGroup>().map(|group| group.listen(port));
-            match self.local.call(core, listen).await {
-                Ok(Some(Ok(()))) => {}
-                _ => return Err(ConfigError::PortUnavailable),
-            }
-        }
+        self.listen_everywhere(port).await?;
         let state = &mut *self.state.borrow_mut();
         let ports = match nqn {
             DISCOVERY_NQN => &mut state.discovery_ports,
@@ -207,6 +200,25 @@ impl Target {
             self.discovery_changed(state);
         }
         Ok(())
+    }
+
+    /// Has every core listen on `port`. A core that joins meanwhile is not passed over: the last
+    /// look at the members is not followed by a wait, and who joins later asks for the ports.
+    async fn listen_everywhere(&self, port: u16) -> Result<(), ConfigError> {
+        let mut asked = Vec::new();
+        while let Some(core) = self.member_not_in(&asked) {
+            let listen =
+                move |local: &Local| local.service::<PollGroup>().map(|group| group.listen(port));
+            match self.local.call(core, listen).await {
+                Ok(Some(Ok(()))) => asked.push(core),
+                _ => return Err(ConfigError::PortUnavailable),
+            }
+        }
+        Ok(())
+    }
+
+    fn member_not_in(&self, asked: &[CoreId]) -> Option<CoreId> {
+        self.state.borrow().members.iter().copied().find(|core| !asked.contains(core))
     }
 
     /// Serves the subsystem (or discovery) on `port` no longer; connections stay.

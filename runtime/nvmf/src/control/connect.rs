@@ -2,6 +2,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::offset_of;
+use core::ops::RangeInclusive;
 
 use basalt_nvme_spec::fabrics::{
     CNTLID_DYNAMIC, Connect, ConnectData, DISCOVERY_NQN, InvalidParameter, NQN_LEN_MAX,
@@ -12,6 +13,7 @@ use zerocopy::FromBytes;
 
 use super::controller::{Controller, IoQueue};
 use super::features::Features;
+use super::subsystem::{CNTLID_MAX, Listener};
 use super::{State, Target};
 use crate::command::{self, Outcome};
 use crate::connection::{AdminReply, AdminRequest, Connected};
@@ -75,7 +77,8 @@ impl Target {
         if data.cntlid.get() != CNTLID_DYNAMIC {
             return Err(in_data(offset_of!(ConnectData, cntlid)));
         }
-        let cntlid = state.free_cntlid().ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
+        let range = state.cntlids(subsystem);
+        let cntlid = state.free_cntlid(range).ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
         let now = self.local.now();
         log::info!(
             target: "nvmf",
@@ -151,8 +154,9 @@ impl State {
         let Some(subsystem) = self.named(&names.subsystem) else {
             return Err(in_data(offset_of!(ConnectData, subnqn)));
         };
-        let listens = |at: &basalt_net::Endpoint| subsystem.ports.contains(&at.port());
-        if !request.reached_at.as_ref().is_some_and(listens) {
+        let at = request.reached_at.as_ref();
+        let accepts = |listener: &Listener| at.is_some_and(|at| listener.accepts(at));
+        if !subsystem.listeners.iter().any(accepts) {
             return Err(in_data(offset_of!(ConnectData, subnqn)));
         }
         if !subsystem.admits(&names.host) {
@@ -161,12 +165,17 @@ impl State {
         Ok(Some(subsystem.id))
     }
 
+    /// The controller identifiers a subsystem, or the discovery service, gives out.
+    fn cntlids(&self, subsystem: Option<u32>) -> RangeInclusive<u16> {
+        let options = subsystem.and_then(|id| self.subsystem(id)).map(|found| &found.options);
+        options.map_or(1..=CNTLID_MAX, |options| options.cntlid_min..=options.cntlid_max)
+    }
+
     /// The next controller identifier, so that one is used again as late as possible.
-    fn free_cntlid(&mut self) -> Option<u16> {
-        const CNTLID_MAX: u16 = 0xffef;
-        for _ in 0..CNTLID_MAX {
-            self.cntlid_last =
-                if self.cntlid_last >= CNTLID_MAX { 1 } else { self.cntlid_last + 1 };
+    fn free_cntlid(&mut self, range: RangeInclusive<u16>) -> Option<u16> {
+        for _ in range.clone() {
+            let next = self.cntlid_last.saturating_add(1);
+            self.cntlid_last = if range.contains(&next) { next } else { *range.start() };
             let candidate = self.cntlid_last;
             if self.controllers.iter().all(|controller| controller.cntlid != candidate) {
                 return Some(candidate);

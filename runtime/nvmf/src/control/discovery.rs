@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 
 use super::State;
 use super::controller::Controller;
+use super::subsystem::ports;
 use crate::DISCOVERY_NQN;
 
 /// TREQ: hosts may disable submission queue flow control.
@@ -35,7 +36,7 @@ pub(super) fn log_page(state: &State, controller: &Controller) -> Vec<u8> {
     }
     let admitted = state.subsystems.iter().filter(|s| s.admits(&controller.hostnqn));
     for subsystem in admitted {
-        for &port in &subsystem.ports {
+        for port in ports(&subsystem.listeners) {
             entries.push(entry(DiscoveryEntry::SUBTYPE_NVM, 0, &subsystem.nqn, address, port));
         }
     }

@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 use super::controller::{AER_MAX, Controller, KEEP_ALIVE_UNIT};
 use super::events::{WANT_DISCOVERY, WANT_NAMESPACE};
 use super::subsystem::{Namespace, Subsystem};
-use super::{NSID_MAX, State};
+use super::State;
 use crate::DISCOVERY_NQN;
 use crate::config::TransportConfig;
 
@@ -117,8 +117,8 @@ fn io_controller(
     identify.sqes = 0x66;
     identify.cqes = 0x44;
     identify.maxcmd = config.queue_size_max.into();
-    identify.nn = NSID_MAX.into();
-    identify.mnan = NSID_MAX.into();
+    identify.nn = subsystem.options.namespaces_max.into();
+    identify.mnan = subsystem.options.namespaces_max.into();
     identify.oncs = (Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES).bits().into();
     identify.vwc = CACHE;
     identify.sgls = SGLS.into();
@@ -135,7 +135,7 @@ const EXTENDED_HOST_ID: u32 = 1;
 
 fn namespace(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     let mut identify = IdentifyNamespace::default();
-    if nsid == 0 || nsid > NSID_MAX {
+    if nsid == 0 || nsid > subsystem.options.namespaces_max {
         return Err(Status::INVALID_NAMESPACE.with_dnr());
     }
     // A valid identifier without a namespace gives zeroes.

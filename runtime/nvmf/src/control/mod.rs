@@ -14,7 +14,7 @@ mod subsystem;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_env::{CoreId, Instant, Work};
@@ -23,7 +23,7 @@ use basalt_reactor::{Local, Poller};
 pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, SubsystemInfo};
 use controller::Controller;
 use subsystem::Subsystem;
-pub use subsystem::{NamespaceOptions, SubsystemOptions};
+pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions};
 
 use crate::config::TransportConfig;
 use crate::connection::{AdminReply, AdminRequest, ConnectionId};
@@ -42,8 +42,8 @@ struct State {
     controllers: Vec<Controller>,
     /// Cores with a poll group.
     members: Vec<CoreId>,
-    /// Ports where only discovery is served, subsystems' ports aside.
-    discovery_ports: Vec<u16>,
+    /// Where only discovery is served, subsystems' listeners aside.
+    discovery: Vec<Listener>,
     /// Generation counter of the discovery log.
     genctr: u64,
     cntlid_last: u16,
@@ -62,7 +62,7 @@ struct State {
 /// Whatever ends a controller ends its connections, each of which reports back.
 pub struct Target {
     local: Local,
-    config: TransportConfig,
+    config: Cell<TransportConfig>,
     state: RefCell<State>,
     poller: RefCell<Option<Poller>>,
 }
@@ -75,14 +75,14 @@ impl Target {
             subsystems: Vec::new(),
             controllers: Vec::new(),
             members: Vec::new(),
-            discovery_ports: Vec::new(),
+            discovery: Vec::new(),
             genctr: 1,
             cntlid_last: 0,
             subsystem_last: 0,
         };
         let target = Rc::new(Self {
             local: local.clone(),
-            config: config.clamped(),
+            config: Cell::new(config.clamped()),
             state: RefCell::new(state),
             poller: RefCell::default(),
         });
@@ -183,11 +183,8 @@ impl Target {
 impl State {
     /// All ports in use, each once.
     fn ports(&self) -> Vec<u16> {
-        let subsystems = self.subsystems.iter().flat_map(|subsystem| &subsystem.ports);
-        let mut ports: Vec<u16> = subsystems.chain(&self.discovery_ports).copied().collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ports
+        let subsystems = self.subsystems.iter().flat_map(|subsystem| &subsystem.listeners);
+        subsystem::ports(subsystems.chain(&self.discovery))
     }
 
     fn subsystem(&self, id: u32) -> Option<&Subsystem> {

@@ -2,9 +2,16 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use basalt_bdev::Descriptor;
+use core::net::Ipv4Addr;
 
+use basalt_bdev::Descriptor;
+use basalt_net::{Endpoint, IpAddress};
+
+use super::NSID_MAX;
 use crate::group::SubsystemView;
+
+/// Largest identifier a controller of the dynamic model may have (base specification §4.2).
+pub(super) const CNTLID_MAX: u16 = 0xffef;
 
 /// What a subsystem is to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,6 +20,12 @@ pub struct SubsystemOptions {
     pub serial: String,
     /// Model number, up to 40 ASCII characters.
     pub model: String,
+    /// Largest namespace identifier, 1 to 1024.
+    pub namespaces_max: u32,
+    /// Smallest controller identifier, 1 to 65519.
+    pub cntlid_min: u16,
+    /// Largest controller identifier, not below the smallest and at most 65519.
+    pub cntlid_max: u16,
 }
 
 impl Default for SubsystemOptions {
@@ -20,6 +33,9 @@ impl Default for SubsystemOptions {
         Self {
             serial: String::from("BASALT00000000000001"),
             model: String::from("Basalt bdev Controller"),
+            namespaces_max: NSID_MAX,
+            cntlid_min: 1,
+            cntlid_max: CNTLID_MAX,
         }
     }
 }
@@ -35,6 +51,38 @@ pub struct NamespaceOptions {
     pub nguid: Option<[u8; 16]>,
 }
 
+/// Where hosts reach a subsystem. A port is opened at every address of the machine; a Connect by
+/// another address than the listener's is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The address, or the unspecified one for all.
+    pub address: IpAddress,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Listener {
+    /// Whether a host that reached us at `at` came this way.
+    pub(super) fn accepts(&self, at: &Endpoint) -> bool {
+        self.port == at.port() && (self.address.is_unspecified() || self.address == at.ip())
+    }
+}
+
+/// The port at every address.
+impl From<u16> for Listener {
+    fn from(port: u16) -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED.into(), port }
+    }
+}
+
+/// The ports of `listeners`, each once, ascending.
+pub(super) fn ports<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<u16> {
+    let mut ports: Vec<u16> = listeners.into_iter().map(|listener| listener.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// A bdev as part of a subsystem.
 pub(super) struct Namespace {
     pub(super) bdev: Descriptor,
@@ -48,7 +96,7 @@ pub(super) struct Subsystem {
     pub(super) options: SubsystemOptions,
     pub(super) any_host: bool,
     pub(super) hosts: Vec<String>,
-    pub(super) ports: Vec<u16>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) namespaces: BTreeMap<u32, Namespace>,
     /// Grows with every change of the namespaces.
     pub(super) version: u64,

@@ -21,7 +21,7 @@ use views::Views;
 pub(crate) use views::{Namespace, SubsystemView};
 
 use crate::config::TransportConfig;
-use crate::connection::{AdminReply, AdminRequest, Connection, ConnectionId, QueueInfo};
+use crate::connection::{AdminReply, AdminRequest, Connection, ConnectionId, Ends, QueueInfo};
 use crate::control::Target;
 
 /// A core's network stack, shared with whoever polls it.
@@ -51,6 +51,10 @@ pub struct GroupStats {
     pub accepted: u64,
     /// Connections that ended.
     pub lost: u64,
+    /// Admin queues connected so far.
+    pub admin_queues: u64,
+    /// I/O queues connected so far.
+    pub io_queues: u64,
     /// Ios that came back.
     pub ios: u64,
     /// Violations of the protocol.
@@ -222,6 +226,11 @@ impl PollGroup {
         }
     }
 
+    /// Connections accepted from now on are made by `config`.
+    pub(crate) fn configure(&self, config: TransportConfig) {
+        self.state.borrow_mut().core.config = config;
+    }
+
     /// Takes over a changed view, if the subsystem is in use here.
     pub(crate) fn refresh(&self, view: &SubsystemView) {
         let core = &mut self.state.borrow_mut().core;
@@ -332,7 +341,8 @@ impl State {
             slot: at as u16,
             generation: place.generation,
         };
-        let connection = Connection::new(id, socket, stack.local(socket), &mut self.core);
+        let ends = Ends { local: stack.local(socket), peer: stack.peer(socket) };
+        let connection = Connection::new(id, socket, ends, &mut self.core);
         place.connection = Some(Box::new(connection));
         self.core.counters.accepted += 1;
     }

@@ -8,7 +8,7 @@ use super::disk::Disk;
 use super::host::{Host, ic_req};
 use super::world::World;
 use crate::pdu::Digests;
-use crate::{DEFAULT_NQN, HostPolicy};
+use crate::{DEFAULT_NQN, HostPolicy, SubsystemOptions, TransportConfig};
 
 fn transport(mut command: Command, len: u32) -> Command {
     command.set_sgl1(SglDescriptor::transport(len));
@@ -115,4 +115,17 @@ fn a_deleted_subsystem_takes_its_controllers_and_port_along() {
     assert!(host.is_closed(&world) && io.is_closed(&world));
     assert_eq!(world.stacks[0].borrow().ports, [8009]);
     assert_eq!(world.stats(0).channels, 0);
+}
+
+#[test]
+fn a_port_added_while_cores_are_joining_is_served_by_all_of_them() {
+    let mut world = World::starting(3, TransportConfig::default(), 16 << 20);
+    world.target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default()).unwrap();
+    for _ in 0..4 {
+        let _ = world.reactors[0].poll(world.now);
+    }
+    world.listen(DEFAULT_NQN, 4420);
+    for stack in &world.stacks {
+        stack.borrow_mut().connect(4420);
+    }
 }

@@ -43,6 +43,13 @@ impl World {
     }
 
     pub fn empty(cores: usize, config: TransportConfig, memory: usize) -> Self {
+        let mut world = Self::starting(cores, config, memory);
+        world.rounds(8);
+        world
+    }
+
+    /// Cores whose poll groups are there, but have not reached the control plane yet.
+    pub fn starting(cores: usize, config: TransportConfig, memory: usize) -> Self {
         let reactors: Vec<_> =
             mesh(cores, Options::default()).into_iter().map(|seed| seed.build()).collect();
         let machine = Machine::new();
@@ -64,7 +71,6 @@ impl World {
             world.pools.push(pool);
             world.groups.push(group);
         }
-        world.rounds(8);
         world
     }
 
