@@ -29,6 +29,8 @@ pub enum Accel {
     Kvm,
     /// QEMU's emulation, one host thread per core.
     Tcg,
+    /// QEMU's emulation with a clock that advances by a nanosecond per instruction; one core.
+    Counted,
 }
 
 impl Accel {
@@ -38,6 +40,7 @@ impl Accel {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg,thread=multi",
+            Self::Counted => "tcg,thread=single",
         }
     }
 
@@ -47,6 +50,7 @@ impl Accel {
         match self {
             Self::Kvm => "KVM",
             Self::Tcg => "emulated (TCG)",
+            Self::Counted => "emulated (TCG), counting instructions",
         }
     }
 }

@@ -25,6 +25,53 @@ pub struct Arguments {
 pub enum Command {
     /// Only build the boot files, into target/image
     Image,
+    /// Measure 4 KiB random reads beside fio on Linux; takes about two minutes
+    ///
+    /// Runs Basalt's image and Debian with fio (io_uring), one after the other, each on one core
+    /// with the same NVMe drive, at each depth: I/Os per second, latency from submission to
+    /// completion (mean, p50, p99, p99.9), and guest instructions per I/O, counted by QEMU's
+    /// -icount. Waiting is left out of those: Basalt's polls that find nothing, and Linux's idle
+    /// loop; Linux's interrupts count. Prints both and by what factor Basalt is better. The first
+    /// run also fetches Debian's packages for the guest (some 100 MB).
+    ///
+    /// Rates under emulation tell little about real machines, and other load on this one disturbs
+    /// them; their ratio is more telling, and instructions hardly vary.
+    Bench(BenchArguments),
+}
+
+/// The options of a benchmark.
+#[derive(Debug, clap::Args)]
+pub struct BenchArguments {
+    /// Seconds to measure at each depth, after half a second of warming up
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub time: f64,
+
+    /// I/Os in flight; may be repeated [default: 1 and 32]
+    #[arg(long = "depth", value_name = "N")]
+    pub depths: Vec<u32>,
+
+    /// I/Os over which instructions are counted, at each depth
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub ios: u64,
+
+    /// A raw disk image or block device to read from
+    ///
+    /// Without this option the drive has no medium and answers at once (QEMU's null-co), so that
+    /// software is what is measured.
+    #[arg(long, value_name = "PATH")]
+    pub disk: Option<PathBuf>,
+
+    /// What executes the guests when rates are measured; auto as for a boot
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = AccelChoice::Auto)]
+    pub accel: AccelChoice,
+
+    /// Measure Basalt alone, in some 15 seconds
+    #[arg(long)]
+    pub skip_fio: bool,
+
+    /// Print JSON instead of a table; times are in nanoseconds
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of a boot.

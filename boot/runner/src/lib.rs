@@ -11,13 +11,17 @@
 //! - [`packages`] installs what is missing, or says how to.
 //! - [`disk`], [`config`] and [`ports`] check what the user passed before anything is started.
 //! - [`launch`] starts QEMU, passes its console on and ends it when asked.
+//! - [`linux`] makes a Linux guest of Debian's packages.
+//! - `bench` measures the image and fio in a Linux guest on the same virtual machine.
 
 pub mod accel;
+mod bench;
 pub mod cli;
 pub mod config;
 pub mod disk;
 pub mod image;
 pub mod launch;
+pub mod linux;
 mod machine;
 pub mod packages;
 pub mod ports;

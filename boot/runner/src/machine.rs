@@ -96,6 +96,9 @@ impl Machine {
         let mut list = ArgumentList::default();
         list.pair("-machine", "q35");
         list.pair("-accel", self.accel.qemu_accel());
+        if self.accel == Accel::Counted {
+            list.pair("-icount", "shift=0,sleep=off");
+        }
         list.pair("-cpu", "max");
         // Two possible cores even for one: before QEMU 8.1, emulation of a machine that can only
         // have one core leaves out memory fences, and the devices live in another thread.

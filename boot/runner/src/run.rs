@@ -27,6 +27,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None if arguments.boot.print_command => print_command(&workspace, &arguments.boot),
         None => boot(&workspace, &arguments.boot),
         Some(Command::Image) => image(&workspace),
+        Some(Command::Bench(bench)) => crate::bench::run(&workspace, &bench),
     }
 }
 

@@ -1,37 +1,12 @@
 //! A machine that boots Debian's kernel and runs a script: the client of the tests.
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use basalt_runner::linux::{Boot, COMMAND_LINE, Files, RESULT, RESULT_OK, STEP_OK};
 use basalt_runner::{Disk, Machine, Nic};
-use tempfile::NamedTempFile;
 
 use crate::{Guest, host};
-
-mod cpio;
-mod initramfs;
-mod kernel;
-mod libraries;
-mod modules;
-mod packages;
-
-/// What is printed by a script's `step` that went well, before its name.
-const STEP_OK: &str = "BASALT-STEP-OK";
-/// The last line of a script that reached its end.
-const RESULT_OK: &str = "BASALT-RESULT 0";
-/// Starts the last line of any script.
-const RESULT: &str = "BASALT-RESULT";
-
-/// The files every client boots from, made once.
-#[derive(Debug)]
-struct Files {
-    root: PathBuf,
-    kernel: PathBuf,
-    base: PathBuf,
-    fio: PathBuf,
-}
 
 /// Describes a machine that boots Linux, loads the NVMe/TCP initiator and runs a script.
 ///
@@ -57,7 +32,7 @@ impl LinuxGuest {
     pub fn new(name: &str, script: &str) -> Self {
         Self {
             name: name.to_owned(),
-            machine: Machine::new(&files().kernel, host().accel),
+            machine: Machine::new(files().kernel(), host().accel),
             script: script.to_owned(),
             address: None,
             with_fio: false,
@@ -100,32 +75,16 @@ impl LinuxGuest {
     /// QEMU does not start.
     #[must_use]
     pub fn start(mut self) -> Guest {
-        let initrd = self.initrd().unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
-        let mut line = "console=ttyS0 quiet panic=-1 tsc=reliable clocksource=tsc".to_owned();
+        let boot = Boot { script: &self.script, with_fio: self.with_fio, modules: &self.modules };
+        let initrd =
+            files().initrd(&boot).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
+        let mut line = COMMAND_LINE.to_owned();
         if let Some(address) = &self.address {
             line.push_str(&format!(" basalt.address={address}"));
         }
         self.machine.command_line = Some(line);
         self.machine.initrd = Some(initrd.path().to_path_buf());
         Guest::start(&self.name, &self.machine).keep(initrd)
-    }
-
-    /// The kernel unpacks archives that follow one another into one tree.
-    fn initrd(&self) -> anyhow::Result<NamedTempFile> {
-        let mut archive = cpio::Archive::default();
-        archive.file("script", 0o755, self.script.as_bytes());
-        if !self.modules.is_empty() {
-            initramfs::add_modules(&mut archive, &files().root, &self.modules)?;
-        }
-        let mut all = NamedTempFile::new().context("no place for the initial RAM disk")?;
-        let mut parts = vec![&files().base];
-        parts.extend(self.with_fio.then_some(&files().fio));
-        for part in parts {
-            let mut file = std::fs::File::open(part)?;
-            std::io::copy(&mut file, &mut all)?;
-        }
-        std::io::Write::write_all(&mut all, &archive.finish())?;
-        Ok(all)
     }
 }
 
@@ -154,32 +113,7 @@ impl Guest {
 fn files() -> &'static Files {
     static FILES: OnceLock<Files> = OnceLock::new();
     FILES.get_or_init(|| {
-        make_files().unwrap_or_else(|error| panic!("no files for a Linux client: {error:#}"))
+        Files::make(&host().workspace)
+            .unwrap_or_else(|error| panic!("no files for a Linux client: {error:#}"))
     })
-}
-
-/// Fetches and makes the files, unless an earlier run did.
-fn make_files() -> anyhow::Result<Files> {
-    let workspace = &host().workspace;
-    let directory = workspace.target().join("guest");
-    let _lock = workspace.lock("guest")?;
-    let root = packages::fetch(&directory)?;
-    let files = Files {
-        root: root.clone(),
-        kernel: directory.join("vmlinux"),
-        base: directory.join("base.cpio"),
-        fio: directory.join("fio.cpio"),
-    };
-    // Made anew at each run of the tests: that takes a moment, and they can never be stale.
-    write(&files.kernel, &kernel::extract(&root)?)?;
-    write(&files.base, &initramfs::base(&root)?)?;
-    write(&files.fio, &initramfs::fio(&root)?)?;
-    Ok(files)
-}
-
-/// Replaces `path` in one step: a guest of another test process may be reading it.
-fn write(path: &std::path::Path, data: &[u8]) -> anyhow::Result<()> {
-    let partial = path.with_extension("partial");
-    let result = std::fs::write(&partial, data).and_then(|()| std::fs::rename(&partial, path));
-    result.with_context(|| format!("cannot write {}", path.display()))
 }

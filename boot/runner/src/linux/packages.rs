@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::packages::{apt_update, is_debian};
 use anyhow::{Context as _, bail};
-use basalt_runner::packages::{apt_update, is_debian};
 
 /// The cloud variant has all the drivers needed and is half as large.
 const KERNEL: &str = "linux-image-cloud-amd64";
@@ -21,9 +21,9 @@ pub(super) fn fetch(directory: &Path) -> anyhow::Result<PathBuf> {
         return Ok(root.canonicalize()?);
     }
     if !is_debian() {
-        bail!("these tests take a Linux client from Debian's packages; run them on Debian");
+        bail!("the Linux guest is made of Debian's packages; this needs Debian");
     }
-    eprintln!("fetching packages for a Linux client into {}", root.display());
+    eprintln!("fetching packages for a Linux guest into {}", root.display());
     if let Err(error) = fetch_once(directory, &root) {
         // No lists of packages, or outdated ones.
         eprintln!("{error:#}; running: apt-get update");

@@ -1,0 +1,109 @@
+//! Runs a guest to its end and keeps what it says.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::Stdio;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::{DebugExit, Machine, launch};
+
+/// How long QEMU may take to end once its console has.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What a guest that came to its end has said.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// Its console's lines.
+    pub(super) lines: Vec<String>,
+    /// How it ended.
+    pub(super) exit: DebugExit,
+}
+
+/// Runs `machine` until it ends by itself.
+///
+/// # Errors
+/// It does not start, or does not end within `limit`; what it said is in the error.
+pub(super) fn run(machine: &Machine, limit: Duration) -> anyhow::Result<Finished> {
+    let mut child = launch::tied(&machine.command())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start QEMU")?;
+    let (sender, receiver) = mpsc::channel();
+    read(child.stdout.take().context("no console")?, Line::Console, sender.clone());
+    read(child.stderr.take().context("no standard error")?, Line::Complaint, sender);
+    let (mut lines, mut complaints) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + limit;
+    // Until both streams end, which they do when QEMU does.
+    let on_time = loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Line::Console(line)) => lines.push(line),
+            Ok(Line::Complaint(line)) => complaints.push(line),
+            Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    let code = match on_time {
+        true => ended(&mut child)?,
+        false => {
+            launch::terminate(&mut child)?;
+            bail!("the guest did not end in {} s; {}", limit.as_secs(), said(&lines, &complaints));
+        }
+    };
+    match DebugExit::decode(code, &complaints.join("\n")) {
+        DebugExit::Failed => bail!("QEMU could not run the guest; {}", said(&lines, &complaints)),
+        exit => Ok(Finished { lines, exit }),
+    }
+}
+
+impl Finished {
+    /// An error that shows the console.
+    pub(super) fn failure(&self, what: &str) -> anyhow::Error {
+        anyhow::anyhow!("{what}; {}", said(&self.lines, &[]))
+    }
+}
+
+enum Line {
+    Console(String),
+    Complaint(String),
+}
+
+fn read(source: impl Read + Send + 'static, wrap: fn(String) -> Line, sender: Sender<Line>) {
+    thread::spawn(move || {
+        let mut source = BufReader::new(source);
+        let mut bytes = Vec::new();
+        while matches!(source.read_until(b'\n', &mut bytes), Ok(1..)) {
+            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            bytes.clear();
+            if sender.send(wrap(text)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// The exit code of a QEMU whose streams have ended.
+fn ended(child: &mut std::process::Child) -> anyhow::Result<Option<i32>> {
+    let deadline = Instant::now() + LAST_WORDS;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.code());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(launch::terminate(child)?.code())
+}
+
+fn said(lines: &[String], complaints: &[String]) -> String {
+    const LINES_MAX: usize = 60;
+    let all: Vec<&str> = lines.iter().chain(complaints).map(String::as_str).collect();
+    if all.is_empty() {
+        return "it said nothing".to_owned();
+    }
+    let last = &all[all.len().saturating_sub(LINES_MAX)..];
+    format!("its last words:\n{}", last.join("\n"))
+}

@@ -1,0 +1,211 @@
+//! The figures, as a table for people and as JSON for programs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::Plan;
+use crate::accel::Accel;
+
+/// What one side came to at one depth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Figures {
+    pub(super) depth: u32,
+    /// I/Os that were measured.
+    pub(super) ios: u64,
+    pub(super) iops: u64,
+    pub(super) mean_ns: u64,
+    pub(super) p50_ns: u64,
+    pub(super) p99_ns: u64,
+    pub(super) p999_ns: u64,
+    /// Instructions per I/O, waiting left out.
+    pub(super) instructions: u64,
+}
+
+/// Everything measured.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) accel: Accel,
+    pub(super) plan: Plan,
+    /// The file behind the drive, if it has one.
+    pub(super) disk: Option<PathBuf>,
+    pub(super) basalt: Vec<Figures>,
+    pub(super) fio: Option<Vec<Figures>>,
+}
+
+/// A line of the table.
+struct Row {
+    name: &'static str,
+    value: fn(&Figures) -> u64,
+    /// How many decimals to move the point by.
+    decimals: u32,
+    better: Better,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Better {
+    More,
+    Less,
+}
+
+const ROWS: [Row; 6] = [
+    Row { name: "IOPS", value: |f| f.iops, decimals: 0, better: Better::More },
+    Row { name: "mean, µs", value: |f| f.mean_ns, decimals: 3, better: Better::Less },
+    Row { name: "p50, µs", value: |f| f.p50_ns, decimals: 3, better: Better::Less },
+    Row { name: "p99, µs", value: |f| f.p99_ns, decimals: 3, better: Better::Less },
+    Row { name: "p99.9, µs", value: |f| f.p999_ns, decimals: 3, better: Better::Less },
+    Row { name: "instructions", value: |f| f.instructions, decimals: 0, better: Better::Less },
+];
+
+impl Row {
+    /// By what factor Basalt is better; below one, it is worse.
+    fn ratio(&self, basalt: &Figures, fio: &Figures) -> f64 {
+        let (basalt, fio) = ((self.value)(basalt) as f64, (self.value)(fio) as f64);
+        let (more, less) = if self.better == Better::More { (basalt, fio) } else { (fio, basalt) };
+        more / less.max(1.0)
+    }
+
+    fn text(&self, figures: &Figures) -> String {
+        let value = (self.value)(figures);
+        if self.decimals == 0 {
+            return thousands(value);
+        }
+        format!("{:.1}", value as f64 / 10_f64.powi(self.decimals as i32))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let disk = self.disk.as_ref().map_or("no medium".into(), |path| path.display().to_string());
+        writeln!(
+            f,
+            "4 KiB random reads, one core, {}, NVMe drive with {disk}, {} s each",
+            self.accel.name(),
+            self.plan.time.as_secs_f64()
+        )?;
+        writeln!(f, "instructions: guest instructions per I/O, waiting left out, under -icount\n")?;
+        let fio = self.fio.is_some();
+        let heads = if fio { ("fio", "Basalt is better by") } else { ("", "") };
+        writeln!(f, "{:<22}{:>12}{:>12}{:>21}", "", "Basalt", heads.0, heads.1)?;
+        for (index, basalt) in self.basalt.iter().enumerate() {
+            let fio = self.fio.as_ref().and_then(|fio| fio.get(index));
+            write_depth(f, basalt, fio)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_depth(f: &mut fmt::Formatter<'_>, basalt: &Figures, fio: Option<&Figures>) -> fmt::Result {
+    for row in &ROWS {
+        let label = format!("depth {:<3} {}", basalt.depth, row.name);
+        let text = row.text(basalt);
+        match fio {
+            None => writeln!(f, "{label:<22}{text:>12}")?,
+            Some(fio) => {
+                let (other, ratio) = (row.text(fio), row.ratio(basalt, fio));
+                writeln!(f, "{label:<22}{text:>12}{other:>12}{ratio:>20.2}x")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Report {
+    /// The same for programs: times in nanoseconds.
+    pub(super) fn to_json(&self) -> Value {
+        let depths = self.basalt.iter().enumerate().map(|(index, basalt)| {
+            let fio = self.fio.as_ref().and_then(|fio| fio.get(index));
+            json!({
+                "depth": basalt.depth,
+                "basalt": figures_to_json(basalt),
+                "fio": fio.map(figures_to_json),
+                "ratio": fio.map(|fio| ratios_to_json(basalt, fio)),
+            })
+        });
+        json!({
+            "workload": "randread",
+            "io_size": super::IO_SIZE_BYTES,
+            "accel": self.accel.name(),
+            "disk": self.disk,
+            "time_s": self.plan.time.as_secs_f64(),
+            "depths": depths.collect::<Vec<_>>(),
+        })
+    }
+}
+
+const KEYS: [&str; 6] = ["iops", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "instructions_per_io"];
+
+fn figures_to_json(figures: &Figures) -> Value {
+    let rows = KEYS.iter().zip(&ROWS);
+    let mut object: serde_json::Map<_, _> =
+        rows.map(|(key, row)| ((*key).to_owned(), json!((row.value)(figures)))).collect();
+    object.insert("ios".to_owned(), json!(figures.ios));
+    Value::Object(object)
+}
+
+fn ratios_to_json(basalt: &Figures, fio: &Figures) -> Value {
+    let rows = KEYS.iter().zip(&ROWS);
+    let rounded = |row: &Row| json!((row.ratio(basalt, fio) * 100.0).round() / 100.0);
+    Value::Object(rows.map(|(key, row)| ((*key).to_owned(), rounded(row))).collect())
+}
+
+/// A number with commas between thousands.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Figures = Figures {
+        depth: 1,
+        ios: 10,
+        iops: 1_000,
+        mean_ns: 10_000,
+        p50_ns: 9_000,
+        p99_ns: 20_000,
+        p999_ns: 40_000,
+        instructions: 8_000,
+    };
+
+    fn report(fio: Option<Vec<Figures>>) -> Report {
+        let fast = Figures { iops: 1_234_567, p50_ns: 3_000, instructions: 500, ..SLOW };
+        let plan = Plan { depths: vec![1], time: std::time::Duration::from_secs(3), ios: 100 };
+        Report { accel: Accel::Tcg, plan, disk: None, basalt: vec![fast], fio }
+    }
+
+    #[test]
+    fn the_table_has_both_sides_and_how_much_better_basalt_is() {
+        let text = report(Some(vec![SLOW])).to_string();
+        assert!(text.contains("1,234,567") && text.contains("1234.57x"), "{text}");
+        assert!(text.contains("3.0") && text.contains("3.00x"), "{text}");
+        assert!(text.contains("16.00x"), "{text}");
+    }
+
+    #[test]
+    fn without_fio_there_is_one_column_and_no_ratio() {
+        let report = report(None);
+        let text = report.to_string();
+        assert!(!text.contains("fio") && !text.contains("better"), "{text}");
+        assert!(report.to_json()["depths"][0]["fio"].is_null());
+    }
+
+    #[test]
+    fn programs_get_nanoseconds_and_ratios() {
+        let json = report(Some(vec![SLOW])).to_json();
+        let depth = &json["depths"][0];
+        assert_eq!(depth["fio"]["p99_ns"], 20_000);
+        assert_eq!(depth["basalt"]["instructions_per_io"], 500);
+        assert_eq!(depth["ratio"]["p50_ns"], 3.0);
+    }
+}

@@ -1,0 +1,42 @@
+use super::*;
+use crate::cli::AccelChoice;
+
+fn arguments() -> BenchArguments {
+    BenchArguments {
+        time: 3.0,
+        depths: Vec::new(),
+        ios: 20_000,
+        disk: None,
+        accel: AccelChoice::Tcg,
+        skip_fio: true,
+        json: false,
+    }
+}
+
+#[test]
+fn depths_are_sorted_and_measured_once() {
+    assert_eq!(Plan::new(&arguments()).unwrap().depths, [1, 32]);
+    let given = BenchArguments { depths: vec![8, 1, 8], ..arguments() };
+    assert_eq!(Plan::new(&given).unwrap().depths, [1, 8]);
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_with_its_option() {
+    let refused = |arguments| Plan::new(&arguments).unwrap_err().to_string();
+    assert!(refused(BenchArguments { time: 0.0, ..arguments() }).contains("--time"));
+    assert!(refused(BenchArguments { time: f64::NAN, ..arguments() }).contains("--time"));
+    assert!(refused(BenchArguments { ios: 0, ..arguments() }).contains("--ios"));
+    assert!(refused(BenchArguments { depths: vec![0], ..arguments() }).contains("--depth"));
+    assert!(refused(BenchArguments { depths: vec![500], ..arguments() }).contains("--depth"));
+}
+
+#[test]
+fn the_drive_without_a_medium_is_an_nvme_drive_on_one_core() {
+    let text = machine(Path::new("/k"), Accel::Counted, None).shell_command();
+    for word in ["null-co", "-device nvme,", "-smp 1,maxcpus=2", "-icount shift=0,sleep=off"] {
+        assert!(text.contains(word), "{word} is missing in: {text}");
+    }
+    assert!(!text.contains("thread=multi"), "{text}");
+    let text = machine(Path::new("/k"), Accel::Tcg, Some(Path::new("/d"))).shell_command();
+    assert!(text.contains("file=/d") && !text.contains("icount"), "{text}");
+}
