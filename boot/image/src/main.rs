@@ -15,7 +15,9 @@ mod core_loop;
 mod devices;
 mod drives;
 mod entry;
+mod memory;
 mod network;
+mod roll_call;
 mod setup;
 
 use alloc::rc::Rc;

@@ -8,7 +8,7 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use basalt_bare::Clock;
-use basalt_env::{CoreId, Device, DmaPool};
+use basalt_env::{Device, DmaPool};
 use basalt_net::{InterfaceConfig, NetConfig, NetInterface, StackOptions};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
@@ -16,6 +16,7 @@ use basalt_rpc::{InterfaceSetting, RpcError, errno};
 use basalt_virtio_net::VirtioNet;
 
 use crate::devices::PciDevice;
+use crate::roll_call;
 
 /// The share of the heap that connections' buffers may take: one in this many bytes.
 const HEAP_SHARE: usize = 2;
@@ -39,7 +40,7 @@ pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[Int
     }
     let fixed = settings.iter().find(|setting| setting.index == 0).map(|setting| setting.address);
     let interface = fixed.map_or(InterfaceConfig::Dhcp, InterfaceConfig::Static);
-    let cores = (1..local.cores()).map(|core| CoreId(core as u16)).collect();
+    let cores = roll_call::ids(local.cores()).skip(1).collect();
     let heap = basalt_bare::heap_stats().bytes_total;
     let options = StackOptions::within(heap / HEAP_SHARE / local.cores());
     let config = NetConfig { interface, cores, seed: basalt_bare::entropy(), options };

@@ -5,8 +5,8 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use basalt_bare::{Clock, EXIT_FAILURE, Ecam, IdentityMap, exit, power_off};
-use basalt_bdev::Registry;
-use basalt_env::{CoreId, DmaPool};
+use basalt_bdev::{Access, Registry};
+use basalt_env::DmaPool;
 use basalt_net::NetHandle;
 use basalt_nvmf::{
     self as nvmf, DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, NamespaceOptions, PollGroup,
@@ -16,7 +16,7 @@ use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router, Rpc, Server, State};
 
 use crate::devices::{self, Devices};
-use crate::{bench, drives, network};
+use crate::{bench, drives, memory, network, roll_call};
 
 /// NVMe/TCP's registered ports (NVMe/TCP transport specification 1.0 §3.2).
 const NVMF_PORT: u16 = 4420;
@@ -44,6 +44,7 @@ pub async fn run(local: Local, parts: Parts) {
 async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config)?;
     let interfaces = config.interfaces()?;
+    roll_call::run(local).await;
     let Devices { nvme, virtio_net } = devices::find(&parts.ecam, parts.map);
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
@@ -67,6 +68,7 @@ fn start_control_plane(local: &Local, clock: Clock) -> Rc<Rpc> {
     let mut router = Router::default();
     basalt_rpc::methods::register_all(&mut router);
     bench::register(&mut router, clock);
+    memory::register(&mut router);
     let rpc = Rpc::start(local, router, State::Runtime);
     rpc.on_kill(|signal| {
         log::info!(target: "basalt", "{signal}: powering off");
@@ -77,7 +79,7 @@ fn start_control_plane(local: &Local, clock: Clock) -> Rc<Rpc> {
 
 /// Puts the target's and the control plane's pollers on every core that has a network stack.
 async fn start_services(local: &Local, transport: TransportConfig) {
-    for core in (0..local.cores()).map(|core| CoreId(core as u16)) {
+    for core in roll_call::ids(local.cores()) {
         let started = local.call(core, move |local| serve(local, transport)).await;
         if let Err(error) = started {
             log::error!(target: "basalt", "core {core} does not answer: {error}");
@@ -103,11 +105,17 @@ fn serve(local: &Local, transport: TransportConfig) {
 
 /// Exports every bdev in the default subsystem to any host.
 async fn export_all(local: &Local, target: &Target) -> Result<(), nvmf::ConfigError> {
-    let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
     target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default())?;
     target.allow_any_host(DEFAULT_NQN, HostPolicy::Any)?;
-    for bdev in bdevs {
-        target.add_ns(DEFAULT_NQN, bdev, NamespaceOptions::default())?;
+    if let Some(registry) = local.service::<Registry>() {
+        for bdev in registry.list() {
+            match registry.open(&bdev.info().name, Access::ReadWrite) {
+                Ok(open) => {
+                    target.add_ns(DEFAULT_NQN, open, NamespaceOptions::default())?;
+                }
+                Err(error) => log::error!(target: "nvmf", "{}: {error}", bdev.info().name),
+            }
+        }
     }
     target.add_listener(DEFAULT_NQN, NVMF_PORT).await?;
     target.add_listener(DISCOVERY_NQN, DISCOVERY_PORT).await
@@ -115,7 +123,7 @@ async fn export_all(local: &Local, target: &Target) -> Result<(), nvmf::ConfigEr
 
 /// Says what runs where, and how to reach it.
 async fn announce(local: &Local, target: &Target) {
-    for core in (0..local.cores()).map(|core| CoreId(core as u16)) {
+    for core in roll_call::ids(local.cores()) {
         let names = local.call(core, |local| {
             local.pollers().iter().map(|poller| poller.name).collect::<Vec<_>>()
         });

@@ -12,6 +12,9 @@ fn assert_every_core_reports(guest: &Guest, cpus: usize) {
     }
     let reports = guest.lines().iter().filter(|line| line.contains(" is up, APIC")).count();
     assert_eq!(reports, cpus);
+    for core in 0..cpus {
+        guest.wait_for_line(&format!("core {core}: all {cpus} cores answer it"), BOOT);
+    }
 }
 
 #[test]

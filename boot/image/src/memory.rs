@@ -1,0 +1,41 @@
+//! `env_get_mem_stats`: how much memory is in use. Basalt's own method, as SPDK leaves memory to
+//! its host:
+//!
+//! ```text
+//! {"heap": {"bytes_total": …, "bytes_free": …},
+//!  "dma": [{"core": 0, "bytes_total": …, "bytes_free": …}, …]}
+//! ```
+
+use alloc::vec::Vec;
+
+use basalt_env::DmaPool;
+use basalt_reactor::Local;
+use basalt_rpc::{Context, Outcome, Params, Router, RpcError, When};
+use serde_json::{Value, json};
+
+use crate::roll_call;
+
+/// Adds the method.
+pub fn register(router: &mut Router) {
+    router.register_async("env_get_mem_stats", When::Any, get_mem_stats);
+}
+
+async fn get_mem_stats(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let mut dma = Vec::new();
+    for core in roll_call::ids(cx.local().cores()) {
+        let stats = cx.local().call(core, pool_stats).await;
+        let (total, free) = stats
+            .map_err(|error| RpcError::new(RpcError::INTERNAL, alloc::format!("{error}")))?
+            .unwrap_or_default();
+        dma.push(json!({"core": core.0, "bytes_total": total, "bytes_free": free}));
+    }
+    let heap = basalt_bare::heap_stats();
+    let heap = json!({"bytes_total": heap.bytes_total, "bytes_free": heap.bytes_free});
+    Ok(json!({"heap": heap, "dma": Value::Array(dma)}))
+}
+
+fn pool_stats(local: &Local) -> Option<(usize, usize)> {
+    let stats = local.service::<DmaPool>()?.stats();
+    Some((stats.bytes_total, stats.bytes_free))
+}
