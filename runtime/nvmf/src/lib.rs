@@ -31,7 +31,7 @@ pub use basalt_nvme_spec::fabrics::DISCOVERY_NQN;
 pub use config::{C2hSuccess, TransportConfig};
 pub use connection::{ConnectionId, QueueInfo};
 pub use control::{
-    ConfigError, ControllerInfo, DEFAULT_NQN, HostPolicy, Listener, NamespaceInfo, NamespaceOptions,
-    SubsystemInfo, SubsystemOptions, Target,
+    ConfigError, ControllerInfo, DEFAULT_NQN, HostPolicy, Listener, NamespaceInfo,
+    NamespaceOptions, SubsystemInfo, SubsystemOptions, Target,
 };
 pub use group::{GroupStats, PollGroup, SharedStack};

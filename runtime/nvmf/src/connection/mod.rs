@@ -34,6 +34,15 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
+/// Both ends of a connection, as far as the network still knows them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// The address and port the host reached us by.
+    pub(crate) local: Option<Endpoint>,
+    /// The host's.
+    pub(crate) peer: Option<Endpoint>,
+}
+
 /// How far the transport is from its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Link {
@@ -71,12 +80,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection just accepted, between these ends.
-    pub(crate) fn new(
-        id: ConnectionId,
-        socket: SocketId,
-        ends: Ends,
-        core: &mut Core,
-    ) -> Self {
+    pub(crate) fn new(id: ConnectionId, socket: SocketId, ends: Ends, core: &mut Core) -> Self {
         Self {
             socket,
             receiver: Receiver::new(core.config.limits()),

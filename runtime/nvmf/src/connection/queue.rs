@@ -7,9 +7,9 @@ use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
 use basalt_nvme_spec::Status;
 use zerocopy::IntoBytes;
 
-use super::{ConnectionId, Ends};
 use super::send::Sender;
 use super::slot::{Outgoing, SlotState, Slots};
+use super::{ConnectionId, Ends};
 use crate::command::{Outcome, Transfer};
 use crate::group::{Core, Tag};
 use crate::pdu::parse::IcReq;

@@ -30,13 +30,14 @@ impl Target {
         }
         match opcode {
             AdminOpcode::IDENTIFY => {
-                data(identify::identify(state, at, command, &self.config), request)
+                data(identify::identify(state, at, command, &self.config.get()), request)
             }
-            AdminOpcode::GET_LOG_PAGE => {
-                data(log_pages::get(state, at, request, &self.config, self.local.now()), request)
-            }
+            AdminOpcode::GET_LOG_PAGE => data(
+                log_pages::get(state, at, request, &self.config.get(), self.local.now()),
+                request,
+            ),
             AdminOpcode::GET_FEATURES => {
-                let (outcome, bytes) = features::get(controller, command, &self.config);
+                let (outcome, bytes) = features::get(controller, command, &self.config.get());
                 AdminReply::Done(outcome, bytes)
             }
             AdminOpcode::SET_FEATURES => done(self.set_features(controller, command)),
@@ -53,7 +54,9 @@ impl Target {
     fn property(&self, controller: &mut Controller, request: &AdminRequest) -> Outcome {
         let command = &request.command;
         match command.fabrics_type() {
-            FabricsType::PROPERTY_GET => property::get(controller, command, &self.config).into(),
+            FabricsType::PROPERTY_GET => {
+                property::get(controller, command, &self.config.get()).into()
+            }
             FabricsType::PROPERTY_SET => match property::set(controller, &command.as_property()) {
                 Err(status) => status.into(),
                 Ok(Aftermath::Nothing) => Outcome::OK,

@@ -1,15 +1,19 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_bdev::Descriptor;
+use basalt_bdev::{Bdev, Descriptor};
 use basalt_env::CoreId;
 use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
-use basalt_reactor::Local;
+use basalt_reactor::{CallError, Local};
 
-use super::subsystem::{Namespace, NamespaceOptions, Subsystem, SubsystemOptions};
+use super::subsystem::{
+    CNTLID_MAX, Listener, Namespace, NamespaceOptions, Subsystem, SubsystemOptions, ports,
+};
 use super::{NSID_MAX, State, Target};
+use crate::config::TransportConfig;
 use crate::connection::{ConnectionId, QueueInfo};
 use crate::group::{GroupStats, PollGroup};
 
@@ -20,10 +24,14 @@ pub enum ConfigError {
     BadNqn,
     /// The serial or model number is too long or not printable ASCII.
     BadText,
+    /// The range of namespace or controller identifiers is empty or too large.
+    BadRange,
     /// There is such a subsystem already.
     Exists,
     /// There is no such subsystem.
     NoSuchSubsystem,
+    /// There is no such listener.
+    NoSuchListener,
     /// There is no such namespace.
     NoSuchNamespace,
     /// The namespace identifier is 0, too large or in use.
@@ -39,8 +47,10 @@ impl fmt::Display for ConfigError {
         f.write_str(match self {
             Self::BadNqn => "the qualified name is malformed or reserved",
             Self::BadText => "serial and model number are at most 20 and 40 printable characters",
+            Self::BadRange => "namespaces are at most 1024, controller identifiers from 1 to 65519",
             Self::Exists => "there is a subsystem of that name already",
             Self::NoSuchSubsystem => "there is no subsystem of that name",
+            Self::NoSuchListener => "the subsystem does not listen there",
             Self::NoSuchNamespace => "there is no such namespace in the subsystem",
             Self::BadNsid => "the namespace identifier is 0, too large or in use",
             Self::BadBlockSize => "only block sizes from 512 to 4096 bytes can be exported",
@@ -75,7 +85,13 @@ pub struct SubsystemInfo {
     pub allow_any_host: bool,
     /// Hosts that may connect in any case.
     pub hosts: Vec<String>,
-    /// TCP ports it is served on, at every address.
+    /// Largest namespace identifier.
+    pub namespaces_max: u32,
+    /// Smallest and largest controller identifier.
+    pub cntlids: (u16, u16),
+    /// Where hosts reach it, in the order of addition.
+    pub listeners: Vec<Listener>,
+    /// The TCP ports of the listeners, each once, ascending.
     pub ports: Vec<u16>,
     /// Its namespaces, ascending.
     pub namespaces: Vec<NamespaceInfo>,
@@ -114,6 +130,13 @@ impl Target {
         if !is_text(&options.serial, 20) || !is_text(&options.model, 40) {
             return Err(ConfigError::BadText);
         }
+        let cntlids = (1..=options.cntlid_max).contains(&options.cntlid_min);
+        if !(1..=NSID_MAX).contains(&options.namespaces_max)
+            || !cntlids
+            || options.cntlid_max > CNTLID_MAX
+        {
+            return Err(ConfigError::BadRange);
+        }
         let mut state = self.state.borrow_mut();
         if state.named(nqn).is_some() {
             return Err(ConfigError::Exists);
@@ -126,7 +149,7 @@ impl Target {
             options,
             any_host: false,
             hosts: Vec::new(),
-            ports: Vec::new(),
+            listeners: Vec::new(),
             namespaces: BTreeMap::new(),
             version: 1,
         });
@@ -144,7 +167,7 @@ impl Target {
         for controller in state.controllers.iter().filter(|c| c.subsystem == Some(subsystem.id)) {
             self.end_controller(controller);
         }
-        self.close_ports(state, &subsystem.ports);
+        self.close_ports(state, &ports(&subsystem.listeners));
         self.discovery_changed(state);
         Ok(())
     }
@@ -161,9 +184,10 @@ impl Target {
         }
         let state = &mut *self.state.borrow_mut();
         let subsystem = state.edit(nqn)?;
-        let free = || (1..=NSID_MAX).find(|nsid| !subsystem.namespaces.contains_key(nsid));
+        let nsids = 1..=subsystem.options.namespaces_max;
+        let free = || nsids.clone().find(|nsid| !subsystem.namespaces.contains_key(nsid));
         let nsid = options.nsid.or_else(free).ok_or(ConfigError::BadNsid)?;
-        let valid = (1..=NSID_MAX).contains(&nsid) && !subsystem.namespaces.contains_key(&nsid);
+        let valid = nsids.contains(&nsid) && !subsystem.namespaces.contains_key(&nsid);
         if !valid {
             return Err(ConfigError::BadNsid);
         }
@@ -183,20 +207,36 @@ impl Target {
         Ok(())
     }
 
-    /// Serves the subsystem on `port` at every address of every core's stack. With the name of the
-    /// discovery subsystem, serves discovery alone there.
-    pub async fn add_listener(&self, nqn: &str, port: u16) -> Result<(), ConfigError> {
-        if nqn != DISCOVERY_NQN {
-            self.state.borrow_mut().edit(nqn)?;
-        }
-        self.listen_everywhere(port).await?;
+    /// Takes the namespaces of a bdev away.
+    pub(super) fn bdev_removed(&self, bdev: &Arc<dyn Bdev>) {
         let state = &mut *self.state.borrow_mut();
-        let ports = match nqn {
-            DISCOVERY_NQN => &mut state.discovery_ports,
-            _ => &mut state.edit(nqn)?.ports,
-        };
-        if !ports.contains(&port) {
-            ports.push(port);
+        let mut gone = Vec::new();
+        for subsystem in &mut state.subsystems {
+            let nqn = subsystem.nqn.clone();
+            let ours =
+                subsystem.namespaces.extract_if(.., |_, ns| Arc::ptr_eq(ns.bdev.bdev(), bdev));
+            gone.extend(ours.map(|(nsid, _)| (nqn.clone(), nsid)));
+        }
+        for (nqn, nsid) in gone {
+            log::warn!(target: "nvmf", "{nqn}: namespace {nsid} is gone with its bdev");
+            self.namespaces_changed(state, &nqn, nsid);
+        }
+    }
+
+    /// Serves the subsystem at `listener`: a port, at an address or all of them. With the name of
+    /// the discovery subsystem, serves discovery alone there. Again, if it does already.
+    pub async fn add_listener(
+        &self,
+        nqn: &str,
+        listener: impl Into<Listener>,
+    ) -> Result<(), ConfigError> {
+        let listener = listener.into();
+        self.state.borrow_mut().listeners(nqn)?;
+        self.listen_everywhere(listener.port).await?;
+        let state = &mut *self.state.borrow_mut();
+        let listeners = state.listeners(nqn)?;
+        if !listeners.contains(&listener) {
+            listeners.push(listener);
             self.discovery_changed(state);
         }
         Ok(())
@@ -221,16 +261,46 @@ impl Target {
         self.state.borrow().members.iter().copied().find(|core| !asked.contains(core))
     }
 
-    /// Serves the subsystem (or discovery) on `port` no longer; connections stay.
-    pub fn remove_listener(&self, nqn: &str, port: u16) -> Result<(), ConfigError> {
+    /// Serves the subsystem (or discovery) at `listener` no longer; connections stay.
+    pub fn remove_listener(
+        &self,
+        nqn: &str,
+        listener: impl Into<Listener>,
+    ) -> Result<(), ConfigError> {
+        let listener = listener.into();
         let state = &mut *self.state.borrow_mut();
-        let ports = match nqn {
-            DISCOVERY_NQN => &mut state.discovery_ports,
-            _ => &mut state.edit(nqn)?.ports,
-        };
-        ports.retain(|other| *other != port);
-        self.close_ports(state, &[port]);
+        let listeners = state.listeners(nqn)?;
+        let at = listeners.iter().position(|other| *other == listener);
+        listeners.remove(at.ok_or(ConfigError::NoSuchListener)?);
+        self.close_ports(state, &[listener.port]);
         self.discovery_changed(state);
+        Ok(())
+    }
+
+    /// Where discovery alone is served.
+    pub fn discovery_listeners(&self) -> Vec<Listener> {
+        self.state.borrow().discovery.clone()
+    }
+
+    /// The transport's options.
+    pub fn transport(&self) -> TransportConfig {
+        self.config.get()
+    }
+
+    /// Sets the transport's options on every core, each brought into its range. Meant for before
+    /// the first listener: connections that are there keep theirs in part.
+    pub async fn set_transport(&self, config: TransportConfig) -> Result<(), CallError> {
+        let config = config.clamped();
+        self.config.set(config);
+        let members = self.state.borrow().members.clone();
+        for core in members {
+            let configure = move |local: &Local| {
+                if let Some(group) = local.service::<PollGroup>() {
+                    group.configure(config);
+                }
+            };
+            self.local.call(core, configure).await?;
+        }
         Ok(())
     }
 
@@ -354,6 +424,14 @@ pub enum HostPolicy {
 }
 
 impl State {
+    /// The listeners of a subsystem, the discovery subsystem included.
+    fn listeners(&mut self, nqn: &str) -> Result<&mut Vec<Listener>, ConfigError> {
+        match nqn {
+            DISCOVERY_NQN => Ok(&mut self.discovery),
+            _ => Ok(&mut self.edit(nqn)?.listeners),
+        }
+    }
+
     fn edit(&mut self, nqn: &str) -> Result<&mut Subsystem, ConfigError> {
         let found = self.subsystems.iter_mut().find(|subsystem| subsystem.nqn == nqn);
         found.ok_or(ConfigError::NoSuchSubsystem)
@@ -374,7 +452,10 @@ impl Subsystem {
             model: self.options.model.clone(),
             allow_any_host: self.any_host,
             hosts: self.hosts.clone(),
-            ports: self.ports.clone(),
+            namespaces_max: self.options.namespaces_max,
+            cntlids: (self.options.cntlid_min, self.options.cntlid_max),
+            listeners: self.listeners.clone(),
+            ports: ports(&self.listeners),
             namespaces: self.namespaces.iter().map(info).collect(),
         }
     }

@@ -44,7 +44,7 @@ impl Target {
             return Err(Status::CONNECT_INCOMPATIBLE_FORMAT.with_dnr().into());
         }
         let sqsize = connect.sqsize.get();
-        if sqsize < ADMIN_SIZE_MIN - 1 || sqsize >= self.config.queue_size_max {
+        if sqsize < ADMIN_SIZE_MIN - 1 || sqsize >= self.config.get().queue_size_max {
             return Err(in_command(offset_of!(Connect, sqsize)));
         }
         let names = Names::parse(data)?;
@@ -129,7 +129,7 @@ impl Target {
             return Err(in_data(offset_of!(ConnectData, hostid)));
         }
         let taken = controller.queues.iter().any(|queue| queue.qid == qid);
-        if controller.is_discovery() || qid > self.config.io_queues_max {
+        if controller.is_discovery() || qid > self.config.get().io_queues_max {
             return Err(in_command(offset_of!(Connect, qid)));
         }
         if taken || !controller.is_ready() {

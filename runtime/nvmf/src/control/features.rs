@@ -153,6 +153,6 @@ const fn in_discovery(feature: FeatureId) -> bool {
 impl Target {
     /// Set Features on behalf of a controller.
     pub(super) fn set_features(&self, controller: &mut Controller, command: &Command) -> Outcome {
-        set(controller, command, &self.config).into()
+        set(controller, command, &self.config.get()).into()
     }
 }

@@ -9,10 +9,10 @@ use basalt_nvme_spec::registers::Version;
 use basalt_nvme_spec::{Cns, Command, Csi, NSID_ALL, Status, set_ascii_field};
 use zerocopy::IntoBytes;
 
+use super::State;
 use super::controller::{AER_MAX, Controller, KEEP_ALIVE_UNIT};
 use super::events::{WANT_DISCOVERY, WANT_NAMESPACE};
 use super::subsystem::{Namespace, Subsystem};
-use super::State;
 use crate::DISCOVERY_NQN;
 use crate::config::TransportConfig;
 

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
+use basalt_bdev::{Event, Registry};
 use basalt_env::{CoreId, Instant, Work};
 use basalt_reactor::{Local, Poller};
 
@@ -92,16 +93,28 @@ impl Target {
         });
         *target.poller.borrow_mut() = Some(poller);
         local.provide(Rc::clone(&target));
+        target.follow_removals();
         target
     }
 
-    /// A core has a poll group now; gives the ports to listen on.
-    pub(crate) fn join(&self, core: CoreId) -> Vec<u16> {
+    /// A namespace ends with its bdev.
+    fn follow_removals(self: &Rc<Self>) {
+        let Some(registry) = self.local.service::<Registry>() else { return };
+        let target = Rc::downgrade(self);
+        registry.subscribe(move |event| {
+            if let (Event::Removed(bdev), Some(target)) = (event, target.upgrade()) {
+                target.bdev_removed(bdev);
+            }
+        });
+    }
+
+    /// A core has a poll group now; gives the transport's options and the ports to listen on.
+    pub(crate) fn join(&self, core: CoreId) -> (TransportConfig, Vec<u16>) {
         let mut state = self.state.borrow_mut();
         if !state.members.contains(&core) {
             state.members.push(core);
         }
-        state.ports()
+        (self.config.get(), state.ports())
     }
 
     /// Answers a command of any connection.

@@ -153,11 +153,13 @@ impl PollGroup {
         local.provide(Rc::clone(&group));
         let (core, joining, member) = (local.core(), local.clone(), Rc::downgrade(&group));
         local.spawn("nvmf_join", async move {
-            let join = move |local: &Local| {
-                local.service::<Target>().map(|target| target.join(core)).unwrap_or_default()
+            let join =
+                move |local: &Local| local.service::<Target>().map(|target| target.join(core));
+            let joined = joining.call(CoreId::BOOT, join).await;
+            let (Ok(Some((config, ports))), Some(group)) = (joined, member.upgrade()) else {
+                return;
             };
-            let ports = joining.call(CoreId::BOOT, join).await.unwrap_or_default();
-            let Some(group) = member.upgrade() else { return };
+            group.configure(config);
             for port in ports {
                 if let Err(error) = group.listen(port) {
                     log::error!(target: "nvmf", "core {core}: port {port}: {error:?}");
