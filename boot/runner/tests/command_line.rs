@@ -40,6 +40,7 @@ fn help_names_every_option_and_command() {
     let text = String::from_utf8(output.stdout).unwrap();
     for word in [
         "image",
+        "bench",
         "--cpus",
         "--memory",
         "--disk",
@@ -132,4 +133,23 @@ fn the_printed_command_is_ready_for_a_shell_and_creates_nothing() {
         assert!(text.contains(word), "{word} is missing in: {text}");
     }
     assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn help_of_the_benchmark_says_what_is_measured_and_for_how_long() {
+    let target = tempfile::tempdir().unwrap();
+    let output = runner(target.path(), &["bench", "--help"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in ["minutes", "4 KiB", "fio", "p99.9", "-icount", "--depth", "--skip-fio", "--json"] {
+        assert!(text.contains(word), "{word} is missing in: {text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    assert_refused(&["bench", "--time", "0"], &["--time", "60"]);
+    assert_refused(&["bench", "--depth", "0"], &["--depth", "128"]);
+    assert_refused(&["bench", "--ios", "1"], &["--ios", "100"]);
+    assert_refused(&["bench", "--disk", "/no/such/disk"], &["--disk", "truncate"]);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use super::report::Figures;
@@ -23,8 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const SHORT: u64 = 5;
 
 /// A rare lost doorbell stalls the drive when the emulator runs on one thread (see `Machine`);
-/// Linux mends that after two of its time limits, so that they are short here.
+/// Linux mends that after two of its time limits, so that they are short here. What was measured
+/// meanwhile is measured again.
 const COUNTED_LINE: &str = "idle=poll nvme_core.io_timeout=1";
+const TRIES: u32 = 3;
 
 /// What all runs have in common.
 const COMMON: &str = "--name=bench --filename=/dev/nvme0n1 --direct=1 --rw=randread \
@@ -64,45 +66,59 @@ pub(super) fn instructions(
     plan: &Plan,
 ) -> anyhow::Result<Vec<u64>> {
     let runs = [plan.ios / SHORT, plan.ios];
-    // The first fio finds nothing in the page cache, so one runs before any that counts.
-    let mut script = waits_for_drive();
-    let _ = writeln!(
-        script,
-        "clock() {{ awk '/^now at/ {{ now = $3 }} /idle_sleeptime/ {{ idle = $3 }} \
-         /iowait_sleeptime/ {{ wait = $2 }} END {{ print \"{CLOCK}\" now, idle, wait }}' \
-         /proc/timer_list; }}\n\
-         step fio fio {COMMON} --number_ios=1 --output=/tmp/out"
-    );
-    for depth in &plan.depths {
-        for ios in runs {
-            let _ = writeln!(
-                script,
-                "clock\n\
-                 step fio-{depth}-{ios} fio {COMMON} --gtod_reduce=1 --bs={IO_SIZE_BYTES} \
-                 --iodepth={depth} --number_ios={ios} --output=/tmp/out\n\
-                 clock"
-            );
-        }
-    }
+    let script = counting_script(plan, runs);
     let lines = run(machine, files, &script, COUNTED_LINE, PATIENCE * 2)?;
-    let readings = lines.iter().filter_map(|line| line.split_once(CLOCK));
-    let readings: Vec<_> = readings.map(|(_, text)| busy_ns(text)).collect::<Result<_, _>>()?;
-    ensure!(readings.len() == plan.depths.len() * 4, "fio's console lost a reading");
-    Ok(readings.chunks_exact(4).map(|readings| slope(readings, runs)).collect())
+    plan.depths.iter().map(|depth| slope(&readings(&lines, *depth)?, runs)).collect()
 }
 
-/// Instructions per I/O, of readings before and after a short and a long run.
-fn slope(readings: &[u64], [short, long]: [u64; 2]) -> u64 {
-    let &[a, b, c, d] = readings else { return 0 };
-    let more = d.saturating_sub(c).saturating_sub(b.saturating_sub(a));
-    more / (long - short).max(1)
+fn counting_script(plan: &Plan, [short, long]: [u64; 2]) -> String {
+    // The first fio finds nothing in the page cache, so one runs before any that counts.
+    let mut script = format!(
+        "{}step fio fio {COMMON} --number_ios=1 --output=/tmp/out\n\
+         stalls() {{ dmesg | grep -c 'nvme.*timeout'; }}\n\
+         clock() {{ awk -v depth=$1 '/^now at/ {{ now = $3 }} /idle_sleeptime/ {{ idle = $3 }} \
+         /iowait_sleeptime/ {{ wait = $2 }} END {{ print \"{CLOCK}\" depth, now, idle, wait }}' \
+         /proc/timer_list; }}\n\
+         counted() {{ clock $1; step fio-$1-$2 fio {COMMON} --gtod_reduce=1 --bs={IO_SIZE_BYTES} \
+         --iodepth=$1 --number_ios=$2 --output=/tmp/out; clock $1; }}\n",
+        waits_for_drive()
+    );
+    for depth in &plan.depths {
+        let _ = writeln!(
+            script,
+            "for try in $(seq {TRIES}); do before=$(stalls); counted {depth} {short}; \
+             counted {depth} {long}; [ \"$(stalls)\" != \"$before\" ] || break; done"
+        );
+    }
+    script
+}
+
+/// The last four readings of a depth: before and after a short and a long run.
+fn readings(lines: &[String], depth: u32) -> anyhow::Result<[u64; 4]> {
+    let mark = format!("{CLOCK}{depth} ");
+    let texts: Vec<&str> =
+        lines.iter().filter_map(|line| Some(line.split_once(&mark)?.1)).collect();
+    let Some(last) = texts.last_chunk::<4>() else {
+        bail!("fio's console lost a reading at depth {depth}");
+    };
+    let mut readings = [0; 4];
+    for (reading, text) in readings.iter_mut().zip(last) {
+        *reading = busy_ns(text)?;
+    }
+    Ok(readings)
+}
+
+/// Instructions per I/O: what the longer run took more, for each I/O that it had more.
+fn slope([a, b, c, d]: &[u64; 4], [short, long]: [u64; 2]) -> anyhow::Result<u64> {
+    let more = (d - c).checked_sub(b - a).context("more I/Os took fewer instructions")?;
+    Ok(more / (long - short).max(1))
 }
 
 /// The time that was not idle, of a reading.
 fn busy_ns(text: &str) -> anyhow::Result<u64> {
     let numbers: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
     let &[now, idle, wait] = numbers.as_slice() else {
-        anyhow::bail!("no reading of the guest's clock: {text}");
+        bail!("no reading of the guest's clock: {text}");
     };
     now.checked_sub(idle + wait).context("the guest was idle for longer than it ran")
 }
@@ -156,8 +172,16 @@ mod tests {
 
     #[test]
     fn the_slope_leaves_out_what_every_run_costs() {
-        assert_eq!(slope(&[100, 1_100, 5_000, 9_000], [10, 40]), 100);
-        assert_eq!(slope(&[], [1, 2]), 0);
+        assert_eq!(slope(&[100, 1_100, 5_000, 9_000], [10, 40]).unwrap(), 100);
+        assert!(slope(&[100, 1_100, 5_000, 5_500], [10, 40]).is_err());
+    }
+
+    #[test]
+    fn the_last_readings_of_a_depth_count() {
+        let all = [(1, 9), (1, 10), (1, 20), (1, 30), (1, 50), (16, 60)];
+        let lines = all.map(|(depth, now)| format!("{CLOCK}{depth} {now} 1 2"));
+        assert_eq!(readings(&lines, 1).unwrap(), [7, 17, 27, 47]);
+        assert!(readings(&lines, 16).is_err());
     }
 
     #[test]

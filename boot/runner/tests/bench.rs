@@ -1,0 +1,45 @@
+//! The benchmark's own side, tried shortly: that it measures, not how fast it is. Every guest has
+//! a time limit, and the console of one that misses it is in the error.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What `cargo run -- bench` prints as JSON, fio left out.
+fn bench(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_basalt-runner"))
+        .args(["bench", "--skip-fio", "--json"])
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("the runner does not start: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the benchmark failed: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+#[test]
+fn every_depth_is_measured_and_its_figures_agree() {
+    let report = bench(&["--time", "0.3", "--ios", "2000", "--depth", "1", "--depth", "16"]);
+    let depths = report["depths"].as_array().unwrap();
+    assert_eq!(depths.len(), 2, "{report}");
+    for (depth, expected) in depths.iter().zip([1, 16]) {
+        let number = |name: &str| depth["basalt"][name].as_u64().unwrap();
+        assert_eq!(depth["depth"], expected);
+        assert!(number("ios") > 0 && number("iops") > 0, "{depth}");
+        assert!(number("p50_ns") > 0 && number("p50_ns") <= number("p99_ns"), "{depth}");
+        assert!(number("p99_ns") <= number("p999_ns"), "{depth}");
+        // More would be an error in counting, not a slow driver: Linux takes some thousands.
+        assert!((100..20_000).contains(&number("instructions_per_io")), "{depth}");
+        assert!(depth["fio"].is_null());
+    }
+}
+
+#[test]
+fn a_disk_in_a_file_is_read() {
+    let disk = tempfile::NamedTempFile::new().unwrap();
+    disk.as_file().set_len(64 << 20).unwrap();
+    let path = disk.path().to_str().unwrap();
+    let report = bench(&["--time", "0.2", "--ios", "500", "--depth", "4", "--disk", path]);
+    assert!(report["depths"][0]["basalt"]["iops"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["disk"], path);
+}
