@@ -24,6 +24,10 @@ pub mod errno {
     pub const ENOSPC: i64 = 28;
     /// Not supported.
     pub const EOPNOTSUPP: i64 = 95;
+    /// The address is in use.
+    pub const EADDRINUSE: i64 = 98;
+    /// The address is not one of ours.
+    pub const EADDRNOTAVAIL: i64 = 99;
     /// Timed out.
     pub const ETIMEDOUT: i64 = 110;
 }

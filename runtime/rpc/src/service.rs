@@ -213,6 +213,11 @@ impl Context {
         &self.method
     }
 
+    /// A copy of the parameters as they came.
+    pub fn params(&self) -> Map<String, Value> {
+        (*self.params).clone().unwrap_or_default()
+    }
+
     /// A service of the boot core, such as the bdev registry or the NVMe-oF target.
     pub fn service<T: 'static>(&self) -> Result<Rc<T>, RpcError> {
         self.local.service::<T>().ok_or_else(|| {
@@ -237,8 +242,22 @@ impl Context {
         for (name, value) in chosen {
             params.get_or_insert_default().insert(name.into(), value);
         }
+        self.file(subsystem, key.into(), params);
+    }
+
+    /// Remembers this call with other parameters than it came with.
+    pub fn remember_as(
+        &self,
+        subsystem: &'static str,
+        key: impl Into<String>,
+        params: Map<String, Value>,
+    ) {
+        self.file(subsystem, key.into(), Some(params));
+    }
+
+    fn file(&self, subsystem: &'static str, key: String, params: Option<Map<String, Value>>) {
         let method = String::from(self.method());
-        self.rpc.saved.borrow_mut().put(subsystem, key.into(), method, params);
+        self.rpc.saved.borrow_mut().put(subsystem, key, method, params);
     }
 
     /// Forgets the calls that made `key` and everything below it.

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_net::Address;
+use basalt_net::{Address, IpAddress};
 use serde_json::{Value, json};
 
 use crate::{Context, InterfaceSetting, Outcome, Params, Router, RpcError, When};
@@ -69,6 +69,16 @@ fn get_interfaces(cx: Context, params: Params) -> Outcome {
     params.none()?;
     let control = cx.service::<NetControl>()?;
     Ok((control.list)().iter().map(interface_to_json).collect())
+}
+
+/// Whether an interface has the address, or may get it because it has none yet. Every one has the
+/// unspecified address.
+pub(super) fn may_have(cx: &Context, address: IpAddress) -> bool {
+    let Ok(control) = cx.service::<NetControl>() else { return true };
+    address.is_unspecified()
+        || (control.list)().iter().any(|interface| {
+            interface.address.is_none_or(|own| IpAddress::V4(own.cidr.address()) == address)
+        })
 }
 
 fn interface_to_json(interface: &InterfaceState) -> Value {

@@ -26,7 +26,7 @@ fn cores(local: &Local) -> impl Iterator<Item = CoreId> + use<> {
     (0..local.cores() as u16).map(CoreId)
 }
 
-fn thread_name(core: CoreId) -> String {
+pub(super) fn thread_name(core: CoreId) -> String {
     format!("reactor_{core}")
 }
 

@@ -1,5 +1,95 @@
-//! The NVMe-oF target.
+//! The NVMe-oF target: its transport, subsystems, namespaces, listeners and hosts.
 
-use crate::Router;
+mod hosts;
+mod listeners;
+mod namespaces;
+mod params;
+mod show;
+mod transport;
 
-pub(super) fn register(_: &mut Router) {}
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+
+use basalt_nvmf::{
+    ConfigError, DISCOVERY_NQN, HostPolicy, SubsystemInfo, SubsystemOptions, Target,
+};
+use serde_json::Value;
+
+use self::params::{SubsystemParams, read_nqn};
+use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+
+pub(super) fn register(router: &mut Router) {
+    transport::register(router);
+    router.register("nvmf_create_subsystem", When::Runtime, create_subsystem);
+    router.register("nvmf_delete_subsystem", When::Runtime, delete_subsystem);
+    namespaces::register(router);
+    listeners::register(router);
+    hosts::register(router);
+    show::register(router);
+}
+
+fn create_subsystem(cx: Context, params: Params) -> Outcome {
+    let wanted = SubsystemParams::read(params)?;
+    let default = SubsystemOptions::default();
+    let options = SubsystemOptions {
+        serial: wanted.serial_number.unwrap_or(default.serial),
+        model: wanted.model_number.unwrap_or(default.model),
+        namespaces_max: wanted.max_namespaces.unwrap_or(default.namespaces_max),
+        cntlid_min: wanted.min_cntlid.unwrap_or(default.cntlid_min),
+        cntlid_max: wanted.max_cntlid.unwrap_or(default.cntlid_max),
+    };
+    let target = cx.service::<Target>()?;
+    target.create_subsystem(&wanted.nqn, options).map_err(config_error)?;
+    if wanted.allow_any_host {
+        target.allow_any_host(&wanted.nqn, HostPolicy::Any).map_err(config_error)?;
+    }
+    cx.remember("nvmf", subsystem_key(&wanted.nqn));
+    Ok(Value::Bool(true))
+}
+
+fn delete_subsystem(cx: Context, params: Params) -> Outcome {
+    let nqn = read_nqn(params)?;
+    if nqn == DISCOVERY_NQN {
+        return Err(RpcError::params("the discovery subsystem cannot be deleted"));
+    }
+    cx.service::<Target>()?.delete_subsystem(&nqn).map_err(config_error)?;
+    cx.forget("nvmf", &subsystem_key(&nqn));
+    Ok(Value::Bool(true))
+}
+
+/// The subsystem of that name as it is now; not the discovery subsystem.
+fn subsystem(target: &Rc<Target>, nqn: &str) -> Result<SubsystemInfo, RpcError> {
+    let found = target.subsystems().into_iter().find(|subsystem| subsystem.nqn == nqn);
+    found.ok_or_else(|| no_such_subsystem(nqn))
+}
+
+fn no_such_subsystem(nqn: &str) -> RpcError {
+    RpcError::errno(errno::ENODEV, format_args!("Unable to find subsystem with NQN {nqn}"))
+}
+
+/// What the call that made the subsystem is saved under. A name may hold a slash but no zero byte,
+/// which therefore keeps one subsystem's calls from passing for those of another.
+fn subsystem_key(nqn: &str) -> String {
+    format!("{nqn}\0")
+}
+
+/// What the call that made a part of the subsystem is saved under.
+fn part_key(nqn: &str, kind: &str, name: &str) -> String {
+    format!("{nqn}\0/{kind} {name}\0")
+}
+
+fn config_error(error: ConfigError) -> RpcError {
+    let errno = match error {
+        ConfigError::BadNqn
+        | ConfigError::BadText
+        | ConfigError::BadRange
+        | ConfigError::BadNsid => return RpcError::params(error),
+        ConfigError::BadBlockSize => errno::EINVAL,
+        ConfigError::Exists => errno::EEXIST,
+        ConfigError::NoSuchSubsystem => errno::ENODEV,
+        ConfigError::NoSuchListener | ConfigError::NoSuchNamespace => errno::ENOENT,
+        ConfigError::PortUnavailable => errno::EADDRINUSE,
+    };
+    RpcError::errno(errno, error)
+}
