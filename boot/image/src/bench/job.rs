@@ -157,9 +157,10 @@ impl Job {
 
     /// Takes what has finished, and submits as much again.
     pub fn round(&mut self) -> Progress {
-        self.account();
+        let now = self.clock.ticks();
         let found = self.reap();
-        if self.round_began >= self.stop.deadline_ticks {
+        self.account(now, self.was_busy | found);
+        if now >= self.stop.deadline_ticks {
             self.stop.ios = 0;
         }
         let submitted = self.submit();
@@ -167,7 +168,7 @@ impl Job {
         if self.stop.ios != 0 || self.channel.in_flight() != 0 {
             return Progress::Running;
         }
-        self.account();
+        self.account(self.clock.ticks(), true);
         self.tally.ticks = self.round_began - self.began;
         Progress::Finished
     }
@@ -182,12 +183,12 @@ impl Job {
         self.failure
     }
 
-    /// Books the time since the last round, which is what that one took with everything that the
-    /// core did until now.
+    /// Books the time since the last round, with everything that the core did in it. It was busy
+    /// if that round found or submitted Ios, and also if this one found some: the device's own
+    /// poller has taken them in since.
     #[inline]
-    fn account(&mut self) {
-        let now = self.clock.ticks();
-        if self.was_busy {
+    fn account(&mut self, now: u64, is_busy: bool) {
+        if is_busy {
             self.tally.ticks_busy += now.saturating_sub(self.round_began);
             self.tally.rounds_busy += 1;
         }

@@ -13,8 +13,8 @@
 //! these two calls is a whole benchmark.
 //!
 //! Times are ticks of the processor's time-stamp counter. Where that counts instructions (QEMU's
-//! `-icount shift=0`), `ticks_per_io` is instructions per Io: of everything the core did in the
-//! rounds in which it found or submitted Ios, its other pollers included.
+//! `-icount shift=0`), `ticks_per_io` is instructions per Io: of everything the core did, its other
+//! pollers included, but for the rounds in which it neither found nor submitted an Io.
 
 mod job;
 mod params;
