@@ -160,7 +160,7 @@ fn figures(text: &str) -> anyhow::Result<Figures> {
             p50_ns: percentile("50.000000")?,
             p99_ns: percentile("99.000000")?,
             p999_ns: percentile("99.900000")?,
-            instructions: 0,
+            instructions: None,
         })
     };
     figures().with_context(|| format!("a figure is missing in fio's result: {json}"))

@@ -82,7 +82,7 @@ fn figures(result: &Value) -> anyhow::Result<Figures> {
         p50_ns: number(result, "p50_ns")?,
         p99_ns: number(result, "p99_ns")?,
         p999_ns: number(result, "p999_ns")?,
-        instructions: 0,
+        instructions: None,
     };
     ensure!(figures.ios > 0, "Basalt finished no I/O at depth {}", figures.depth);
     Ok(figures)

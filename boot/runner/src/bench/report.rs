@@ -19,8 +19,8 @@ pub(super) struct Figures {
     pub(super) p50_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) p999_ns: u64,
-    /// Instructions per I/O, waiting left out.
-    pub(super) instructions: u64,
+    /// Instructions per I/O, waiting left out; none if they could not be counted.
+    pub(super) instructions: Option<u64>,
 }
 
 /// Everything measured.
@@ -37,7 +37,7 @@ pub(super) struct Report {
 /// A line of the table.
 struct Row {
     name: &'static str,
-    value: fn(&Figures) -> u64,
+    value: fn(&Figures) -> Option<u64>,
     /// How many decimals to move the point by.
     decimals: u32,
     better: Better,
@@ -50,28 +50,28 @@ enum Better {
 }
 
 const ROWS: [Row; 6] = [
-    Row { name: "IOPS", value: |f| f.iops, decimals: 0, better: Better::More },
-    Row { name: "mean, µs", value: |f| f.mean_ns, decimals: 3, better: Better::Less },
-    Row { name: "p50, µs", value: |f| f.p50_ns, decimals: 3, better: Better::Less },
-    Row { name: "p99, µs", value: |f| f.p99_ns, decimals: 3, better: Better::Less },
-    Row { name: "p99.9, µs", value: |f| f.p999_ns, decimals: 3, better: Better::Less },
+    Row { name: "IOPS", value: |f| Some(f.iops), decimals: 0, better: Better::More },
+    Row { name: "mean, µs", value: |f| Some(f.mean_ns), decimals: 3, better: Better::Less },
+    Row { name: "p50, µs", value: |f| Some(f.p50_ns), decimals: 3, better: Better::Less },
+    Row { name: "p99, µs", value: |f| Some(f.p99_ns), decimals: 3, better: Better::Less },
+    Row { name: "p99.9, µs", value: |f| Some(f.p999_ns), decimals: 3, better: Better::Less },
     Row { name: "instructions", value: |f| f.instructions, decimals: 0, better: Better::Less },
 ];
 
 impl Row {
     /// By what factor Basalt is better; below one, it is worse.
-    fn ratio(&self, basalt: &Figures, fio: &Figures) -> f64 {
-        let (basalt, fio) = ((self.value)(basalt) as f64, (self.value)(fio) as f64);
+    fn ratio(&self, basalt: &Figures, fio: &Figures) -> Option<f64> {
+        let (basalt, fio) = ((self.value)(basalt)? as f64, (self.value)(fio)? as f64);
         let (more, less) = if self.better == Better::More { (basalt, fio) } else { (fio, basalt) };
-        more / less.max(1.0)
+        Some(more / less.max(1.0))
     }
 
     fn text(&self, figures: &Figures) -> String {
-        let value = (self.value)(figures);
-        if self.decimals == 0 {
-            return thousands(value);
+        match (self.value)(figures) {
+            None => "–".to_owned(),
+            Some(value) if self.decimals == 0 => thousands(value),
+            Some(value) => format!("{:.1}", value as f64 / 10_f64.powi(self.decimals as i32)),
         }
-        format!("{:.1}", value as f64 / 10_f64.powi(self.decimals as i32))
     }
 }
 
@@ -103,8 +103,9 @@ fn write_depth(f: &mut fmt::Formatter<'_>, basalt: &Figures, fio: Option<&Figure
         match fio {
             None => writeln!(f, "{label:<22}{text:>12}")?,
             Some(fio) => {
-                let (other, ratio) = (row.text(fio), row.ratio(basalt, fio));
-                writeln!(f, "{label:<22}{text:>12}{other:>12}{ratio:>20.2}x")?;
+                let ratio = row.ratio(basalt, fio).map(|ratio| format!("{ratio:.2}x"));
+                let (other, ratio) = (row.text(fio), ratio.unwrap_or_default());
+                writeln!(f, "{label:<22}{text:>12}{other:>12}{ratio:>21}")?;
             }
         }
     }
@@ -146,7 +147,8 @@ fn figures_to_json(figures: &Figures) -> Value {
 
 fn ratios_to_json(basalt: &Figures, fio: &Figures) -> Value {
     let rows = KEYS.iter().zip(&ROWS);
-    let rounded = |row: &Row| json!((row.ratio(basalt, fio) * 100.0).round() / 100.0);
+    let rounded =
+        |row: &Row| json!(row.ratio(basalt, fio).map(|ratio| (ratio * 100.0).round() / 100.0));
     Value::Object(rows.map(|(key, row)| ((*key).to_owned(), rounded(row))).collect())
 }
 
@@ -175,11 +177,11 @@ mod tests {
         p50_ns: 9_000,
         p99_ns: 20_000,
         p999_ns: 40_000,
-        instructions: 8_000,
+        instructions: Some(8_000),
     };
 
     fn report(fio: Option<Vec<Figures>>) -> Report {
-        let fast = Figures { iops: 1_234_567, p50_ns: 3_000, instructions: 500, ..SLOW };
+        let fast = Figures { iops: 1_234_567, p50_ns: 3_000, instructions: Some(500), ..SLOW };
         let plan = Plan { depths: vec![1], time: std::time::Duration::from_secs(3), ios: 100 };
         Report { accel: Accel::Tcg, plan, disk: None, basalt: vec![fast], fio }
     }
@@ -198,6 +200,13 @@ mod tests {
         let text = report.to_string();
         assert!(!text.contains("fio") && !text.contains("better"), "{text}");
         assert!(report.to_json()["depths"][0]["fio"].is_null());
+    }
+
+    #[test]
+    fn what_could_not_be_counted_is_left_open() {
+        let report = report(Some(vec![Figures { instructions: None, ..SLOW }]));
+        assert!(report.to_string().contains('–'));
+        assert!(report.to_json()["depths"][0]["ratio"]["instructions_per_io"].is_null());
     }
 
     #[test]
