@@ -5,22 +5,20 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use basalt_bare::{Clock, EXIT_FAILURE, Ecam, IdentityMap, exit, power_off};
-use basalt_bdev::{Access, Registry};
+use basalt_bdev::Registry;
 use basalt_env::DmaPool;
 use basalt_net::NetHandle;
-use basalt_nvmf::{
-    self as nvmf, DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, NamespaceOptions, PollGroup,
-    SubsystemOptions, Target, TransportConfig,
-};
+use basalt_nvmf::{DEFAULT_NQN, DISCOVERY_NQN, PollGroup, Target, TransportConfig};
 use basalt_reactor::Local;
-use basalt_rpc::{Config, ConfigError, Router, Rpc, Server, State};
+use basalt_rpc::{Config, ConfigError, Router, Rpc, RpcError, Server, State};
+use serde_json::json;
 
 use crate::devices::{self, Devices};
 use crate::{bench, drives, memory, network, roll_call};
 
 /// NVMe/TCP's registered ports (NVMe/TCP transport specification 1.0 §3.2).
-const NVMF_PORT: u16 = 4420;
-const DISCOVERY_PORT: u16 = 8009;
+const NVMF_PORT: &str = "4420";
+const DISCOVERY_PORT: &str = "8009";
 
 /// What the boot core needs of the machine.
 pub struct Parts {
@@ -56,7 +54,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     start_services(local, transport).await;
     config.apply(&rpc).await?;
     if !config.has_subsystem("nvmf")
-        && let Err(error) = export_all(local, &target).await
+        && let Err(error) = export_all(local, &rpc).await
     {
         log::error!(target: "nvmf", "{DEFAULT_NQN} is not served in full: {error}");
     }
@@ -103,22 +101,28 @@ fn serve(local: &Local, transport: TransportConfig) {
     }
 }
 
-/// Exports every bdev in the default subsystem to any host.
-async fn export_all(local: &Local, target: &Target) -> Result<(), nvmf::ConfigError> {
-    target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default())?;
-    target.allow_any_host(DEFAULT_NQN, HostPolicy::Any)?;
-    if let Some(registry) = local.service::<Registry>() {
-        for bdev in registry.list() {
-            match registry.open(&bdev.info().name, Access::ReadWrite) {
-                Ok(open) => {
-                    target.add_ns(DEFAULT_NQN, open, NamespaceOptions::default())?;
-                }
-                Err(error) => log::error!(target: "nvmf", "{}: {error}", bdev.info().name),
-            }
+/// Exports every bdev in the default subsystem to any host, by the calls a client would make, so
+/// that they are saved like all others.
+async fn export_all(local: &Local, rpc: &Rc<Rpc>) -> Result<(), RpcError> {
+    rpc.call("nvmf_create_transport", Some(json!({"trtype": "TCP"}))).await?;
+    let subsystem = json!({"nqn": DEFAULT_NQN, "allow_any_host": true});
+    rpc.call("nvmf_create_subsystem", Some(subsystem)).await?;
+    let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
+    for bdev in bdevs {
+        let name = bdev.info().name.as_str();
+        let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
+        if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
+            log::error!(target: "nvmf", "{name}: {error}");
         }
     }
-    target.add_listener(DEFAULT_NQN, NVMF_PORT).await?;
-    target.add_listener(DISCOVERY_NQN, DISCOVERY_PORT).await
+    for (nqn, port) in [(DEFAULT_NQN, NVMF_PORT), (DISCOVERY_NQN, DISCOVERY_PORT)] {
+        let address = json!({
+            "trtype": "TCP", "adrfam": "IPv4", "traddr": "0.0.0.0", "trsvcid": port,
+        });
+        let params = json!({"nqn": nqn, "listen_address": address});
+        rpc.call("nvmf_subsystem_add_listener", Some(params)).await?;
+    }
+    Ok(())
 }
 
 /// Says what runs where, and how to reach it.
