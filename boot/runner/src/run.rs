@@ -119,6 +119,9 @@ impl Checked {
     }
 }
 
+/// The subsystem that the image exports its drives in unless a configuration says otherwise.
+const DEFAULT_NQN: &str = "nqn.2026-11.io.basalt:storage";
+
 fn default_disk(workspace: &Workspace) -> PathBuf {
     workspace.target().join("disk.img")
 }
@@ -146,6 +149,12 @@ fn banner(machine: &Machine, arguments: &BootArguments, size_bytes: u64) {
         "NVMe/TCP on 127.0.0.1:{}, JSON-RPC on 127.0.0.1:{}; Ctrl-C to stop",
         arguments.nvmf_port, arguments.rpc_port
     );
+    if arguments.config.is_none() {
+        eprintln!(
+            "from this host: nvme connect -t tcp -a 127.0.0.1 -s {} -n {DEFAULT_NQN}",
+            arguments.nvmf_port
+        );
+    }
 }
 
 fn report(ending: Ending) -> anyhow::Result<ExitCode> {

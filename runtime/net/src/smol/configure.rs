@@ -69,7 +69,10 @@ impl<P: FramePort> SmolStack<P> {
             Some(Address { cidr, gateway: None }) => {
                 log::info!(target: "net", "DHCP gave {cidr}, no gateway");
             }
-            None => log::warn!(target: "net", "no address from DHCP (any more)"),
+            None if self.interface_address().is_some() => {
+                log::warn!(target: "net", "DHCP gives no address any more");
+            }
+            None => log::info!(target: "net", "asking for an address by DHCP"),
         }
         self.set_address(address);
     }
