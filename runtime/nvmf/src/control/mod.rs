@@ -113,6 +113,7 @@ impl Target {
         let mut state = self.state.borrow_mut();
         if !state.members.contains(&core) {
             state.members.push(core);
+            state.members.sort_unstable();
         }
         (self.config.get(), state.ports())
     }

@@ -16,13 +16,13 @@ fn bdev(config: Value) -> Value {
     json!({"subsystems": [{"subsystem": "bdev", "config": config}]})
 }
 
-fn apply(machine: &mut Machine, config: &Value) -> Result<(), ConfigError> {
+pub(super) fn apply(machine: &mut Machine, config: &Value) -> Result<(), ConfigError> {
     let (rpc, config) = (Rc::clone(&machine.rpc), parse(config)?);
     machine.run(async move { config.apply(&rpc).await })
 }
 
 /// What the client's `save_config` would write.
-fn save(machine: &mut Machine) -> Value {
+pub(super) fn save(machine: &mut Machine) -> Value {
     let listed = machine.call("framework_get_subsystems", None).unwrap();
     let subsystems: Vec<Value> = listed
         .as_array()

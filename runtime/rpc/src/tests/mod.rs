@@ -5,6 +5,7 @@ mod config;
 mod connection;
 mod framework;
 mod framing;
+mod nvmf;
 mod protocol;
 mod server;
 
