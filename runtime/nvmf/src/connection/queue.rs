@@ -229,23 +229,35 @@ impl Queue {
         }
     }
 
+    /// Gives a slot its buffer if there is one.
+    ///
+    /// No connection may come to hold more than is left for all others. So `n` hosts that neither
+    /// read nor send what they owe still leave 1/(n+1) of the memory, and a host alone has half.
     fn try_buffer(&mut self, index: u16, core: &mut Core) -> bool {
-        let Some(slot) = self.slots.get_mut(index) else { return true };
+        let Some(slot) = self.slots.get(index) else { return true };
         let (len, from_host) = match slot.transfer {
             Transfer::FromHost { len } => (len, true),
             Transfer::ToHost { len } => (len, false),
             Transfer::None | Transfer::InCapsule { .. } => return true,
         };
+        if self.slots.held() + len as usize > core.pool.stats().bytes_free {
+            return false;
+        }
         let Ok(buf) = core.pool.alloc(len as usize) else { return false };
-        slot.data = SgList::One(buf);
+        self.slots.give(index, buf);
         if from_host {
-            slot.state = SlotState::HostData;
-            slot.outgoing = Outgoing::R2t;
-            self.sender.enqueue(index);
+            self.ask_for_data(index);
         } else {
             self.execute(index, core);
         }
         true
+    }
+
+    fn ask_for_data(&mut self, index: u16) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.state = SlotState::HostData;
+        slot.outgoing = Outgoing::R2t;
+        self.sender.enqueue(index);
     }
 
     /// Checks an H2CData header against the transfer it claims to belong to (§3.6.2.8).

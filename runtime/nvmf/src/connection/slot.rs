@@ -61,6 +61,8 @@ pub(super) struct Slot {
     pub(super) skip: u32,
     pub(super) data_damaged: bool,
     pub(super) data: SgList,
+    /// Bytes of the data buffer it was given; see [`Slots::held`].
+    held: usize,
     pub(super) outcome: Outcome,
     /// Channel the command's Ios go to.
     pub(super) channel: u16,
@@ -83,6 +85,7 @@ impl Slot {
             skip: 0,
             data_damaged: false,
             data: SgList::Empty,
+            held: 0,
             outcome: Outcome::OK,
             channel: 0,
             progress: 0,
@@ -125,11 +128,12 @@ impl Slot {
 pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u16>,
+    held: usize,
 }
 
 impl Slots {
     pub(super) fn new(count: u16) -> Self {
-        let mut slots = Self { slots: Vec::new(), free: Vec::new() };
+        let mut slots = Self { slots: Vec::new(), free: Vec::new(), held: 0 };
         slots.grow(count);
         slots
     }
@@ -158,6 +162,19 @@ impl Slots {
         !self.free.is_empty()
     }
 
+    /// Bytes of data buffers that were given to slots still in use.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Gives a slot its data buffer.
+    pub(super) fn give(&mut self, index: u16, buf: DmaBuf) {
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return };
+        slot.held = buf.capacity();
+        self.held += slot.held;
+        slot.data = SgList::One(buf);
+    }
+
     /// Takes a slot for `command`.
     pub(super) fn take(&mut self, command: &Command, generation: u32, now: Instant) -> Option<u16> {
         let index = self.free.pop()?;
@@ -184,6 +201,7 @@ impl Slots {
         slot.state = SlotState::Free;
         slot.outgoing = Outgoing::Nothing;
         slot.refused = None;
+        self.held -= core::mem::take(&mut slot.held);
         self.free.push(index);
         match core::mem::take(&mut slot.data) {
             SgList::One(buf) => Some(buf),

@@ -219,3 +219,37 @@ fn a_host_may_end_the_connection_itself() {
     assert!(host.is_closed(&world));
     assert!(world.target.controllers().is_empty());
 }
+
+/// Three hosts have `stall` outstanding as often as their queues allow and go silent; a fourth one
+/// must still get a transfer of the largest size through.
+fn check_stalled(stall: Command) {
+    const LEN: usize = 1 << 20;
+    let mut world = World::new();
+    let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut command = stall;
+    command.set_sgl1(SglDescriptor::transport(LEN as u32));
+    world.stacks[0].borrow_mut().window = 64 << 10;
+    for qid in 1..4 {
+        let mut stalled = Host::io(&mut world, 0, cntlid, qid, Digests::default());
+        for _ in 0..15 {
+            stalled.submit(&world, command, &[]);
+        }
+    }
+    world.rounds(100);
+    let mut host = Host::io(&mut world, 0, cntlid, 4, Digests::default());
+    let mut read = Command::read(1, 0, (LEN / 512) as u32);
+    read.set_sgl1(SglDescriptor::transport(LEN as u32));
+    let (completion, data) = host.run(&mut world, read, &[], &[]);
+    assert!(completion.status().is_success(), "{:?}", completion.status());
+    assert_eq!(data.len(), LEN);
+}
+
+#[test]
+fn hosts_that_never_read_leave_memory_for_others() {
+    check_stalled(Command::read(1, 0, 2048));
+}
+
+#[test]
+fn hosts_that_owe_their_data_leave_memory_for_others() {
+    check_stalled(Command::write(1, 0, 2048));
+}
