@@ -69,11 +69,21 @@ impl BasaltGuest {
     /// # Panics
     /// The host has no free port.
     #[must_use]
-    pub fn user_network(mut self, guest_port: u16) -> (Self, u16) {
-        let port = ports::pick_free().unwrap_or_else(|error| panic!("no free port: {error}"));
-        let network = Network::User(vec![(port, guest_port)]);
-        self.machine.nics.push(Nic { network, mac: None });
-        (self, port)
+    pub fn user_network(self, guest_port: u16) -> (Self, u16) {
+        let (guest, [port]) = self.user_network_ports([guest_port]);
+        (guest, port)
+    }
+
+    /// The same for several ports; those of 127.0.0.1 are in the same order.
+    ///
+    /// # Panics
+    /// The host has not enough free ports.
+    #[must_use]
+    pub fn user_network_ports<const N: usize>(mut self, guest_ports: [u16; N]) -> (Self, [u16; N]) {
+        let ports = free_ports(guest_ports);
+        let forwards = ports.into_iter().zip(guest_ports).collect();
+        self.machine.nics.push(Nic { network: Network::User(forwards), mac: None });
+        (self, ports)
     }
 
     /// Puts a text into QEMU's fw_cfg under `name`.
@@ -102,6 +112,15 @@ impl BasaltGuest {
         // Nothing tells when QEMU has read the file, so it stays as long as the guest.
         guest.keep(file)
     }
+}
+
+/// A free port of 127.0.0.1 for each of `guest_ports`.
+///
+/// # Panics
+/// The host has not enough.
+#[must_use]
+pub fn free_ports<const N: usize>(guest_ports: [u16; N]) -> [u16; N] {
+    guest_ports.map(|_| ports::pick_free().unwrap_or_else(|error| panic!("no free port: {error}")))
 }
 
 fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile> {

@@ -8,16 +8,18 @@
 //! - [`LinuxGuest`] describes one that boots Debian's kernel with the NVMe/TCP initiator, `fio` and
 //!   file system tools, and runs a script.
 //! - [`Wire`] connects two of them.
+//! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
 //!
 //! Every wait has a limit; each panics with what was waited for.
 
 mod basalt;
 mod console;
 mod guest;
+pub mod initiator;
 pub mod linux;
 mod wire;
 
-pub use basalt::BasaltGuest;
+pub use basalt::{BasaltGuest, free_ports};
 pub use guest::Guest;
 pub use linux::LinuxGuest;
 pub use wire::{BASALT_MAC, CLIENT_MAC, Wire};

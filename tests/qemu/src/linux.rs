@@ -40,6 +40,13 @@ impl LinuxGuest {
         }
     }
 
+    /// Sets the number of cores.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.machine.cpus = cpus;
+        self
+    }
+
     /// Adds a network card with a static address, such as `10.0.0.2/24`.
     #[must_use]
     pub fn nic(mut self, nic: Nic, address: &str) -> Self {
