@@ -160,8 +160,9 @@ impl Queue {
                 core.channels.wait(channel, tag);
             }
             Err(rejected) => {
-                log::warn!(target: "nvmf", "bdev refused {:?}: {:?}", rejected.io.op, rejected.reason);
-                self.finish(index, refusal(rejected.reason).into());
+                let (op, reason) = (rejected.io.op, rejected.reason);
+                log::warn!(target: "nvmf", "bdev refused {op:?}: {reason:?}");
+                self.finish(index, refusal(reason).into());
             }
         }
     }
