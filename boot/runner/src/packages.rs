@@ -26,23 +26,36 @@ pub fn ensure_qemu(workspace: &Workspace) -> anyhow::Result<()> {
 /// # Errors
 /// It is missing and cannot be installed; the error names the command that would.
 pub fn ensure(workspace: &Workspace, program: &str, packages: &[&str]) -> anyhow::Result<()> {
-    if find_program(program).is_some() {
+    ensure_that(workspace, program, packages, || find_program(program).is_some())
+}
+
+/// Makes sure `what` is there, installing `packages` when it is not.
+///
+/// # Errors
+/// It is missing and cannot be installed; the error names the command that would.
+pub fn ensure_that(
+    workspace: &Workspace,
+    what: &str,
+    packages: &[&str],
+    is_there: impl Fn() -> bool,
+) -> anyhow::Result<()> {
+    if is_there() {
         return Ok(());
     }
     let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
     if !is_debian() || !nix::unistd::geteuid().is_root() {
-        bail!("{program} is not installed; install it with: sudo {by_hand}");
+        bail!("{what} is not installed; install it with: sudo {by_hand}");
     }
     let _lock = workspace.lock("packages")?;
-    if find_program(program).is_some() {
+    if is_there() {
         return Ok(());
     }
-    eprintln!("{program} is not installed; running: apt-get update && {by_hand}");
-    apt_update().with_context(|| format!("install {program} by hand with: {by_hand}"))?;
+    eprintln!("{what} is not installed; running: apt-get update && {by_hand}");
+    apt_update().with_context(|| format!("install {what} by hand with: {by_hand}"))?;
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
-        .with_context(|| format!("install {program} by hand with: {by_hand}"))?;
-    if find_program(program).is_none() {
-        bail!("{program} is still missing after: {by_hand}");
+        .with_context(|| format!("install {what} by hand with: {by_hand}"))?;
+    if !is_there() {
+        bail!("{what} is still missing after: {by_hand}");
     }
     Ok(())
 }
