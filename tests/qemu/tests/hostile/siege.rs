@@ -1,0 +1,171 @@
+//! An image under attack, with a bystander whose I/O must go on.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use basalt_qemu_tests::initiator::{Initiator, Namespace, PATIENCE};
+use basalt_qemu_tests::{BasaltGuest, Guest};
+use tempfile::NamedTempFile;
+
+/// NVMe/TCP, discovery, JSON-RPC, and one that nobody listens on.
+pub const GUEST_PORTS: [u16; 4] = [4420, 8009, 5260, 1234];
+
+const BOOT: Duration = Duration::from_secs(60);
+const DISK_BYTES: u64 = 64 << 20;
+/// The longest any I/O of the bystander may take; a busy host that emulates two cores needs time.
+const UNNOTICED: Duration = Duration::from_secs(4);
+/// How long the image may take to have everything back: connections of clients that vanished
+/// linger for half a minute.
+const RECOVERY: Duration = Duration::from_secs(50);
+/// What may stay in use for good: tables that have grown to a hundred connections. One connection
+/// takes 256 KiB.
+const HEAP_SLACK: u64 = 768 << 10;
+
+/// The image, the ports of 127.0.0.1 that lead to it, and the bystander.
+pub struct Siege {
+    pub nvmf: u16,
+    pub discovery: u16,
+    pub rpc: u16,
+    /// Leads to a port nobody listens on.
+    pub closed: u16,
+    pub guest: Guest,
+    bystander: Bystander,
+    before: Memory,
+    _disk: NamedTempFile,
+}
+
+impl Siege {
+    /// Boots an image with one drive; from now on the bystander does I/O.
+    pub fn begin() -> Self {
+        let (machine, ports) = BasaltGuest::new("basalt").user_network_ports(GUEST_PORTS);
+        Self::begin_on(machine, ports)
+    }
+
+    /// The same on a machine of the caller's with a network card on which these ports of 127.0.0.1
+    /// lead to the [`GUEST_PORTS`].
+    pub fn begin_on(machine: BasaltGuest, ports: [u16; 4]) -> Self {
+        let [nvmf, discovery, rpc, closed] = ports;
+        let disk = NamedTempFile::new().unwrap();
+        disk.as_file().set_len(DISK_BYTES).unwrap();
+        let guest = machine.disk(disk.path()).start();
+        guest.wait_for_line("connect with: nvme connect", BOOT);
+        let host = Initiator::connect(nvmf).unwrap();
+        let before = Memory::now(rpc).unwrap();
+        let bystander = Bystander::start(host);
+        Self { nvmf, discovery, rpc, closed, guest, bystander, before, _disk: disk }
+    }
+
+    /// Checks that nobody but the attackers was hurt, and nothing is left of them.
+    pub fn end(self) {
+        let (rounds, slowest, host) = self.bystander.finish();
+        println!("the bystander did {rounds} rounds, the slowest in {slowest:?}");
+        assert!(rounds > 0, "the bystander did nothing");
+        assert!(slowest < UNNOTICED, "the bystander waited for {slowest:?}");
+        let deadline = Instant::now() + RECOVERY;
+        loop {
+            let now = Memory::now(self.rpc).unwrap();
+            if now.is_like(&self.before) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "before {:?}, afterwards {now:?}", self.before);
+            thread::sleep(Duration::from_millis(250));
+        }
+        drop(host);
+        let mut host = Initiator::connect(self.nvmf).expect("a new client is not served");
+        let on = host.namespaces().unwrap()[0];
+        host.verify(on, 0, 128 << 10, 99).unwrap();
+        let panicked = self.guest.lines().iter().any(|line| line.contains("PANIC"));
+        assert!(!panicked, "Basalt panicked");
+    }
+}
+
+/// A client that writes, reads and compares all the time.
+struct Bystander {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, Duration, Initiator)>,
+}
+
+impl Bystander {
+    fn start(mut host: Initiator) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let on = host.namespaces().unwrap()[0];
+            let (mut rounds, mut slowest) = (0, Duration::ZERO);
+            while !stopped.load(Ordering::Acquire) {
+                let began = Instant::now();
+                round(&mut host, on, rounds).expect("the bystander was disturbed");
+                slowest = slowest.max(began.elapsed());
+                rounds += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            (rounds, slowest, host)
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self) -> (u64, Duration, Initiator) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().expect("the bystander was disturbed")
+    }
+}
+
+/// One write and read, small or large by turns.
+fn round(host: &mut Initiator, on: Namespace, count: u64) -> anyhow::Result<()> {
+    let len = [4096, 65536, 512][(count % 3) as usize];
+    host.verify(on, count * 129 % (on.blocks - 256), len, count)
+}
+
+/// What the image has free, bytes.
+#[derive(Debug)]
+struct Memory {
+    heap: u64,
+    dma: Vec<u64>,
+}
+
+impl Memory {
+    fn now(rpc: u16) -> anyhow::Result<Self> {
+        let reply = json_rpc(rpc, r#"{"jsonrpc":"2.0","id":1,"method":"env_get_mem_stats"}"#)?;
+        let (before, heap) = reply.split_once("\"heap\"").context("no heap in the reply")?;
+        let (heap, after) = heap.split_once('}').context("the heap has no end")?;
+        let heap = free_bytes(heap).first().copied().context("no free heap")?;
+        let dma = [free_bytes(before), free_bytes(after)].concat();
+        ensure!(!dma.is_empty(), "no pools in the reply");
+        Ok(Self { heap, dma })
+    }
+
+    fn is_like(&self, before: &Self) -> bool {
+        self.dma == before.dma && self.heap + HEAP_SLACK >= before.heap
+    }
+}
+
+fn free_bytes(text: &str) -> Vec<u64> {
+    let values = text.split("\"bytes_free\":").skip(1);
+    let digits = |value: &str| value.chars().take_while(char::is_ascii_digit).collect::<String>();
+    values.filter_map(|value| digits(value.trim_start()).parse().ok()).collect()
+}
+
+/// Opens a plain TCP connection with a limit to every wait.
+pub fn tcp(port: u16) -> std::io::Result<TcpStream> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Sends one request on a connection of its own; gives the reply's line.
+pub fn json_rpc(port: u16, request: &str) -> anyhow::Result<String> {
+    let mut stream = tcp(port)?;
+    stream.write_all(request.as_bytes())?;
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).context("no reply")?;
+    ensure!(!reply.is_empty(), "the connection ended without a reply");
+    Ok(reply)
+}
