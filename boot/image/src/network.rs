@@ -5,6 +5,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_bare::Clock;
@@ -21,8 +22,9 @@ use crate::roll_call;
 /// The share of the heap that connections' buffers may take: one in this many bytes.
 const HEAP_SHARE: usize = 2;
 
-/// How long a start waits for an address before it says that there is none yet.
+/// How long it may take to get an address before that is worth a word, and how often to look.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
+const ADDRESS_PERIOD: Duration = Duration::from_millis(5);
 
 /// Starts the first card that works and tells the control plane how to reach it.
 ///
@@ -94,18 +96,20 @@ fn provide_control(local: &Local, dhcp: bool) {
     local.provide(Rc::new(NetControl::new(set, list)));
 }
 
-/// Waits until the interface has an address; its text, or `None` if it takes too long.
-pub async fn address(local: &Local) -> Option<alloc::string::String> {
+/// Waits until the interface has an address; `None` if there is no interface. Says so if it takes
+/// long: a DHCP server may come later than we.
+pub async fn address(local: &Local) -> Option<Ipv4Addr> {
     let interface = local.service::<NetInterface>()?;
-    let deadline = local.now() + ADDRESS_PATIENCE;
+    let impatient_at = local.now() + ADDRESS_PATIENCE;
+    let mut said = false;
     loop {
         if let Some(address) = interface.info().address {
-            return Some(format!("{}", address.cidr.address()));
+            return Some(address.cidr.address());
         }
-        if local.now() > deadline {
-            log::warn!(target: "net", "no address yet; is there a DHCP server?");
-            return None;
+        if local.now() > impatient_at && !said {
+            log::warn!(target: "net", "still no address; is there a DHCP server?");
+            said = true;
         }
-        local.sleep(Duration::from_millis(5)).await;
+        local.sleep(ADDRESS_PERIOD).await;
     }
 }
