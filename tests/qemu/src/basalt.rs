@@ -1,11 +1,12 @@
 //! A machine that boots Basalt.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use basalt_runner::{Disk, Machine, Network, Nic, ports};
+use basalt_runner::{Disk, Machine, Network, Nic};
 
 use crate::{Guest, host};
 
@@ -120,7 +121,13 @@ impl BasaltGuest {
 /// The host has not enough.
 #[must_use]
 pub fn free_ports<const N: usize>(guest_ports: [u16; N]) -> [u16; N] {
-    guest_ports.map(|_| ports::pick_free().unwrap_or_else(|error| panic!("no free port: {error}")))
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // All are taken before the first is let go, so that no two are the same.
+    let taken = guest_ports.map(bind);
+    taken.map(|listener| match listener.and_then(|listener| listener.local_addr()) {
+        Ok(address) => address.port(),
+        Err(error) => panic!("no free port: {error}"),
+    })
 }
 
 fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile> {

@@ -26,6 +26,9 @@ const RECOVERY: Duration = Duration::from_secs(50);
 /// takes 256 KiB.
 const HEAP_SLACK: u64 = 768 << 10;
 
+/// What [`queues`] gives while the bystander alone is connected and rests.
+const BYSTANDER: [u64; 4] = [1, 1, 0, 0];
+
 /// The image, the ports of 127.0.0.1 that lead to it, and the bystander.
 pub struct Siege {
     pub nvmf: u16,
@@ -69,10 +72,12 @@ impl Siege {
         let deadline = Instant::now() + RECOVERY;
         loop {
             let now = Memory::now(self.rpc).unwrap();
-            if now.is_like(&self.before) {
+            let queues = queues(self.rpc).unwrap();
+            if now.is_like(&self.before) && queues == BYSTANDER {
                 break;
             }
-            assert!(Instant::now() < deadline, "before {:?}, afterwards {now:?}", self.before);
+            let late = Instant::now() >= deadline;
+            assert!(!late, "before {:?}, afterwards {now:?} and queues {queues:?}", self.before);
             thread::sleep(Duration::from_millis(250));
         }
         drop(host);
@@ -144,8 +149,23 @@ impl Memory {
     }
 }
 
+/// Admin queues, I/O queues, connections before their Connect, and Ios at drives.
+fn queues(rpc: u16) -> anyhow::Result<[u64; 4]> {
+    let reply = json_rpc(rpc, r#"{"jsonrpc":"2.0","id":1,"method":"nvmf_get_stats"}"#)?;
+    let sum = |name| numbers(&reply, name).iter().sum();
+    let kinds = ["current_admin_qpairs", "current_io_qpairs", "current_unassociated_qpairs"];
+    let [admin, io, unassociated] = kinds.map(sum);
+    Ok([admin, io, unassociated, sum("pending_bdev_io")])
+}
+
 fn free_bytes(text: &str) -> Vec<u64> {
-    let values = text.split("\"bytes_free\":").skip(1);
+    numbers(text, "bytes_free")
+}
+
+/// The values of all fields called `name`.
+fn numbers(text: &str, name: &str) -> Vec<u64> {
+    let field = format!("\"{name}\":");
+    let values = text.split(&field).skip(1);
     let digits = |value: &str| value.chars().take_while(char::is_ascii_digit).collect::<String>();
     values.filter_map(|value| digits(value.trim_start()).parse().ok()).collect()
 }
