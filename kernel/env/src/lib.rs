@@ -9,7 +9,7 @@
 //!    [`Untrusted`] until it has been checked.
 //!
 //! Neighbours: implemented by `kernel/bare` and `kernel/hosted`, used by every driver and the
-//! runtime. Depends on `core` and `alloc` only.
+//! runtime. Depends on no other crate of the project.
 #![no_std]
 
 extern crate alloc;

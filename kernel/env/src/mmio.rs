@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use volatile::VolatilePtr;
+
 /// A block of device registers, addressed by byte offset.
 ///
 /// As on a real bus, a read outside the block gives all ones and a write outside it is lost. All
@@ -59,27 +61,28 @@ impl Mmio {
         Self { base, len }
     }
 
+    /// The register at `offset`, if it lies inside and is aligned.
+    #[inline(always)]
+    fn register<T: Copy>(&self, offset: usize) -> Option<VolatilePtr<'_, T>> {
+        let size = size_of::<T>();
+        if offset.checked_add(size)? > self.len || !offset.is_multiple_of(size) {
+            return None;
+        }
+        // SAFETY: `new` promises `len` mapped bytes that stay; the register was just checked to
+        // lie inside them and to be aligned (BARs are at least 16-byte aligned).
+        Some(unsafe { VolatilePtr::new(self.base.add(offset).cast::<T>()) })
+    }
+
     #[inline(always)]
     fn read<T: Copy>(&self, offset: usize, ones: T) -> T {
-        let size = size_of::<T>();
-        if offset.checked_add(size).is_none_or(|end| end > self.len) || !offset.is_multiple_of(size)
-        {
-            return ones;
-        }
-        // SAFETY: `new` promises `len` mapped bytes; the access was just checked to lie inside
-        // and to be aligned (BARs are at least 16-byte aligned).
-        unsafe { self.base.as_ptr().add(offset).cast::<T>().read_volatile() }
+        self.register(offset).map_or(ones, |register| register.read())
     }
 
     #[inline(always)]
     fn write<T: Copy>(&self, offset: usize, value: T) {
-        let size = size_of::<T>();
-        if offset.checked_add(size).is_none_or(|end| end > self.len) || !offset.is_multiple_of(size)
-        {
-            return;
+        if let Some(register) = self.register(offset) {
+            register.write(value);
         }
-        // SAFETY: as in `read`.
-        unsafe { self.base.as_ptr().add(offset).cast::<T>().write_volatile(value) }
     }
 }
 
