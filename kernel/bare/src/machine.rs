@@ -162,8 +162,8 @@ impl Machine {
         IdentityMap::new()
     }
 
-    /// The configuration handed over: the boot module (`-initrd`), else fw_cfg file
-    /// `opt/basalt/config`. `None` if there is neither.
+    /// The configuration handed over: the boot module (`-initrd`, or `\basalt.json` of a UEFI boot
+    /// disk), else fw_cfg file `opt/basalt/config`. `None` if there is neither.
     pub fn config_blob(&self) -> Option<&'static [u8]> {
         self.config
     }

@@ -8,17 +8,11 @@
 //! where it was linked, turns on SSE (compiled code uses it anywhere) and calls [`pvh_main`].
 
 use core::arch::global_asm;
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
-use core::ptr::addr_of;
 
 use bootloader_api::BootInfo;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind, Optional};
 
-/// Bytes of the stack that the boot core starts on.
-const STACK_LEN: usize = 512 << 10;
-/// Bytes below the stack, for the kernel to unmap.
-const GUARD_LEN: usize = 4096;
+use super::handover::{self, _start, REGIONS_MAX};
 
 // The note; 4-byte alignment puts its 8-byte address where loaders look for it. It is writable as
 // the address is subject to relocation.
@@ -31,30 +25,24 @@ global_asm!(
     ".popsection",
 );
 
-// Boot page tables (one level 4, one level 3, four level 2 tables: 4 GiB in 2 MiB pages), the
-// boot core's stack above its guard page, a GDT with one code and one data segment.
+// Boot page tables (one level 4, one level 3, four level 2 tables: 4 GiB in 2 MiB pages), and what
+// loads the segments.
 global_asm!(
     ".pushsection .bss.pvh, \"aw\", @nobits",
-    ".hidden pvh_tables, pvh_stack, pvh_stack_top",
-    ".globl pvh_tables, pvh_stack, pvh_stack_top",
+    ".hidden pvh_tables",
+    ".globl pvh_tables",
     ".balign 4096",
     "pvh_tables: .skip 4096 * 6",
-    "pvh_guard: .skip {guard}",
-    "pvh_stack: .skip {stack}",
-    "pvh_stack_top:",
     ".popsection",
     ".pushsection .data.pvh, \"aw\", @progbits",
-    ".hidden pvh_gdt, pvh_gdt_pointer, pvh_gdt_base, pvh_linked_at",
-    ".globl pvh_gdt, pvh_gdt_pointer, pvh_gdt_base, pvh_linked_at",
+    ".hidden pvh_gdt_pointer, pvh_gdt_base, pvh_linked_at",
+    ".globl pvh_gdt_pointer, pvh_gdt_base, pvh_linked_at",
     ".balign 8",
-    "pvh_gdt: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff",
     "pvh_gdt_pointer: .word 23",
     "pvh_gdt_base: .long 0",
     ".balign 8",
     "pvh_linked_at: .quad __ehdr_start",
     ".popsection",
-    guard = const GUARD_LEN,
-    stack = const STACK_LEN,
 );
 
 // The 32-bit half, in AT&T syntax as that can express the distance between two labels.
@@ -74,7 +62,7 @@ global_asm!(
     "call 2f",
     "2: popl %ebp",
     "movl %edx, (%ebx)",
-    "leal pvh_stack_top - 2b(%ebp), %esp",
+    "leal boot_stack_top - 2b(%ebp), %esp",
     // Level 4 -> level 3 -> four level 2 tables -> 2,048 pages of 2 MiB.
     "leal pvh_tables - 2b(%ebp), %edi",
     "leal 0x1003(%edi), %eax",
@@ -103,7 +91,7 @@ global_asm!(
     "wrmsr",
     "movl $0x80010033, %eax",
     "movl %eax, %cr0",
-    "leal pvh_gdt - 2b(%ebp), %eax",
+    "leal boot_gdt - 2b(%ebp), %eax",
     "movl %eax, pvh_gdt_base - 2b(%ebp)",
     "lgdtl pvh_gdt_pointer - 2b(%ebp)",
     "leal pvh_start64 - 2b(%ebp), %eax",
@@ -131,7 +119,7 @@ global_asm!(
     "xor eax, eax",
     "mov fs, eax",
     "mov gs, eax",
-    "lea rsp, [rip + pvh_stack_top]",
+    "lea rsp, [rip + boot_stack_top]",
     "mov ebx, ebx",
     // Where we are less where we were linked; nothing to relocate if that is zero.
     "lea r8, [rip + __ehdr_start]",
@@ -164,7 +152,6 @@ global_asm!(
     "6: add rdi, 24",
     "jmp 8b",
     "9: mov rdi, rbx",
-    "lea rsi, [rip + pvh_stack]",
     "xor ebp, ebp",
     "call {main}",
     "ud2",
@@ -210,58 +197,23 @@ struct MemoryMapEntry {
 
 /// E820 type of memory free to use.
 const E820_RAM: u32 = 1;
-/// More memory map entries than any machine reports.
-const REGIONS_MAX: usize = 256;
-
-/// What is handed to the kernel: written once, before it runs.
-struct Handover {
-    info: UnsafeCell<MaybeUninit<BootInfo>>,
-    regions: UnsafeCell<[MemoryRegion; REGIONS_MAX]>,
-}
-
-// SAFETY: only `pvh_main` touches it, and it runs once, on the only core that runs.
-unsafe impl Sync for Handover {}
-
-static HANDOVER: Handover = Handover {
-    info: UnsafeCell::new(MaybeUninit::uninit()),
-    regions: UnsafeCell::new([MemoryRegion::empty(); REGIONS_MAX]),
-};
-
-#[expect(improper_ctypes, reason = "the signature is bootloader_api's own")]
-unsafe extern "C" {
-    /// What `bootloader_api::entry_point!` defines around the kernel main.
-    safe fn _start(boot_info: &'static mut BootInfo) -> !;
-}
 
 /// Fills the [`BootInfo`] from the start info and calls the kernel. Called once, by the assembly.
-unsafe extern "C" fn pvh_main(start: *const StartInfo, stack_bottom: u64) -> ! {
-    // SAFETY: called once on the only running core, so nothing else refers to the handover.
-    let (slot, regions) = unsafe { (&mut *HANDOVER.info.get(), &mut *HANDOVER.regions.get()) };
+unsafe extern "C" fn pvh_main(start: *const StartInfo) -> ! {
     // SAFETY: the loader passes a start info in memory below 4 GiB, which is mapped.
     let start = unsafe { &*start };
-    let mut used = 0;
-    if start.magic == START_MAGIC && start.version >= 1 {
-        used = copy_memory_map(start, regions);
-    }
-    let info = slot.write(BootInfo::new((&mut regions[..used]).into()));
-    info.physical_memory_offset = Optional::Some(0);
-    info.kernel_addr = addr_of!(IMAGE) as u64;
-    info.kernel_stack_bottom = stack_bottom;
-    info.kernel_stack_len = STACK_LEN as u64;
-    if used > 0 {
+    let valid = start.magic == START_MAGIC && start.version >= 1;
+    let fill = |regions: &mut _| if valid { copy_memory_map(start, regions) } else { 0 };
+    // SAFETY: called once on the only running core.
+    let info = unsafe { handover::prepare(fill) };
+    if valid {
         info.rsdp_addr = Some(start.rsdp).filter(|&rsdp| rsdp != 0).into();
         take_module(start, info);
     }
     _start(info)
 }
 
-unsafe extern "C" {
-    /// The first byte of the loaded image, placed by the linker.
-    #[link_name = "__ehdr_start"]
-    static IMAGE: u8;
-}
-
-fn copy_memory_map(start: &StartInfo, regions: &mut [MemoryRegion]) -> usize {
+fn copy_memory_map(start: &StartInfo, regions: &mut [MemoryRegion; REGIONS_MAX]) -> usize {
     let count = (start.memory_map_count as usize).min(regions.len());
     if start.memory_map == 0 {
         return 0;
