@@ -24,7 +24,10 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Only build the boot files, into target/image
-    Image,
+    ///
+    /// basalt.elf boots by PVH (QEMU's -kernel, Firecracker, Cloud Hypervisor), basalt.efi is a UEFI
+    /// application, and basalt.img a disk with it, to be written to a USB stick or another disk.
+    Image(ImageArguments),
     /// Measure 4 KiB random reads beside fio on Linux; takes about two minutes
     ///
     /// Runs Basalt's image and Debian with fio (io_uring), one after the other, each on one core
@@ -37,6 +40,14 @@ pub enum Command {
     /// Rates under emulation tell little about real machines, and other load on this one disturbs
     /// them; their ratio is more telling, and instructions hardly vary.
     Bench(BenchArguments),
+}
+
+/// The options of building the boot files.
+#[derive(Debug, clap::Args)]
+pub struct ImageArguments {
+    /// Configuration in SPDK's JSON form, put on the boot disk as \\basalt.json
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// The options of a benchmark.
@@ -96,6 +107,10 @@ pub struct BootArguments {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// How the image is started
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = FirmwareChoice::Pvh)]
+    pub firmware: FirmwareChoice,
+
     /// Port on 127.0.0.1 that reaches the image's NVMe/TCP port 4420
     #[arg(long, value_name = "PORT", default_value_t = 4420)]
     pub nvmf_port: u16,
@@ -115,6 +130,15 @@ pub struct BootArguments {
     /// Print the QEMU command instead of running it; builds and creates nothing
     #[arg(long)]
     pub print_command: bool,
+}
+
+/// What starts the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FirmwareChoice {
+    /// QEMU itself, at once.
+    Pvh,
+    /// UEFI firmware (OVMF), from a boot disk.
+    Uefi,
 }
 
 /// The user's wish for what executes the guest.

@@ -5,9 +5,11 @@
 //! the same virtual machine as a user does.
 //!
 //! - [`Workspace`] finds the source tree and its target directory, and builds the image.
-//! - [`image`] turns the linked image into the bootable `target/image/basalt.elf`, symbols inside.
+//! - [`image`] turns the linked image into the bootable `target/image/basalt.elf`, symbols inside,
+//!   that into the UEFI application `basalt.efi`, and that into the boot disk `basalt.img`.
 //! - [`Machine`] describes a virtual machine and renders it as a QEMU command.
 //! - [`accel`] finds out by trying whether KVM works here.
+//! - [`firmware`] finds UEFI firmware for virtual machines.
 //! - [`packages`] installs what is missing, or says how to.
 //! - [`disk`], [`config`] and [`ports`] check what the user passed before anything is started.
 //! - [`launch`] starts QEMU, passes its console on and ends it when asked.
@@ -19,6 +21,7 @@ mod bench;
 pub mod cli;
 pub mod config;
 pub mod disk;
+pub mod firmware;
 pub mod image;
 pub mod launch;
 pub mod linux;
@@ -28,6 +31,6 @@ pub mod ports;
 mod run;
 mod workspace;
 
-pub use machine::{DebugExit, Disk, Machine, Network, Nic, shell_quote};
+pub use machine::{Bus, DebugExit, Disk, Machine, Network, Nic, Uefi, shell_quote};
 pub use run::run;
 pub use workspace::{FileLock, Workspace};

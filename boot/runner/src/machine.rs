@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::accel::Accel;
+use crate::firmware::Firmware;
 use crate::packages::QEMU;
+
+/// The fw_cfg file that the image takes its configuration from when there is no module.
+const CONFIG_FILE: &str = "opt/basalt/config";
 
 /// A disk to attach as an NVMe drive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +40,38 @@ pub struct Nic {
     pub mac: Option<[u8; 6]>,
 }
 
-/// A q35 machine that boots an ELF or Linux kernel directly, console on standard output.
+/// What the boot disk is plugged into, for firmware to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// A USB stick.
+    Usb,
+    /// A SATA disk.
+    Ahci,
+    /// An NVMe drive, which the image will find as well.
+    Nvme,
+}
+
+/// What boots a machine by way of its firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uefi {
+    /// The machine's firmware.
+    pub firmware: Firmware,
+    /// The raw boot disk. It is not written: changes are dropped when the machine ends.
+    pub medium: PathBuf,
+    /// What the boot disk is plugged into.
+    pub bus: Bus,
+}
+
+/// A q35 machine that boots an ELF or Linux kernel directly or by UEFI firmware, console on
+/// standard output.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// The kernel.
+    /// The kernel, for direct boot.
     pub kernel: PathBuf,
-    /// The module beside it: Basalt's configuration, or an initial RAM disk.
+    /// Boots from a disk instead of directly.
+    pub uefi: Option<Uefi>,
+    /// The module beside the kernel: Basalt's configuration, or an initial RAM disk. Firmware knows
+    /// no such thing, so a machine with firmware gets it as a fw_cfg file with a configuration.
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub command_line: Option<String>,
@@ -65,6 +95,7 @@ impl Machine {
     pub fn new(kernel: &Path, accel: Accel) -> Self {
         Self {
             kernel: kernel.to_path_buf(),
+            uefi: None,
             initrd: None,
             command_line: None,
             cpus: 2,
@@ -104,12 +135,9 @@ impl Machine {
         // have one core leaves out memory fences, and the devices live in another thread.
         list.pair("-smp", format!("{},maxcpus={}", self.cpus, self.cpus.max(2)));
         list.pair("-m", format!("{}M", self.memory_mib));
-        list.pair("-kernel", &self.kernel);
-        if let Some(initrd) = &self.initrd {
-            list.pair("-initrd", initrd);
-        }
-        if let Some(line) = &self.command_line {
-            list.pair("-append", line);
+        match &self.uefi {
+            Some(uefi) => list.uefi(uefi, self.initrd.as_deref()),
+            None => list.kernel(self),
         }
         for (index, disk) in self.disks.iter().enumerate() {
             list.disk(index, disk);
@@ -133,6 +161,41 @@ impl ArgumentList {
     fn pair(&mut self, option: &str, value: impl Into<OsString>) {
         self.0.push(option.into());
         self.0.push(value.into());
+    }
+
+    fn kernel(&mut self, machine: &Machine) {
+        self.pair("-kernel", &machine.kernel);
+        if let Some(initrd) = &machine.initrd {
+            self.pair("-initrd", initrd);
+        }
+        if let Some(line) = &machine.command_line {
+            self.pair("-append", line);
+        }
+    }
+
+    fn uefi(&mut self, uefi: &Uefi, config: Option<&Path>) {
+        let Firmware { code, variables } = &uefi.firmware;
+        let flash = |unit: u8, mode: &str, path: &Path| {
+            format!("if=pflash,unit={unit},format=raw,{mode}=on,file={}", escape_commas(path))
+        };
+        self.pair("-drive", flash(0, "readonly", code));
+        self.pair("-drive", flash(1, "snapshot", variables));
+        let medium = escape_commas(&uefi.medium);
+        self.pair("-drive", format!("if=none,id=boot,format=raw,snapshot=on,file={medium}"));
+        // The boot index keeps firmware from trying the drives and the network first.
+        let device = match uefi.bus {
+            Bus::Usb => {
+                self.pair("-device", "qemu-xhci");
+                "usb-storage,drive=boot,bootindex=0"
+            }
+            Bus::Ahci => "ide-hd,bus=ide.0,drive=boot,bootindex=0",
+            Bus::Nvme => "nvme,id=nvme-boot,serial=basalt-boot,drive=boot,bootindex=0",
+        };
+        self.pair("-device", device);
+        if let Some(config) = config {
+            let file = escape_commas(config);
+            self.pair("-fw_cfg", format!("name={CONFIG_FILE},file={file}"));
+        }
     }
 
     fn disk(&mut self, index: usize, disk: &Disk) {
@@ -250,6 +313,20 @@ mod tests {
         let network = Network::User(vec![(14420, 4420)]);
         machine.nics.push(Nic { network, mac: None });
         assert!(machine.shell_command().contains("hostfwd=tcp:127.0.0.1:14420-:4420"));
+    }
+
+    #[test]
+    fn firmware_takes_the_place_of_the_kernel() {
+        let mut machine = Machine::new(Path::new("/k"), Accel::Tcg);
+        machine.initrd = Some("/config.json".into());
+        let medium = "/boot.img".into();
+        machine.uefi = Some(Uefi { firmware: Firmware::usual(), medium, bus: Bus::Usb });
+        let text = machine.shell_command();
+        assert!(!text.contains("-kernel") && !text.contains("-initrd"), "{text}");
+        assert!(text.contains("if=pflash,unit=0,format=raw,readonly=on,file="), "{text}");
+        assert!(text.contains("if=pflash,unit=1,format=raw,snapshot=on,file="), "{text}");
+        assert!(text.contains("usb-storage,drive=boot,bootindex=0"), "{text}");
+        assert!(text.contains("name=opt/basalt/config,file=/config.json"), "{text}");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! What each command does, in order: check, build, start, and say how it ended.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
 
 use crate::accel::{self, Accel};
-use crate::cli::{self, AccelChoice, Arguments, BootArguments, Command};
+use crate::cli::{self, AccelChoice, Arguments, BootArguments, Command, FirmwareChoice};
+use crate::firmware::Firmware;
 use crate::launch::{self, Ending};
 use crate::packages::{self, QEMU, find_program};
-use crate::{DebugExit, Machine, Network, Nic, Workspace, config, disk, ports};
+use crate::{Bus, DebugExit, Machine, Network, Nic, Uefi, Workspace, config, disk, ports};
 
 /// The image's NVMe/TCP port.
 const GUEST_NVMF_PORT: u16 = 4420;
@@ -26,14 +28,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         None if arguments.boot.print_command => print_command(&workspace, &arguments.boot),
         None => boot(&workspace, &arguments.boot),
-        Some(Command::Image) => image(&workspace),
+        Some(Command::Image(arguments)) => image(&workspace, arguments.config.as_deref()),
         Some(Command::Bench(bench)) => crate::bench::run(&workspace, &bench),
     }
 }
 
-fn image(workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    let (path, size_bytes) = workspace.build_image()?;
-    println!("{} ({} KiB)", path.display(), size_bytes.div_ceil(1024));
+fn image(workspace: &Workspace, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if let Some(path) = config {
+        config::check(path)?;
+    }
+    for path in workspace.build_boot_files(config)? {
+        let size_bytes = fs::metadata(&path)?.len();
+        println!("{} ({} KiB)", path.display(), size_bytes.div_ceil(1024));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,8 +53,15 @@ fn boot(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Result<Exit
     let disks = disk::check_all(&checked.disks)?;
     packages::ensure_qemu(workspace)?;
     let accel = accel::choose(workspace, arguments.accel)?;
-    let (_, size_bytes) = workspace.build_image()?;
-    let machine = Machine { disks, ..checked.machine(workspace, arguments, accel) };
+    let mut machine = Machine { disks, ..checked.machine(workspace, arguments, accel) };
+    let size_bytes = match arguments.firmware {
+        FirmwareChoice::Pvh => workspace.build_image()?.1,
+        FirmwareChoice::Uefi => {
+            machine.uefi = Some(uefi(workspace, Firmware::ensure(workspace)?));
+            let [_, application, _] = workspace.build_boot_files(None)?;
+            fs::metadata(application)?.len()
+        }
+    };
     banner(&machine, arguments, size_bytes);
     report(launch::foreground(&machine.command())?)
 }
@@ -66,9 +80,13 @@ fn print_command(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Re
         }
         given => disk::check_all(given)?,
     };
-    let machine = Machine { disks, ..checked.machine(workspace, arguments, accel) };
+    let mut machine = Machine { disks, ..checked.machine(workspace, arguments, accel) };
+    if arguments.firmware == FirmwareChoice::Uefi {
+        let firmware = Firmware::find().unwrap_or_else(Firmware::usual);
+        machine.uefi = Some(uefi(workspace, firmware));
+    }
     println!("{}", machine.shell_command());
-    if absent(&machine.kernel) {
+    if absent(machine.uefi.as_ref().map_or(&machine.kernel, |uefi| &uefi.medium)) {
         eprintln!("note: the image is not built yet; `cargo run -- image` builds it");
     }
     for missing in machine.disks.iter().map(|disk| &disk.path).filter(|path| absent(path)) {
@@ -121,6 +139,11 @@ impl Checked {
 
 /// The subsystem that the image exports its drives in unless a configuration says otherwise.
 const DEFAULT_NQN: &str = "nqn.2026-11.io.basalt:storage";
+
+/// The boot disk as a USB stick.
+fn uefi(workspace: &Workspace, firmware: Firmware) -> Uefi {
+    Uefi { firmware, medium: workspace.boot_disk(), bus: Bus::Usb }
+}
 
 fn default_disk(workspace: &Workspace) -> PathBuf {
     workspace.target().join("disk.img")

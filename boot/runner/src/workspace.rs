@@ -7,6 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::image::{self, MediumContents};
+
 /// The workspace: where its sources are and where its output goes.
 #[derive(Clone, Debug)]
 pub struct Workspace {
@@ -62,6 +64,18 @@ impl Workspace {
         self.image_directory().join("basalt.elf")
     }
 
+    /// The UEFI application, made by [`build_boot_files`](Self::build_boot_files).
+    #[must_use]
+    pub fn efi_application(&self) -> PathBuf {
+        self.image_directory().join("basalt.efi")
+    }
+
+    /// The boot disk for UEFI, made by [`build_boot_files`](Self::build_boot_files).
+    #[must_use]
+    pub fn boot_disk(&self) -> PathBuf {
+        self.image_directory().join("basalt.img")
+    }
+
     /// Builds the image and makes it bootable; returns the path of the boot file and its size in
     /// bytes.
     ///
@@ -69,6 +83,29 @@ impl Workspace {
     /// The build fails (cargo has said why), or the built image lacks what boot files need.
     pub fn build_image(&self) -> anyhow::Result<(PathBuf, u64)> {
         let _lock = self.lock("image")?;
+        self.build_elf()
+    }
+
+    /// Builds the image and makes every boot file of it; returns their paths. The boot disk gets
+    /// the configuration in file `config`.
+    ///
+    /// # Errors
+    /// As for [`build_image`](Self::build_image); or a file cannot be read or written.
+    pub fn build_boot_files(&self, config: Option<&Path>) -> anyhow::Result<[PathBuf; 3]> {
+        let config = config.map(fs::read).transpose().context("cannot read the configuration")?;
+        let _lock = self.lock("image")?;
+        let (elf, _) = self.build_elf()?;
+        let data = fs::read(&elf).with_context(|| format!("cannot read {}", elf.display()))?;
+        let application = image::uefi_application(&data)
+            .with_context(|| format!("cannot make a UEFI application of {}", elf.display()))?;
+        let (efi, disk) = (self.efi_application(), self.boot_disk());
+        image::replace(&efi, |path| Ok(fs::write(path, &application)?))?;
+        let contents = MediumContents { application: &application, config: config.as_deref() };
+        image::replace(&disk, |path| image::write_medium(path, contents))?;
+        Ok([elf, efi, disk])
+    }
+
+    fn build_elf(&self) -> anyhow::Result<(PathBuf, u64)> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(&cargo)
             .args(["build", "-p", "basalt-image", "--profile", "image"])
@@ -80,7 +117,7 @@ impl Workspace {
             bail!("the image does not build; cargo says why above");
         }
         let (linked, boot) = (self.image_directory().join("basalt"), self.boot_elf());
-        let size_bytes = crate::image::prepare(&linked, &boot)?;
+        let size_bytes = image::prepare(&linked, &boot)?;
         Ok((boot, size_bytes))
     }
 

@@ -45,6 +45,7 @@ fn help_names_every_option_and_command() {
         "--memory",
         "--disk",
         "--config",
+        "--firmware",
         "--nvmf-port",
         "--rpc-port",
         "--accel",
@@ -62,6 +63,7 @@ fn an_unknown_option_is_refused() {
     assert_refused(&["--frobnicate"], &["--frobnicate", "--help"]);
     assert_refused(&["frobnicate"], &["frobnicate"]);
     assert_refused(&["--accel", "magic"], &["auto", "kvm", "tcg"]);
+    assert_refused(&["--firmware", "magic"], &["pvh", "uefi"]);
     assert_refused(&["image", "--frobnicate"], &["--frobnicate"]);
 }
 
@@ -110,6 +112,7 @@ fn a_broken_configuration_is_refused() {
     assert_refused(&["--config", &name], &["not valid JSON", "line 1"]);
     fs::write(&file, "{\"subsystem\":[]}").unwrap();
     assert_refused(&["--config", &name], &["\"subsystems\" array"]);
+    assert_refused(&["image", "--config", &name], &["\"subsystems\" array"]);
 }
 
 #[test]
@@ -152,4 +155,16 @@ fn what_cannot_be_measured_is_refused() {
     assert_refused(&["bench", "--depth", "0"], &["--depth", "128"]);
     assert_refused(&["bench", "--ios", "1"], &["--ios", "100"]);
     assert_refused(&["bench", "--disk", "/no/such/disk"], &["--disk", "truncate"]);
+}
+
+#[test]
+fn the_printed_command_boots_by_firmware_where_asked() {
+    let target = tempfile::tempdir().unwrap();
+    let arguments = ["--print-command", "--accel", "tcg", "--firmware", "uefi"];
+    let output = runner(target.path(), &arguments);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("if=pflash") && text.contains("basalt.img"), "{text}");
+    assert!(!text.contains("-kernel"), "{text}");
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
 }

@@ -59,6 +59,16 @@ fn ctrl_c_ends_the_guest_and_the_runner_in_order() {
 }
 
 #[test]
+fn firmware_boots_the_image_where_asked() {
+    let disk = disk();
+    let mut runner = boot(&disk.path().to_string_lossy(), &["--firmware", "uefi"]);
+    let mut console = BufReader::new(runner.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(console.any(|line| line.contains("core 1 is up")));
+    kill(Pid::from_raw(i32::try_from(runner.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(exit_code(&mut runner), Some(0));
+}
+
+#[test]
 fn a_guest_that_panics_makes_the_runner_fail() {
     let disk = disk();
     let fault = ["--qemu-arg=-fw_cfg", "--qemu-arg=name=opt/basalt/fault,string=panic"];

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use basalt_runner::{Disk, Machine, Network, Nic};
+use basalt_runner::firmware::Firmware;
+use basalt_runner::{Bus, Disk, Machine, Network, Nic, Uefi};
 
 use crate::{Guest, host};
 
@@ -47,6 +48,28 @@ impl BasaltGuest {
     #[must_use]
     pub fn disk(mut self, path: &Path) -> Self {
         self.machine.disks.push(Disk { path: path.to_path_buf(), direct: false });
+        self
+    }
+
+    /// Boots by UEFI firmware from a disk on `bus` with the image and nothing else.
+    ///
+    /// # Panics
+    /// The image does not build, or there is no firmware.
+    #[must_use]
+    pub fn uefi(self, bus: Bus) -> Self {
+        let [_, _, disk] = boot_files();
+        self.uefi_from(bus, disk)
+    }
+
+    /// Boots by UEFI firmware from the raw boot disk at `medium`.
+    ///
+    /// # Panics
+    /// There is no firmware.
+    #[must_use]
+    pub fn uefi_from(mut self, bus: Bus, medium: &Path) -> Self {
+        let firmware = Firmware::ensure(&host().workspace);
+        let firmware = firmware.unwrap_or_else(|error| panic!("no firmware: {error:#}"));
+        self.machine.uefi = Some(Uefi { firmware, medium: medium.to_path_buf(), bus });
         self
     }
 
@@ -138,9 +161,24 @@ fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile> {
 
 /// The bootable image; built at the first call.
 fn boot_image() -> &'static Path {
-    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| match host().workspace.build_image() {
-        Ok((path, _)) => path,
+    let [elf, ..] = boot_files();
+    elf
+}
+
+/// The UEFI application; built at the first call.
+///
+/// # Panics
+/// The image does not build.
+#[must_use]
+pub fn uefi_application() -> &'static Path {
+    let [_, efi, _] = boot_files();
+    efi
+}
+
+fn boot_files() -> &'static [PathBuf; 3] {
+    static FILES: OnceLock<[PathBuf; 3]> = OnceLock::new();
+    FILES.get_or_init(|| match host().workspace.build_boot_files(None) {
+        Ok(files) => files,
         Err(error) => panic!("{error:#}"),
     })
 }

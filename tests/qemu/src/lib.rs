@@ -19,7 +19,7 @@ pub mod initiator;
 pub mod linux;
 mod wire;
 
-pub use basalt::{BasaltGuest, free_ports};
+pub use basalt::{BasaltGuest, free_ports, uefi_application};
 pub use guest::Guest;
 pub use linux::LinuxGuest;
 pub use wire::{BASALT_MAC, CLIENT_MAC, Wire};

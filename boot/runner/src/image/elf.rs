@@ -2,8 +2,11 @@
 //! stack (which means nothing without an operating system) becomes one more loadable segment.
 
 use anyhow::{Context as _, bail, ensure};
-use object::elf::{FileHeader64, NoteType, PF_R, PT_GNU_STACK, PT_LOAD, PT_NOTE, ProgramHeader64};
-use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::elf::{
+    DT_NULL, DT_RELA, DT_RELASZ, DT_RELR, Dyn64, FileHeader64, NoteType, PF_R, PT_GNU_STACK,
+    PT_LOAD, PT_NOTE, ProgramHeader64, R_X86_64_RELATIVE, Rela64,
+};
+use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian as Le, Object as _, ObjectSymbol as _};
 
 const PAGE: u64 = 4096;
@@ -11,6 +14,8 @@ const HEADER_SIZE: usize = 64;
 const PROGRAM_HEADER_SIZE: usize = 56;
 /// `Xen`'s note that holds the entry point of the PVH boot protocol.
 const PVH_NOTE: NoteType = NoteType(18);
+/// `Basalt`'s note that holds the entry point for UEFI.
+const UEFI_NOTE: NoteType = NoteType(1);
 /// The magic number in the symbol below: `BASLSYM1` as bytes.
 const SYMBOLS_MAGIC: u64 = 0x314d_5953_4c53_4142;
 /// The symbol the image finds its table by: magic, address and length, each a `u64`.
@@ -63,21 +68,92 @@ impl<'a> Image<'a> {
     }
 
     fn check_pvh_note(&self) -> anyhow::Result<()> {
+        let note = self.note(b"Xen", PVH_NOTE)?;
+        note.map(|_| ()).context("no PVH note: QEMU would not know where to enter it")
+    }
+
+    /// The address at which UEFI firmware is to enter the image.
+    pub(super) fn uefi_entry(&self) -> anyhow::Result<u64> {
+        let note = self.note(b"Basalt", UEFI_NOTE)?;
+        let address = note.context("no UEFI note: firmware would not know where to enter it")?;
+        Ok(u64::from_le_bytes(address.try_into().context("the UEFI note holds no address")?))
+    }
+
+    fn note(&self, owner: &[u8], kind: NoteType) -> anyhow::Result<Option<&'a [u8]>> {
         for segment in self.segments.iter().filter(|s| s.p_type(Le) == PT_NOTE) {
             let Some(mut notes) = segment.notes(Le, self.data)? else { continue };
             while let Some(note) = notes.next()? {
                 let name = note.name().strip_suffix(b"\0").unwrap_or(note.name());
-                if name == b"Xen" && note.n_type(Le) == PVH_NOTE {
-                    return Ok(());
+                if name == owner && note.n_type(Le) == kind {
+                    return Ok(Some(note.desc()));
                 }
             }
         }
-        bail!("no PVH note: QEMU would not know where to enter it")
+        Ok(None)
+    }
+
+    /// The segments to load, with their bytes in the file.
+    pub(super) fn loads(
+        &self,
+    ) -> impl Iterator<Item = anyhow::Result<(&'a ProgramHeader64<Le>, &'a [u8])>> {
+        let loads = self.segments.iter().filter(|s| s.p_type(Le) == PT_LOAD && s.p_memsz(Le) > 0);
+        loads.map(|segment| {
+            let bytes = segment.data(Le, self.data).ok().context("a segment is cut off")?;
+            Ok((segment, bytes))
+        })
+    }
+
+    /// The addresses of all words that hold an address, ascending: the image's own relocations.
+    ///
+    /// What loads the image elsewhere adds the distance to each, so they must hold the address at
+    /// which it is linked already.
+    pub(super) fn relocations(&self) -> anyhow::Result<Vec<u64>> {
+        let mut addresses = Vec::new();
+        for entry in self.rela()? {
+            let (address, value) = (entry.r_offset.get(Le), entry.r_addend.get(Le));
+            ensure!(
+                entry.r_type(Le, false) == R_X86_64_RELATIVE,
+                "a relocation at {address:#x} that is not relative to the image"
+            );
+            let at = self.file_offset(address)?;
+            let word = self.data.get(at..at + 8).context("a relocated word is cut off")?;
+            ensure!(
+                word == value.to_le_bytes(),
+                "the relocation at {address:#x} is not applied (--apply-dynamic-relocs)"
+            );
+            addresses.push(address);
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(addresses)
+    }
+
+    fn rela(&self) -> anyhow::Result<&'a [Rela64<Le>]> {
+        let dynamic = self.dynamic()?;
+        let value = |tag| dynamic.iter().find(|entry| entry.d_tag(Le) == tag).map(|e| e.d_val(Le));
+        ensure!(value(DT_RELR).is_none(), "packed relocations (-z pack-relative-relocs)");
+        let (Some(address), Some(len)) = (value(DT_RELA), value(DT_RELASZ)) else {
+            return Ok(&[]);
+        };
+        let count = usize::try_from(len)? / size_of::<Rela64<Le>>();
+        let bytes = self.data.get(self.file_offset(address)?..).context("truncated")?;
+        let entries = object::slice_from_bytes(bytes, count).ok().context("relocations cut off")?;
+        Ok(entries.0)
+    }
+
+    fn dynamic(&self) -> anyhow::Result<&'a [Dyn64<Le>]> {
+        for segment in self.segments {
+            if let Some(dynamic) = segment.dynamic(Le, self.data)? {
+                let end = dynamic.iter().position(|entry| entry.d_tag(Le) == DT_NULL);
+                return Ok(&dynamic[..end.unwrap_or(dynamic.len())]);
+            }
+        }
+        bail!("no dynamic section, so no relocations: it was not linked as a static PIE")
     }
 
     /// Writes the table's address and length where the image looks for them.
     fn announce(&self, file: &mut [u8], address: u64, length: u64) -> anyhow::Result<()> {
-        let at = self.file_offset(self.symbols_address()?)?;
+        let at = self.file_offset(self.symbols_address()?).context("BASALT_SYMBOLS")?;
         let place = file.get_mut(at..at + 24).context("BASALT_SYMBOLS is cut off")?;
         ensure!(
             place[..8] == SYMBOLS_MAGIC.to_le_bytes(),
@@ -103,7 +179,7 @@ impl<'a> Image<'a> {
                 return Ok(usize::try_from(segment.p_offset(Le) + within)?);
             }
         }
-        bail!("BASALT_SYMBOLS lies in no loaded data; it must not be in .bss")
+        bail!("{address:#x} lies in no loaded data; it must not be in .bss")
     }
 
     /// Makes header `slot` a read-only segment with this `[offset, address, length]`.

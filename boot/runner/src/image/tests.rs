@@ -7,7 +7,7 @@ use object::{LittleEndian as Le, Object as _};
 use super::*;
 
 /// A program linked as the image is, by the C compiler that Rust links with.
-fn linked(source: &str) -> Vec<u8> {
+pub(super) fn linked(source: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let (assembly, program) = (directory.path().join("a.s"), directory.path().join("a"));
     fs::write(&assembly, source).unwrap();
@@ -56,8 +56,11 @@ const SYMBOLS: &str = "
     .skip 10000
 ";
 
+/// A whole image for PVH.
+pub(super) const PROGRAM: [&str; 3] = [NOTE, SYMBOLS, CODE];
+
 fn image() -> Vec<u8> {
-    linked(&[NOTE, SYMBOLS, CODE].concat())
+    linked(&PROGRAM.concat())
 }
 
 fn loads(data: &[u8]) -> Vec<(u64, &[u8], u64)> {
