@@ -25,8 +25,8 @@ pub struct Arguments {
 pub enum Command {
     /// Only build the boot files, into target/image
     ///
-    /// basalt.elf boots by PVH (QEMU's -kernel, Firecracker, Cloud Hypervisor), basalt.efi is a UEFI
-    /// application, and basalt.img a disk with it, to be written to a USB stick or another disk.
+    /// basalt.elf boots by PVH (QEMU's -kernel, Firecracker, Cloud Hypervisor), basalt.efi is a
+    /// UEFI application, and basalt.img a disk with it, to be written to a USB stick or a drive.
     Image(ImageArguments),
     /// Measure 4 KiB random reads beside fio on Linux; takes about two minutes
     ///
@@ -45,7 +45,7 @@ pub enum Command {
 /// The options of building the boot files.
 #[derive(Debug, clap::Args)]
 pub struct ImageArguments {
-    /// Configuration in SPDK's JSON form, put on the boot disk as \\basalt.json
+    /// Configuration in SPDK's JSON form, put on the boot disk as \basalt.json
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

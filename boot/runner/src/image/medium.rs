@@ -1,5 +1,5 @@
-//! The boot disk: a GPT with one EFI system partition, a FAT32 file system with the UEFI application
-//! under the name that firmware looks for on any disk (UEFI 2.10 §3.5.1.1, §13.3).
+//! The boot disk: a GPT with one EFI system partition, which has a FAT32 file system with the UEFI
+//! application under the name that firmware looks for on any disk (UEFI 2.10 §3.5.1.1, §13.3).
 
 use std::fs::File;
 use std::io::{self, Cursor, Seek as _, SeekFrom, Write as _};
