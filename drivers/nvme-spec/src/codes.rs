@@ -92,6 +92,7 @@ named!(LogPageId, u8 {
     COMMANDS_SUPPORTED = 0x05, "Commands Supported and Effects";
     DEVICE_SELF_TEST = 0x06, "Device Self-test";
     ASYMMETRIC_NAMESPACE_ACCESS = 0x0c, "Asymmetric Namespace Access";
+    FEATURES_SUPPORTED = 0x12, "Feature Identifiers Supported and Effects";
     DISCOVERY = 0x70, "Discovery";
     RESERVATION_NOTIFICATION = 0x80, "Reservation Notification";
     SANITIZE_STATUS = 0x81, "Sanitize Status";

@@ -43,6 +43,8 @@ impl AsyncEvent {
     pub const TYPE_HEALTH: u8 = 1;
     /// Type 2: notice.
     pub const TYPE_NOTICE: u8 = 2;
+    /// Health 1: a temperature threshold was crossed.
+    pub const HEALTH_TEMPERATURE: u8 = 0x01;
     /// Notice 0: the namespace attributes changed.
     pub const NOTICE_NAMESPACE: u8 = 0x00;
     /// Notice 0xf0: the discovery log page changed.

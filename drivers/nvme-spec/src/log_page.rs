@@ -148,6 +148,10 @@ impl CommandEffects {
     pub const LOGICAL_BLOCKS_CHANGE: u32 = 1 << 1;
     /// The command may change namespaces' capabilities.
     pub const NAMESPACES_CHANGE: u32 = 1 << 2;
+    /// The command is about one namespace.
+    pub const SCOPE_NAMESPACE: u32 = 1 << 20;
+    /// The command is about the controller.
+    pub const SCOPE_CONTROLLER: u32 = 1 << 21;
 }
 
 impl Default for CommandEffects {

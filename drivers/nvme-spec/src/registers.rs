@@ -27,6 +27,8 @@ pub const AQA: usize = 0x24;
 pub const ASQ: usize = 0x28;
 /// Admin completion queue base address, 8 bytes.
 pub const ACQ: usize = 0x30;
+/// Controller ready timeouts, 4 bytes.
+pub const CRTO: usize = 0x68;
 /// First doorbell (PCIe §3.1.2).
 pub const DOORBELLS: usize = 0x1000;
 
@@ -87,6 +89,19 @@ impl Cap {
     pub const fn page_size_max(self) -> u64 {
         1 << (12 + (self.0 >> 52 & 0xf))
     }
+
+    /// Whether the controller becomes ready with its media, for which CRTO gives the time.
+    pub const fn ready_with_media(self) -> bool {
+        self.0 & Self::CRWMS != 0
+    }
+
+    /// The same with [`Self::ready_with_media`], as every controller from 2.0 on has it.
+    #[must_use]
+    pub const fn with_ready_with_media(self) -> Self {
+        Self(self.0 | Self::CRWMS)
+    }
+
+    const CRWMS: u64 = 1 << 59;
 
     /// Starts from nothing: the NVM command set, contiguous queues, 4 KiB pages only.
     /// `entries_max` is 1 to 65,536; `timeout` is rounded up to 500 ms.
@@ -181,6 +196,11 @@ impl Cc {
     /// Memory page size, bytes.
     pub const fn page_size(self) -> u64 {
         1 << (12 + (self.0 >> 7 & 0xf))
+    }
+
+    /// Arbitration mechanism selected; 0 is round robin.
+    pub const fn arbitration(self) -> u8 {
+        (self.0 >> 11 & 7) as u8
     }
 
     /// Shutdown notification.
