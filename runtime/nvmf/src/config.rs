@@ -12,6 +12,9 @@ pub enum C2hSuccess {
     Always,
 }
 
+/// Data bytes a command capsule of an admin queue may carry.
+const ADMIN_IN_CAPSULE: u32 = 8192;
+
 /// What the transport announces and how patient it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransportConfig {
@@ -61,9 +64,22 @@ impl TransportConfig {
         self
     }
 
-    /// The limits of received PDUs.
+    /// The limits of received PDUs, whatever the queue.
     pub const fn limits(&self) -> Limits {
-        Limits { in_capsule: self.in_capsule_len, h2c_data: self.io_len_max }
+        Limits { in_capsule: self.capsule_data_max(), h2c_data: self.io_len_max }
+    }
+
+    /// Data bytes any command capsule may carry: on the admin queue 8 KiB are always allowed
+    /// (NVMe/TCP §3.3.2.2.1), whatever is announced for I/O queues.
+    pub(crate) const fn capsule_data_max(&self) -> u32 {
+        if self.in_capsule_len > ADMIN_IN_CAPSULE { self.in_capsule_len } else { ADMIN_IN_CAPSULE }
+    }
+
+    /// Largest admin queue, entries: at least the 32 every host may count on (base §5.16.1.23,
+    /// ASQSZ).
+    pub(crate) const fn admin_queue_size_max(&self) -> u16 {
+        const MIN: u16 = 32;
+        if self.queue_size_max > MIN { self.queue_size_max } else { MIN }
     }
 
     /// MDTS: the largest transfer as a power of two of 4 KiB pages.

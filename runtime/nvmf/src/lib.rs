@@ -23,6 +23,7 @@ mod config;
 mod connection;
 mod control;
 mod group;
+mod health;
 pub mod pdu;
 #[cfg(test)]
 mod tests;

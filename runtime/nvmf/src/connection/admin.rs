@@ -1,3 +1,4 @@
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use basalt_bdev::SgList;
@@ -131,7 +132,10 @@ impl Queue {
         self.sender.head.flow_control = flow_control;
         let role = match view {
             None => Role::Admin { cntlid },
-            Some(view) => Role::Io { cntlid, qid, view: core.learn(&view) },
+            Some(view) => {
+                self.health = Some(Arc::clone(&view.health));
+                Role::Io { cntlid, qid, view: core.learn(&view) }
+            }
         };
         match role {
             Role::Admin { .. } => core.counters.admin_queues += 1,

@@ -21,8 +21,12 @@ pub(super) fn plan(
     let transfer = || command::transfer(command, capsule_len, core.config.io_len_max);
     let namespace = || core.views.namespace(view, command.nsid.get());
     let (namespace, transfer) = match NvmOpcode(command.opcode) {
-        NvmOpcode::READ | NvmOpcode::WRITE => {
+        opcode @ (NvmOpcode::READ | NvmOpcode::WRITE) => {
             let namespace = namespace()?;
+            if opcode == NvmOpcode::WRITE {
+                check_writable(&namespace)?;
+                check_directive(command)?;
+            }
             namespace.check_range(command.lba(), command.blocks())?;
             let len = u64::from(command.blocks()) << namespace.block_shift;
             if len > u64::from(core.config.io_len_max) {
@@ -32,17 +36,37 @@ pub(super) fn plan(
         }
         NvmOpcode::WRITE_ZEROES => {
             let namespace = namespace()?;
+            check_writable(&namespace)?;
             namespace.check_range(command.lba(), command.blocks())?;
             (namespace, Transfer::None)
         }
         NvmOpcode::DATASET_MANAGEMENT => {
+            let namespace = namespace()?;
+            if command.dsm_attributes().contains(DsmAttributes::DEALLOCATE) {
+                check_writable(&namespace)?;
+            }
             let len = command.dsm_ranges() * size_of::<DsmRange>() as u32;
-            (namespace()?, transfer()?.exactly(len)?)
+            (namespace, transfer()?.exactly(len)?)
         }
         NvmOpcode::FLUSH => (namespace()?, Transfer::None),
         _ => return Err(Status::INVALID_OPCODE.with_dnr()),
     };
     Ok(Plan { transfer, channel: namespace.channel()? })
+}
+
+fn check_writable(namespace: &Namespace) -> Result<(), Status> {
+    match namespace.supports(Op::Write) {
+        true => Ok(()),
+        false => Err(Status::WRITE_PROTECTED.with_dnr()),
+    }
+}
+
+/// No directive is supported, so none may be named (NVM §3.2.6, DTYPE).
+fn check_directive(command: &Command) -> Result<(), Status> {
+    match command.cdw12.get() >> 20 & 0xf {
+        0 => Ok(()),
+        _ => Err(Status::INVALID_FIELD.with_dnr()),
+    }
 }
 
 impl Queue {
@@ -58,13 +82,12 @@ impl Queue {
     }
 
     fn start_io(&mut self, index: u16, view: usize, core: &mut Core) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let command = slot.command;
-        // The namespace may have gone while data arrived.
-        let namespace = match core.views.namespace(view, command.nsid.get()) {
+        let namespace = match self.namespace_again(index, view, core) {
             Ok(namespace) => namespace,
             Err(status) => return self.finish(index, status.into()),
         };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let command = slot.command;
         let (lba, blocks) = (command.lba(), command.blocks());
         let tag = self.tag(index).to_u64();
         let io = match NvmOpcode(command.opcode) {
@@ -78,6 +101,20 @@ impl Queue {
             _ => return self.flush_bdev(index, namespace, core),
         };
         self.submit(index, io, core);
+    }
+
+    /// The namespace of a command under way. It may have gone while data arrived or the bdev was
+    /// at work, and its channel with it, whose number may be another bdev's by now.
+    fn namespace_again(
+        &mut self,
+        index: u16,
+        view: usize,
+        core: &Core,
+    ) -> Result<Namespace, Status> {
+        let slot = self.slots.get_mut(index).ok_or(Status::INTERNAL_ERROR)?;
+        let namespace = core.views.namespace(view, slot.command.nsid.get())?;
+        slot.channel = namespace.channel()?;
+        Ok(namespace)
     }
 
     fn take_data(&mut self, index: u16) -> SgList {
@@ -130,6 +167,13 @@ impl Queue {
         let tag = self.tag(index).to_u64();
         let Some(slot) = self.slots.get_mut(index) else { return };
         let deallocate = slot.command.dsm_attributes().contains(DsmAttributes::DEALLOCATE);
+        // Nothing is deallocated unless everything can be.
+        if deallocate
+            && slot.progress == 0
+            && let Err(status) = check_ranges(&slot.data, &namespace)
+        {
+            return self.finish(index, status.into());
+        }
         // Everything but deallocation is a hint, and a bdev may lack that too.
         if !deallocate || !namespace.supports(Op::Unmap) {
             return self.finish(index, Outcome::OK);
@@ -139,9 +183,6 @@ impl Queue {
             if blocks == 0 {
                 slot.progress += 1;
                 continue;
-            }
-            if let Err(status) = namespace.check_range(lba, blocks) {
-                return self.finish(index, status.into());
             }
             return self.submit(index, Io::new(Op::Unmap, lba, blocks, tag), core);
         }
@@ -153,7 +194,7 @@ impl Queue {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let channel = slot.channel;
         match core.channels.submit(channel, io) {
-            Ok(()) => self.outstanding += 1,
+            Ok(()) => self.started(core),
             Err(rejected) if rejected.reason == RejectReason::QueueFull => {
                 slot.refused = Some(rejected.io);
                 core.counters.queue_full += 1;
@@ -172,7 +213,7 @@ impl Queue {
         let Some(slot) = self.slots.current(tag.slot, tag.generation) else { return true };
         let Some(io) = slot.refused.take() else { return true };
         match core.channels.submit(slot.channel, io) {
-            Ok(()) => self.outstanding += 1,
+            Ok(()) => self.started(core),
             Err(rejected) if rejected.reason == RejectReason::QueueFull => {
                 slot.refused = Some(rejected.io);
                 return false;
@@ -182,24 +223,50 @@ impl Queue {
         true
     }
 
-    /// An Io has come back. With `ended` the host is gone and nothing more is started.
-    pub(super) fn io_done(&mut self, core: &mut Core, tag: Tag, io: Io, ended: bool) {
-        let Some(slot) = self.slots.current(tag.slot, tag.generation) else {
-            core.counters.stale += 1;
-            return;
-        };
+    /// The bdev has an Io more.
+    fn started(&mut self, core: &Core) {
+        self.outstanding += 1;
+        if let Some(health) = &self.health {
+            health.started(core.local.core(), core.local.now());
+        }
+    }
+
+    /// The bdev has an Io less.
+    fn returned(&mut self, core: &mut Core, io: &Io) {
         self.outstanding = self.outstanding.saturating_sub(1);
         core.counters.ios += 1;
+        if let Some(health) = &self.health {
+            health.finished(core.local.core(), io, core.local.now());
+        }
+    }
+
+    /// Counts a Read or Write command that has moved `bytes` bytes.
+    fn count(&self, core: &Core, op: Op, bytes: usize) {
+        if let Some(health) = &self.health {
+            health.transferred(core.local.core(), op, bytes as u64);
+        }
+    }
+
+    /// An Io has come back. With `ended` the host is gone and nothing more is started.
+    pub(super) fn io_done(&mut self, core: &mut Core, tag: Tag, io: Io, ended: bool) {
+        if self.slots.current(tag.slot, tag.generation).is_none() {
+            core.counters.stale += 1;
+            return;
+        }
+        self.returned(core, &io);
         if ended {
             drop(self.slots.free(tag.slot));
             return;
         }
+        let Some(slot) = self.slots.get_mut(tag.slot) else { return };
         if let Err(error) = io.status {
             slot.data = SgList::Empty;
             return self.finish(tag.slot, failure(error).into());
         }
         if slot.command.opcode == NvmOpcode::READ.0 {
+            let bytes = io.data.len();
             slot.data = io.data;
+            self.count(core, Op::Read, bytes);
             return self.finish(tag.slot, Outcome::OK);
         }
         self.continue_io(tag.slot, io, core);
@@ -208,12 +275,12 @@ impl Queue {
     /// One step of a command other than a read has succeeded.
     fn continue_io(&mut self, index: u16, io: Io, core: &mut Core) {
         let Phase::Ready(Role::Io { view, .. }) = self.phase else { return };
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let command = slot.command;
-        let namespace = match core.views.namespace(view, command.nsid.get()) {
+        let namespace = match self.namespace_again(index, view, core) {
             Ok(namespace) => namespace,
             Err(status) => return self.finish(index, status.into()),
         };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let command = slot.command;
         match (NvmOpcode(command.opcode), io.op) {
             (NvmOpcode::DATASET_MANAGEMENT, _) => {
                 slot.progress += 1;
@@ -226,7 +293,10 @@ impl Queue {
                 }
             }
             (_, Op::Flush) => return self.finish(index, Outcome::OK),
-            _ => {
+            (opcode, _) => {
+                if opcode == NvmOpcode::WRITE {
+                    self.count(core, Op::Write, io.data.len());
+                }
                 if let SgList::One(buf) = io.data {
                     self.recycle(buf);
                 }
@@ -245,6 +315,15 @@ fn nth_range(data: &SgList, n: u32) -> Option<DsmRange> {
     let at = n as usize * size_of::<DsmRange>();
     let bytes = buf.as_slice().get(at..at + size_of::<DsmRange>())?;
     DsmRange::read_from_bytes(bytes).ok()
+}
+
+/// Checks all ranges of a Dataset Management command; empty ones lie nowhere.
+fn check_ranges(data: &SgList, namespace: &Namespace) -> Result<(), Status> {
+    let ranges = (0..).map_while(|n| nth_range(data, n));
+    for range in ranges.filter(|range| range.blocks.get() != 0) {
+        namespace.check_range(range.lba.get(), range.blocks.get())?;
+    }
+    Ok(())
 }
 
 fn refusal(reason: RejectReason) -> Status {

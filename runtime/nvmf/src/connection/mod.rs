@@ -134,6 +134,11 @@ impl Connection {
         self.link == Link::Gone && self.queue.outstanding() == 0
     }
 
+    /// Whether the control plane is deciding about its Connect.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.queue.phase() == Phase::Connecting
+    }
+
     /// Commands at bdevs or the control plane.
     pub(crate) fn outstanding(&self) -> u32 {
         self.queue.outstanding()

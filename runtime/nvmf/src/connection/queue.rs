@@ -1,17 +1,21 @@
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use core::fmt;
 
 use basalt_bdev::SgList;
-use basalt_env::{DmaBuf, Instant, Work};
+use basalt_env::{CoreId, DmaBuf, Instant, Work};
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
-use basalt_nvme_spec::Status;
+use basalt_nvme_spec::{NvmOpcode, Status, fabrics};
+use basalt_reactor::Local;
 use zerocopy::IntoBytes;
 
 use super::send::Sender;
 use super::slot::{Outgoing, SlotState, Slots};
 use super::{ConnectionId, Ends};
 use crate::command::{Outcome, Transfer};
+use crate::control::{Failure, Target};
 use crate::group::{Core, Tag};
+use crate::health::Health;
 use crate::pdu::parse::IcReq;
 use crate::pdu::wire::{self, CommonHeader, kind};
 use crate::pdu::{Digests, Fault, FaultKind, H2cData};
@@ -91,6 +95,9 @@ pub(super) struct Queue {
     /// Commands at bdevs or the control plane.
     pub(super) outstanding: u32,
     pub(super) host_left: bool,
+    /// Where an I/O queue's work is counted.
+    pub(super) health: Option<Arc<Health>>,
+    local: Local,
 }
 
 impl Queue {
@@ -105,9 +112,11 @@ impl Queue {
             receiving: None,
             waiting: VecDeque::new(),
             reserve: None,
-            reserve_len: core.config.in_capsule_len as usize,
+            reserve_len: core.config.capsule_data_max() as usize,
             outstanding: 0,
             host_left: false,
+            health: None,
+            local: core.local.clone(),
         }
     }
 
@@ -285,6 +294,9 @@ impl Queue {
 
     /// Ends a command: its data or response goes in line to the host.
     pub(super) fn finish(&mut self, index: u16, outcome: Outcome) {
+        if !outcome.status.is_success() {
+            self.report(index, outcome.status);
+        }
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.outcome = outcome;
         slot.state = SlotState::Sending;
@@ -295,6 +307,33 @@ impl Queue {
             self.recycle(buf);
         }
         self.sender.enqueue(index);
+    }
+
+    /// Has the controller log a failed command. Where the mailbox of its core is full the entry
+    /// is lost: a log is no reason to hold a host up.
+    fn report(&self, index: u16, status: Status) {
+        let (cntlid, qid) = match self.phase {
+            Phase::Ready(Role::Admin { cntlid }) => (cntlid, 0),
+            Phase::Ready(Role::Io { cntlid, qid, .. }) => (cntlid, qid),
+            _ => return,
+        };
+        let Some(slot) = self.slots.get(index).filter(|_| !status.is(Status::ABORT_REQUESTED))
+        else {
+            return;
+        };
+        let command = &slot.command;
+        let nsid = if command.opcode == fabrics::OPCODE { 0 } else { command.nsid.get() };
+        let opcode = NvmOpcode(command.opcode);
+        let has_range =
+            matches!(opcode, NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::WRITE_ZEROES);
+        let lba = if qid != 0 && has_range { command.lba() } else { 0 };
+        let failure = Failure { qid, cid: slot.cid(), status, nsid, lba };
+        let log = move |local: &Local| {
+            if let Some(target) = local.service::<Target>() {
+                target.command_failed(cntlid, &failure);
+            }
+        };
+        let _ = self.local.send(CoreId::BOOT, log);
     }
 
     /// Sends what there is; gives the number of bytes the network took.

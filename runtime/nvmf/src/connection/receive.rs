@@ -24,6 +24,10 @@ impl<'a> Handler<'a> {
             // More commands than the queue has entries.
             return Err(Fault::new(FaultKind::Sequence));
         }
+        let is_io = matches!(self.queue.phase, Phase::Ready(Role::Io { .. }));
+        if is_io && capsule_len > self.core.config.in_capsule_len {
+            return Err(Fault::new(FaultKind::DataLimit));
+        }
         let planned = self.plan(command, capsule_len);
         let mut buffer = None;
         if let Ok(Plan { transfer: Transfer::InCapsule { len, .. }, .. }) = planned {

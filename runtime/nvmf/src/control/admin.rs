@@ -30,14 +30,14 @@ impl Target {
         }
         match opcode {
             AdminOpcode::IDENTIFY => {
-                data(identify::identify(state, at, command, &self.config.get()), request)
+                data(identify::identify(state, at, request, &self.config.get()), request)
             }
             AdminOpcode::GET_LOG_PAGE => data(
                 log_pages::get(state, at, request, &self.config.get(), self.local.now()),
                 request,
             ),
             AdminOpcode::GET_FEATURES => {
-                let (outcome, bytes) = features::get(controller, command, &self.config.get());
+                let (outcome, bytes) = features::get(controller, request, &self.config.get());
                 AdminReply::Done(outcome, bytes)
             }
             AdminOpcode::SET_FEATURES => done(self.set_features(controller, command)),
@@ -61,7 +61,9 @@ impl Target {
                 Err(status) => status.into(),
                 Ok(Aftermath::Nothing) => Outcome::OK,
                 Ok(Aftermath::EndQueues) => {
-                    self.end_connections(controller.queues.iter().map(|q| q.connection));
+                    // The host may connect queues of the same identifiers again at once.
+                    let queues = core::mem::take(&mut controller.queues);
+                    self.end_connections(queues.iter().map(|queue| queue.connection));
                     self.drop_requests(controller);
                     Outcome::OK
                 }

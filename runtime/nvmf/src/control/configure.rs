@@ -16,6 +16,7 @@ use super::{NSID_MAX, State, Target};
 use crate::config::TransportConfig;
 use crate::connection::{ConnectionId, QueueInfo};
 use crate::group::{GroupStats, PollGroup};
+use crate::health::Health;
 
 /// Why the configuration cannot be changed like that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,6 +153,7 @@ impl Target {
             listeners: Vec::new(),
             namespaces: BTreeMap::new(),
             version: 1,
+            health: Arc::new(Health::new(self.local.cores())),
         });
         Ok(())
     }

@@ -12,14 +12,15 @@ use basalt_nvme_spec::{Cc, Status};
 use zerocopy::FromBytes;
 
 use super::controller::{Controller, IoQueue};
+use super::error_log::ErrorLog;
 use super::features::Features;
 use super::subsystem::{CNTLID_MAX, Listener};
 use super::{State, Target};
 use crate::command::{self, Outcome};
 use crate::connection::{AdminReply, AdminRequest, Connected};
 
-/// Smallest admin queue, entries (§3.3.1.3: fabrics).
-const ADMIN_SIZE_MIN: u16 = 2;
+/// Smallest queue, entries (§3.3.1.3: fabrics).
+const SIZE_MIN: u16 = 2;
 
 impl Target {
     /// Connect (§6.3): makes a controller with its admin queue, or one more I/O queue.
@@ -44,7 +45,12 @@ impl Target {
             return Err(Status::CONNECT_INCOMPATIBLE_FORMAT.with_dnr().into());
         }
         let sqsize = connect.sqsize.get();
-        if sqsize < ADMIN_SIZE_MIN - 1 || sqsize >= self.config.get().queue_size_max {
+        let config = self.config.get();
+        let size_max = match connect.qid.get() {
+            0 => config.admin_queue_size_max(),
+            _ => config.queue_size_max,
+        };
+        if sqsize < SIZE_MIN - 1 || sqsize >= size_max {
             return Err(in_command(offset_of!(Connect, sqsize)));
         }
         let names = Names::parse(data)?;
@@ -97,11 +103,11 @@ impl Target {
             csts: Csts::empty(),
             features: Features::new(connect.kato.get()),
             last_seen: now,
-            created: now,
             requests: Vec::new(),
             pending: Vec::new(),
             masked: Vec::new(),
             changed_namespaces: BTreeSet::new(),
+            errors: ErrorLog::default(),
         });
         Ok(cntlid)
     }
@@ -129,10 +135,11 @@ impl Target {
             return Err(in_data(offset_of!(ConnectData, hostid)));
         }
         let taken = controller.queues.iter().any(|queue| queue.qid == qid);
-        if controller.is_discovery() || qid > self.config.get().io_queues_max {
+        let granted = controller.features.queues_granted(&self.config.get());
+        if controller.is_discovery() || qid > granted {
             return Err(in_command(offset_of!(Connect, qid)));
         }
-        if taken || !controller.is_ready() {
+        if taken || !controller.is_in_use() {
             return Err(Status::SEQUENCE_ERROR.with_dnr().into());
         }
         controller.queues.push(IoQueue { qid, connection: request.connection });

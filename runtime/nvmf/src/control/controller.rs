@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use basalt_env::Instant;
 use basalt_net::Endpoint;
-use basalt_nvme_spec::registers::Csts;
+use basalt_nvme_spec::registers::{Csts, Shutdown};
 use basalt_nvme_spec::{AsyncEvent, Cc};
 
+use super::error_log::ErrorLog;
 use super::features::Features;
 use crate::connection::ConnectionId;
 use crate::group::Tag;
@@ -46,14 +47,14 @@ pub(super) struct Controller {
     pub(super) csts: Csts,
     pub(super) features: Features,
     pub(super) last_seen: Instant,
-    pub(super) created: Instant,
     /// Held requests, oldest first.
     pub(super) requests: Vec<HeldRequest>,
-    /// Events nobody asked for yet.
-    pub(super) pending: Vec<AsyncEvent>,
+    /// Events nobody asked for yet, with the bit of the event configuration that wants them.
+    pub(super) pending: Vec<(AsyncEvent, u32)>,
     /// Events sent whose log page has not been read since.
     pub(super) masked: Vec<AsyncEvent>,
     pub(super) changed_namespaces: BTreeSet<u32>,
+    pub(super) errors: ErrorLog,
 }
 
 impl Controller {
@@ -63,6 +64,21 @@ impl Controller {
 
     pub(super) const fn is_ready(&self) -> bool {
         self.csts.contains(Csts::READY)
+    }
+
+    /// Whether it is ready and its host has not asked it to shut down.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_ready() && self.csts.shutdown() == Shutdown::NONE
+    }
+
+    /// Controller reset (§3.7.2): registers, features and logs are as at the start; the keep-alive
+    /// timer runs on, and so does the count of errors.
+    pub(super) fn reset(&mut self) {
+        self.cc = Cc::DISABLED;
+        self.csts = Csts::empty();
+        self.features.reset();
+        self.changed_namespaces.clear();
+        self.errors.clear();
     }
 
     /// Whether the host has been silent for longer than agreed (§3.9).

@@ -11,33 +11,37 @@ use zerocopy::IntoBytes;
 
 use super::State;
 use super::controller::Controller;
-use super::subsystem::ports;
+use super::subsystem::Listener;
 use crate::DISCOVERY_NQN;
+use crate::config::TransportConfig;
 
-/// TREQ: hosts may disable submission queue flow control.
+/// TREQ: hosts may disable submission queue flow control. About a secure channel nothing is
+/// specified, as the security type (TSAS) says "none" already.
 const TREQ_NO_FLOW_CONTROL: u8 = 1 << 2;
 /// EFLAGS: every entry of this page reaches the same information.
 const SAME_INFORMATION: u16 = 1 << 0;
 /// EFLAGS: connections to this discovery service may persist.
 const PERSISTENT: u16 = 1 << 1;
-/// Largest admin queue announced, entries.
-const ADMIN_QUEUE_MAX: u16 = 128;
-
 /// The discovery log page as `controller`'s host may see it: this service, and every subsystem
-/// that admits the host, at every port it listens on. We listen on all addresses, so the host is
-/// told the one by which it reached us.
-pub(super) fn log_page(state: &State, controller: &Controller) -> Vec<u8> {
-    let address = controller.reached_at.map(|at| at.ip());
+/// that admits the host, wherever it listens. Where that is on all addresses, the host is told the
+/// one by which it reached us.
+pub(super) fn log_page(
+    state: &State,
+    controller: &Controller,
+    config: &TransportConfig,
+) -> Vec<u8> {
+    let reached = controller.reached_at.map(|at| at.ip());
     let mut entries = Vec::new();
     for port in state.ports() {
         let flags = SAME_INFORMATION | PERSISTENT;
         let subtype = DiscoveryEntry::SUBTYPE_CURRENT_DISCOVERY;
-        entries.push(entry(subtype, flags, DISCOVERY_NQN, address, port));
+        entries.push(entry(subtype, flags, DISCOVERY_NQN, (reached, port), config));
     }
     let admitted = state.subsystems.iter().filter(|s| s.admits(&controller.hostnqn));
     for subsystem in admitted {
-        for port in ports(&subsystem.listeners) {
-            entries.push(entry(DiscoveryEntry::SUBTYPE_NVM, 0, &subsystem.nqn, address, port));
+        for place in places(&subsystem.listeners, reached) {
+            let nqn = &subsystem.nqn;
+            entries.push(entry(DiscoveryEntry::SUBTYPE_NVM, 0, nqn, place, config));
         }
     }
     let header = DiscoveryHeader {
@@ -52,12 +56,30 @@ pub(super) fn log_page(state: &State, controller: &Controller) -> Vec<u8> {
     bytes
 }
 
+/// An address, if known, and a port.
+type Place = (Option<IpAddress>, u16);
+
+/// Where `listeners` are, each place once.
+fn places(listeners: &[Listener], reached: Option<IpAddress>) -> Vec<Place> {
+    let own = |listener: &Listener| {
+        let specified = Some(listener.address).filter(|address| !address.is_unspecified());
+        (specified.or(reached), listener.port)
+    };
+    let mut places: Vec<Place> = Vec::new();
+    for place in listeners.iter().map(own) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
 fn entry(
     subtype: u8,
     eflags: u16,
     nqn: &str,
-    address: Option<IpAddress>,
-    port: u16,
+    (address, port): Place,
+    config: &TransportConfig,
 ) -> DiscoveryEntry {
     let mut entry = DiscoveryEntry {
         trtype: DiscoveryEntry::TRTYPE_TCP,
@@ -66,10 +88,10 @@ fn entry(
             _ => DiscoveryEntry::ADRFAM_IPV4,
         },
         subtype,
-        treq: DiscoveryEntry::TREQ_NOT_REQUIRED | TREQ_NO_FLOW_CONTROL,
+        treq: TREQ_NO_FLOW_CONTROL,
         portid: port.into(),
         cntlid: CNTLID_DYNAMIC.into(),
-        asqsz: ADMIN_QUEUE_MAX.into(),
+        asqsz: config.admin_queue_size_max().into(),
         eflags: eflags.into(),
         ..DiscoveryEntry::default()
     };

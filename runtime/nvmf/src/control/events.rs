@@ -12,6 +12,17 @@ pub(super) const WANT_NAMESPACE: u32 = 1 << 8;
 /// Bit of the event configuration and of OAES: the discovery log changed.
 pub(super) const WANT_DISCOVERY: u32 = 1 << 31;
 
+/// Bit of the event configuration: the critical warning about the temperature.
+const WANT_TEMPERATURE: u32 = 1 << 1;
+/// Bits of the event configuration: all critical warnings.
+const WANT_WARNINGS: u32 = 0x3f;
+
+/// A temperature threshold was crossed.
+const TEMPERATURE: AsyncEvent = AsyncEvent::new(
+    AsyncEvent::TYPE_HEALTH,
+    AsyncEvent::HEALTH_TEMPERATURE,
+    LogPageId::SMART_HEALTH.0,
+);
 /// The namespaces changed.
 const NAMESPACE_CHANGED: AsyncEvent = AsyncEvent::new(
     AsyncEvent::TYPE_NOTICE,
@@ -29,7 +40,8 @@ impl Target {
         controller: &mut Controller,
         request: &AdminRequest,
     ) -> AdminReply {
-        if let Some(event) = controller.pending.pop() {
+        if !controller.pending.is_empty() {
+            let (event, _) = controller.pending.remove(0);
             controller.masked.push(event);
             return AdminReply::Done(Outcome::value(u64::from(event.0)), Vec::new());
         }
@@ -86,13 +98,23 @@ impl Target {
         }
     }
 
+    /// The host has changed what it wants to hear of, or a threshold.
+    pub(super) fn events_configured(&self, controller: &mut Controller) {
+        let wanted = controller.features.events;
+        controller.pending.retain(|(_, bit)| wanted & bit != 0);
+        if controller.features.temperature_warning() {
+            self.raise(controller, TEMPERATURE, WANT_TEMPERATURE);
+        }
+    }
+
     fn raise(&self, controller: &mut Controller, event: AsyncEvent, wanted: u32) {
-        let known = controller.masked.contains(&event) || controller.pending.contains(&event);
+        let pending = controller.pending.iter().any(|(other, _)| *other == event);
+        let known = pending || controller.masked.contains(&event);
         if controller.features.events & wanted == 0 || known {
             return;
         }
         if controller.requests.is_empty() {
-            return controller.pending.push(event);
+            return controller.pending.push((event, wanted));
         }
         let held = controller.requests.remove(0);
         controller.masked.push(event);
@@ -101,7 +123,13 @@ impl Target {
     }
 }
 
-/// The host has read log page `page`: its events may be sent again.
-pub(super) fn unmask(controller: &mut Controller, page: LogPageId) {
+/// The bits of the event configuration that mean something to `controller`.
+pub(super) const fn supported(controller: &Controller) -> u32 {
+    if controller.is_discovery() { WANT_DISCOVERY } else { WANT_NAMESPACE | WANT_WARNINGS }
+}
+
+/// The host has read log page `page`: its events are cleared and may be sent again.
+pub(super) fn clear(controller: &mut Controller, page: LogPageId) {
     controller.masked.retain(|event| event.log_page() != page.0);
+    controller.pending.retain(|(event, _)| event.log_page() != page.0);
 }

@@ -1,18 +1,21 @@
 use alloc::vec::Vec;
 
-use basalt_nvme_spec::{Command, FeatureId, QueueCounts, Status};
+use basalt_nvme_spec::{Command, FeatureId, NSID_ALL, QueueCounts, Status};
 
-use super::Target;
 use super::controller::{Controller, KEEP_ALIVE_UNIT};
+use super::{Target, events};
 use crate::command::Outcome;
 use crate::config::TransportConfig;
+use crate::connection::AdminRequest;
 
 /// A controller's settings, as Set Features changes them (§5.27).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Features {
     arbitration: u32,
     power: u32,
-    temperature: u32,
+    /// Composite temperature at which it is too warm, and too cold, kelvin.
+    too_warm_k: u16,
+    too_cold_k: u16,
     error_recovery: u32,
     write_atomicity: u32,
     /// Asynchronous event configuration: which events the host wants.
@@ -23,15 +26,37 @@ pub(super) struct Features {
     queues: Option<u16>,
 }
 
-/// Temperature threshold after reset: none, so no event.
-const TEMPERATURE_NEVER: u32 = 0xffff;
+/// The composite temperature: there is no sensor, so it is that of a room.
+pub(super) const TEMPERATURE_K: u16 = 273 + 25;
+
+/// Features of an I/O controller. None can be saved.
+const IO: [FeatureId; 10] = [
+    FeatureId::ARBITRATION,
+    FeatureId::POWER_MANAGEMENT,
+    FeatureId::TEMPERATURE_THRESHOLD,
+    FeatureId::ERROR_RECOVERY,
+    FeatureId::VOLATILE_WRITE_CACHE,
+    FeatureId::NUMBER_OF_QUEUES,
+    FeatureId::WRITE_ATOMICITY,
+    FeatureId::ASYNC_EVENT_CONFIG,
+    FeatureId::KEEP_ALIVE_TIMER,
+    FeatureId::HOST_IDENTIFIER,
+];
+/// Features of a discovery controller (§3.1.2.3).
+const DISCOVERY: [FeatureId; 2] = [FeatureId::ASYNC_EVENT_CONFIG, FeatureId::KEEP_ALIVE_TIMER];
+
+/// The features `controller` has.
+pub(super) const fn supported(controller: &Controller) -> &'static [FeatureId] {
+    if controller.is_discovery() { &DISCOVERY } else { &IO }
+}
 
 impl Features {
     pub(super) fn new(kato_ms: u32) -> Self {
         Self {
             arbitration: 0,
             power: 0,
-            temperature: TEMPERATURE_NEVER,
+            too_warm_k: u16::MAX,
+            too_cold_k: 0,
             error_recovery: 0,
             write_atomicity: 0,
             events: 0,
@@ -44,6 +69,57 @@ impl Features {
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.kato_ms);
     }
+
+    /// Whether the temperature is beyond one of the thresholds.
+    pub(super) const fn temperature_warning(&self) -> bool {
+        TEMPERATURE_K >= self.too_warm_k || TEMPERATURE_K <= self.too_cold_k
+    }
+
+    /// How many I/O queues there may be.
+    pub(super) fn queues_granted(&self, config: &TransportConfig) -> u16 {
+        self.queues.unwrap_or(config.io_queues_max)
+    }
+
+    fn value(&self, feature: FeatureId, cdw11: u32, config: &TransportConfig) -> Option<u32> {
+        Some(match feature {
+            FeatureId::ARBITRATION => self.arbitration,
+            FeatureId::POWER_MANAGEMENT => self.power,
+            FeatureId::TEMPERATURE_THRESHOLD => u32::from(match Threshold::parse(cdw11)? {
+                Threshold::TooWarm => self.too_warm_k,
+                Threshold::TooCold => self.too_cold_k,
+            }),
+            FeatureId::ERROR_RECOVERY => self.error_recovery,
+            FeatureId::VOLATILE_WRITE_CACHE => 1,
+            FeatureId::WRITE_ATOMICITY => self.write_atomicity,
+            FeatureId::NUMBER_OF_QUEUES => {
+                QueueCounts::pairs(self.queues_granted(config)).to_dword()
+            }
+            FeatureId::ASYNC_EVENT_CONFIG => self.events,
+            FeatureId::KEEP_ALIVE_TIMER => self.kato_ms,
+            _ => return None,
+        })
+    }
+}
+
+/// Which threshold a dword 11 of the temperature feature is about (§5.27.1.4).
+enum Threshold {
+    TooWarm,
+    TooCold,
+}
+
+impl Threshold {
+    /// `None` for a sensor or a type there is not: there is the composite temperature (0), which
+    /// is also all temperatures (1111b).
+    fn parse(cdw11: u32) -> Option<Self> {
+        if !matches!(cdw11 >> 16 & 0xf, 0 | 0xf) {
+            return None;
+        }
+        match cdw11 >> 20 & 3 {
+            0 => Some(Self::TooWarm),
+            1 => Some(Self::TooCold),
+            _ => None,
+        }
+    }
 }
 
 /// Keep-alive timeouts are counted in units.
@@ -52,21 +128,25 @@ fn round_up(ms: u32) -> u32 {
 }
 
 /// Set Features (§5.27).
-pub(super) fn set(
+fn set(
     controller: &mut Controller,
     command: &Command,
     config: &TransportConfig,
 ) -> Result<u64, Status> {
     const SAVE: u32 = 1 << 31;
-    let value = command.cdw11.get();
+    let (value, nsid) = (command.cdw11.get(), command.nsid.get());
+    let feature = FeatureId(command.cdw10.get() as u8);
+    if !supported(controller).contains(&feature) {
+        return Err(Status::INVALID_FIELD.with_dnr());
+    }
     if command.cdw10.get() & SAVE != 0 {
         return Err(Status::FEATURE_NOT_SAVEABLE.with_dnr());
     }
-    let feature = FeatureId(command.cdw10.get() as u8);
-    if controller.is_discovery() && !in_discovery(feature) {
-        return Err(Status::INVALID_FIELD.with_dnr());
+    if !matches!(nsid, 0 | NSID_ALL) && feature != FeatureId::ERROR_RECOVERY {
+        return Err(Status::FEATURE_NOT_PER_NAMESPACE.with_dnr());
     }
     let has_queues = !controller.queues.is_empty();
+    let events = value & events::supported(controller);
     let features = &mut controller.features;
     match feature {
         FeatureId::ARBITRATION => features.arbitration = value,
@@ -74,7 +154,11 @@ pub(super) fn set(
             return Err(Status::INVALID_FIELD.with_dnr());
         }
         FeatureId::POWER_MANAGEMENT => features.power = value,
-        FeatureId::TEMPERATURE_THRESHOLD => features.temperature = value,
+        FeatureId::TEMPERATURE_THRESHOLD => match Threshold::parse(value) {
+            Some(Threshold::TooWarm) => features.too_warm_k = value as u16,
+            Some(Threshold::TooCold) => features.too_cold_k = value as u16,
+            None => return Err(Status::INVALID_FIELD.with_dnr()),
+        },
         FeatureId::ERROR_RECOVERY => features.error_recovery = value,
         // The cache is the bdev's; turning it off is not possible, keeping it on is.
         FeatureId::VOLATILE_WRITE_CACHE if value & 1 == 0 => {
@@ -86,11 +170,10 @@ pub(super) fn set(
             return Err(Status::SEQUENCE_ERROR.with_dnr());
         }
         FeatureId::NUMBER_OF_QUEUES => return number_of_queues(features, value, config),
-        FeatureId::ASYNC_EVENT_CONFIG => features.events = value,
+        FeatureId::ASYNC_EVENT_CONFIG => features.events = events,
         FeatureId::KEEP_ALIVE_TIMER => features.kato_ms = round_up(value),
         // Given by Connect, once and for all.
-        FeatureId::HOST_IDENTIFIER => return Err(Status::SEQUENCE_ERROR.with_dnr()),
-        _ => return Err(Status::INVALID_FIELD.with_dnr()),
+        _ => return Err(Status::SEQUENCE_ERROR.with_dnr()),
     }
     Ok(0)
 }
@@ -112,47 +195,62 @@ fn number_of_queues(
 /// Get Features (§5.15): the value, and data for the features that have some.
 pub(super) fn get(
     controller: &Controller,
-    command: &Command,
+    request: &AdminRequest,
     config: &TransportConfig,
 ) -> (Outcome, Vec<u8>) {
-    const EXTENDED_HOST_ID: u32 = 1;
-    let features = &controller.features;
+    let command = &request.command;
     let feature = FeatureId(command.cdw10.get() as u8);
-    if controller.is_discovery() && !in_discovery(feature) {
-        return (Status::INVALID_FIELD.with_dnr().into(), Vec::new());
+    let invalid = (Status::INVALID_FIELD.with_dnr().into(), Vec::new());
+    if !supported(controller).contains(&feature) {
+        return invalid;
     }
-    let value = match feature {
-        FeatureId::ARBITRATION => features.arbitration,
-        FeatureId::POWER_MANAGEMENT => features.power,
-        FeatureId::TEMPERATURE_THRESHOLD => features.temperature,
-        FeatureId::ERROR_RECOVERY => features.error_recovery,
-        FeatureId::VOLATILE_WRITE_CACHE => 1,
-        FeatureId::WRITE_ATOMICITY => features.write_atomicity,
-        FeatureId::NUMBER_OF_QUEUES => {
-            QueueCounts::pairs(features.queues.unwrap_or(config.io_queues_max)).to_dword()
-        }
-        FeatureId::ASYNC_EVENT_CONFIG => features.events,
-        FeatureId::KEEP_ALIVE_TIMER => features.kato_ms,
-        // Fabrics have the 128-bit form only (§5.27.1.25).
-        FeatureId::HOST_IDENTIFIER if command.cdw11.get() & EXTENDED_HOST_ID != 0 => {
-            return (Outcome::OK, controller.hostid.to_vec());
-        }
-        FeatureId::HOST_IDENTIFIER => {
-            return (Status::HOST_ID_INCONSISTENT.with_dnr().into(), Vec::new());
-        }
-        _ => return (Status::INVALID_FIELD.with_dnr().into(), Vec::new()),
+    let select = command.cdw10.get() >> 8 & 7;
+    let features = match select {
+        0 => controller.features,
+        // What cannot be saved has its default as the saved value.
+        1 | 2 => Features::new(0),
+        3 => return (Outcome::value(u64::from(capabilities(feature))), Vec::new()),
+        _ => return invalid,
     };
-    (Outcome::value(u64::from(value)), Vec::new())
+    if feature == FeatureId::HOST_IDENTIFIER {
+        return host_identifier(controller, request);
+    }
+    match features.value(feature, command.cdw11.get(), config) {
+        Some(value) => (Outcome::value(u64::from(value)), Vec::new()),
+        None => invalid,
+    }
 }
 
-/// Features a discovery controller has (§3.1.2.3).
-const fn in_discovery(feature: FeatureId) -> bool {
-    matches!(feature, FeatureId::ASYNC_EVENT_CONFIG | FeatureId::KEEP_ALIVE_TIMER)
+/// Fabrics have the 128-bit form only (§5.27.1.25).
+fn host_identifier(controller: &Controller, request: &AdminRequest) -> (Outcome, Vec<u8>) {
+    const EXTENDED: u32 = 1;
+    if request.command.cdw11.get() & EXTENDED == 0 {
+        return (Status::HOST_ID_INCONSISTENT.with_dnr().into(), Vec::new());
+    }
+    if request.len_max < size_of_val(&controller.hostid) as u32 {
+        return (Status::SGL_LENGTH_INVALID.with_dnr().into(), Vec::new());
+    }
+    (Outcome::OK, controller.hostid.to_vec())
+}
+
+/// What can be done with a feature, as Get Features tells it (§5.15, SEL 011b).
+const fn capabilities(feature: FeatureId) -> u32 {
+    const PER_NAMESPACE: u32 = 1 << 1;
+    const CHANGEABLE: u32 = 1 << 2;
+    match feature {
+        FeatureId::VOLATILE_WRITE_CACHE | FeatureId::HOST_IDENTIFIER => 0,
+        FeatureId::ERROR_RECOVERY => PER_NAMESPACE | CHANGEABLE,
+        _ => CHANGEABLE,
+    }
 }
 
 impl Target {
     /// Set Features on behalf of a controller.
     pub(super) fn set_features(&self, controller: &mut Controller, command: &Command) -> Outcome {
-        set(controller, command, &self.config.get()).into()
+        let outcome = set(controller, command, &self.config.get());
+        if outcome.is_ok() {
+            self.events_configured(controller);
+        }
+        outcome.into()
     }
 }

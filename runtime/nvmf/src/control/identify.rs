@@ -1,29 +1,35 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use basalt_bdev::Op;
 use basalt_nvme_spec::identify::{
     IDENTIFY_LEN, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceDescriptor,
     NsFeatures, Oncs,
 };
 use basalt_nvme_spec::registers::Version;
-use basalt_nvme_spec::{Cns, Command, Csi, NSID_ALL, Status, set_ascii_field};
+use basalt_nvme_spec::{Cns, Csi, NSID_ALL, Status, set_ascii_field};
 use zerocopy::IntoBytes;
 
-use super::State;
 use super::controller::{AER_MAX, Controller, KEEP_ALIVE_UNIT};
 use super::events::{WANT_DISCOVERY, WANT_NAMESPACE};
 use super::subsystem::{Namespace, Subsystem};
+use super::{State, error_log};
 use crate::DISCOVERY_NQN;
 use crate::config::TransportConfig;
+use crate::connection::AdminRequest;
 
 /// Identify (§5.17) for the controller at index `at`.
 pub(super) fn identify(
     state: &State,
     at: usize,
-    command: &Command,
+    request: &AdminRequest,
     config: &TransportConfig,
 ) -> Result<Vec<u8>, Status> {
     let controller = &state.controllers[at];
+    let command = &request.command;
+    if (request.len_max as usize) < IDENTIFY_LEN {
+        return Err(Status::SGL_LENGTH_INVALID.with_dnr());
+    }
     let cns = Cns(command.cdw10.get() as u8);
     let csi = Csi((command.cdw11.get() >> 24) as u8);
     let nsid = command.nsid.get();
@@ -41,7 +47,7 @@ pub(super) fn identify(
         Cns::NAMESPACE_DESCRIPTORS => descriptors(subsystem, nsid),
         // The NVM command set has nothing to say there that is not zero (NVM §4.1.5.3, §4.1.5.4).
         Cns::NAMESPACE_FOR_CSI if csi == Csi::NVM => {
-            find(subsystem, nsid).map(|_| vec![0; IDENTIFY_LEN])
+            check_valid(subsystem, nsid).map(|()| vec![0; IDENTIFY_LEN])
         }
         Cns::CONTROLLER_FOR_CSI if csi == Csi::NVM => Ok(vec![0; IDENTIFY_LEN]),
         Cns::NAMESPACE_INDEPENDENT => independent(subsystem, nsid),
@@ -58,13 +64,21 @@ fn find(subsystem: &Subsystem, nsid: u32) -> Result<&Namespace, Status> {
     subsystem.namespaces.get(&nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())
 }
 
+/// Whether there can be a namespace `nsid`; if there is none now, its structures read as zeroes.
+fn check_valid(subsystem: &Subsystem, nsid: u32) -> Result<(), Status> {
+    match (1..=subsystem.options.namespaces_max).contains(&nsid) {
+        true => Ok(()),
+        false => Err(Status::INVALID_NAMESPACE.with_dnr()),
+    }
+}
+
 fn common(controller: &Controller) -> IdentifyController {
     let mut identify = IdentifyController::default();
     set_ascii_field(&mut identify.fr, env!("CARGO_PKG_VERSION"));
     identify.cntlid = controller.cntlid.into();
     identify.ver = Version::V2_0.0.into();
     identify.aerl = AER_MAX as u8 - 1;
-    identify.lpa = EXTENDED_LOG;
+    identify.lpa = EXTENDED_LOG | SUPPORTED_LOG;
     identify.kas = ((KEEP_ALIVE_UNIT.as_millis() / 100) as u16).into();
     identify
 }
@@ -73,6 +87,8 @@ fn common(controller: &Controller) -> IdentifyController {
 const EXTENDED_LOG: u8 = 1 << 2;
 /// LPA: commands supported and effects log.
 const EFFECTS_LOG: u8 = 1 << 1;
+/// LPA: logs of the supported log pages and features.
+const SUPPORTED_LOG: u8 = 1 << 5;
 
 fn discovery_controller(controller: &Controller, config: &TransportConfig) -> Vec<u8> {
     const DISCOVERY: u8 = 2;
@@ -88,8 +104,9 @@ fn discovery_controller(controller: &Controller, config: &TransportConfig) -> Ve
     identify.as_bytes().to_vec()
 }
 
-/// SGLS: supported without alignment, offsets into the capsule, transport data blocks.
-const SGLS: u32 = 1 | 1 << 20 | 1 << 21;
+/// SGLS: supported without alignment, may be longer than the data, offsets into the capsule,
+/// transport data blocks.
+const SGLS: u32 = 1 | 1 << 18 | 1 << 20 | 1 << 21;
 
 fn io_controller(
     controller: &Controller,
@@ -97,6 +114,7 @@ fn io_controller(
     config: &TransportConfig,
 ) -> Vec<u8> {
     const IO: u8 = 1;
+    const MANY_PORTS: u8 = 1 << 0;
     const MANY_CONTROLLERS: u8 = 1 << 1;
     const ONE_FIRMWARE_SLOT_READ_ONLY: u8 = 0b011;
     // Present; a Flush names one namespace.
@@ -105,13 +123,14 @@ fn io_controller(
     set_ascii_field(&mut identify.sn, &subsystem.options.serial);
     set_ascii_field(&mut identify.mn, &subsystem.options.model);
     identify.cntrltype = IO;
-    identify.cmic = MANY_CONTROLLERS;
+    identify.cmic = MANY_PORTS | MANY_CONTROLLERS;
     identify.oaes = WANT_NAMESPACE.into();
     identify.ctratt = EXTENDED_HOST_ID.into();
     identify.mdts = config.mdts();
     identify.acl = 3;
     identify.frmw = ONE_FIRMWARE_SLOT_READ_ONLY;
     identify.lpa |= EFFECTS_LOG;
+    identify.elpe = (error_log::ENTRIES - 1) as u8;
     identify.wctemp = 0x157.into();
     identify.cctemp = 0x175.into();
     identify.sqes = 0x66;
@@ -119,7 +138,7 @@ fn io_controller(
     identify.maxcmd = config.queue_size_max.into();
     identify.nn = subsystem.options.namespaces_max.into();
     identify.mnan = subsystem.options.namespaces_max.into();
-    identify.oncs = (Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES).bits().into();
+    identify.oncs = (Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES | Oncs::SAVE).bits().into();
     identify.vwc = CACHE;
     identify.sgls = SGLS.into();
     identify.ioccsz = ((64 + config.in_capsule_len) / 16).into();
@@ -135,10 +154,7 @@ const EXTENDED_HOST_ID: u32 = 1;
 
 fn namespace(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     let mut identify = IdentifyNamespace::default();
-    if nsid == 0 || nsid > subsystem.options.namespaces_max {
-        return Err(Status::INVALID_NAMESPACE.with_dnr());
-    }
-    // A valid identifier without a namespace gives zeroes.
+    check_valid(subsystem, nsid)?;
     if let Some(namespace) = subsystem.namespaces.get(&nsid) {
         describe(namespace, &mut identify);
     }
@@ -162,8 +178,16 @@ fn describe(namespace: &Namespace, identify: &mut IdentifyNamespace) {
     identify.npwa = (page_blocks - 1).into();
     identify.npdg = (page_blocks - 1).into();
     identify.npda = (page_blocks - 1).into();
+    identify.nows = (page_blocks - 1).into();
+    identify.nsattr = attributes(namespace);
     let data_size_log2 = info.block_size.trailing_zeros() as u8;
     identify.lbaf[0] = LbaFormat { data_size_log2, ..LbaFormat::default() };
+}
+
+/// NSATTR.
+fn attributes(namespace: &Namespace) -> u8 {
+    const WRITE_PROTECTED: u8 = 1;
+    if namespace.bdev.allows(Op::Write) { 0 } else { WRITE_PROTECTED }
 }
 
 fn active(subsystem: &Subsystem, after: u32) -> Result<Vec<u8>, Status> {
@@ -194,11 +218,15 @@ fn descriptors(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
 /// CNS 08h (§5.17.2.8): multi-path capabilities and readiness.
 fn independent(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     const NMIC: usize = 1;
+    const NSATTR: usize = 8;
     const NSTAT: usize = 14;
     const READY: u8 = 1;
-    find(subsystem, nsid)?;
+    check_valid(subsystem, nsid)?;
     let mut bytes = vec![0; IDENTIFY_LEN];
-    bytes[NMIC] = SHARED;
-    bytes[NSTAT] = READY;
+    if let Some(namespace) = subsystem.namespaces.get(&nsid) {
+        bytes[NMIC] = SHARED;
+        bytes[NSATTR] = attributes(namespace);
+        bytes[NSTAT] = READY;
+    }
     Ok(bytes)
 }

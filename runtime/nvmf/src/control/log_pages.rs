@@ -2,14 +2,15 @@ use alloc::vec::Vec;
 
 use basalt_env::Instant;
 use basalt_nvme_spec::identify::NamespaceList;
-use basalt_nvme_spec::log_page::{CommandEffects, ErrorEntry, FirmwareSlots, SmartHealth};
+use basalt_nvme_spec::log_page::{CommandEffects, FirmwareSlots, SmartHealth};
 use basalt_nvme_spec::{
-    AdminOpcode, Command, LogPageId, NSID_ALL, NvmOpcode, Status, set_ascii_field,
+    AdminOpcode, Command, FeatureId, LogPageId, NSID_ALL, NvmOpcode, Status, set_ascii_field,
 };
 use zerocopy::IntoBytes;
 
 use super::controller::Controller;
-use super::{State, discovery, events};
+use super::features::TEMPERATURE_K;
+use super::{State, discovery, events, features};
 use crate::config::TransportConfig;
 use crate::connection::AdminRequest;
 
@@ -24,13 +25,16 @@ pub(super) fn get(
     let command = &request.command;
     let page = LogPageId(command.cdw10.get() as u8);
     let (offset, len) = (command.log_offset(), command.log_bytes());
-    if len > u64::from(request.len_max) || len > u64::from(config.io_len_max) {
-        return Err(Status::SGL_LENGTH_INVALID.with_dnr());
-    }
-    if !offset.is_multiple_of(4) {
+    // An offset that counts entries instead of bytes is for pages we do not have.
+    const INDEX_OFFSET: u32 = 1 << 23;
+    let indexed = command.cdw14.get() & INDEX_OFFSET != 0;
+    if len > u64::from(config.io_len_max) || !offset.is_multiple_of(4) || indexed {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
-    let mut bytes = whole(state, at, page, command, now)?;
+    if len > u64::from(request.len_max) {
+        return Err(Status::SGL_LENGTH_INVALID.with_dnr());
+    }
+    let mut bytes = whole(state, at, page, command, config, now)?;
     if offset > bytes.len() as u64 {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
@@ -39,7 +43,7 @@ pub(super) fn get(
     let controller = &mut state.controllers[at];
     const RETAIN_EVENT: u32 = 1 << 15;
     if command.cdw10.get() & RETAIN_EVENT == 0 {
-        events::unmask(controller, page);
+        events::clear(controller, page);
         if page == LogPageId::CHANGED_NAMESPACES {
             controller.changed_namespaces.clear();
         }
@@ -52,21 +56,22 @@ fn whole(
     at: usize,
     page: LogPageId,
     command: &Command,
+    config: &TransportConfig,
     now: Instant,
 ) -> Result<Vec<u8>, Status> {
     let controller = &state.controllers[at];
     let bytes = match page {
         LogPageId::DISCOVERY if controller.is_discovery() => {
-            return Ok(discovery::log_page(state, controller));
+            return Ok(discovery::log_page(state, controller, config));
         }
         LogPageId::SUPPORTED_LOG_PAGES => return Ok(supported(controller)),
         _ if controller.is_discovery() => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
-        // No errors are kept: a failed command says all there is in its status.
-        LogPageId::ERROR_INFORMATION => ErrorEntry::default().as_bytes().to_vec(),
-        LogPageId::SMART_HEALTH => smart(controller, command, now)?,
+        LogPageId::ERROR_INFORMATION => controller.errors.page(),
+        LogPageId::SMART_HEALTH => smart(state, controller, command, now)?,
         LogPageId::FIRMWARE_SLOT => firmware(),
         LogPageId::CHANGED_NAMESPACES => changed(controller),
         LogPageId::COMMANDS_SUPPORTED => effects(),
+        LogPageId::FEATURES_SUPPORTED => features(controller),
         _ => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
     };
     Ok(bytes)
@@ -74,13 +79,14 @@ fn whole(
 
 /// Log page 0 (§5.16.1.1): a dword per page, bit 0 says that it is supported.
 fn supported(controller: &Controller) -> Vec<u8> {
-    const IO: [LogPageId; 6] = [
+    const IO: [LogPageId; 7] = [
         LogPageId::SUPPORTED_LOG_PAGES,
         LogPageId::ERROR_INFORMATION,
         LogPageId::SMART_HEALTH,
         LogPageId::FIRMWARE_SLOT,
         LogPageId::CHANGED_NAMESPACES,
         LogPageId::COMMANDS_SUPPORTED,
+        LogPageId::FEATURES_SUPPORTED,
     ];
     const DISCOVERY: [LogPageId; 2] = [LogPageId::SUPPORTED_LOG_PAGES, LogPageId::DISCOVERY];
     let pages: &[LogPageId] = if controller.is_discovery() { &DISCOVERY } else { &IO };
@@ -91,22 +97,55 @@ fn supported(controller: &Controller) -> Vec<u8> {
     bytes
 }
 
-fn smart(controller: &Controller, command: &Command, now: Instant) -> Result<Vec<u8>, Status> {
-    const ROOM_TEMPERATURE_K: u16 = 273 + 25;
+fn smart(
+    state: &State,
+    controller: &Controller,
+    command: &Command,
+    now: Instant,
+) -> Result<Vec<u8>, Status> {
+    const DATA_UNIT: u64 = 512_000;
+    const NS_PER_MINUTE: u64 = 60_000_000_000;
+    const TEMPERATURE_WARNING: u8 = 1 << 1;
     let nsid = command.nsid.get();
     if nsid != 0 && nsid != NSID_ALL {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
-    let hours = now.since(controller.created).as_secs() / 3600;
+    let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
+    let totals = subsystem.map(|subsystem| subsystem.health.totals(now)).unwrap_or_default();
+    let warm = controller.features.temperature_warning();
+    let wide = |count: u64| u128::from(count).into();
     let health = SmartHealth {
-        temperature_k: ROOM_TEMPERATURE_K.into(),
+        critical_warning: if warm { TEMPERATURE_WARNING } else { 0 },
+        temperature_k: TEMPERATURE_K.into(),
         available_spare: 100,
         available_spare_threshold: 10,
-        power_cycles: 1.into(),
-        power_on_hours: u128::from(hours).into(),
+        data_units_read: wide(totals.read.div_ceil(DATA_UNIT)),
+        data_units_written: wide(totals.written.div_ceil(DATA_UNIT)),
+        host_reads: wide(totals.reads),
+        host_writes: wide(totals.writes),
+        busy_minutes: wide(totals.busy_ns / NS_PER_MINUTE),
+        power_cycles: wide(1),
+        power_on_hours: wide(now.since(state.started).as_secs() / 3600),
+        unsafe_shutdowns: wide(totals.unsafe_shutdowns),
+        media_errors: wide(totals.media_errors),
+        error_entries: wide(controller.errors.count()),
         ..SmartHealth::default()
     };
     Ok(health.as_bytes().to_vec())
+}
+
+/// Log page 12h (§5.16.1.17): a dword per feature, laid out like that of a command.
+fn features(controller: &Controller) -> Vec<u8> {
+    let mut bytes = Vec::from([0; 1024]);
+    for feature in features::supported(controller) {
+        let scope = match *feature {
+            FeatureId::ERROR_RECOVERY => CommandEffects::SCOPE_NAMESPACE,
+            _ => CommandEffects::SCOPE_CONTROLLER,
+        };
+        let at = usize::from(feature.0) * 4;
+        bytes[at..at + 4].copy_from_slice(&(CommandEffects::SUPPORTED | scope).to_le_bytes());
+    }
+    bytes
 }
 
 fn firmware() -> Vec<u8> {
@@ -143,13 +182,15 @@ fn effects() -> Vec<u8> {
         [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES, NvmOpcode::DATASET_MANAGEMENT];
     let mut effects = CommandEffects::default();
     for opcode in ADMIN {
-        effects.admin[usize::from(opcode.0)] = CommandEffects::SUPPORTED.into();
+        let supported = CommandEffects::SUPPORTED | CommandEffects::SCOPE_CONTROLLER;
+        effects.admin[usize::from(opcode.0)] = supported.into();
     }
+    let supported = CommandEffects::SUPPORTED | CommandEffects::SCOPE_NAMESPACE;
     for opcode in READS {
-        effects.io[usize::from(opcode.0)] = CommandEffects::SUPPORTED.into();
+        effects.io[usize::from(opcode.0)] = supported.into();
     }
     for opcode in WRITES {
-        let changes = CommandEffects::SUPPORTED | CommandEffects::LOGICAL_BLOCKS_CHANGE;
+        let changes = supported | CommandEffects::LOGICAL_BLOCKS_CHANGE;
         effects.io[usize::from(opcode.0)] = changes.into();
     }
     effects.as_bytes().to_vec()

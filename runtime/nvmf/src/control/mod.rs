@@ -5,6 +5,7 @@ mod configure;
 mod connect;
 mod controller;
 mod discovery;
+mod error_log;
 mod events;
 mod features;
 mod identify;
@@ -23,6 +24,7 @@ use basalt_reactor::{Local, Poller};
 
 pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, SubsystemInfo};
 use controller::Controller;
+pub(crate) use error_log::Failure;
 use subsystem::Subsystem;
 pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions};
 
@@ -49,6 +51,7 @@ struct State {
     genctr: u64,
     cntlid_last: u16,
     subsystem_last: u32,
+    started: Instant,
 }
 
 /// The target's control plane. A service of the boot core.
@@ -80,6 +83,7 @@ impl Target {
             genctr: 1,
             cntlid_last: 0,
             subsystem_last: 0,
+            started: local.now(),
         };
         let target = Rc::new(Self {
             local: local.clone(),
@@ -126,6 +130,13 @@ impl Target {
         }
     }
 
+    /// A command of a controller failed.
+    pub(crate) fn command_failed(&self, cntlid: u16, failure: &Failure) {
+        if let Some(controller) = self.state.borrow_mut().controller_mut(cntlid) {
+            controller.errors.push(failure);
+        }
+    }
+
     /// A connection is no more.
     pub(crate) fn disconnected(&self, id: ConnectionId) {
         let mut state = self.state.borrow_mut();
@@ -142,6 +153,10 @@ impl Target {
                 controller.hostnqn
             );
             self.end_connections(controller.queues.iter().map(|queue| queue.connection));
+            let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
+            if let Some(subsystem) = subsystem.filter(|_| controller.is_in_use()) {
+                subsystem.health.unsafe_shutdown();
+            }
         }
     }
 

@@ -28,12 +28,17 @@ pub(super) fn get(
     let property = command.as_property();
     let size = property.size().ok_or(Status::INVALID_FIELD.with_dnr())?;
     match (property.offset.get() as usize, size) {
-        (registers::CAP, 8) => Ok(Cap::build(u32::from(config.queue_size_max), READY_TIMEOUT, 4).0),
+        (registers::CAP, 8) => {
+            let cap = Cap::build(u32::from(config.queue_size_max), READY_TIMEOUT, 4);
+            Ok(cap.with_ready_with_media().0)
+        }
         (registers::VS, 4) => Ok(u64::from(Version::V2_0.0)),
         (registers::CC, 4) => Ok(u64::from(controller.cc.0)),
         (registers::CSTS, 4) => Ok(u64::from(controller.csts.bits())),
         // NVM subsystem reset is not supported, so its register reads as zero.
         (registers::NSSR, 4) => Ok(0),
+        // Units of 500 ms; the upper half is for a mode not supported.
+        (registers::CRTO, 4) => Ok(READY_TIMEOUT.as_millis() as u64 / 500),
         _ => Err(Status::INVALID_FIELD.with_dnr()),
     }
 }
@@ -45,37 +50,40 @@ pub(super) fn set(controller: &mut Controller, property: &Property) -> Result<Af
     }
     let old = controller.cc;
     let new = Cc(property.value.get() as u32);
-    let starts = new.enable() && !old.enable();
-    if starts && !acceptable(controller, new) {
+    if new.enable() && !(acceptable(controller, new) && may_follow(old, new)) {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
-    controller.cc = new;
-    let mut aftermath = Aftermath::Nothing;
-    if starts {
-        controller.csts = Csts::READY;
-    }
-    if new.shutdown() != Shutdown::NONE && old.shutdown() == Shutdown::NONE {
-        controller.csts = controller.csts.with_shutdown(Shutdown::COMPLETE);
-        aftermath = Aftermath::EndQueues;
-    }
-    if !new.enable() && old.enable() {
-        controller.csts.remove(Csts::READY);
-        controller.cc = Cc(new.0 & !(3 << 14));
-        controller.csts = controller.csts.with_shutdown(Shutdown::NONE);
+    if old.enable() && !new.enable() {
+        controller.reset();
         if new.shutdown() != Shutdown::NONE {
             controller.csts = controller.csts.with_shutdown(Shutdown::COMPLETE);
         }
-        controller.features.reset();
-        aftermath = Aftermath::EndQueues;
+        return Ok(Aftermath::EndQueues);
     }
-    Ok(aftermath)
+    controller.cc = new;
+    if new.enable() && !old.enable() {
+        controller.csts = Csts::READY;
+    }
+    if new.shutdown() == Shutdown::NONE || old.shutdown() != Shutdown::NONE {
+        return Ok(Aftermath::Nothing);
+    }
+    controller.csts = controller.csts.with_shutdown(Shutdown::COMPLETE);
+    Ok(Aftermath::EndQueues)
 }
 
-/// Whether the controller can be enabled like this: NVM command set, 4 KiB pages, and entry sizes
-/// that are right or, on a discovery controller, not said.
+/// Whether `new` may be written over `old`: command set, page size and arbitration are fixed while
+/// the controller is enabled (§3.1.3.5).
+fn may_follow(old: Cc, new: Cc) -> bool {
+    let fixed = |cc: Cc| (cc.css(), cc.page_size(), cc.arbitration());
+    !old.enable() || fixed(old) == fixed(new)
+}
+
+/// Whether the controller can be enabled like this: NVM command set, 4 KiB pages, round robin, and
+/// entry sizes that are right or, on a discovery controller, not said.
 fn acceptable(controller: &Controller, cc: Cc) -> bool {
     const PAGE: u64 = 4096;
     let sizes = (cc.iosqes(), cc.iocqes());
     let sized = sizes == (6, 4) || sizes == (0, 0) && controller.is_discovery();
-    cc.css() == Cc::CSS_NVM && cc.page_size() == PAGE && sized
+    let plain = cc.css() == Cc::CSS_NVM && cc.arbitration() == 0;
+    plain && cc.page_size() == PAGE && sized
 }

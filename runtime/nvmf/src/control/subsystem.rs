@@ -1,5 +1,6 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use core::net::Ipv4Addr;
@@ -9,6 +10,7 @@ use basalt_net::{Endpoint, IpAddress};
 
 use super::NSID_MAX;
 use crate::group::SubsystemView;
+use crate::health::Health;
 
 /// Largest identifier a controller of the dynamic model may have (base specification §4.2).
 pub(super) const CNTLID_MAX: u16 = 0xffef;
@@ -100,6 +102,7 @@ pub(super) struct Subsystem {
     pub(super) namespaces: BTreeMap<u32, Namespace>,
     /// Grows with every change of the namespaces.
     pub(super) version: u64,
+    pub(super) health: Arc<Health>,
 }
 
 impl Subsystem {
@@ -115,6 +118,7 @@ impl Subsystem {
             subsystem: self.id,
             version: self.version,
             namespaces: self.namespaces.iter().map(behind).collect(),
+            health: Arc::clone(&self.health),
         }
     }
 }

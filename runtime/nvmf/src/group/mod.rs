@@ -235,8 +235,10 @@ impl PollGroup {
 
     /// Takes over a changed view, if the subsystem is in use here.
     pub(crate) fn refresh(&self, view: &SubsystemView) {
-        let core = &mut self.state.borrow_mut().core;
-        if core.views.knows(view.subsystem) {
+        let State { core, places, .. } = &mut *self.state.borrow_mut();
+        // The answer to a Connect, which brings an older view, may be on its way.
+        let mut connections = places.iter().filter_map(|place| place.connection.as_ref());
+        if core.views.knows(view.subsystem) || connections.any(|c| c.is_connecting()) {
             core.learn(view);
         }
     }

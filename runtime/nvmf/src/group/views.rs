@@ -1,3 +1,4 @@
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use basalt_bdev::{Descriptor, Op};
@@ -5,6 +6,7 @@ use basalt_nvme_spec::Status;
 use basalt_reactor::Local;
 
 use super::channels::Channels;
+use crate::health::Health;
 
 /// A subsystem's namespaces as the control plane hands them to the cores.
 #[derive(Clone)]
@@ -15,6 +17,8 @@ pub(crate) struct SubsystemView {
     pub(crate) version: u64,
     /// Namespace identifiers and what is behind them.
     pub(crate) namespaces: Vec<(u32, Descriptor)>,
+    /// Where the subsystem's work is counted.
+    pub(crate) health: Arc<Health>,
 }
 
 /// A namespace as the I/O path sees it.

@@ -27,10 +27,15 @@ fn listen(world: &mut World, address: [u8; 4]) {
 }
 
 fn connect(world: &mut World) -> Status {
+    connect_with(world, 32)
+}
+
+/// Connects an admin queue of `entries` entries.
+fn connect_with(world: &mut World, entries: u16) -> Status {
     let mut host = Host::dial(world, 0, 4420);
     host.nqn = NQN;
     host.greet(world, Digests::default());
-    host.try_connect(world, 0, 32, 0xffff, 0).status()
+    host.try_connect(world, 0, entries, 0xffff, 0).status()
 }
 
 #[test]
@@ -61,7 +66,7 @@ fn controllers_are_numbered_within_the_subsystems_range() {
 fn the_transports_options_hold_for_connections_made_after_they_were_set() {
     let mut world = serving(SubsystemOptions::default(), TransportConfig::default());
     listen(&mut world, [0, 0, 0, 0]);
-    assert!(connect(&mut world).is_success());
+    assert!(connect_with(&mut world, 33).is_success());
     let target = world.target.clone();
     world.reactors[0].local().spawn("test", async move {
         let config = TransportConfig { queue_size_max: 16, ..TransportConfig::default() };
@@ -69,5 +74,7 @@ fn the_transports_options_hold_for_connections_made_after_they_were_set() {
     });
     world.rounds(16);
     assert_eq!(world.target.transport().queue_size_max, 16);
-    assert_eq!(connect(&mut world), Status::CONNECT_INVALID_PARAMETERS.with_dnr());
+    assert!(connect_with(&mut world, 32).is_success(), "every admin queue may have 32 entries");
+    let refused = connect_with(&mut world, 33);
+    assert_eq!(refused, Status::CONNECT_INVALID_PARAMETERS.with_dnr());
 }

@@ -1,13 +1,15 @@
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_nvme_spec::{Command, SglDescriptor, Status};
+use basalt_nvme_spec::{AdminOpcode, Command, SglDescriptor, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::disk::Disk;
 use super::host::{Host, ic_req};
 use super::world::World;
-use crate::DEFAULT_NQN;
 use crate::pdu::wire::{self, CommonHeader, flags, kind};
 use crate::pdu::{Digests, FaultKind};
+use crate::{DEFAULT_NQN, TransportConfig};
 
 /// The host must get a C2HTermReq with `fes` and `fei`, a copy of the header, and then the end.
 fn expect_term(world: &mut World, host: &Host, fes: FaultKind, fei: u32, header: &[u8]) {
@@ -252,4 +254,21 @@ fn hosts_that_never_read_leave_memory_for_others() {
 #[test]
 fn hosts_that_owe_their_data_leave_memory_for_others() {
     check_stalled(Command::write(1, 0, 2048));
+}
+
+#[test]
+fn an_admin_capsule_carries_8_kib_even_where_io_capsules_carry_less() {
+    let config = TransportConfig { in_capsule_len: 4096, ..TransportConfig::default() };
+    let mut world = World::configured(1, config, Arc::new(Disk::new(512, 8192)));
+    let (mut admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut send = Command::admin(AdminOpcode::SECURITY_SEND);
+    send.set_sgl1(SglDescriptor::in_capsule(0, 8192));
+    let (refused, _) = admin.run(&mut world, send, &[7; 8192], &[]);
+    assert!(refused.status().is(Status::INVALID_OPCODE), "the command fails, not the connection");
+    let host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let mut write = Command::write(1, 0, 16);
+    write.set_sgl1(SglDescriptor::in_capsule(0, 8192));
+    let capsule = host.pdu(kind::CAPSULE_CMD, 0, write.as_bytes(), &[7; 8192]);
+    host.write(&world, &capsule);
+    expect_term(&mut world, &host, FaultKind::DataLimit, 0, &capsule);
 }

@@ -243,6 +243,13 @@ impl Host {
         self.run(world, connect.into(), data.as_bytes(), &[]).0
     }
 
+    /// Sends a Connect for I/O queue `qid` and does not wait.
+    pub fn begin_connect(&mut self, world: &World, qid: u16, cntlid: u16) {
+        let data = connect_data(self.nqn, cntlid);
+        let connect = Connect::new(qid, 16, 0, SglDescriptor::in_capsule(0, 1024));
+        self.submit(world, connect.into(), data.as_bytes());
+    }
+
     pub fn property_get(&mut self, world: &mut World, offset: usize, len: usize) -> u64 {
         let get = Property::get(offset as u32, len);
         let (completion, _) = self.run(world, get.into(), &[], &[]);

@@ -3,8 +3,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use basalt_bdev::Op;
-use basalt_nvme_spec::{Command, DsmAttributes, DsmRange, IoFlags, SglDescriptor, Status};
-use zerocopy::IntoBytes;
+use basalt_nvme_spec::identify::{IdentifyController, IdentifyNamespace};
+use basalt_nvme_spec::{Cns, Command, DsmAttributes, DsmRange, IoFlags, SglDescriptor, Status};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::disk::Disk;
 use super::host::Host;
@@ -243,4 +244,76 @@ fn the_queue_head_is_told_often_enough_and_never_without_flow_control() {
     free.greet(&mut world, Digests::default());
     let connected = free.try_connect(&mut world, 2, 16, cntlid, 0);
     assert_eq!(connected.sqhd.get(), u16::MAX);
+}
+
+#[test]
+fn nothing_is_deallocated_unless_every_range_lies_on_the_disk() {
+    let mut world = World::new();
+    let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let mut ranges: Vec<_> = (0..256).map(|n| DsmRange::new(n * 32, 32)).collect();
+    let dsm = in_capsule(
+        Command::dataset_management(1, 256, DsmAttributes::DEALLOCATE),
+        size_of::<DsmRange>() * 256,
+    );
+    ranges[255] = DsmRange::new(8192, 1);
+    let (refused, _) = host.run(&mut world, dsm, ranges.as_bytes(), &[]);
+    assert!(refused.status().is(Status::LBA_OUT_OF_RANGE));
+    assert_eq!(read(&mut host, &mut world, 0, 512), [0xee; 512]);
+    ranges[255] = DsmRange::new(8191, 1);
+    let (done, _) = host.run(&mut world, dsm, ranges.as_bytes(), &[]);
+    assert!(done.status().is_success());
+    assert_eq!(read(&mut host, &mut world, 8191, 512), [0; 512]);
+    assert_eq!(read(&mut host, &mut world, 8190, 512), [0xee; 512]);
+    let short = in_capsule(
+        Command::dataset_management(1, 256, DsmAttributes::DEALLOCATE),
+        size_of::<DsmRange>() * 255,
+    );
+    let (refused, _) = host.run(&mut world, short, &ranges.as_bytes()[..255 * 16], &[]);
+    assert!(refused.status().is(Status::SGL_LENGTH_INVALID));
+}
+
+#[test]
+fn a_namespace_that_cannot_be_written_says_so() {
+    let mut world = World::with(1, Arc::new(Disk::lacking(512, 8192, &[Op::Write], 64)));
+    let (mut admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let dsm = Command::dataset_management(1, 1, DsmAttributes::DEALLOCATE);
+    for command in [
+        transport(Command::write(1, 0, 1), 512),
+        Command::write_zeroes(1, 0, 1),
+        transport(dsm, 16),
+    ] {
+        let found = status(&mut host, &mut world, command);
+        assert!(found.is(Status::WRITE_PROTECTED) && found.dnr(), "{found:?}");
+    }
+    let (_, bytes) = admin.fetch(&mut world, Command::identify(Cns::NAMESPACE, 1), 4096);
+    assert_eq!(IdentifyNamespace::read_from_bytes(&bytes).unwrap().nsattr, 1);
+    assert_eq!(read(&mut host, &mut world, 0, 512), [0xee; 512]);
+}
+
+#[test]
+fn a_data_pointer_may_describe_more_than_the_command_moves() {
+    let mut world = World::new();
+    let (mut admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let (_, bytes) = admin.fetch(&mut world, Command::identify(Cns::CONTROLLER, 0), 4096);
+    let sgls = IdentifyController::read_from_bytes(&bytes).unwrap().sgls.get();
+    assert_eq!(sgls >> 18 & 1, 1, "and the controller says so");
+    let mut host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let command = transport(Command::write(1, 0, 1), 4096);
+    assert!(host.run(&mut world, command, &[], &[3; 4096]).0.status().is_success());
+    let (done, data) = host.run(&mut world, transport(Command::read(1, 0, 1), 4096), &[], &[]);
+    assert!(done.status().is_success());
+    assert_eq!(data, [3; 512]);
+    assert_eq!(read(&mut host, &mut world, 1, 512), [0xee; 512]);
+}
+
+#[test]
+fn a_write_with_a_directive_is_refused() {
+    let mut world = World::new();
+    let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let mut command = transport(Command::write(1, 0, 1), 512);
+    command.cdw12 = (command.cdw12.get() | 1 << 20).into();
+    assert!(status(&mut host, &mut world, command).is(Status::INVALID_FIELD));
 }

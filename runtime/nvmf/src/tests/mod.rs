@@ -2,10 +2,15 @@
 
 mod admin;
 mod configure;
+mod discovery;
 mod disk;
 mod faults;
+mod features;
 mod host;
 mod io;
 mod life;
+mod logs;
 mod net;
+mod removal;
+mod reset;
 mod world;

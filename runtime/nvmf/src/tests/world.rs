@@ -12,7 +12,7 @@ use basalt_reactor::{Options, Reactor, mesh};
 use super::disk::Disk;
 use super::net::TestStack;
 use crate::{
-    DEFAULT_NQN, DISCOVERY_NQN, GroupStats, HostPolicy, NamespaceOptions, PollGroup,
+    DEFAULT_NQN, DISCOVERY_NQN, GroupStats, HostPolicy, Listener, NamespaceOptions, PollGroup,
     SubsystemOptions, Target, TransportConfig,
 };
 
@@ -23,6 +23,7 @@ pub struct World {
     pub pools: Vec<DmaPool>,
     pub groups: Vec<Rc<PollGroup>>,
     pub target: Rc<Target>,
+    pub registry: Rc<Registry>,
     pub now: Instant,
 }
 
@@ -33,7 +34,11 @@ impl World {
     }
 
     pub fn with(cores: usize, disk: Arc<dyn Bdev>) -> Self {
-        let mut world = Self::empty(cores, TransportConfig::default(), 16 << 20);
+        Self::configured(cores, TransportConfig::default(), disk)
+    }
+
+    pub fn configured(cores: usize, config: TransportConfig, disk: Arc<dyn Bdev>) -> Self {
+        let mut world = Self::empty(cores, config, 16 << 20);
         world.target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default()).unwrap();
         world.target.allow_any_host(DEFAULT_NQN, HostPolicy::Any).unwrap();
         world.target.add_ns(DEFAULT_NQN, opened(disk), NamespaceOptions::default()).unwrap();
@@ -53,6 +58,8 @@ impl World {
         let reactors: Vec<_> =
             mesh(cores, Options::default()).into_iter().map(|seed| seed.build()).collect();
         let machine = Machine::new();
+        let registry = Rc::new(Registry::new(cores, 0));
+        reactors[0].local().provide(Rc::clone(&registry));
         let target = Target::start(&reactors[0].local(), config);
         let mut world = Self {
             reactors,
@@ -60,6 +67,7 @@ impl World {
             pools: Vec::new(),
             groups: Vec::new(),
             target,
+            registry,
             now: Instant::ZERO,
         };
         for core in 0..cores {
@@ -74,7 +82,8 @@ impl World {
         world
     }
 
-    pub fn listen(&mut self, nqn: &'static str, port: u16) {
+    pub fn listen(&mut self, nqn: &'static str, port: impl Into<Listener>) {
+        let port = port.into();
         let target = Rc::clone(&self.target);
         self.reactors[0].local().spawn("test", async move {
             target.add_listener(nqn, port).await.unwrap();

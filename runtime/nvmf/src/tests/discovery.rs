@@ -1,0 +1,74 @@
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use basalt_nvme_spec::identify::IdentifyController;
+use basalt_nvme_spec::log_page::{DiscoveryEntry, DiscoveryHeader};
+use basalt_nvme_spec::{Cns, Command, LogPageId, Status, ascii_field};
+use zerocopy::FromBytes;
+
+use super::disk::Disk;
+use super::host::Host;
+use super::world::World;
+use crate::pdu::Digests;
+use crate::{DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, Listener, SubsystemOptions, TransportConfig};
+
+/// The entries of NVM subsystems a host at `port` is shown.
+fn subsystems(world: &mut World, port: u16) -> Vec<DiscoveryEntry> {
+    let (mut host, _) = Host::admin(world, DISCOVERY_NQN, port);
+    let log = |offset, len| Command::get_log_page(LogPageId::DISCOVERY, 0, offset, len);
+    let (_, bytes) = host.fetch(world, log(0, 1024), 1024);
+    let count = DiscoveryHeader::read_from_bytes(&bytes).unwrap().numrec.get() as u32;
+    let (_, bytes) = host.fetch(world, log(1024, count * 1024), count * 1024);
+    let entries = bytes.chunks(1024).map(|entry| DiscoveryEntry::read_from_bytes(entry).unwrap());
+    entries.filter(|entry| entry.subtype == DiscoveryEntry::SUBTYPE_NVM).collect()
+}
+
+#[test]
+fn discovery_lists_every_subsystem_a_host_may_see_at_the_address_it_used() {
+    let mut world = World::new();
+    for (nqn, policy) in [
+        ("nqn.2026-11.io.basalt:open", HostPolicy::Any),
+        ("nqn.2026-11.io.basalt:secret", HostPolicy::Listed),
+    ] {
+        world.target.create_subsystem(nqn, SubsystemOptions::default()).unwrap();
+        world.target.allow_any_host(nqn, policy).unwrap();
+        world.listen(nqn, 4421);
+    }
+    let nvm = subsystems(&mut world, 8009);
+    let names: Vec<_> = nvm.iter().filter_map(|entry| ascii_field(&entry.subnqn)).collect();
+    assert_eq!(names, [DEFAULT_NQN, "nqn.2026-11.io.basalt:open"]);
+    assert_eq!(ascii_field(&nvm[0].traddr), Some("10.0.0.1"));
+    assert_eq!(ascii_field(&nvm[0].trsvcid), Some("4420"));
+    assert_eq!(nvm[0].treq, 0b100, "flow control may be off, a secure channel is not specified");
+    let (mut host, _) = Host::admin(&mut world, DISCOVERY_NQN, 8009);
+    let (id, bytes) = host.fetch(&mut world, Command::identify(Cns::CONTROLLER, 0), 4096);
+    assert!(id.status().is_success());
+    assert_eq!(IdentifyController::read_from_bytes(&bytes).unwrap().cntrltype, 2);
+}
+
+#[test]
+fn a_listener_at_one_address_is_announced_there() {
+    let mut world = World::new();
+    let address = [192, 0, 2, 7].into();
+    world.listen(DEFAULT_NQN, Listener { address, port: 4420 });
+    let entries = subsystems(&mut world, 8009);
+    let places: Vec<_> =
+        entries.iter().map(|entry| String::from(ascii_field(&entry.traddr).unwrap())).collect();
+    assert_eq!(places, ["10.0.0.1", "192.0.2.7"]);
+}
+
+#[test]
+fn the_admin_queue_may_be_as_large_as_announced_and_no_larger() {
+    let config = TransportConfig { queue_size_max: 16, ..TransportConfig::default() };
+    let mut world = World::configured(1, config, Arc::new(Disk::new(512, 8192)));
+    let announced = subsystems(&mut world, 8009)[0].asqsz.get();
+    assert_eq!(announced, 32);
+    for (entries, accepted) in [(announced, true), (announced + 1, false)] {
+        let mut host = Host::dial(&world, 0, 4420);
+        host.greet(&mut world, Digests::default());
+        let status = host.try_connect(&mut world, 0, entries, 0xffff, 0).status();
+        assert_eq!(status.is_success(), accepted, "{entries}: {status:?}");
+        assert!(accepted || status.is(Status::CONNECT_INVALID_PARAMETERS));
+    }
+}
