@@ -43,9 +43,7 @@ impl Target {
             AdminOpcode::SET_FEATURES => done(self.set_features(controller, command)),
             AdminOpcode::ASYNC_EVENT_REQUEST => self.request_event(controller, request),
             AdminOpcode::KEEP_ALIVE => done(Outcome::OK),
-            AdminOpcode::ABORT if !controller.is_discovery() => {
-                done(self.abort(controller, command))
-            }
+            AdminOpcode::ABORT if !controller.is_discovery() => self.abort(controller, request),
             _ => done(Status::INVALID_OPCODE.with_dnr().into()),
         }
     }

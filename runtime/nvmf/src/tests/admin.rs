@@ -133,10 +133,11 @@ fn event_requests_are_limited_and_can_be_aborted() {
     }
     let (refused, _) = host.run(&mut world, Command::async_event_request(), &[], &[]);
     assert!(refused.status().is(Status::AER_LIMIT));
-    host.submit(&world, Command::abort(0, first), &[]);
-    let two = [host.complete(&mut world, &[]).0, host.complete(&mut world, &[]).0];
-    let aborted = two.iter().find(|c| c.cid.get() == first).unwrap();
+    let abort = host.submit(&world, Command::abort(0, first), &[]);
+    let [aborted, done] = [host.complete(&mut world, &[]).0, host.complete(&mut world, &[]).0];
+    assert_eq!((aborted.cid.get(), done.cid.get()), (first, abort), "in this order");
     assert!(aborted.status().is(Status::ABORT_REQUESTED));
+    assert!(done.status().is_success() && done.dw0.get() == 0);
     let (nothing, _) = host.run(&mut world, Command::abort(1, 77), &[], &[]);
     assert_eq!(nothing.dw0.get(), 1);
 }
