@@ -24,6 +24,8 @@ pub struct Host {
     /// Largest H2CData payload it sends.
     pub h2c_max: usize,
     pub no_flow_control: bool,
+    /// Alignment it wants for data: dwords, 0's based.
+    pub hpda: u8,
 }
 
 /// A received PDU: header and data.
@@ -45,6 +47,7 @@ impl Host {
             cid: 0,
             h2c_max: 1 << 20,
             no_flow_control: false,
+            hpda: 0,
         }
     }
 
@@ -107,7 +110,7 @@ impl Host {
 
     /// ICReq and ICResp.
     pub fn greet(&mut self, world: &mut World, digests: Digests) {
-        self.write(world, &ic_req(digests, 0));
+        self.write(world, &ic_req(digests, self.hpda));
         let response = self.receive(world).expect("no ICResp");
         let response = wire::IcResp::read_from_bytes(&response.header).unwrap();
         assert_eq!(response.common.kind, kind::IC_RESP);

@@ -13,4 +13,5 @@ mod logs;
 mod net;
 mod removal;
 mod reset;
+mod transfers;
 mod world;
