@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use basalt_nvme_spec::identify::{
-    IdentifyController, IdentifyNamespace, NamespaceDescriptor, NamespaceList,
+    IdentifyController, IdentifyNamespace, NamespaceDescriptor, NamespaceList, Oncs,
     namespace_descriptors,
 };
 use basalt_nvme_spec::registers::{self, Cc, Shutdown, Version};
@@ -96,6 +96,38 @@ fn identify_of_what_is_not_there_gives_zeroes_or_its_status() {
     ] {
         let (done, _) = host.fetch(&mut world, command, 4096);
         assert!(done.status().is_success(), "{command:?}: {:?}", done.status());
+    }
+}
+
+#[test]
+fn what_identify_announces_is_consistent() {
+    let (mut world, mut host, _) = world();
+    let (_, bytes) = host.fetch(&mut world, Command::identify(Cns::CONTROLLER, 0), 4096);
+    let controller = IdentifyController::read_from_bytes(&bytes).unwrap();
+    assert_eq!(controller.cmic & 3, 3, "several ports and controllers");
+    assert_eq!(controller.lpa, 0b10_0110, "effects, offsets, supported pages and features");
+    assert!(controller.oncs().contains(Oncs::SAVE), "SEL and SV are understood");
+    assert_eq!((controller.fuses.get(), controller.ofcs.get(), controller.icdoff.get()), (0, 0, 0));
+    let (_, bytes) = host.fetch(&mut world, Command::identify(Cns::NAMESPACE, 1), 4096);
+    let namespace = IdentifyNamespace::read_from_bytes(&bytes).unwrap();
+    assert_eq!(namespace.npwg.get(), 7, "pages of 4 KiB");
+    let whole = (namespace.nows.get() + 1) % (namespace.npwg.get() + 1);
+    assert_eq!(whole, 0, "the optimal size is whole granules");
+}
+
+#[test]
+fn every_structure_of_an_inactive_namespace_is_zero() {
+    let (mut world, mut host, _) = world();
+    for command in [
+        Command::identify(Cns::NAMESPACE, 2),
+        Command::identify_csi(Cns::NAMESPACE_FOR_CSI, 2, Csi::NVM),
+        Command::identify(Cns::NAMESPACE_INDEPENDENT, 2),
+    ] {
+        let (done, bytes) = host.fetch(&mut world, command, 4096);
+        assert!(done.status().is_success() && bytes == [0; 4096], "{command:?}");
+        let invalid = Command { nsid: 1025.into(), ..command };
+        let (done, _) = host.fetch(&mut world, invalid, 4096);
+        assert!(done.status().is(Status::INVALID_NAMESPACE), "{command:?}");
     }
 }
 
