@@ -143,13 +143,22 @@ fn a_client_discovers_and_identifies_the_drive() {
     let target = Target::start();
     target.run(
         r#"
-        discover() { nvme discover $target >/tmp/log && cat /tmp/log && grep -q $nqn /tmp/log; }
+        discover() {
+            nvme discover $target >/tmp/log && cat /tmp/log && grep -q $nqn /tmp/log &&
+                ! grep -q unrecognized /tmp/log
+        }
+        counts() {
+            dd if=$disk of=/dev/null bs=1M count=4 iflag=direct
+            nvme smart-log $disk >/tmp/smart && cat /tmp/smart &&
+                grep -q '^host_read_commands.*: [1-9]' /tmp/smart
+        }
         step discover discover
         step connect connect
         step disk find_disk
         step id-ctrl nvme id-ctrl $disk
         step id-ns nvme id-ns $disk
-        step smart-log nvme smart-log $disk
+        step smart-log counts
+        step error-log nvme error-log $disk
         step size test $(blockdev --getsize64 $disk) -eq 268435456
         step disconnect nvme disconnect -n $nqn
         "#,
