@@ -5,9 +5,9 @@ use crate::pdu::Limits;
 /// When a read's response capsule may be left out (NVMe/TCP §3.6.2.9, SUCCESS flag).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum C2hSuccess {
-    /// Only on queues whose host disabled submission queue flow control.
+    /// Only on queues whose host disabled submission queue flow control, as the specification has it.
     WithoutFlowControl,
-    /// On every queue, as SPDK does by default; with flow control a response is still sent often
+    /// On every queue, as SPDK does by default (`c2h_success`); with flow control a response is still sent often
     /// enough that the host's view of the queue head lags by less than half the queue.
     Always,
 }
@@ -43,7 +43,7 @@ impl Default for TransportConfig {
             io_queues_max: 64,
             in_capsule_len: 8192,
             io_len_max: 1 << 20,
-            c2h_success: C2hSuccess::Always,
+            c2h_success: C2hSuccess::WithoutFlowControl,
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             buffer_timeout: Duration::from_secs(20),

@@ -10,8 +10,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::disk::Disk;
 use super::host::Host;
 use super::world::World;
-use crate::DEFAULT_NQN;
 use crate::pdu::Digests;
+use crate::{C2hSuccess, DEFAULT_NQN, TransportConfig};
 
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8) ^ seed).collect()
@@ -228,7 +228,8 @@ fn commands_wait_for_buffers_and_then_complete() {
 
 #[test]
 fn the_queue_head_is_told_often_enough_and_never_without_flow_control() {
-    let mut world = World::new();
+    let config = TransportConfig { c2h_success: C2hSuccess::Always, ..Default::default() };
+    let mut world = World::configured(1, config, Arc::new(Disk::new(512, 8192)));
     let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
     let mut host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
     let mut heads = Vec::new();
