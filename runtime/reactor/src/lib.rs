@@ -5,7 +5,10 @@
 //! 2. The loop never reads a clock and never waits: the environment calls [`Reactor::poll`] with
 //!    the time, and decides from the returned [`Work`](basalt_env::Work) whether the core may rest.
 //! 3. One round runs, in this order: events (within a budget), timers that are due, every poller in
-//!    order of registration, and each task that was woken, once.
+//!    order of registration, each task that was woken, once, and at last every late poller
+//!    ([`Local::late_poller`]). Late pollers pass on what the round has brought about: a device
+//!    driver's takes in completions as a poller, so that those above see them in the same round,
+//!    and rings its doorbells as a late one, so that the device sees what those above submitted.
 //! 4. Nothing allocates in a round but what a poller or task asks for.
 //!
 //! [`mesh`] makes one [`Seed`] per core, a core builds its [`Reactor`] from it, and everything that

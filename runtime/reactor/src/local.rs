@@ -1,4 +1,5 @@
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::{Any, TypeId};
 use core::cell::{Cell, RefCell};
@@ -10,7 +11,8 @@ use basalt_env::{CoreId, Instant, Work};
 use basalt_ring::{Full, spsc};
 
 use crate::mesh::Event;
-use crate::poller::{Poller, Pollers};
+use crate::poller::{Poller, Pollers, When};
+use crate::stats::CoreCounters;
 use crate::tasks::Tasks;
 use crate::time::Timers;
 use crate::{Cores, PollerStats};
@@ -37,6 +39,8 @@ impl fmt::Display for SendError {
 pub(crate) struct Inner {
     pub core: CoreId,
     pub cores: Cores,
+    /// What other cores read of this one.
+    pub counters: Arc<CoreCounters>,
     pub now: Cell<Instant>,
     /// Set when the reactor is gone: nothing runs any more.
     pub ended: Cell<bool>,
@@ -87,7 +91,19 @@ impl Local {
 
     /// Runs `f` every round, from the next on, until the [`Poller`] is dropped.
     pub fn poller(&self, name: &'static str, f: impl FnMut(&Self) -> Work + 'static) -> Poller {
-        Poller::register(self, name, None, f)
+        Poller::register(self, name, When::EveryRound, f)
+    }
+
+    /// Runs `f` at the end of every round, after all other pollers and the tasks, from the next
+    /// round on, until the [`Poller`] is dropped.
+    ///
+    /// For what is to be done once for all that a round has brought about: a doorbell, a frame.
+    pub fn late_poller(
+        &self,
+        name: &'static str,
+        f: impl FnMut(&Self) -> Work + 'static,
+    ) -> Poller {
+        Poller::register(self, name, When::EndOfRound, f)
     }
 
     /// Runs `f` every `period`, the first time one period from now, until the [`Poller`] is
@@ -100,7 +116,7 @@ impl Local {
         period: Duration,
         f: impl FnMut(&Self) -> Work + 'static,
     ) -> Poller {
-        Poller::register(self, name, Some(period), f)
+        Poller::register(self, name, When::Every(period), f)
     }
 
     /// What each poller of this core has done, in order of registration.

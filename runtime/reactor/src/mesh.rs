@@ -30,7 +30,7 @@ impl Default for Options {
 /// One core's side that the others see.
 struct Shared {
     mailbox: Producer<Event>,
-    counters: CoreCounters,
+    counters: Arc<CoreCounters>,
 }
 
 /// All cores' mailboxes and statistics, usable from any thread.
@@ -75,7 +75,7 @@ impl Cores {
         })
     }
 
-    pub(crate) fn counters(&self, core: CoreId) -> Option<&CoreCounters> {
+    pub(crate) fn counters(&self, core: CoreId) -> Option<&Arc<CoreCounters>> {
         self.shared.get(core.index()).map(|shared| &shared.counters)
     }
 }
@@ -118,7 +118,7 @@ pub fn mesh(cores: usize, options: Options) -> Vec<Seed> {
     let (shared, mailboxes): (Vec<_>, Vec<_>) = (0..cores.min(ids.len()))
         .map(|_| {
             let (producer, consumer) = mpsc::channel(options.mailbox_depth);
-            (Shared { mailbox: producer, counters: CoreCounters::default() }, consumer)
+            (Shared { mailbox: producer, counters: Arc::default() }, consumer)
         })
         .unzip();
     let cores = Cores { shared: shared.into() };

@@ -12,6 +12,14 @@ use crate::{Local, PollerStats};
 
 type Body = Box<dyn FnMut(&Local) -> Work>;
 
+/// When a poller runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    EveryRound,
+    EndOfRound,
+    Every(Duration),
+}
+
 /// A registered poller.
 pub(crate) struct Entry {
     /// `None` once unregistered.
@@ -20,7 +28,7 @@ pub(crate) struct Entry {
     runs: Cell<u64>,
     busy: Cell<u64>,
     name: &'static str,
-    period: Option<Duration>,
+    when: When,
     /// Its place among the timers, if timed.
     timer: Cell<Option<TimerKey>>,
 }
@@ -47,7 +55,10 @@ impl Entry {
     }
 
     pub const fn period(&self) -> Option<Duration> {
-        self.period
+        match self.when {
+            When::Every(period) => Some(period),
+            When::EveryRound | When::EndOfRound => None,
+        }
     }
 
     pub fn set_timer(&self, key: Option<TimerKey>) {
@@ -68,7 +79,7 @@ impl Entry {
     const fn stats(&self) -> PollerStats {
         PollerStats {
             name: self.name,
-            period: self.period,
+            period: self.period(),
             runs: self.runs.get(),
             busy: self.busy.get(),
         }
@@ -84,10 +95,6 @@ pub(crate) struct Pollers {
 }
 
 impl Pollers {
-    pub fn len(&self) -> usize {
-        self.all.borrow().len()
-    }
-
     pub fn stats(&self) -> Vec<PollerStats> {
         self.all.borrow().iter().map(|entry| entry.stats()).collect()
     }
@@ -113,21 +120,47 @@ impl Pollers {
 /// The reactor's own copy of the untimed pollers: it stays put while they come and go in a round.
 #[derive(Default)]
 pub(crate) struct RunList {
-    entries: Vec<Rc<Entry>>,
+    every_round: Vec<Rc<Entry>>,
+    end_of_round: Vec<Rc<Entry>>,
 }
 
 impl RunList {
-    /// Runs every untimed poller once.
-    pub fn run(&mut self, local: &Local) -> Work {
-        let pollers = &local.inner.pollers;
-        if pollers.changed.replace(false) {
-            let all = pollers.all.borrow();
-            let untimed = all.iter().filter(|entry| entry.period.is_none());
-            self.entries.clear();
-            self.entries.extend(untimed.cloned());
+    /// Takes note of pollers that have come and gone. To be called at the start of a round.
+    #[inline]
+    pub fn refresh(&mut self, local: &Local) {
+        if local.inner.pollers.changed.replace(false) {
+            self.copy(local);
         }
-        self.entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local))
     }
+
+    /// Runs every poller of the round's own phase once.
+    #[inline]
+    pub fn run(&self, local: &Local) -> Work {
+        run_all(&self.every_round, local)
+    }
+
+    /// Runs every late poller once.
+    #[inline]
+    pub fn run_late(&self, local: &Local) -> Work {
+        run_all(&self.end_of_round, local)
+    }
+
+    #[cold]
+    fn copy(&mut self, local: &Local) {
+        let all = local.inner.pollers.all.borrow();
+        for (list, when) in
+            [(&mut self.every_round, When::EveryRound), (&mut self.end_of_round, When::EndOfRound)]
+        {
+            list.clear();
+            list.extend(all.iter().filter(|entry| entry.when == when).cloned());
+        }
+        local.inner.counters.pollers.set(all.len() as u64);
+    }
+}
+
+#[inline]
+fn run_all(entries: &[Rc<Entry>], local: &Local) -> Work {
+    entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local))
 }
 
 /// A registration. Dropping it unregisters the poller, also from within itself.
@@ -149,7 +182,7 @@ impl Poller {
     pub(crate) fn register(
         local: &Local,
         name: &'static str,
-        period: Option<Duration>,
+        when: When,
         f: impl FnMut(&Local) -> Work + 'static,
     ) -> Self {
         let entry = Rc::new(Entry {
@@ -158,7 +191,7 @@ impl Poller {
             runs: Cell::new(0),
             busy: Cell::new(0),
             name,
-            period,
+            when,
             timer: Cell::new(None),
         });
         if local.inner.ended.get() {

@@ -1,4 +1,5 @@
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -35,15 +36,17 @@ impl Reactor {
         options: Options,
     ) -> Self {
         let (loopback, loopback_events) = spsc::channel(options.mailbox_depth);
+        let counters = cores.counters(core).cloned().unwrap_or_default();
         let inner = Inner {
             core,
+            counters: Arc::clone(&counters),
             cores,
             now: Cell::new(Instant::ZERO),
             ended: Cell::new(false),
             loopback: RefCell::new(loopback),
             pollers: Pollers::default(),
             timers: Timers::default(),
-            tasks: Tasks::new(),
+            tasks: Tasks::new(counters),
             services: RefCell::new(Vec::new()),
         };
         Self {
@@ -71,8 +74,10 @@ impl Reactor {
         self.local.inner.now.set(now);
         let mut work = self.run_events();
         work += self.local.inner.timers.run_due(&self.local);
+        self.run_list.refresh(&self.local);
         work += self.run_list.run(&self.local);
         work += self.local.inner.tasks.run();
+        work += self.run_list.run_late(&self.local);
         self.last_round = Some((now, work));
         work
     }
@@ -90,13 +95,8 @@ impl Reactor {
     }
 
     fn account(&self, now: Instant) {
-        let inner = &self.local.inner;
-        let Some(counters) = inner.cores.counters(inner.core) else {
-            return;
-        };
+        let counters = &self.local.inner.counters;
         counters.rounds.add(1);
-        counters.tasks.set(inner.tasks.len() as u64);
-        counters.pollers.set(inner.pollers.len() as u64);
         let Some((then, work)) = self.last_round else {
             return;
         };
@@ -120,10 +120,7 @@ impl Reactor {
             count += 1;
         }
         if count != 0 {
-            let inner = &self.local.inner;
-            if let Some(counters) = inner.cores.counters(inner.core) {
-                counters.events.add(u64::from(count));
-            }
+            self.local.inner.counters.events.add(u64::from(count));
         }
         Work(count)
     }

@@ -1,3 +1,4 @@
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::Future;
@@ -6,11 +7,13 @@ use core::task::{Context, Poll};
 
 use basalt_env::Work;
 
+use crate::stats::CoreCounters;
 use crate::task::{Progress, Runner, Task};
 
 /// A core's tasks, by key.
 pub(crate) struct Tasks {
     runner: Runner,
+    counters: Arc<CoreCounters>,
     table: RefCell<Table>,
 }
 
@@ -22,8 +25,8 @@ struct Table {
 }
 
 impl Tasks {
-    pub fn new() -> Self {
-        Self { runner: Runner::new(), table: RefCell::default() }
+    pub fn new(counters: Arc<CoreCounters>) -> Self {
+        Self { runner: Runner::new(), counters, table: RefCell::default() }
     }
 
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
@@ -34,6 +37,7 @@ impl Tasks {
             Some(free) => *free = task,
             None => table.tasks.push(task),
         }
+        self.count(&table);
     }
 
     /// Runs each task that was woken, once. What they wake runs in the next round.
@@ -48,9 +52,8 @@ impl Tasks {
         Work(count)
     }
 
-    pub fn len(&self) -> usize {
-        let table = self.table.borrow();
-        table.tasks.len() - table.free_keys.len()
+    fn count(&self, table: &Table) {
+        self.counters.tasks.set((table.tasks.len() - table.free_keys.len()) as u64);
     }
 
     pub fn names(&self) -> Vec<&'static str> {
@@ -69,6 +72,7 @@ impl Tasks {
             return;
         };
         table.free_keys.push(key);
+        self.count(&table);
         drop(table);
         drop(finished);
     }

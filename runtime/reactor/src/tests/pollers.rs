@@ -148,3 +148,45 @@ fn a_service_is_found_by_its_type_and_replaced_by_the_next() {
     assert_eq!(local.service::<u32>().as_deref(), Some(&2));
     assert_eq!(local.service::<&str>().as_deref(), Some(&"text"));
 }
+
+#[test]
+fn late_pollers_run_after_everything_else_of_the_round() {
+    let mut lone = Lone::new();
+    let log = log();
+    let write = |word: &'static str| {
+        let log = log.clone();
+        move |_: &Local| {
+            log.borrow_mut().push(word);
+            Work::IDLE
+        }
+    };
+    let _late = [
+        lone.local().late_poller("one", write("late 1")),
+        lone.local().late_poller("two", write("late 2")),
+    ];
+    let _usual = lone.local().poller("usual", write("poller"));
+    let _timed = lone.local().timed_poller("timed", Duration::from_micros(1), write("timer"));
+    let task_log = log.clone();
+    lone.local().spawn("task", async move { task_log.borrow_mut().push("task") });
+    let event = |local: &Local| {
+        if let Some(log) = local.service::<RefCell<Vec<&'static str>>>() {
+            log.borrow_mut().push("event");
+        }
+    };
+    lone.local().provide(log.clone());
+    assert_eq!(lone.local().send(CoreId::BOOT, event), Ok(()));
+    lone.rounds(1);
+    assert_eq!(*log.borrow(), ["event", "timer", "poller", "task", "late 1", "late 2"]);
+}
+
+#[test]
+fn a_late_poller_counts_and_ends_like_any_other() {
+    let mut lone = Lone::new();
+    let late = lone.local().late_poller("late", |_| Work(3));
+    assert_eq!(lone.round_after(1), Work(3));
+    let stats = late.stats();
+    assert_eq!((stats.name, stats.period, stats.runs, stats.busy), ("late", None, 1, 1));
+    assert_eq!(lone.local().pollers().len(), 1);
+    drop(late);
+    assert_eq!(lone.round_after(1), Work::IDLE);
+}
