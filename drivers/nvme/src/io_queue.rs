@@ -1,12 +1,12 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_env::{DmaMem, DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
+use basalt_env::{DmaBuf, DmaMem, DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::{
     Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, PAGE_SIZE, QueueId, Status,
 };
-use basalt_ring::{Full, Slots, Tag};
+use basalt_ring::{Full, Slots, StaleTag, Tag};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
 
@@ -68,6 +68,15 @@ impl QueueAddress {
     }
 }
 
+/// Which way a transfer goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// From the device to the buffers.
+    Read,
+    /// From the buffers to the device.
+    Write,
+}
+
 /// Names a submitted command until it completes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(u16);
@@ -97,9 +106,12 @@ pub struct IoQueueStats {
 #[derive(Debug)]
 struct InFlight<T> {
     payload: T,
-    /// When [`IoQueue::check`] first saw it; the I/O path reads no clock.
-    seen: Option<Instant>,
+    /// When [`IoQueue::check`] first saw it, or [`UNSEEN`]; the I/O path reads no clock.
+    seen: Instant,
 }
+
+/// Later than any time: nothing is overdue since then.
+const UNSEEN: Instant = Instant::from_ns(u64::MAX);
 
 /// An I/O queue pair, owned by one core.
 ///
@@ -119,7 +131,6 @@ pub struct IoQueue<R: Registers, T> {
     slots: Slots<InFlight<T>>,
     /// One page per slot: a PRP list or the ranges of a Dataset Management.
     lists: Vec<DmaMem>,
-    slot_mask: u16,
     fault: Option<QueueError>,
     transfer_max: u64,
     oncs: Oncs,
@@ -142,7 +153,6 @@ impl<R: Registers, T> IoQueue<R, T> {
             rings,
             slots,
             lists: lists?,
-            slot_mask: (depth.next_power_of_two() - 1) as u16,
             fault: None,
             transfer_max: spec.transfer_max,
             oncs: spec.oncs,
@@ -184,7 +194,7 @@ impl<R: Registers, T> IoQueue<R, T> {
 
     /// Flushes `ns`: all completed writes become durable.
     pub fn flush(&mut self, ns: &Namespace, payload: T) -> Result<Ticket, Rejected<T>> {
-        self.submit(Command::flush(ns.nsid()), payload)
+        self.submit(Command::flush(ns.nsid()), payload, no_data)
     }
 
     /// Makes blocks read as zeroes, where the controller can ([`Oncs::WRITE_ZEROES`]).
@@ -201,7 +211,7 @@ impl<R: Registers, T> IoQueue<R, T> {
         if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
             return Err(Rejected { payload, reason: RejectReason::OutOfRange });
         }
-        self.submit(Command::write_zeroes(ns.nsid(), lba, blocks), payload)
+        self.submit(Command::write_zeroes(ns.nsid(), lba, blocks), payload, no_data)
     }
 
     /// Tells the controller that ranges (1 to 256) are no longer needed, where it can
@@ -220,7 +230,7 @@ impl<R: Registers, T> IoQueue<R, T> {
         } else {
             let count = ranges.len() as u32;
             let command = Command::dataset_management(ns.nsid(), count, DsmAttributes::DEALLOCATE);
-            return self.submit_with(command, payload, |_, list| {
+            return self.submit(command, payload, |_, list| {
                 list.copy_in(0, ranges.as_bytes());
                 Ok(prp::Prps { prp1: list.phys().as_u64(), prp2: 0 })
             });
@@ -228,13 +238,12 @@ impl<R: Registers, T> IoQueue<R, T> {
         Err(Rejected { payload, reason })
     }
 
-    fn submit(&mut self, command: Command, payload: T) -> Result<Ticket, Rejected<T>> {
-        self.submit_with(command, payload, |_, _| Ok(prp::Prps { prp1: 0, prp2: 0 }))
-    }
-
-    /// Fills in data pointer and identifier, keeps the payload and writes the entry.
-    #[inline]
-    fn submit_with(
+    /// Keeps the payload, has `describe` name its data, and writes the entry.
+    ///
+    /// Always inlined, so that the payload moves but once, from its maker to its slot; and it is
+    /// described from there, so that its maker's copy need not be in memory.
+    #[inline(always)]
+    fn submit(
         &mut self,
         mut command: Command,
         payload: T,
@@ -243,24 +252,35 @@ impl<R: Registers, T> IoQueue<R, T> {
         if let Some(error) = self.fault {
             return Err(Rejected { payload, reason: RejectReason::Failed(error) });
         }
-        let full = RejectReason::QueueFull;
-        let Some(tag) = self.slots.next_tag() else {
-            return Err(Rejected { payload, reason: full });
+        let tag = match self.slots.insert(InFlight { payload, seen: UNSEEN }) {
+            Ok(tag) => tag,
+            Err(Full(InFlight { payload, .. })) => {
+                return Err(Rejected { payload, reason: RejectReason::QueueFull });
+            }
         };
-        let Some(list) = self.lists.get(usize::from(tag.as_u16() & self.slot_mask)) else {
-            return Err(Rejected { payload, reason: full });
+        let described = match (self.slots.get(tag), self.lists.get(self.slots.index(tag))) {
+            (Ok(kept), Some(list)) => describe(&kept.payload, list),
+            _ => Err(RejectReason::QueueFull),
         };
-        match describe(&payload, list) {
+        match described {
             Ok(prp::Prps { prp1, prp2 }) => command.set_prps(prp1, prp2),
-            Err(reason) => return Err(Rejected { payload, reason }),
+            Err(reason) => return self.hand_back(tag, reason),
         }
         command.cid = U16::new(tag.as_u16());
-        if let Err(Full(entry)) = self.slots.insert(InFlight { payload, seen: None }) {
-            return Err(Rejected { payload: entry.payload, reason: full });
-        }
         self.rings.push(&command);
         self.stats.submitted += 1;
         Ok(Ticket(tag.as_u16()))
+    }
+
+    /// Refuses a command of which the device has not heard.
+    #[cold]
+    #[inline(never)]
+    fn hand_back(&mut self, tag: Tag, reason: RejectReason) -> Result<Ticket, Rejected<T>> {
+        match self.slots.remove(tag) {
+            Ok(InFlight { payload, .. }) => Err(Rejected { payload, reason }),
+            // Not so: the tag is that of the slot just filled.
+            Err(StaleTag) => Ok(Ticket(tag.as_u16())),
+        }
     }
 
     /// Tells the device about everything submitted since the last time: one doorbell a round.
@@ -274,18 +294,40 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// A completion that names nothing outstanding fails the queue: see [`Self::fault`].
     #[inline]
     pub fn poll(&mut self, budget: u32, mut done: impl FnMut(T, Status)) -> Work {
+        self.reap(budget, |slots, tag, status| {
+            slots.remove(tag).map(|entry| done(entry.payload, status))
+        })
+    }
+
+    /// As [`Self::poll`], but `done` sees what each command carried where it lies, and takes from
+    /// it what it wants; the rest is dropped. It spares a large payload the moves.
+    #[inline]
+    pub fn poll_in_place(&mut self, budget: u32, mut done: impl FnMut(&mut T, Status)) -> Work {
+        self.reap(budget, |slots, tag, status| {
+            slots.remove_with(tag, |entry| done(&mut entry.payload, status))
+        })
+    }
+
+    #[inline(always)]
+    fn reap(
+        &mut self,
+        budget: u32,
+        mut end: impl FnMut(&mut Slots<InFlight<T>>, Tag, Status) -> Result<(), StaleTag>,
+    ) -> Work {
         let mut found = 0;
         while found < budget && self.fault.is_none() {
             let Some(completion) = self.rings.next_completion() else { break };
-            let Ok(entry) = self.slots.remove(Tag::from_u16(completion.cid)) else {
+            let tag = Tag::from_u16(completion.cid);
+            if end(&mut self.slots, tag, completion.status).is_err() {
                 self.quarantine(completion.cid);
                 break;
-            };
+            }
             found += 1;
             self.stats.failed += u64::from(!completion.status.is_success());
-            done(entry.payload, completion.status);
         }
-        self.stats.completed += u64::from(found);
+        if found != 0 {
+            self.stats.completed += u64::from(found);
+        }
         self.rings.release();
         Work(found)
     }
@@ -321,15 +363,10 @@ impl<R: Registers, T> IoQueue<R, T> {
     }
 
     fn find_overdue(&mut self, now: Instant) -> Option<QueueError> {
-        let limit = self.timeout;
-        let late = |(_, entry): &(_, &mut InFlight<T>)| match entry.seen {
-            Some(seen) => now.since(seen) > limit,
-            None => false,
-        };
         let mut overdue = 0;
-        for slot in self.slots.iter_mut() {
-            overdue += u64::from(late(&slot));
-            slot.1.seen.get_or_insert(now);
+        for (_, entry) in self.slots.iter_mut() {
+            overdue += u64::from(now.since(entry.seen) > self.timeout);
+            entry.seen = entry.seen.min(now);
         }
         self.stats.timeouts += overdue;
         (overdue != 0).then_some(QueueError::Timeout)
@@ -362,7 +399,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        self.transfer(Command::read(ns.nsid(), lba, blocks), ns, lba, blocks, payload)
+        self.transfer(Direction::Read, ns, lba, blocks, payload)
     }
 
     /// Writes `blocks` (1 to 65,536) at `lba` from the payload's buffers.
@@ -374,42 +411,57 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        self.transfer(Command::write(ns.nsid(), lba, blocks), ns, lba, blocks, payload)
+        self.transfer(Direction::Write, ns, lba, blocks, payload)
     }
 
-    #[inline]
-    fn transfer(
+    /// [`Self::read`] or [`Self::write`], for callers that do both alike.
+    ///
+    /// Always inlined: see `Self::submit`.
+    #[inline(always)]
+    pub fn transfer(
         &mut self,
-        command: Command,
+        direction: Direction,
         ns: &Namespace,
         lba: u64,
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
+        let command = match direction {
+            Direction::Read => Command::read(ns.nsid(), lba, blocks),
+            Direction::Write => Command::write(ns.nsid(), lba, blocks),
+        };
         let bytes = ns.bytes(blocks);
         let transfer_max = self.transfer_max;
         if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
             return Err(Rejected { payload, reason: RejectReason::OutOfRange });
         }
-        self.submit_with(command, payload, |payload, list| {
-            let segments = payload.segments();
-            if bytes > transfer_max {
-                return Err(RejectReason::MaxTransfer);
-            }
-            // The common case, one buffer, is told apart once.
-            if let [only] = segments {
-                return if only.len() as u64 == bytes {
-                    prp::build_one(only, list)
-                } else {
-                    Err(RejectReason::BadLength)
-                };
-            }
-            if segments.iter().map(|segment| segment.len() as u64).sum::<u64>() != bytes {
-                return Err(RejectReason::BadLength);
-            }
-            prp::build(segments, list)
-        })
+        if bytes > transfer_max {
+            return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
+        }
+        self.submit(command, payload, |payload, list| describe(payload.segments(), bytes, list))
     }
+}
+
+fn no_data<T>(_: &T, _: &DmaMem) -> Result<prp::Prps, RejectReason> {
+    Ok(prp::Prps { prp1: 0, prp2: 0 })
+}
+
+/// Describes segments that must be `bytes` long together.
+#[inline(always)]
+fn describe(segments: &[DmaBuf], bytes: u64, list: &DmaMem) -> Result<prp::Prps, RejectReason> {
+    match segments {
+        // The common case, one buffer, is told apart once.
+        [only] if only.len() as u64 == bytes => prp::build_one(only, list),
+        segments => describe_any(segments, bytes, list),
+    }
+}
+
+#[cold]
+fn describe_any(segments: &[DmaBuf], bytes: u64, list: &DmaMem) -> Result<prp::Prps, RejectReason> {
+    if segments.iter().map(|segment| segment.len() as u64).sum::<u64>() != bytes {
+        return Err(RejectReason::BadLength);
+    }
+    prp::build(segments, list)
 }
 
 impl<R: Registers, T> Drop for IoQueue<R, T> {

@@ -36,6 +36,6 @@ pub use controller::{Clock, Controller, Options, Quiesced};
 pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
-pub use io_queue::{IoQueue, IoQueueStats, QueueAddress, QueueSpec, Ticket};
+pub use io_queue::{Direction, IoQueue, IoQueueStats, QueueAddress, QueueSpec, Ticket};
 pub use namespace::Namespace;
 pub use payload::Payload;

@@ -31,6 +31,7 @@ impl Payload for Vec<DmaBuf> {
 }
 
 impl<P: Payload> Payload for Option<P> {
+    #[inline]
     fn segments(&self) -> &[DmaBuf] {
         self.as_ref().map_or(&[], P::segments)
     }

@@ -19,7 +19,7 @@ pub(crate) struct Prps {
 }
 
 /// Describes one buffer as PRPs; within two pages that needs neither list nor loop.
-#[inline]
+#[inline(always)]
 pub(crate) fn build_one(only: &DmaBuf, list: &DmaMem) -> Result<Prps, RejectReason> {
     let start = only.phys().as_u64();
     let first = PAGE - start % PAGE;

@@ -14,6 +14,9 @@ pub(crate) struct RingMemory {
     cq: DmaMem,
 }
 
+/// Where in a completion the eight bytes are that end with its identifier, status and phase.
+const UPPER_HALF: usize = Completion::STATUS_PHASE - 6;
+
 /// What a completion says, before anyone believes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawCompletion {
@@ -105,12 +108,13 @@ impl<R: Registers> Rings<R> {
     #[inline]
     pub(crate) fn next_completion(&mut self) -> Option<RawCompletion> {
         let at = self.cq.index() * size_of::<Completion>();
-        // The phase is read first, with acquire: the rest is read after the device has written it.
-        let status_phase = self.memory.cq.load16(at + Completion::STATUS_PHASE);
+        // One load for phase, status and identifier, so that none can be older than the phase;
+        // with acquire: what is read later, the data too, the device has written before.
+        let upper = self.memory.cq.load64(at + UPPER_HALF);
+        let (cid, status_phase) = ((upper >> 32) as u16, (upper >> 48) as u16);
         if (status_phase & 1 != 0) != self.cq.phase() {
             return None;
         }
-        let cid = self.memory.cq.load16(at + 12);
         self.cq.advance();
         Some(RawCompletion { cid, status: Status::from_bits(status_phase >> 1), at })
     }

@@ -57,25 +57,18 @@ impl fmt::Display for CapacityError {
 /// Fewest bits of generation that still make a stale tag unlikely to be taken for a live one.
 const GENERATION_BITS_MIN: u32 = 4;
 
-/// Ends the list of free slots.
-const END: u32 = u32::MAX;
-
-#[derive(Debug)]
-enum Entry<T> {
-    Free { next: u32 },
-    Used(T),
-}
-
 #[derive(Debug)]
 struct Slot<T> {
-    generation: u32,
-    entry: Entry<T>,
+    /// Names what is in the slot, or what will be put there next.
+    tag: u32,
+    /// `None` while free.
+    value: Option<T>,
 }
 
 /// A table of fixed capacity that owns what is in flight and names it by [`Tag`].
 ///
 /// ```text
-///   free ──1 insert──> used ──2 remove (its tag)──> free, generation + 1
+///   free ──1 insert──> used ──2 remove (its tag)──> free, next generation
 ///                        └──3 any other tag: StaleTag, nothing changes
 /// ```
 ///
@@ -84,10 +77,16 @@ struct Slot<T> {
 #[derive(Debug)]
 pub struct Slots<T, const BITS: u32 = 16> {
     slots: Box<[Slot<T>]>,
-    first_free: u32,
-    last_free: u32,
-    len: u32,
-    slot_bits: u32,
+    /// The queue of free slots, a ring whose length is a power of two: from position `head`, which
+    /// is given out next, to before `tail`. Positions run freely.
+    free: Box<[u32]>,
+    head: u32,
+    tail: u32,
+    /// The bits of a tag that are the slot's number.
+    mask: u32,
+    /// Tags from here on are of the last generation, after which comes 0. One generation is left
+    /// out, with which a tag could be all ones.
+    last_from: u32,
 }
 
 impl<T, const BITS: u32> Slots<T, BITS> {
@@ -100,13 +99,16 @@ impl<T, const BITS: u32> Slots<T, BITS> {
         if capacity == 0 || slot_bits + GENERATION_BITS_MIN > BITS {
             return Err(CapacityError);
         }
-        let count = u32::try_from(capacity).map_err(|_| CapacityError)?;
-        let slot = |index: u32| Slot {
-            generation: 0,
-            entry: Entry::Free { next: if index + 1 == count { END } else { index + 1 } },
-        };
-        let slots = (0..count).map(slot).collect();
-        Ok(Self { slots, first_free: 0, last_free: count - 1, len: 0, slot_bits })
+        let tail = u32::try_from(capacity).map_err(|_| CapacityError)?;
+        let last_generation = (1u64 << (BITS - slot_bits)) - 2;
+        Ok(Self {
+            slots: (0..tail).map(|tag| Slot { tag, value: None }).collect(),
+            free: (0..rounded as u32).collect(),
+            head: 0,
+            tail,
+            mask: rounded as u32 - 1,
+            last_from: (last_generation << slot_bits) as u32,
+        })
     }
 
     /// How many slots there are.
@@ -115,126 +117,119 @@ impl<T, const BITS: u32> Slots<T, BITS> {
     }
 
     /// How many slots are in use.
-    pub const fn len(&self) -> usize {
-        self.len as usize
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.tail.wrapping_sub(self.head) as usize
     }
 
     /// Whether no slot is in use.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether every slot is in use.
+    #[inline]
     pub const fn is_full(&self) -> bool {
-        self.first_free == END
-    }
-
-    /// The tag that the next [`Self::insert`] will give, for building what is to be inserted.
-    pub fn next_tag(&self) -> Option<Tag<BITS>> {
-        let slot = self.slots.get(self.first_free as usize)?;
-        Some(self.tag(self.first_free, slot.generation))
+        self.head == self.tail
     }
 
     /// Puts `value` into a free slot, or gives it back if there is none.
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Tag<BITS>, Full<T>> {
-        let index = self.first_free;
+        if self.is_full() {
+            return Err(Full(value));
+        }
+        let index = self.free.get((self.head & self.mask) as usize).copied().unwrap_or(0);
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Err(Full(value));
         };
-        if let Entry::Free { next } = slot.entry {
-            self.first_free = next;
-        }
-        slot.entry = Entry::Used(value);
-        let generation = slot.generation;
-        self.len += 1;
-        Ok(self.tag(index, generation))
+        // The slot is free. Not to look whether there is something to drop helps the I/O path.
+        core::mem::forget(slot.value.replace(value));
+        self.head = self.head.wrapping_add(1);
+        Ok(Tag(slot.tag))
     }
 
     /// Takes what `tag` names. The tag is stale from now on.
+    #[inline]
     pub fn remove(&mut self, tag: Tag<BITS>) -> Result<T, StaleTag> {
-        self.get(tag)?;
-        self.release(self.index(tag)).ok_or(StaleTag)
+        let slot = self.slots.get_mut(self.index(tag)).ok_or(StaleTag)?;
+        if slot.tag != tag.0 {
+            return Err(StaleTag);
+        }
+        let value = slot.value.take().ok_or(StaleTag)?;
+        self.release(tag);
+        Ok(value)
+    }
+
+    /// Empties the slot that `tag` names once `look` has seen what is in it, where it lies.
+    #[inline]
+    pub fn remove_with<R>(
+        &mut self,
+        tag: Tag<BITS>,
+        look: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, StaleTag> {
+        let slot = self.slots.get_mut(self.index(tag)).ok_or(StaleTag)?;
+        if slot.tag != tag.0 {
+            return Err(StaleTag);
+        }
+        let result = look(slot.value.as_mut().ok_or(StaleTag)?);
+        slot.value = None;
+        self.release(tag);
+        Ok(result)
     }
 
     /// What `tag` names.
+    #[inline]
     pub fn get(&self, tag: Tag<BITS>) -> Result<&T, StaleTag> {
-        match self.slots.get(self.index(tag) as usize) {
-            Some(Slot { generation, entry: Entry::Used(value) })
-                if *generation == self.generation(tag) =>
-            {
-                Ok(value)
-            }
-            _ => Err(StaleTag),
-        }
+        let slot = self.slots.get(self.index(tag)).filter(|slot| slot.tag == tag.0);
+        slot.and_then(|slot| slot.value.as_ref()).ok_or(StaleTag)
     }
 
     /// What `tag` names, to change.
     pub fn get_mut(&mut self, tag: Tag<BITS>) -> Result<&mut T, StaleTag> {
-        let wanted = self.generation(tag);
-        match self.slots.get_mut(self.index(tag) as usize) {
-            Some(Slot { generation, entry: Entry::Used(value) }) if *generation == wanted => {
-                Ok(value)
-            }
-            _ => Err(StaleTag),
-        }
+        let index = self.index(tag);
+        let slot = self.slots.get_mut(index).filter(|slot| slot.tag == tag.0);
+        slot.and_then(|slot| slot.value.as_mut()).ok_or(StaleTag)
     }
 
     /// Everything in flight, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Tag<BITS>, &T)> {
-        self.slots.iter().zip(0u32..).filter_map(|(slot, index)| match &slot.entry {
-            Entry::Used(value) => Some((self.tag(index, slot.generation), value)),
-            Entry::Free { .. } => None,
-        })
+        self.slots.iter().filter_map(|slot| Some((Tag(slot.tag), slot.value.as_ref()?)))
     }
 
     /// Everything in flight, in slot order, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Tag<BITS>, &mut T)> {
-        let slot_bits = self.slot_bits;
-        self.slots.iter_mut().zip(0u32..).filter_map(move |(slot, index)| match &mut slot.entry {
-            Entry::Used(value) => Some((Tag(slot.generation << slot_bits | index), value)),
-            Entry::Free { .. } => None,
-        })
+        self.slots.iter_mut().filter_map(|slot| Some((Tag(slot.tag), slot.value.as_mut()?)))
     }
 
     /// Takes everything in flight, in slot order. What the iterator has not reached stays.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
-        (0..self.slots.len() as u32).filter_map(|index| self.release(index))
+        (0..self.slots.len()).filter_map(|index| {
+            let slot = self.slots.get_mut(index)?;
+            let (tag, value) = (Tag(slot.tag), slot.value.take()?);
+            self.release(tag);
+            Some(value)
+        })
     }
 
-    /// Empties a slot and puts it at the back of the free ones.
-    fn release(&mut self, index: u32) -> Option<T> {
-        let generations = 1u64 << (BITS - self.slot_bits);
-        let slot = self.slots.get_mut(index as usize)?;
-        if matches!(slot.entry, Entry::Free { .. }) {
-            return None;
-        }
-        let freed = core::mem::replace(&mut slot.entry, Entry::Free { next: END });
-        // The last generation is left out: with it a tag could be all ones.
-        let last = u64::from(slot.generation) + 2 >= generations;
-        slot.generation = if last { 0 } else { slot.generation + 1 };
-        match self.slots.get_mut(self.last_free as usize) {
-            Some(Slot { entry: Entry::Free { next }, .. }) if self.first_free != END => {
-                *next = index;
-            }
-            _ => self.first_free = index,
-        }
-        self.last_free = index;
-        self.len -= 1;
-        match freed {
-            Entry::Used(value) => Some(value),
-            Entry::Free { .. } => None,
-        }
+    /// Makes `tag` stale, whose slot was just emptied, and queues the slot behind the free ones.
+    #[inline]
+    fn release(&mut self, Tag(tag): Tag<BITS>) {
+        let index = tag & self.mask;
+        let (Some(slot), Some(free)) = (
+            self.slots.get_mut(index as usize),
+            self.free.get_mut((self.tail & self.mask) as usize),
+        ) else {
+            return;
+        };
+        let is_last = tag >= self.last_from;
+        slot.tag = if is_last { index } else { tag + self.mask + 1 };
+        *free = index;
+        self.tail = self.tail.wrapping_add(1);
     }
 
-    const fn tag(&self, index: u32, generation: u32) -> Tag<BITS> {
-        Tag(generation << self.slot_bits | index)
-    }
-
-    const fn index(&self, tag: Tag<BITS>) -> u32 {
-        tag.0 & ((1 << self.slot_bits) - 1)
-    }
-
-    const fn generation(&self, tag: Tag<BITS>) -> u32 {
-        tag.0 >> self.slot_bits
+    /// The number of the slot that `tag` names or named; below the capacity if the tag is ours.
+    #[inline]
+    pub const fn index(&self, tag: Tag<BITS>) -> usize {
+        (tag.0 & self.mask) as usize
     }
 }
