@@ -51,6 +51,9 @@ impl Inbox {
     #[inline]
     pub(crate) fn drain(&self, done: &mut dyn FnMut(Io)) -> Work {
         let mut ended = self.ended.borrow_mut();
+        if ended.is_empty() {
+            return Work::IDLE;
+        }
         let count = ended.len();
         ended.drain(..).for_each(done);
         self.in_flight.set(self.in_flight.get() - count);

@@ -1,12 +1,12 @@
 use alloc::rc::Rc;
 
-use basalt_bdev::{Io, IoError, Op};
+use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
-use basalt_nvme::{IoQueue, Payload, Rejected};
+use basalt_nvme::{Direction, IoQueue, Namespace, Payload, Rejected};
 use basalt_nvme_spec::{DsmRange, Status};
 
 use crate::inbox::Inbox;
-use crate::split::{self, Piece};
+use crate::split::{self, Limits, Piece};
 
 /// Most blocks one command without data can name (NVM §3.2.8: NLB has 16 bits).
 pub(crate) const BLOCKS_MAX: u32 = 1 << 16;
@@ -23,36 +23,74 @@ pub(crate) struct Pending {
     blocks_done: u32,
     /// Blocks of the piece in flight.
     blocks: u32,
-    /// Buffers of the piece in flight: the first, and the one after the last.
-    bufs: (u16, u16),
-    /// What the piece in flight uses instead of them.
-    bounce: Option<DmaBuf>,
+    carrier: Carrier,
+}
+
+/// Where the data of the piece in flight is.
+enum Carrier {
+    /// In all of the Io's buffers, or there is none.
+    Whole,
+    /// In some of its buffers: from the first to before the second number.
+    Part(u16, u16),
+    /// In a buffer of our own.
+    Bounce(DmaBuf),
+}
+
+/// Which way the data of an Io goes that one command can carry as it is: so it is with nearly all
+/// reads and writes. For other Ios, `None`.
+#[inline]
+pub(crate) fn plain_transfer(io: &Io, limits: Limits) -> Option<Direction> {
+    let direction = match io.op {
+        Op::Read => Direction::Read,
+        Op::Write => Direction::Write,
+        Op::Flush | Op::Unmap | Op::WriteZeroes => return None,
+    };
+    match &io.data {
+        SgList::One(only) if only.len() <= limits.transfer_max => Some(direction),
+        _ => None,
+    }
 }
 
 impl Payload for Pending {
-    #[inline]
+    #[inline(always)]
     fn segments(&self) -> &[DmaBuf] {
-        match &self.bounce {
-            Some(bounce) => core::slice::from_ref(bounce),
-            None => {
-                let (first, end) = self.bufs;
-                &self.io.data.as_slice()[usize::from(first)..usize::from(end)]
+        match &self.carrier {
+            Carrier::Whole => self.io.data.as_slice(),
+            Carrier::Part(first, end) => {
+                &self.io.data.as_slice()[usize::from(*first)..usize::from(*end)]
             }
+            Carrier::Bounce(bounce) => core::slice::from_ref(bounce),
         }
     }
 }
 
 impl Pending {
-    #[inline]
+    /// An Io of which all is to be done: by one [`plain_transfer`], or else [`Self::prepare`] comes
+    /// next.
+    #[inline(always)]
     pub(crate) fn new(io: Io, inbox: Rc<Inbox>) -> Self {
-        Self { io, inbox, blocks_done: 0, blocks: 0, bufs: (0, 0), bounce: None }
+        Self { blocks: io.blocks, io, inbox, blocks_done: 0, carrier: Carrier::Whole }
+    }
+
+    /// Sends what carries the data of the whole Io, or of the piece that was prepared. `namespace`
+    /// is that of its channel.
+    ///
+    /// Always inlined, so that it moves but once: to its slot.
+    #[inline(always)]
+    pub(crate) fn transfer<R: Registers>(
+        self,
+        direction: Direction,
+        queue: &mut IoQueue<R, Self>,
+        namespace: &Namespace,
+    ) -> Result<(), Rejected<Self>> {
+        let (lba, blocks) = self.next_blocks();
+        queue.transfer(direction, namespace, lba, blocks, self).map(drop)
     }
 
     /// Decides what the next command carries.
-    #[inline]
     pub(crate) fn prepare(&mut self, pool: &DmaPool) -> Result<(), OutOfDmaMemory> {
         let left = self.io.blocks - self.blocks_done;
-        self.bounce = None;
+        self.carrier = Carrier::Whole;
         match self.io.op {
             Op::Read | Op::Write => self.choose_piece(left, pool),
             Op::WriteZeroes => {
@@ -67,14 +105,14 @@ impl Pending {
     }
 
     /// Sends the command that [`Self::prepare`] decided on.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn send<R: Registers>(
         self,
         queue: &mut IoQueue<R, Self>,
     ) -> Result<(), Rejected<Self>> {
         let inbox = Rc::clone(&self.inbox);
         let namespace = &inbox.namespace;
-        let (lba, blocks) = (self.io.lba + u64::from(self.blocks_done), self.blocks);
+        let (lba, blocks) = self.next_blocks();
         let sent = match self.io.op {
             Op::Read => queue.read(namespace, lba, blocks, self),
             Op::Write => queue.write(namespace, lba, blocks, self),
@@ -85,6 +123,12 @@ impl Pending {
         sent.map(drop)
     }
 
+    /// Where the piece to be sent begins, and how many blocks it has.
+    #[inline]
+    fn next_blocks(&self) -> (u64, u32) {
+        (self.io.lba + u64::from(self.blocks_done), self.blocks)
+    }
+
     /// Takes note of how the piece in flight ended. Whether there is another one to do.
     #[inline]
     pub(crate) fn piece_ended(&mut self, status: Status) -> bool {
@@ -93,16 +137,25 @@ impl Pending {
             self.io.status = Err(IoError::Nvme { sct, sc, dnr });
             return false;
         }
-        self.empty_bounce();
+        if let Carrier::Bounce(_) = self.carrier {
+            self.empty_bounce();
+        }
         self.blocks_done += self.blocks;
         self.io.status = Ok(());
         self.blocks_done < self.io.blocks
     }
 
-    /// Gives the Io to its channel as it is.
+    /// Gives the Io to its channel as it is. What stays behind has no data.
     #[inline]
-    pub(crate) fn finish(self) {
-        self.inbox.put(self.io);
+    pub(crate) fn finish(&mut self) {
+        self.inbox.put(self.io.take());
+    }
+
+    /// Moves it out of where it lies; what stays behind has no data.
+    pub(crate) fn take(&mut self) -> Self {
+        let carrier = core::mem::replace(&mut self.carrier, Carrier::Whole);
+        let (io, inbox) = (self.io.take(), Rc::clone(&self.inbox));
+        Self { io, inbox, blocks_done: self.blocks_done, blocks: self.blocks, carrier }
     }
 
     /// Gives the Io to its channel as failed.
@@ -119,22 +172,16 @@ impl Pending {
     fn choose_piece(&mut self, left: u32, pool: &DmaPool) -> Result<(), OutOfDmaMemory> {
         let limits = self.inbox.limits;
         let left = left as usize * limits.block;
-        let bufs = self.io.data.as_slice();
-        let whole = self.blocks_done == 0 && bufs.len() == 1 && left <= limits.transfer_max;
-        let piece = if whole {
-            Piece::Direct { bufs: 0..1, bytes: left }
-        } else {
-            split::next_piece(bufs.iter().map(split::segment), self.skip(), left, limits)
-        };
-        match piece {
+        let segments = self.io.data.as_slice().iter().map(split::segment);
+        match split::next_piece(segments, self.skip(), left, limits) {
             // The driver's list of pages has no room for more buffers than this anyway.
             Piece::Direct { bufs, bytes } if bufs.end <= usize::from(u16::MAX) => {
-                self.bufs = (bufs.start as u16, bufs.end as u16);
+                self.carrier = Carrier::Part(bufs.start as u16, bufs.end as u16);
                 self.blocks = (bytes / limits.block) as u32;
             }
             Piece::Direct { bytes, .. } | Piece::Bounced { bytes } => {
                 self.blocks = (bytes / limits.block) as u32;
-                self.bounce = Some(self.fill_bounce(pool.alloc(bytes)?));
+                self.carrier = Carrier::Bounce(self.fill_bounce(pool.alloc(bytes)?));
             }
         }
         Ok(())
@@ -152,10 +199,11 @@ impl Pending {
         bounce
     }
 
-    #[inline]
+    #[cold]
     fn empty_bounce(&mut self) {
         let skip = self.skip();
-        if let (Some(bounce), Op::Read) = (self.bounce.take(), self.io.op) {
+        let carrier = core::mem::replace(&mut self.carrier, Carrier::Whole);
+        if let (Carrier::Bounce(bounce), Op::Read) = (carrier, self.io.op) {
             split::scatter(&bounce, self.io.data.as_mut_slice(), skip);
         }
     }

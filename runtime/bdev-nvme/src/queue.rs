@@ -12,7 +12,7 @@ use basalt_reactor::{Local, Poller};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run};
 use crate::inbox::Inbox;
-use crate::pending::Pending;
+use crate::pending::{Pending, plain_transfer};
 use crate::split::Limits;
 
 /// Completions one round takes from one queue at most.
@@ -36,6 +36,8 @@ pub(crate) struct CoreQueue<R: Registers> {
     queue: RefCell<Option<IoQueue<R, Pending>>>,
     /// Ios with pieces still to be sent. Each has just left a slot, so there is a slot for each.
     backlog: RefCell<VecDeque<Pending>>,
+    /// Whether the device has yet to be told of a command.
+    unrung: Cell<bool>,
     /// A fault that core 0 has not been told of yet.
     unreported: Cell<Option<QueueError>>,
     /// The run of the controller that the queue pair belongs to.
@@ -60,6 +62,7 @@ impl<R: Registers> CoreQueue<R> {
             state: Cell::new(State::Waiting),
             queue: RefCell::new(None),
             backlog: RefCell::new(VecDeque::with_capacity(depth)),
+            unrung: Cell::new(false),
             unreported: Cell::new(None),
             run: Cell::new(0),
             depth,
@@ -68,16 +71,20 @@ impl<R: Registers> CoreQueue<R> {
         })
     }
 
-    /// Polls the queue every round, and looks for late commands every `check_period`.
+    /// Takes completions every round, rings the doorbell at the end of a round in which anything
+    /// was submitted, and looks for late commands every `check_period`.
     pub(crate) fn start(self: &Rc<Self>, local: &Local, check_period: Duration) {
-        let (polled, checked) = (Rc::downgrade(self), Rc::downgrade(self));
+        let [polled, rung, checked] = [(); 3].map(|()| Rc::downgrade(self));
         let poll = local.poller("bdev_nvme_poll", move |local| {
             polled.upgrade().map_or(Work::IDLE, |queue| queue.poll(local))
+        });
+        let ring = local.late_poller("bdev_nvme_ring", move |_| {
+            rung.upgrade().map_or(Work::IDLE, |queue| queue.ring())
         });
         let check = local.timed_poller("bdev_nvme_check", check_period, move |local| {
             checked.upgrade().map_or(Work::IDLE, |queue| queue.check(local))
         });
-        self.pollers.borrow_mut().extend([poll, check]);
+        self.pollers.borrow_mut().extend([poll, ring, check]);
     }
 
     /// Takes the pair the controller is to be told of.
@@ -141,22 +148,38 @@ impl<R: Registers> CoreQueue<R> {
         else {
             return Err(Rejected { io, reason: RejectReason::QueueFull });
         };
+        let Some(direction) = plain_transfer(&io, inbox.limits) else {
+            return self.submit_other(queue, io, inbox);
+        };
+        let pending = Pending::new(io, Rc::clone(inbox));
+        pending.transfer(direction, queue, &inbox.namespace).map_err(hand_back)?;
+        self.accepted(inbox);
+        Ok(())
+    }
+
+    /// Submits what is no transfer, or does not fit one command as it is.
+    #[cold]
+    fn submit_other(
+        &self,
+        queue: &mut IoQueue<R, Pending>,
+        io: Io,
+        inbox: &Rc<Inbox>,
+    ) -> Result<(), Rejected> {
         let mut pending = Pending::new(io, Rc::clone(inbox));
         if pending.prepare(&self.pool).is_err() {
             inbox.expect();
             pending.fail(IoError::NoResources);
             return Ok(());
         }
-        match pending.send(queue) {
-            Ok(()) => {
-                inbox.expect();
-                Ok(())
-            }
-            Err(refused) => {
-                let reason = refusal(refused.reason);
-                Err(Rejected { io: refused.payload.into_io(), reason })
-            }
-        }
+        pending.send(queue).map_err(hand_back)?;
+        self.accepted(inbox);
+        Ok(())
+    }
+
+    #[inline]
+    fn accepted(&self, inbox: &Inbox) {
+        inbox.expect();
+        self.unrung.set(true);
     }
 
     #[inline]
@@ -171,9 +194,9 @@ impl<R: Registers> CoreQueue<R> {
         }
         let mut slot = self.queue.borrow_mut();
         let Some(queue) = slot.as_mut() else { return Work::IDLE };
-        let work = queue.poll(BUDGET, |mut pending, status| {
+        let work = queue.poll_in_place(BUDGET, |pending, status| {
             if pending.piece_ended(status) {
-                self.backlog.borrow_mut().push_back(pending);
+                self.backlog.borrow_mut().push_back(pending.take());
             } else {
                 pending.finish();
             }
@@ -181,11 +204,19 @@ impl<R: Registers> CoreQueue<R> {
         if self.is_backlogged() {
             self.send_next_pieces(queue);
         }
-        queue.commit();
         if let Some(error) = queue.fault() {
             self.fail(error, local);
         }
         work
+    }
+
+    /// Tells the device of what was submitted: once a round, for all channels.
+    fn ring(&self) -> Work {
+        if !self.unrung.replace(false) || self.state.get() != State::Live {
+            return Work::IDLE;
+        }
+        self.queue.borrow_mut().iter_mut().for_each(IoQueue::commit);
+        Work(1)
     }
 
     fn send_next_pieces(&self, queue: &mut IoQueue<R, Pending>) {
@@ -195,7 +226,10 @@ impl<R: Registers> CoreQueue<R> {
                 pending.fail(IoError::NoResources);
                 continue;
             }
-            let Err(refused) = pending.send(queue) else { continue };
+            let Err(refused) = pending.send(queue) else {
+                self.unrung.set(true);
+                continue;
+            };
             match refusal(refused.reason) {
                 RejectReason::QueueFull => return backlog.push_front(refused.payload),
                 reason => refused.payload.fail(reason.into()),
@@ -229,6 +263,12 @@ impl<R: Registers> CoreQueue<R> {
             self.unreported.set(None);
         }
     }
+}
+
+/// What the driver refused, as the block layer does.
+#[cold]
+fn hand_back(refused: basalt_nvme::Rejected<Pending>) -> Rejected {
+    Rejected { io: refused.payload.into_io(), reason: refusal(refused.reason) }
 }
 
 /// A refusal of the driver in the block layer's terms.
@@ -295,8 +335,8 @@ impl<R: Registers> IoChannel for NvmeChannel<R> {
         self.queue.submit(io, &self.inbox)
     }
 
-    /// The core's own poller rings the doorbell and empties the completion queue, once a round for
-    /// all channels; this hands out what it found for this one.
+    /// The core's own pollers ring the doorbell and empty the completion queue, once a round for
+    /// all channels; this hands out what they found for this one.
     fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
         self.inbox.drain(done)
     }

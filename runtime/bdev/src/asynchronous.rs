@@ -224,7 +224,7 @@ impl Shared {
     fn poll(&self) -> Work {
         let mut slots = self.slots.borrow_mut();
         let mut channel = self.channel.borrow_mut();
-        let work = channel.poll(&mut |io| finish(&mut slots, io));
+        let work = channel.poll(|io| finish(&mut slots, io));
         // Some of the tasks that wait may be gone; whoever is left must not wait for nothing.
         let wakes = if channel.in_flight() == 0 { u32::MAX } else { work.0 };
         drop((slots, channel));

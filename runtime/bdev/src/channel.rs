@@ -58,7 +58,7 @@ impl Channel {
 
     /// Hands each finished Io to `done`.
     #[inline]
-    pub fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    pub fn poll(&mut self, mut done: impl FnMut(Io)) -> Work {
         if self.in_flight == 0 {
             return Work::IDLE;
         }

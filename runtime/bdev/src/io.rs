@@ -167,4 +167,11 @@ impl Io {
     pub fn with_data(op: Op, lba: u64, blocks: u32, data: SgList, tag: u64) -> Self {
         Self { op, lba, blocks, data, tag, status: Ok(()), submitted: Instant::ZERO }
     }
+
+    /// Moves it out of where it lies; a flush, which has no data, stays behind.
+    #[inline]
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new(Op::Flush, 0, 0, 0))
+    }
 }

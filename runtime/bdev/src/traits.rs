@@ -105,7 +105,7 @@ pub struct Rejected {
 /// support and buffer length. Dropping one with Ios in flight is allowed: it must keep their
 /// buffers until the device is done with them.
 pub trait IoChannel {
-    /// Hands over an Io. The device sees it at the next [`Self::poll`] or in the core's next round.
+    /// Hands over an Io. The device sees it at the end of the core's round at the latest.
     fn submit(&mut self, io: Io) -> Result<(), Rejected>;
 
     /// Hands each finished Io to `done`. A module with hardware may leave doorbells and completion

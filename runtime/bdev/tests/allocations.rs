@@ -48,7 +48,7 @@ fn go_round(channel: &mut Channel, ios: &mut Vec<Io>, spare: &mut Vec<Io>) {
         for io in ios.drain(..) {
             channel.submit(io).unwrap();
         }
-        let _ = channel.poll(&mut |io| spare.push(io));
+        let _ = channel.poll(|io| spare.push(io));
         std::mem::swap(ios, spare);
     }
 }

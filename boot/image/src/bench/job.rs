@@ -199,7 +199,7 @@ impl Job {
     fn reap(&mut self) -> bool {
         let Self { channel, clock, at_rest, failure, tally, .. } = self;
         let mut found = false;
-        let _ = channel.poll(&mut |io| {
+        let _ = channel.poll(|io| {
             tally.latency.record(clock.ticks().saturating_sub(io.tag));
             if let Err(error) = io.status {
                 *failure = Some(Failure::Io(error));

@@ -129,7 +129,7 @@ impl Rig {
     fn drain(&mut self, channel: &mut Channel, count: usize) -> Vec<Io> {
         let mut ended = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let _ = channel.poll(&mut |io| ended.push(io));
+            let _ = channel.poll(|io| ended.push(io));
             if ended.len() >= count {
                 ended.sort_by_key(|io| io.tag);
                 return ended;

@@ -64,6 +64,33 @@ fn a_round_costs_one_doorbell_per_ring_whatever_was_submitted() {
 }
 
 #[test]
+fn what_a_round_submits_is_at_the_device_at_its_end_by_one_doorbell() {
+    let mut rig = Rig::attached(1, Config::default());
+    let mut channels = [rig.channel(0), rig.channel(0), rig.channel(0)];
+    let reads: Vec<_> = (0..12).map(|tag| rig.read(0, tag, tag)).collect();
+    rig.rounds(3);
+    let (doorbells, commands) = (rig.model.doorbells(), rig.model.io_commands());
+    // A task, and so later in the round than the poller that looks for completions.
+    rig.core(0).spawn("submitter", async move {
+        for (io, channel) in reads.into_iter().zip([0, 1, 2].into_iter().cycle()) {
+            channels[channel].submit(io).unwrap();
+        }
+        core::future::pending().await
+    });
+    let now = rig.now;
+    let _ = rig.reactors[0].poll(now);
+    assert_eq!(rig.model.doorbells() - doorbells, 1);
+    rig.model.step();
+    assert_eq!(rig.model.io_commands() - commands, 12);
+    let doorbells = rig.model.doorbells();
+    rig.rounds(1);
+    assert_eq!(rig.model.doorbells() - doorbells, 1, "the completions'; nothing was submitted");
+    rig.rounds(3);
+    assert_eq!(rig.model.doorbells() - doorbells, 1, "idle rounds ring nothing");
+    rig.assert_no_violations();
+}
+
+#[test]
 fn an_io_larger_than_a_command_goes_in_pieces() {
     let mut rig = Rig::attached(1, Config { mdts: 2, ..Config::default() });
     let mut channel = rig.channel(0);
@@ -123,7 +150,7 @@ fn large_and_small_ios_share_a_tiny_queue() {
             }
         }
         rig.round();
-        let _ = channel.poll(&mut |io| ended.push(io));
+        let _ = channel.poll(|io| ended.push(io));
     }
     assert_eq!(ended.len(), 24);
     assert!(ended.iter().all(|io| io.status == Ok(())));

@@ -122,7 +122,7 @@ impl Bench<'_> {
     fn drain(&mut self, channel: &mut Channel, count: usize) -> Vec<Io> {
         let mut ended = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let _ = channel.poll(&mut |io| ended.push(io));
+            let _ = channel.poll(|io| ended.push(io));
             if ended.len() >= count {
                 return ended;
             }

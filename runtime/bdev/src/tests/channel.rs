@@ -18,13 +18,13 @@ fn latency_bytes_and_errors_are_counted_per_kind() {
         channel.submit(Io::with_data(Op::Read, 0, 2, SgList::One(buf), 0)).unwrap();
         (0..rounds).for_each(|_| cores.round());
         queues.end_one(Ok(()));
-        let _ = channel.poll(&mut |_| {});
+        let _ = channel.poll(|_| {});
     }
     channel.submit(Io::new(Op::Flush, 0, 99, 0)).unwrap();
     queues.end_one(Ok(()));
     channel.submit(Io::new(Op::WriteZeroes, 0, 9, 0)).unwrap();
     queues.end_one(Err(IoError::Timeout));
-    let _ = channel.poll(&mut |_| {});
+    let _ = channel.poll(|_| {});
 
     let stat = disk.iostat();
     let read = stat.op(Op::Read);
@@ -46,7 +46,7 @@ fn cores_are_counted_apart_merged_on_reading_and_reset_together() {
     let mut zero = |core: usize, blocks| {
         channels[core].submit(Io::new(Op::WriteZeroes, 0, blocks, 0)).unwrap();
         HeldQueues::of(&cores.core(core)).end_one(Ok(()));
-        let _ = channels[core].poll(&mut |_| {});
+        let _ = channels[core].poll(|_| {});
     };
     let bytes = || {
         let of = |core| cores.registry.iostat_of_core("disk", CoreId(core)).unwrap();
@@ -91,7 +91,7 @@ fn after_a_removal_nothing_is_accepted_but_everything_comes_back() {
     cores.round();
     HeldQueues::of(&cores.core(0)).end_one(Err(IoError::Removed));
     let mut tags = alloc::vec![];
-    let _ = channel.poll(&mut |io| tags.push((io.tag, io.status)));
+    let _ = channel.poll(|io| tags.push((io.tag, io.status)));
     assert_eq!(tags, [(1, Err(IoError::Removed))]);
     assert_eq!(channel.in_flight(), 0);
 }
@@ -106,7 +106,7 @@ fn time_that_stands_still_counts_as_no_latency() {
     cores.round();
     channel.submit(Io::new(Op::Flush, 0, 0, 1)).unwrap();
     HeldQueues::of(&cores.core(0)).end_one(Ok(()));
-    let _ = channel.poll(&mut |_| {});
+    let _ = channel.poll(|_| {});
     let flush = *disk.iostat().op(Op::Flush);
     assert_eq!((flush.ops, flush.latency_min_ns, flush.latency_max_ns), (1, 0, 0));
 }

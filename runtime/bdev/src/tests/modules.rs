@@ -40,13 +40,13 @@ fn one_core_reads_what_another_wrote_to_a_ram_disk() {
     let mut buf = cores.pool.alloc(1024).unwrap();
     buf.as_mut_slice().fill(0x5a);
     writer.submit(Io::with_data(Op::Write, 7, 2, SgList::One(buf), 0)).unwrap();
-    assert_eq!(writer.poll(&mut |io| assert_eq!(io.status, Ok(()))).0, 1);
+    assert_eq!(writer.poll(|io| assert_eq!(io.status, Ok(()))).0, 1);
     cores.round();
 
     let buf = cores.pool.alloc(1024).unwrap();
     reader.submit(Io::with_data(Op::Read, 7, 2, SgList::One(buf), 0)).unwrap();
     let mut seen = 0;
-    let _ = reader.poll(&mut |io| {
+    let _ = reader.poll(|io| {
         assert!(io.data.as_slice()[0].as_slice().iter().all(|byte| *byte == 0x5a));
         seen += 1;
     });

@@ -96,7 +96,7 @@ impl Channels {
     /// Moves finished Ios of `channel` to `done`.
     pub(crate) fn poll(&mut self, channel: u16, done: &mut Vec<Io>) -> Work {
         let Some(entry) = self.entry(channel) else { return Work::IDLE };
-        let work = entry.channel.poll(&mut |io| done.push(io));
+        let work = entry.channel.poll(|io| done.push(io));
         if entry.users == 0 {
             self.close_if_unused(usize::from(channel));
         }
