@@ -5,10 +5,12 @@ use crate::pdu::Limits;
 /// When a read's response capsule may be left out (NVMe/TCP §3.6.2.9, SUCCESS flag).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum C2hSuccess {
-    /// Only on queues whose host disabled submission queue flow control, as the specification has it.
+    /// Only on queues whose host disabled submission queue flow control, as the specification has
+    /// it.
     WithoutFlowControl,
-    /// On every queue, as SPDK does by default (`c2h_success`); with flow control a response is still sent often
-    /// enough that the host's view of the queue head lags by less than half the queue.
+    /// On every queue, as SPDK does by default (`c2h_success`); with flow control a response is
+    /// still sent often enough that the host's view of the queue head lags by less than half the
+    /// queue.
     Always,
 }
 
