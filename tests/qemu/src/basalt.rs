@@ -1,13 +1,12 @@
 //! A machine that boots Basalt.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use basalt_runner::firmware::Firmware;
-use basalt_runner::{Bus, Disk, Machine, Network, Nic, Uefi};
+use basalt_runner::{Bus, Disk, Machine, Network, Nic, Uefi, ports};
 
 use crate::{Guest, host};
 
@@ -144,12 +143,9 @@ impl BasaltGuest {
 /// The host has not enough.
 #[must_use]
 pub fn free_ports<const N: usize>(guest_ports: [u16; N]) -> [u16; N] {
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All are taken before the first is let go, so that no two are the same.
-    let taken = guest_ports.map(bind);
-    taken.map(|listener| match listener.and_then(|listener| listener.local_addr()) {
-        Ok(address) => address.port(),
-        Err(error) => panic!("no free port: {error}"),
+    guest_ports.map(|_| match ports::pick_free() {
+        Ok(port) => port,
+        Err(error) => panic!("{error:#}"),
     })
 }
 
