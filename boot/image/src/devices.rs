@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use basalt_bare::{Ecam, IdentityMap};
+use basalt_bare::{IdentityMap, PciConfig};
 use basalt_pci::{BusRange, Claimed, Function};
 
 /// A claimed function on this machine.
-pub type PciDevice = Claimed<Ecam, IdentityMap>;
+pub type PciDevice = Claimed<PciConfig, IdentityMap>;
 
 /// The devices that are used, in the order of their addresses.
 #[derive(Default)]
@@ -18,9 +18,10 @@ pub struct Devices {
 }
 
 /// Walks all buses, logs what is there, and claims what has a driver.
-pub fn find(ecam: &Ecam, map: IdentityMap) -> Devices {
-    let ranges: Vec<_> = ecam
+pub fn find(config: &PciConfig, map: IdentityMap) -> Devices {
+    let ranges: Vec<_> = config
         .ranges()
+        .into_iter()
         .map(|range| BusRange {
             segment: range.segment,
             start: range.bus_start,
@@ -28,7 +29,7 @@ pub fn find(ecam: &Ecam, map: IdentityMap) -> Devices {
         })
         .collect();
     let mut devices = Devices::default();
-    for function in basalt_pci::scan(ecam, &ranges) {
+    for function in basalt_pci::scan(config, &ranges) {
         let list = match () {
             () if function.is_nvme() => Some((&mut devices.nvme, "NVMe controller")),
             () if is_virtio_net(&function) => {
@@ -43,7 +44,7 @@ pub fn find(ecam: &Ecam, map: IdentityMap) -> Devices {
             continue;
         };
         log::info!(target: "pci", "{address} {vendor:04x}:{device:04x} {what}");
-        list.push(Claimed::new(ecam.clone(), map, function));
+        list.push(Claimed::new(config.clone(), map, function));
     }
     devices
 }

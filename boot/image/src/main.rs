@@ -48,7 +48,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         Err(error) => panic!("the machine does not start: {error}"),
     };
     let mut parts = Some(Parts {
-        ecam: machine.config_space(),
+        pci_config: machine.config_space(),
         map: machine.mmio(),
         clock: machine.clock(),
         config: machine.config_blob().unwrap_or_default(),

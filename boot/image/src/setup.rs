@@ -4,7 +4,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use basalt_bare::{Clock, EXIT_FAILURE, Ecam, IdentityMap, exit, power_off};
+use basalt_bare::{Clock, EXIT_FAILURE, IdentityMap, PciConfig, exit, power_off};
 use basalt_bdev::Registry;
 use basalt_env::DmaPool;
 use basalt_net::NetHandle;
@@ -22,7 +22,7 @@ const DISCOVERY_PORT: &str = "8009";
 
 /// What the boot core needs of the machine.
 pub struct Parts {
-    pub ecam: Ecam,
+    pub pci_config: PciConfig,
     pub map: IdentityMap,
     pub clock: Clock,
     /// The configuration as it was handed over.
@@ -43,7 +43,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config)?;
     let interfaces = config.interfaces()?;
     roll_call::run(local).await;
-    let Devices { nvme, virtio_net } = devices::find(&parts.ecam, parts.map);
+    let Devices { nvme, virtio_net } = devices::find(&parts.pci_config, parts.map);
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     drives::attach_all(local, nvme).await;

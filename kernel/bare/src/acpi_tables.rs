@@ -16,7 +16,7 @@ use acpi::mcfg::Mcfg;
 use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
 
 use crate::calibrate::{PmTimerWidth, Timers};
-use crate::ecam::{EcamRange, EcamWindow};
+use crate::ecam::{ConfigBuses, EcamWindow};
 use crate::exit::{self, SoftOff};
 use crate::memory::{FOUR_GIB, Span};
 use crate::paging::ADDRESS_SPACE;
@@ -33,7 +33,7 @@ pub(crate) struct Platform {
 /// Reads the tables that the RSDP at `rsdp` leads to, or the one found in the BIOS area.
 pub(crate) fn read(rsdp: Option<u64>) -> Platform {
     let Some(rsdp) = rsdp.or_else(find_rsdp) else {
-        log::warn!("no ACPI tables: one core, no PCI");
+        log::warn!("no ACPI tables: one core");
         return Platform::default();
     };
     // SAFETY: the loader or the signature says there is an RSDP; its checksum is verified.
@@ -135,7 +135,7 @@ fn ecam_windows(mcfg: &[u8]) -> Vec<EcamWindow> {
             return None;
         };
         let segment = u16::from_le_bytes([segment_low, segment_high]);
-        let range = EcamRange { segment, bus_start, bus_end };
+        let range = ConfigBuses { segment, bus_start, bus_end };
         Some(EcamWindow { base: u64_at(entry, 0)?, range })
     };
     entries.filter_map(window).collect()

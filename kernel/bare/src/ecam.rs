@@ -7,9 +7,9 @@ use basalt_env::{ConfigSpace, Mmio, MmioMap, PciAddress, PhysAddr, Registers};
 
 use crate::mmio::IdentityMap;
 
-/// Buses that one window of configuration space covers.
+/// Buses that one window of configuration space, or the I/O ports, reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EcamRange {
+pub struct ConfigBuses {
     /// PCI segment group.
     pub segment: u16,
     /// The first bus.
@@ -22,17 +22,17 @@ pub struct EcamRange {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EcamWindow {
     pub(crate) base: u64,
-    pub(crate) range: EcamRange,
+    pub(crate) range: ConfigBuses,
 }
 
 /// Bytes of configuration space per function, and per bus.
 const FUNCTION_LEN: usize = 4096;
 const BUS_LEN: usize = FUNCTION_LEN * 8 * 32;
 
-/// The machine's PCI configuration space. Cheap to clone; usable on any core.
+/// Configuration space by way of memory. Cheap to clone; usable on any core.
 #[derive(Clone, Debug)]
-pub struct Ecam {
-    windows: Arc<[(EcamRange, Mmio)]>,
+pub(crate) struct Ecam {
+    windows: Arc<[(ConfigBuses, Mmio)]>,
 }
 
 impl Ecam {
@@ -43,7 +43,7 @@ impl Ecam {
     }
 
     /// The buses that can be reached.
-    pub fn ranges(&self) -> impl Iterator<Item = EcamRange> + '_ {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = ConfigBuses> + '_ {
         self.windows.iter().map(|(range, _)| *range)
     }
 
@@ -62,7 +62,7 @@ impl Ecam {
     }
 }
 
-fn map_window(window: &EcamWindow, map: IdentityMap) -> Option<(EcamRange, Mmio)> {
+fn map_window(window: &EcamWindow, map: IdentityMap) -> Option<(ConfigBuses, Mmio)> {
     let EcamWindow { base, range } = *window;
     let buses = usize::from(range.bus_end.checked_sub(range.bus_start)?) + 1;
     let start = base.checked_add(u64::from(range.bus_start) * BUS_LEN as u64)?;

@@ -9,10 +9,10 @@
 //! 4. No device ever interrupts: cores poll, and [`rest`] is how an idle core waits.
 //!    Every exception is fatal: it prints registers and a backtrace and stops the machine.
 //!
-//! Neighbours: implements the seam of `kernel/env` ([`Ecam`] is its `ConfigSpace`, [`IdentityMap`]
-//! its `MmioMap`), and is used by `boot/image` alone. Sources: Intel SDM volume 3 (paging §4,
-//! interrupts §6, multiple processors §9, APIC §11), ACPI 6.5, PCI Firmware 3.3 (MCFG), QEMU
-//! `docs/specs/fw_cfg.rst`.
+//! Neighbours: implements the seam of `kernel/env` ([`PciConfig`] is its `ConfigSpace`,
+//! [`IdentityMap`] its `MmioMap`), and is used by `boot/image` alone. Sources: Intel SDM volume 3
+//! (paging §4, interrupts §6, multiple processors §9, APIC §11), ACPI 6.5, PCI Firmware 3.3 (MCFG),
+//! QEMU `docs/specs/fw_cfg.rst`.
 #![no_std]
 
 extern crate alloc;
@@ -22,6 +22,7 @@ mod apic;
 mod backtrace;
 mod calibrate;
 mod clock;
+mod config_ports;
 mod cpu;
 pub mod drill;
 mod ecam;
@@ -37,6 +38,7 @@ mod machine;
 mod memory;
 mod mmio;
 mod paging;
+mod pci_config;
 mod serial;
 mod smp;
 mod stack;
@@ -44,9 +46,10 @@ mod symbols;
 
 pub use clock::Clock;
 pub use cpu::{cpu_relax, entropy};
-pub use ecam::{Ecam, EcamRange};
+pub use ecam::ConfigBuses;
 pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};
 pub use fault::report_panic;
 pub use heap::{HeapStats, heap_stats};
 pub use machine::{CoreContext, CoreWaker, Machine, StartError, rest};
 pub use mmio::IdentityMap;
+pub use pci_config::PciConfig;

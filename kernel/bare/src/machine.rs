@@ -13,10 +13,10 @@ use bootloader_api::BootInfo;
 
 use crate::acpi_tables::{self, Platform};
 use crate::clock::{self, Clock};
-use crate::ecam::{Ecam, EcamRange};
 use crate::memory::{self, FreeMemory, Span};
 use crate::mmio::IdentityMap;
 use crate::paging::{ADDRESS_SPACE, AddressSpace};
+use crate::pci_config::PciConfig;
 use crate::smp::{self, Job, NoStart};
 use crate::stack::{self, BLOCK_LEN, CORES_MAX};
 use crate::{apic, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, serial, symbols};
@@ -57,7 +57,7 @@ impl fmt::Display for StartError {
 /// A started machine: all cores up and waiting.
 pub struct Machine {
     clock: Clock,
-    ecam: Ecam,
+    pci_config: PciConfig,
     config: Option<&'static [u8]>,
     arenas: Vec<DmaArena>,
     /// APIC identifiers by core.
@@ -138,8 +138,9 @@ impl Machine {
             arena_len / MIB,
             apic_ids.len()
         );
-        let ecam = Ecam::new(&platform.ecam, IdentityMap::new());
-        Ok(Self { clock, ecam, config: config(boot_info), arenas, apic_ids: apic_ids.leak() })
+        let pci_config = PciConfig::new(&platform.ecam, IdentityMap::new());
+        let config = config(boot_info);
+        Ok(Self { clock, pci_config, config, arenas, apic_ids: apic_ids.leak() })
     }
 
     /// The clock, running since the machine was started.
@@ -148,13 +149,8 @@ impl Machine {
     }
 
     /// PCI configuration space.
-    pub fn config_space(&self) -> Ecam {
-        self.ecam.clone()
-    }
-
-    /// The PCI buses that can be reached.
-    pub fn ecam_ranges(&self) -> impl Iterator<Item = EcamRange> + '_ {
-        self.ecam.ranges()
+    pub fn config_space(&self) -> PciConfig {
+        self.pci_config.clone()
     }
 
     /// Access to device memory.

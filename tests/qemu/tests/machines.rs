@@ -166,6 +166,30 @@ fn devices_behind_two_levels_of_bridges_work() {
 }
 
 #[test]
+fn a_machine_without_an_ecam_window_is_searched_through_io_ports() {
+    let file = disk(16);
+    let machine = BasaltGuest::new("basalt")
+        .qemu_arg("-machine")
+        .qemu_arg("pc")
+        .backend("a", file.path(), "")
+        .device("pci-bridge,id=bridge,chassis_nr=1")
+        .device("nvme,serial=old,drive=a,bus=bridge,addr=2");
+    let (guest, port) = start(machine);
+    guest.wait_for_line("PCI configuration space by I/O ports", PATIENCE);
+    let mut host = connect(port);
+    let on = host.namespaces().unwrap()[0];
+    verify_everywhere(&mut host, on);
+    assert_alive(&guest);
+}
+
+#[test]
+fn a_machine_without_pci_says_what_it_lacks() {
+    let machine = BasaltGuest::new("basalt").qemu_arg("-machine").qemu_arg("microvm,acpi=on");
+    let guest = machine.start();
+    guest.wait_for_line("no way to PCI configuration space, hence no drives", BOOT);
+}
+
+#[test]
 fn registers_above_four_gigabytes_are_reached() {
     let file = disk(16);
     // The large window leaves no room for the others below.
