@@ -31,6 +31,6 @@ pub mod ports;
 mod run;
 mod workspace;
 
-pub use machine::{Bus, DebugExit, Disk, Machine, Network, Nic, Uefi, shell_quote};
+pub use machine::{Bus, DebugExit, Disk, Machine, Medium, Network, Nic, Uefi, shell_quote};
 pub use run::run;
 pub use workspace::{FileLock, Workspace};

@@ -56,9 +56,16 @@ pub enum Bus {
 pub struct Uefi {
     /// The machine's firmware.
     pub firmware: Firmware,
-    /// The raw boot disk. It is not written: changes are dropped when the machine ends.
-    pub medium: PathBuf,
-    /// What the boot disk is plugged into.
+    /// The boot disk; without one, firmware boots from what else has a boot index.
+    pub medium: Option<Medium>,
+}
+
+/// A boot disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Medium {
+    /// A raw image. It is not written: changes are dropped when the machine ends.
+    pub path: PathBuf,
+    /// What it is plugged into.
     pub bus: Bus,
 }
 
@@ -180,10 +187,20 @@ impl ArgumentList {
         };
         self.pair("-drive", flash(0, "readonly", code));
         self.pair("-drive", flash(1, "snapshot", variables));
-        let medium = escape_commas(&uefi.medium);
-        self.pair("-drive", format!("if=none,id=boot,format=raw,snapshot=on,file={medium}"));
+        if let Some(medium) = &uefi.medium {
+            self.medium(medium);
+        }
+        if let Some(config) = config {
+            let file = escape_commas(config);
+            self.pair("-fw_cfg", format!("name={CONFIG_FILE},file={file}"));
+        }
+    }
+
+    fn medium(&mut self, medium: &Medium) {
+        let path = escape_commas(&medium.path);
+        self.pair("-drive", format!("if=none,id=boot,format=raw,snapshot=on,file={path}"));
         // The boot index keeps firmware from trying the drives and the network first.
-        let device = match uefi.bus {
+        let device = match medium.bus {
             Bus::Usb => {
                 self.pair("-device", "qemu-xhci");
                 "usb-storage,drive=boot,bootindex=0"
@@ -192,10 +209,6 @@ impl ArgumentList {
             Bus::Nvme => "nvme,id=nvme-boot,serial=basalt-boot,drive=boot,bootindex=0",
         };
         self.pair("-device", device);
-        if let Some(config) = config {
-            let file = escape_commas(config);
-            self.pair("-fw_cfg", format!("name={CONFIG_FILE},file={file}"));
-        }
     }
 
     fn disk(&mut self, index: usize, disk: &Disk) {
@@ -319,8 +332,8 @@ mod tests {
     fn firmware_takes_the_place_of_the_kernel() {
         let mut machine = Machine::new(Path::new("/k"), Accel::Tcg);
         machine.initrd = Some("/config.json".into());
-        let medium = "/boot.img".into();
-        machine.uefi = Some(Uefi { firmware: Firmware::usual(), medium, bus: Bus::Usb });
+        let medium = Some(Medium { path: "/boot.img".into(), bus: Bus::Usb });
+        machine.uefi = Some(Uefi { firmware: Firmware::usual(), medium });
         let text = machine.shell_command();
         assert!(!text.contains("-kernel") && !text.contains("-initrd"), "{text}");
         assert!(text.contains("if=pflash,unit=0,format=raw,readonly=on,file="), "{text}");

@@ -12,7 +12,7 @@ use crate::cli::{self, AccelChoice, Arguments, BootArguments, Command, FirmwareC
 use crate::firmware::Firmware;
 use crate::launch::{self, Ending};
 use crate::packages::{self, QEMU, find_program};
-use crate::{Bus, DebugExit, Machine, Network, Nic, Uefi, Workspace, config, disk, ports};
+use crate::{Bus, DebugExit, Machine, Medium, Network, Nic, Uefi, Workspace, config, disk, ports};
 
 /// The image's NVMe/TCP port.
 const GUEST_NVMF_PORT: u16 = 4420;
@@ -86,7 +86,8 @@ fn print_command(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Re
         machine.uefi = Some(uefi(workspace, firmware));
     }
     println!("{}", machine.shell_command());
-    if absent(machine.uefi.as_ref().map_or(&machine.kernel, |uefi| &uefi.medium)) {
+    let medium = machine.uefi.as_ref().and_then(|uefi| uefi.medium.as_ref());
+    if absent(medium.map_or(&machine.kernel, |medium| &medium.path)) {
         eprintln!("note: the image is not built yet; `cargo run -- image` builds it");
     }
     for missing in machine.disks.iter().map(|disk| &disk.path).filter(|path| absent(path)) {
@@ -142,7 +143,7 @@ const DEFAULT_NQN: &str = "nqn.2026-11.io.basalt:storage";
 
 /// The boot disk as a USB stick.
 fn uefi(workspace: &Workspace, firmware: Firmware) -> Uefi {
-    Uefi { firmware, medium: workspace.boot_disk(), bus: Bus::Usb }
+    Uefi { firmware, medium: Some(Medium { path: workspace.boot_disk(), bus: Bus::Usb }) }
 }
 
 fn default_disk(workspace: &Workspace) -> PathBuf {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use basalt_runner::firmware::Firmware;
-use basalt_runner::{Bus, Disk, Machine, Network, Nic, Uefi, ports};
+use basalt_runner::{Bus, Disk, Machine, Medium, Network, Nic, Uefi, ports};
 
 use crate::{Guest, host};
 
@@ -65,10 +65,34 @@ impl BasaltGuest {
     /// # Panics
     /// There is no firmware.
     #[must_use]
-    pub fn uefi_from(mut self, bus: Bus, medium: &Path) -> Self {
+    pub fn uefi_from(self, bus: Bus, medium: &Path) -> Self {
+        self.firmware(Some(Medium { path: medium.to_path_buf(), bus }))
+    }
+
+    /// Boots by UEFI firmware from the network (PXE): DHCP names the UEFI application in the
+    /// directory `served`, TFTP delivers it. The card it comes by is on QEMU's own network and
+    /// stays the image's; the free port of 127.0.0.1 that is returned reaches `guest_port` there.
+    ///
+    /// # Panics
+    /// There is no firmware, or the host has no free port.
+    #[must_use]
+    pub fn uefi_from_network(self, served: &Path, name: &str, guest_port: u16) -> (Self, u16) {
+        let [port] = free_ports([guest_port]);
+        let network = format!("hostfwd=tcp:127.0.0.1:{port}-:{guest_port}");
+        let served = served.display();
+        let guest = self
+            .firmware(None)
+            .qemu_arg("-netdev")
+            .qemu_arg(&format!("user,id=boot,tftp={served},bootfile={name},{network}"))
+            .qemu_arg("-device")
+            .qemu_arg("virtio-net-pci,netdev=boot,disable-legacy=on,romfile=,bootindex=0");
+        (guest, port)
+    }
+
+    fn firmware(mut self, medium: Option<Medium>) -> Self {
         let firmware = Firmware::ensure(&host().workspace);
         let firmware = firmware.unwrap_or_else(|error| panic!("no firmware: {error:#}"));
-        self.machine.uefi = Some(Uefi { firmware, medium: medium.to_path_buf(), bus });
+        self.machine.uefi = Some(Uefi { firmware, medium });
         self
     }
 

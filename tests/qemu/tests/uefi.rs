@@ -1,17 +1,19 @@
 //! The image boots by UEFI firmware from a disk, wherever that is plugged in and wherever firmware
-//! loads the image, and takes its configuration from that disk.
+//! loads the image, and takes its configuration from that disk; or from the network.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use basalt_qemu_tests::initiator::Initiator;
 use basalt_qemu_tests::{BasaltGuest, Guest, uefi_application};
 use basalt_runner::image::{MediumContents, write_medium};
 use basalt_runner::{Bus, DebugExit};
 use object::LittleEndian as Le;
 use object::pe::{IMAGE_REL_BASED_DIR64, ImageDosHeader, ImageNtHeaders64};
 use object::read::pe::ImageNtHeaders as _;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// Firmware, then the image.
 const BOOT: Duration = Duration::from_secs(120);
@@ -84,6 +86,26 @@ fn a_broken_configuration_on_the_boot_disk_is_reported() {
     let mut guest = from_disk(disk.path()).start();
     guest.wait_for_line("configuration, line 2", BOOT);
     assert_eq!(guest.wait_for_exit(BOOT), DebugExit::Value(1));
+}
+
+#[test]
+fn the_application_alone_boots_from_the_network_and_serves() {
+    let (served, disk) = (directory_with(&application()), NamedTempFile::new().unwrap());
+    disk.as_file().set_len(16 << 20).unwrap();
+    let guest = BasaltGuest::new("basalt").disk(disk.path());
+    let (guest, port) = guest.uefi_from_network(served.path(), "basalt.efi", 4420);
+    let guest = guest.start();
+    guest.wait_for_line("NBP file downloaded successfully", BOOT);
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut host = Initiator::connect(port).unwrap();
+    let on = host.namespaces().unwrap()[0];
+    host.verify(on, 9, 64 << 10, 1).unwrap();
+}
+
+fn directory_with(application: &[u8]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("basalt.efi"), application).unwrap();
+    directory
 }
 
 #[test]
