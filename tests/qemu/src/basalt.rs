@@ -146,6 +146,12 @@ impl BasaltGuest {
         self
     }
 
+    /// The command that starts it, for a shell.
+    #[must_use]
+    pub fn shell_command(&self) -> String {
+        self.machine.shell_command()
+    }
+
     /// Starts it.
     ///
     /// # Panics
