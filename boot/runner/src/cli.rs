@@ -155,9 +155,8 @@ pub enum AccelChoice {
 /// Parses a memory size into MiB: `512M`, `2G`, or a bare number of MiB.
 ///
 /// # Errors
-/// Text that is no such size, or one below 64 MiB (the image and its I/O memory need that much).
+/// Text that is no such size.
 pub fn parse_memory_mib(text: &str) -> anyhow::Result<u64> {
-    const MEMORY_MIN_MIB: u64 = 64;
     const MEMORY_MAX_MIB: u64 = 1 << 20;
     let (digits, unit_mib) = match text.char_indices().last() {
         Some((at, 'G' | 'g')) => (&text[..at], 1024),
@@ -170,13 +169,25 @@ pub fn parse_memory_mib(text: &str) -> anyhow::Result<u64> {
             "--memory {text}: not a memory size; give a number with M or G, such as 512M or 2G"
         );
     };
-    if size_mib < MEMORY_MIN_MIB {
-        anyhow::bail!(
-            "--memory {text}: too little memory; Basalt needs at least {MEMORY_MIN_MIB}M \
-             (512M is the default)"
-        );
-    }
     Ok(size_mib)
+}
+
+/// Checks that the image, and the firmware that starts it, can do with `memory_mib`.
+///
+/// # Errors
+/// They cannot; the error says how much they need.
+pub fn check_memory(memory_mib: u64, cpus: u32, firmware: FirmwareChoice) -> anyhow::Result<()> {
+    let image_mib = (16 * u64::from(cpus)).max(32);
+    let least_mib = match firmware {
+        FirmwareChoice::Pvh => image_mib,
+        FirmwareChoice::Uefi => image_mib + 32,
+    };
+    anyhow::ensure!(
+        memory_mib >= least_mib,
+        "--memory {memory_mib}M: too little memory; with this firmware and --cpus {cpus}, Basalt \
+         needs at least {least_mib}M (512M is the default)"
+    );
+    Ok(())
 }
 
 /// Checks the number of cores.
@@ -210,10 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_too_little_memory_are_refused() {
-        for text in ["", "M", "12X", "-1G", "63M", "0", "99999999999999999999G", "2048000000G"] {
+    fn nonsense_is_no_memory_size() {
+        for text in ["", "M", "12X", "-1G", "99999999999999999999G", "2048000000G"] {
             assert!(parse_memory_mib(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn too_little_memory_for_the_cores_or_the_firmware_is_refused() {
+        let enough = |mib, cpus, firmware| check_memory(mib, cpus, firmware).is_ok();
+        assert!(enough(32, 2, FirmwareChoice::Pvh) && !enough(31, 1, FirmwareChoice::Pvh));
+        assert!(enough(64, 4, FirmwareChoice::Pvh) && !enough(63, 4, FirmwareChoice::Pvh));
+        assert!(enough(64, 2, FirmwareChoice::Uefi) && !enough(63, 2, FirmwareChoice::Uefi));
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Checked {
     fn new(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Result<Self> {
         let memory_mib = cli::parse_memory_mib(&arguments.memory)?;
         let cpus = cli::check_cpus(arguments.cpus)?;
+        cli::check_memory(memory_mib, cpus, arguments.firmware)?;
         if let Some(path) = &arguments.config {
             config::check(path)?;
         }

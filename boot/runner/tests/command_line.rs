@@ -69,7 +69,7 @@ fn an_unknown_option_is_refused() {
 
 #[test]
 fn numbers_out_of_range_are_refused() {
-    assert_refused(&["--memory", "16M"], &["too little memory", "64M"]);
+    assert_refused(&["--memory", "16M"], &["too little memory", "at least 32M"]);
     assert_refused(&["--memory", "lots"], &["lots", "512M"]);
     assert_refused(&["--cpus", "0"], &["--cpus", "1 to"]);
     assert_refused(&["--nvmf-port", "0"], &["--nvmf-port", "1 to"]);

@@ -47,7 +47,12 @@ impl fmt::Display for StartError {
             Self::NoExecuteDisable => f.write_str("the processor lacks the NX bit"),
             Self::ImageHeaders => f.write_str("the image was loaded without its ELF headers"),
             Self::OutOfMemory { free } => {
-                write!(f, "too little memory ({} MiB free); 64 MiB will do", free / MIB)
+                write!(
+                    f,
+                    "too little memory ({} MiB free); up to two cores take 32 MiB, each further \
+                     one 16 MiB more",
+                    free / MIB
+                )
             }
             Self::NoClock => f.write_str("no timer to measure the time-stamp counter with"),
         }

@@ -348,6 +348,16 @@ fn verify_by_fio(machine: BasaltGuest, cpus: u32, options: &str, jobs: &str) -> 
 }
 
 #[test]
+fn too_little_memory_stops_the_machine_with_what_it_needs() {
+    let mut guest = BasaltGuest::new("basalt").cpus(4).memory_mib(32).start();
+    assert_eq!(guest.wait_for_exit(BOOT), DebugExit::Value(1));
+    guest.wait_for_line(
+        " MiB free); up to two cores take 32 MiB, each further one 16 MiB more",
+        BOOT,
+    );
+}
+
+#[test]
 fn a_hundred_and_twenty_eight_mebibytes_are_enough_to_serve() {
     verify_by_fio(BasaltGuest::new("basalt").cpus(2).memory_mib(128), 2, "", "");
 }

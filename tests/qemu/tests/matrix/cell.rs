@@ -23,7 +23,7 @@ pub enum Firmware {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// As little as the machine's cores and firmware can do with.
+    /// Little: what the cores, the drives and the firmware need.
     Least,
     Mib(u64),
     /// Two NUMA nodes with half of the cores and 768 MiB each.
@@ -114,13 +114,18 @@ impl Cell {
     }
 
     fn memory_mib(&self) -> u64 {
-        match (self.memory, self.firmware, self.cpus) {
-            (Memory::Mib(mib), ..) => mib,
-            (Memory::TwoNodes, ..) => 1536,
-            (Memory::Least, Firmware::Pvh, 1) if self.drives == 1 => 32,
-            (Memory::Least, _, 1..=8) => 128,
-            (Memory::Least, ..) => 256,
+        match self.memory {
+            Memory::Mib(mib) => mib,
+            Memory::TwoNodes => 1536,
+            Memory::Least => self.least_mib(),
         }
+    }
+
+    /// Each core has stacks and I/O memory, and a queue pair with each drive.
+    fn least_mib(&self) -> u64 {
+        let firmware = if self.firmware == Firmware::Uefi { 32 } else { 0 };
+        let image = 16 * self.cpus.max(2) + (self.cpus + 1) * (self.drives - 1);
+        firmware + u64::from(image)
     }
 
     fn two_nodes(&self, guest: BasaltGuest) -> BasaltGuest {

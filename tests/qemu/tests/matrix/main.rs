@@ -64,13 +64,13 @@ fn the_subset_serves_by_uefi() {
 }
 
 #[test]
-#[ignore = "the whole matrix takes an hour or more"]
+#[ignore = "the whole matrix takes half an hour"]
 fn every_machine_serves_by_pvh() {
     verify_all(all(), |cell| cell.firmware == Firmware::Pvh);
 }
 
 #[test]
-#[ignore = "the whole matrix takes an hour or more"]
+#[ignore = "the whole matrix takes half an hour"]
 fn every_machine_serves_by_uefi() {
     verify_all(all(), |cell| cell.firmware == Firmware::Uefi);
 }
