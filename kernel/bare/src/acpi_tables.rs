@@ -28,6 +28,8 @@ pub(crate) struct Platform {
     pub(crate) apic_ids: Vec<u32>,
     pub(crate) ecam: Vec<EcamWindow>,
     pub(crate) timers: Timers,
+    /// The real-time clock's register with the century.
+    pub(crate) rtc_century: Option<u8>,
 }
 
 /// Reads the tables that the RSDP at `rsdp` leads to, or the one found in the BIOS area.
@@ -48,10 +50,12 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
         apic_ids: bytes_of::<Madt>(&tables).map(enabled_apic_ids).unwrap_or_default(),
         ecam: bytes_of::<Mcfg>(&tables).map(ecam_windows).unwrap_or_default(),
         timers: Timers::default(),
+        rtc_century: None,
     };
     platform.timers.hpet = bytes_of::<HpetTable>(&tables).and_then(hpet_base);
     if let Ok(fadt) = tables.find_table::<Fadt>() {
         platform.timers.pm_timer = pm_timer(&fadt);
+        platform.rtc_century = Some(fadt.century).filter(|&register| register != 0);
         if let Some(soft_off) = soft_off(&fadt) {
             exit::set_soft_off(soft_off);
         }

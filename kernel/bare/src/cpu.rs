@@ -37,6 +37,17 @@ pub(crate) fn has_no_execute() -> bool {
     cpuid(0x8000_0001, 0).edx & 1 << 20 != 0
 }
 
+/// Whether the time-stamp counter keeps its pace whatever the processor does to save power
+/// (SDM volume 3 §18.17.1).
+pub(crate) fn has_invariant_tsc() -> bool {
+    cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
+}
+
+/// Whether a hypervisor runs the machine, which keeps the counter's pace.
+pub(crate) fn is_virtual() -> bool {
+    cpuid(1, 0).ecx & 1 << 31 != 0
+}
+
 pub(crate) fn has_tsc_deadline() -> bool {
     cpuid(1, 0).ecx & 1 << 24 != 0
 }
@@ -135,7 +146,6 @@ pub(crate) fn brand() -> String<48> {
 pub(crate) fn features() -> String<96> {
     let basic = cpuid(1, 0);
     let extended = cpuid(7, 0);
-    let power = cpuid(0x8000_0007, 0);
     let known = [
         ("sse4.2", basic.ecx & 1 << 20 != 0),
         ("avx", basic.ecx & 1 << 28 != 0),
@@ -143,7 +153,7 @@ pub(crate) fn features() -> String<96> {
         ("avx512f", extended.ebx & 1 << 16 != 0),
         ("x2apic", basic.ecx & 1 << 21 != 0),
         ("tsc-deadline", has_tsc_deadline()),
-        ("invariant-tsc", power.edx & 1 << 8 != 0),
+        ("invariant-tsc", has_invariant_tsc()),
         ("1gib-pages", has_1gib_pages()),
     ];
     let mut list = String::new();

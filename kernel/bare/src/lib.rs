@@ -39,6 +39,7 @@ mod memory;
 mod mmio;
 mod paging;
 mod pci_config;
+mod rtc;
 mod serial;
 mod smp;
 mod stack;

@@ -19,7 +19,7 @@ use crate::paging::{ADDRESS_SPACE, AddressSpace};
 use crate::pci_config::PciConfig;
 use crate::smp::{self, Job, NoStart};
 use crate::stack::{self, BLOCK_LEN, CORES_MAX};
-use crate::{apic, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, serial, symbols};
+use crate::{apic, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, rtc, serial, symbols};
 
 /// The fw_cfg file with the configuration.
 const CONFIG_FILE: &str = "opt/basalt/config";
@@ -262,7 +262,23 @@ fn start_clock(platform: &Platform) -> Result<Clock, StartError> {
     let clock = Clock::new(epoch, hz);
     clock::publish(clock);
     log::info!("clock: {}.{:03} MHz by {source}", hz / 1_000_000, hz / 1_000 % 1_000);
+    if !cpu::has_invariant_tsc() && !cpu::is_virtual() {
+        log::warn!(
+            "the time-stamp counter may change its pace or stop, which the processor does not rule \
+             out: time may go wrong; switch power saving (P-states, C-states) off in the firmware"
+        );
+    }
+    tell_time(platform);
     Ok(clock)
+}
+
+/// When the log's time zero is, in the time of day.
+fn tell_time(platform: &Platform) {
+    let Some(now) = rtc::now(platform.rtc_century) else {
+        return log::warn!("clock: no time of day, as the real-time clock does not tell it");
+    };
+    let (date, hour, minute, second) = (now.date(), now.hour(), now.minute(), now.second());
+    log::info!("clock: it is {date} {hour:02}:{minute:02}:{second:02} UTC");
 }
 
 /// A core that took its stack and then did not go on. It may do so at any time, so that stack and

@@ -34,7 +34,7 @@ fn four_cores_come_up() {
 
 #[test]
 fn the_smallest_machine_the_runner_allows_comes_up() {
-    let guest = BasaltGuest::new("basalt").cpus(2).memory_mib(64).start();
+    let guest = BasaltGuest::new("basalt").cpus(2).memory_mib(32).start();
     assert_every_core_reports(&guest, 2);
 }
 
@@ -45,4 +45,15 @@ fn memory_above_four_gigabytes_is_used() {
     let free = line.split_whitespace().find_map(|word| word.parse::<u64>().ok());
     assert!(free.is_some_and(|mib| mib > 6000), "{line}");
     assert_every_core_reports(&guest, 2);
+}
+
+#[test]
+fn the_time_of_day_is_read_from_the_real_time_clock() {
+    // A century that is not this one, and a day that most years do not have.
+    for (start, hour) in [("1999-12-31T13:00:00", "13"), ("2028-02-29T00:00:00", "00")] {
+        let guest = BasaltGuest::new("basalt").qemu_arg("-rtc");
+        let guest = guest.qemu_arg(&format!("base={start}")).start();
+        let (date, _) = start.split_at("1999-12-31".len());
+        guest.wait_for_line(&format!("clock: it is {date} {hour}:0"), BOOT);
+    }
 }
