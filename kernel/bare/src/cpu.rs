@@ -37,6 +37,12 @@ pub(crate) fn has_no_execute() -> bool {
     cpuid(0x8000_0001, 0).edx & 1 << 20 != 0
 }
 
+/// Whether errors of the hardware are reported (machine check exception and architecture).
+pub(crate) fn has_machine_check() -> bool {
+    const BOTH: u32 = 1 << 7 | 1 << 14;
+    cpuid(1, 0).edx & BOTH == BOTH
+}
+
 /// Whether the time-stamp counter keeps its pace whatever the processor does to save power
 /// (SDM volume 3 §18.17.1).
 pub(crate) fn has_invariant_tsc() -> bool {

@@ -23,6 +23,8 @@ pub enum Drill {
     Null,
     /// `write-code`: writes to the image's own code.
     WriteCode,
+    /// `execute-data`: calls bytes on the heap.
+    ExecuteData,
     /// `stack-overflow`: recurses without end.
     StackOverflow,
     /// `double-fault`: an exception that cannot be delivered.
@@ -39,6 +41,7 @@ pub fn requested() -> Option<Drill> {
         b"page-fault" => Drill::PageFault,
         b"null" => Drill::Null,
         b"write-code" => Drill::WriteCode,
+        b"execute-data" => Drill::ExecuteData,
         b"stack-overflow" => Drill::StackOverflow,
         b"double-fault" => Drill::DoubleFault,
         b"heap" => Drill::Heap,
@@ -58,6 +61,7 @@ pub fn provoke(drill: Drill) -> ! {
         Drill::PageFault => read(0x0000_7000_0000_0000),
         Drill::Null => read(8),
         Drill::WriteCode => write(provoke as *const () as u64),
+        Drill::ExecuteData => execute(),
         Drill::StackOverflow => drop(black_box(recurse(1))),
         Drill::DoubleFault => fault_twice(),
         Drill::Heap => drop(black_box(alloc::vec![1_u8; 1 << 40])),
@@ -75,6 +79,16 @@ fn read(address: u64) {
 fn write(address: u64) {
     // SAFETY: not safe, on purpose: code is read-only, and the machine stops.
     unsafe { (black_box(address) as *mut u8).write_volatile(0) };
+}
+
+#[inline(never)]
+fn execute() {
+    const RETURN: u8 = 0xc3;
+    let code: &'static [u8] = black_box(alloc::vec![RETURN; 16]).leak();
+    // SAFETY: not safe, on purpose: data is not executable, and the machine stops. If it were, the
+    // code would return at once.
+    let function: extern "C" fn() = unsafe { core::mem::transmute(code.as_ptr()) };
+    function();
 }
 
 #[inline(never)]

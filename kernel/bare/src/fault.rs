@@ -7,7 +7,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 
 use crate::exit::{EXIT_FAILURE, exit, halt};
 use crate::serial::{self, print_in_emergency as print};
-use crate::{apic, backtrace, gdt, stack};
+use crate::{apic, backtrace, gdt, machine_check, stack};
 
 const NOBODY: u32 = u32::MAX;
 /// The core that reports the end, once there is one.
@@ -16,6 +16,7 @@ static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
 const NMI: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
+const MACHINE_CHECK: u64 = 18;
 
 /// The registers as `idt`'s assembly saves them, the last pushed first.
 #[repr(C)]
@@ -101,6 +102,9 @@ fn print_cause(frame: &TrapFrame) {
     let address = Cr2::read_raw();
     if frame.vector == DOUBLE_FAULT && stack::is_guard(address) {
         print(format_args!("address {address:#x}: the stack overflowed into its guard page\n"));
+    }
+    if frame.vector == MACHINE_CHECK {
+        machine_check::print_errors();
     }
     if frame.vector != PAGE_FAULT {
         return;

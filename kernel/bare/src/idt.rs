@@ -9,8 +9,8 @@ use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
-use crate::fault;
 use crate::stack::Kind;
+use crate::{fault, machine_check};
 
 // 32 entry points of 16 bytes each: push a zero where the processor pushes no error code, then
 // the vector. The common part saves all general registers as `fault::TrapFrame` and never
@@ -67,9 +67,10 @@ const VECTOR_LEN: u64 = 16;
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
-/// Loads the table on this core.
+/// Loads the table on this core, which can then take machine checks too.
 pub(crate) fn load() {
     IDT.call_once(build).load();
+    machine_check::enable();
 }
 
 fn build() -> InterruptDescriptorTable {

@@ -35,6 +35,7 @@ mod idt;
 mod image;
 mod logger;
 mod machine;
+mod machine_check;
 mod memory;
 mod mmio;
 mod paging;

@@ -1,10 +1,14 @@
 //! Whatever goes wrong inside the image is reported so that it can be found, and ends the machine
 //! with a status that tells of it. The image fails on purpose where a fw_cfg file asks it to.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use basalt_qemu_tests::{BasaltGuest, Guest};
 use basalt_runner::DebugExit;
+use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What the image writes to its exit port when it failed.
@@ -66,6 +70,43 @@ fn a_write_to_the_code_is_caught() {
     let guest = failed("write-code");
     assert_says(&guest, &["page fault", "that memory is read-only", "rip "]);
     assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
+
+#[test]
+fn data_is_not_executed() {
+    let guest = failed("execute-data");
+    assert_says(&guest, &["page fault", "execute of address", "not executable", "rip "]);
+    assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
+}
+
+/// Boots, tells QEMU's monitor `command`, and waits for the end.
+fn failed_by_monitor(command: &str) -> Guest {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("monitor");
+    let monitor = format!("unix:{},server=on,wait=off", socket.display());
+    let mut guest = BasaltGuest::new("basalt").qemu_arg("-monitor").qemu_arg(&monitor).start();
+    guest.wait_for_line("core 1: all 2 cores answer it", LIMIT);
+    let mut monitor = UnixStream::connect(socket).unwrap();
+    writeln!(monitor, "{command}").unwrap();
+    assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
+    guest
+}
+
+#[test]
+fn a_non_maskable_interrupt_is_told_with_registers_and_callers() {
+    let guest = failed_by_monitor("nmi");
+    assert_says(&guest, &["non-maskable interrupt", "rip ", "stopped"]);
+    assert_backtrace_names(&guest, "basalt");
+}
+
+#[test]
+fn an_error_of_the_hardware_is_told_with_its_bank_and_address() {
+    // Core 1, bank 4: valid, not corrected, reported, with an address, state lost; a bus error.
+    let guest = failed_by_monitor("mce 1 4 0xb600000000000e0b 5 0x123456000 0");
+    let bank =
+        "bank 4: uncorrected error 0x0e0b, status 0xb600000000000e0b, at address 0x123456000";
+    assert_says(&guest, &["FAULT on core 1: machine check", bank, "rip "]);
+    assert_backtrace_names(&guest, "basalt");
 }
 
 #[test]
