@@ -11,7 +11,7 @@
 //! ring. Neighbours: the reactor's mailboxes, the NVMe and virtio queues, the network's hand-over
 //! between cores. Depends on `core` and `alloc` only.
 //!
-//! Every ordering claim has a model in `tests/loom.rs`:
+//! Every ordering claim has a model in `tests/loom.rs`, which `tests/models.rs` runs; alone:
 //! `RUSTFLAGS="--cfg loom" cargo test -p basalt-ring --release --test loom`.
 #![no_std]
 

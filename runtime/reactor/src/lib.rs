@@ -15,7 +15,8 @@
 //! runs there is handed its [`Local`]. Neighbours: `kernel/env` (time, cores), `drivers/ring`
 //! (mailboxes), `runtime/metrics` (accounting); used by every crate above.
 //!
-//! The wake queue's ordering claims have models beside the task cell:
+//! The wake queue's ordering claims have models beside the task cell, which `tests/models.rs` runs;
+//! alone:
 //! `RUSTFLAGS="--cfg loom" cargo test -p basalt-reactor --release --lib loom`.
 #![no_std]
 
