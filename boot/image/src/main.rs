@@ -23,10 +23,11 @@ mod setup;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::panic::PanicInfo;
+use core::time::Duration;
 
-use basalt_bare::{CoreContext, Machine, drill};
-use basalt_env::DmaPool;
-use basalt_reactor::{Options, mesh};
+use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill};
+use basalt_env::{DmaPool, Work};
+use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
 
 use setup::Parts;
@@ -66,16 +67,35 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
 fn core_main(context: CoreContext, seed: Seed) -> ! {
     let CoreContext { core, apic_id, clock, arena, .. } = context;
     log::info!(target: "basalt", "core {core} is up, APIC {apic_id}");
-    if let Some(fault) = seed.fault {
-        drill::provoke(fault);
-    }
     let mut reactor = seed.reactor.build();
     let local = reactor.local();
+    match seed.fault {
+        Some(drill::Drill::Stall) => stall(&local, clock),
+        Some(fault) => drill::provoke(fault),
+        None => {}
+    }
+    if let Some(watchdog) = local.watch_next_core() {
+        watchdog.detach();
+    }
     local.provide(Rc::new(DmaPool::new(arena)));
     if let Some(parts) = seed.parts {
         local.spawn("setup", setup::run(local.clone(), parts));
     }
     core_loop::run(clock, &mut reactor)
+}
+
+/// A drill: takes a core for three seconds, once.
+fn stall(local: &Local, clock: Clock) {
+    let mut stalled = false;
+    let stall = move |_: &Local| {
+        let end = clock.now() + Duration::from_secs(3);
+        while !stalled && clock.now() < end {
+            cpu_relax();
+        }
+        stalled = true;
+        Work::IDLE
+    };
+    local.timed_poller("stall_drill", Duration::from_secs(1), stall).detach();
 }
 
 #[panic_handler]

@@ -29,6 +29,8 @@ pub enum Drill {
     StackOverflow,
     /// `double-fault`: an exception that cannot be delivered.
     DoubleFault,
+    /// `stall`: a poller that takes seconds; left to the reactor's owner.
+    Stall,
     /// `heap`: allocates more than there is.
     Heap,
 }
@@ -44,6 +46,7 @@ pub fn requested() -> Option<Drill> {
         b"execute-data" => Drill::ExecuteData,
         b"stack-overflow" => Drill::StackOverflow,
         b"double-fault" => Drill::DoubleFault,
+        b"stall" => Drill::Stall,
         b"heap" => Drill::Heap,
         _ => {
             log::warn!("{FILE} names no drill");
@@ -64,6 +67,7 @@ pub fn provoke(drill: Drill) -> ! {
         Drill::ExecuteData => execute(),
         Drill::StackOverflow => drop(black_box(recurse(1))),
         Drill::DoubleFault => fault_twice(),
+        Drill::Stall => panic!("a stall is not for here"),
         Drill::Heap => drop(black_box(alloc::vec![1_u8; 1 << 40])),
     }
     panic!("the drill {drill:?} did not fail")

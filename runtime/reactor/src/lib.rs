@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod activity;
 mod call;
 mod local;
 mod mesh;
@@ -32,6 +33,7 @@ pub mod sync;
 mod task;
 mod tasks;
 mod time;
+mod watchdog;
 
 #[cfg(test)]
 extern crate std;
@@ -46,3 +48,4 @@ pub use reactor::Reactor;
 pub use stats::{PollerStats, ReactorStats};
 pub use tasks::{YieldNow, yield_now};
 pub use time::{Elapsed, Sleep};
+pub use watchdog::STALL;

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use basalt_env::Work;
 
+use crate::activity::Activity;
 use crate::time::TimerKey;
 use crate::{Local, PollerStats};
 
@@ -28,6 +29,7 @@ pub(crate) struct Entry {
     runs: Cell<u64>,
     busy: Cell<u64>,
     name: &'static str,
+    activity: Activity,
     when: When,
     /// Its place among the timers, if timed.
     timer: Cell<Option<TimerKey>>,
@@ -42,6 +44,7 @@ impl Entry {
         let Some(f) = body.as_mut() else {
             return Work::IDLE;
         };
+        local.inner.counters.running.set(self.activity);
         let work = f(local);
         self.runs.set(self.runs.get() + 1);
         self.busy.set(self.busy.get() + u64::from(work.is_busy()));
@@ -191,6 +194,7 @@ impl Poller {
             runs: Cell::new(0),
             busy: Cell::new(0),
             name,
+            activity: local.inner.counters.running.activity(name),
             when,
             timer: Cell::new(None),
         });

@@ -7,6 +7,7 @@ use core::fmt;
 use basalt_env::{CoreId, Instant, Work};
 use basalt_ring::{mpsc, spsc};
 
+use crate::activity::Activity;
 use crate::local::Inner;
 use crate::mesh::{Event, Options};
 use crate::poller::{Pollers, RunList};
@@ -24,6 +25,8 @@ pub struct Reactor {
     loopback: spsc::Consumer<Event>,
     run_list: RunList,
     event_budget: u32,
+    /// What running an event is called.
+    event: Activity,
     /// When the last round began, and whether it found work; none before the first.
     last_round: Option<(Instant, Work)>,
 }
@@ -37,6 +40,7 @@ impl Reactor {
     ) -> Self {
         let (loopback, loopback_events) = spsc::channel(options.mailbox_depth);
         let counters = cores.counters(core).cloned().unwrap_or_default();
+        let event = counters.running.activity("an event");
         let inner = Inner {
             core,
             counters: Arc::clone(&counters),
@@ -55,6 +59,7 @@ impl Reactor {
             loopback: loopback_events,
             run_list: RunList::default(),
             event_budget: options.event_budget.max(1),
+            event,
             last_round: None,
         }
     }
@@ -78,6 +83,7 @@ impl Reactor {
         work += self.run_list.run(&self.local);
         work += self.local.inner.tasks.run();
         work += self.run_list.run_late(&self.local);
+        self.local.inner.counters.running.set(Activity::NONE);
         self.last_round = Some((now, work));
         work
     }
@@ -106,16 +112,19 @@ impl Reactor {
 
     /// Runs events of other cores, then of this one, each within the budget.
     fn run_events(&mut self) -> Work {
+        let running = &self.local.inner.counters.running;
         let mut count = 0;
         while count < self.event_budget
             && let Some(event) = self.mailbox.pop()
         {
+            running.set(self.event);
             event.call(&self.local);
             count += 1;
         }
         // Only those sent before this round, or one that sends itself on would fill the budget.
         for _ in 0..self.loopback.len().min(self.event_budget as usize) {
             let Some(event) = self.loopback.pop() else { break };
+            running.set(self.event);
             event.call(&self.local);
             count += 1;
         }

@@ -2,6 +2,8 @@ use core::time::Duration;
 
 use basalt_metrics::Counter;
 
+use crate::activity::Running;
+
 /// What a reactor has done since it was built (SPDK's `framework_get_reactors`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReactorStats {
@@ -42,6 +44,7 @@ pub(crate) struct CoreCounters {
     pub events: Counter,
     pub tasks: Counter,
     pub pollers: Counter,
+    pub running: Running,
 }
 
 impl CoreCounters {

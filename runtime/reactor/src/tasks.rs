@@ -7,6 +7,7 @@ use core::task::{Context, Poll};
 
 use basalt_env::Work;
 
+use crate::activity::Activity;
 use crate::stats::CoreCounters;
 use crate::task::{Progress, Runner, Task};
 
@@ -17,10 +18,17 @@ pub(crate) struct Tasks {
     table: RefCell<Table>,
 }
 
+struct Named {
+    name: &'static str,
+    activity: Activity,
+    /// Dropped where it waits if it is forgotten.
+    _task: Task,
+}
+
 #[derive(Default)]
 struct Table {
     /// `None` where a key is free.
-    tasks: Vec<Option<(&'static str, Task)>>,
+    tasks: Vec<Option<Named>>,
     free_keys: Vec<usize>,
 }
 
@@ -32,7 +40,8 @@ impl Tasks {
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
         let mut table = self.table.borrow_mut();
         let key = table.free_keys.pop().unwrap_or(table.tasks.len());
-        let task = Some((name, self.runner.spawn(key, future)));
+        let activity = self.counters.running.activity(name);
+        let task = Some(Named { name, activity, _task: self.runner.spawn(key, future) });
         match table.tasks.get_mut(key) {
             Some(free) => *free = task,
             None => table.tasks.push(task),
@@ -45,6 +54,9 @@ impl Tasks {
         let mut count = 0;
         for ready in self.runner.take() {
             count += 1;
+            if let Some(Some(named)) = self.table.borrow().tasks.get(ready.key()) {
+                self.counters.running.set(named.activity);
+            }
             if ready.run() == Progress::Finished {
                 self.forget(ready.key());
             }
@@ -57,7 +69,7 @@ impl Tasks {
     }
 
     pub fn names(&self) -> Vec<&'static str> {
-        self.table.borrow().tasks.iter().flatten().map(|(name, _)| *name).collect()
+        self.table.borrow().tasks.iter().flatten().map(|named| named.name).collect()
     }
 
     /// Drops every task where it waits.

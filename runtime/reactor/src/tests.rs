@@ -17,6 +17,7 @@ mod cores;
 mod pollers;
 mod tasks;
 mod timers;
+mod watchdog;
 
 /// A reactor alone in the world, and a clock for it.
 struct Lone {

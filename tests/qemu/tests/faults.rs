@@ -110,6 +110,13 @@ fn an_error_of_the_hardware_is_told_with_its_bank_and_address() {
 }
 
 #[test]
+fn a_poller_that_takes_a_core_for_long_is_named_by_another_core() {
+    let guest = BasaltGuest::new("stall").firmware_file("opt/basalt/fault", "stall").start();
+    guest.wait_for_line("core 1 has been in stall_drill for ", LIMIT);
+    guest.wait_for_line("core 1 is back from stall_drill after ", LIMIT);
+}
+
+#[test]
 fn a_double_fault_is_survived_long_enough_to_report_it() {
     let guest = failed("double-fault");
     assert_says(&guest, &["double fault", "rip "]);

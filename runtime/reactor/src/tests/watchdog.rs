@@ -1,0 +1,97 @@
+use super::*;
+use crate::STALL;
+use crate::watchdog::{Report, Watch};
+
+/// What a watcher tells that looks every 100 ms while `body` goes on.
+struct Watcher {
+    watch: Watch,
+    cores: Cores,
+    now: Instant,
+    reports: Vec<Report>,
+}
+
+impl Watcher {
+    fn look(&mut self, times: usize) {
+        for _ in 0..times {
+            self.now = self.now + Duration::from_millis(100);
+            self.reports.extend(self.watch.look(self.now, &self.cores));
+        }
+    }
+}
+
+fn watched() -> (Lone, Rc<RefCell<Watcher>>) {
+    let lone = Lone::new();
+    let cores = lone.local().mesh().clone();
+    let watch = Watch::new(CoreId::BOOT);
+    let watcher = Watcher { watch, cores, now: Instant::ZERO, reports: Vec::new() };
+    (lone, Rc::new(RefCell::new(watcher)))
+}
+
+fn names(watcher: &Rc<RefCell<Watcher>>) -> Vec<(&'static str, &'static str)> {
+    let name = |report: &Report| match report {
+        Report::Stuck(name, time) => {
+            assert!(*time >= STALL);
+            ("stuck", *name)
+        }
+        Report::Back(name, _) => ("back", *name),
+    };
+    watcher.borrow().reports.iter().map(name).collect()
+}
+
+#[test]
+fn a_poller_that_does_not_return_is_told_of_once_and_when_it_does() {
+    let (mut lone, watcher) = watched();
+    let inside = watcher.clone();
+    let _quick = lone.local().poller("quick", |_| Work::IDLE);
+    let slow = lone.local().poller("slow", move |_| {
+        inside.borrow_mut().look(30);
+        Work::IDLE
+    });
+    lone.rounds(1);
+    assert_eq!(names(&watcher), [("stuck", "slow")]);
+    drop(slow);
+    lone.rounds(1);
+    watcher.borrow_mut().look(1);
+    assert_eq!(names(&watcher), [("stuck", "slow"), ("back", "slow")]);
+    let last = watcher.borrow().reports[1];
+    assert!(matches!(last, Report::Back(_, time) if time >= Duration::from_millis(2_900)));
+}
+
+/// Looks on, from whatever runs on the core.
+fn look_on(local: &Local) {
+    let watcher = local.service::<RefCell<Watcher>>().expect("provided");
+    watcher.borrow_mut().look(20);
+}
+
+#[test]
+fn tasks_timers_and_events_are_told_of_by_name() {
+    let (mut lone, watcher) = watched();
+    let local = lone.local();
+    local.provide(watcher.clone());
+    let here = local.clone();
+    local.spawn("a task", async move { look_on(&here) });
+    lone.rounds(1);
+    let timer = local.timed_poller("a timer", Duration::from_nanos(1), |local| {
+        look_on(local);
+        Work::IDLE
+    });
+    lone.rounds(1);
+    drop(timer);
+    assert_eq!(local.send(CoreId::BOOT, look_on), Ok(()));
+    lone.rounds(1);
+    let told = names(&watcher);
+    let stuck: Vec<_> = told.iter().filter(|(what, _)| *what == "stuck").collect();
+    assert_eq!(stuck, [&("stuck", "a task"), &("stuck", "a timer"), &("stuck", "an event")]);
+}
+
+#[test]
+fn a_core_that_rests_or_works_on_is_not_told_of() {
+    let (mut lone, watcher) = watched();
+    let _poller = lone.local().poller("quick", |_| Work(1));
+    for _ in 0..50 {
+        lone.rounds(1);
+        watcher.borrow_mut().look(1);
+    }
+    watcher.borrow_mut().look(50);
+    assert_eq!(names(&watcher), []);
+}

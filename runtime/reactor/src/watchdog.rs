@@ -1,0 +1,93 @@
+//! Tells of a core that does not come back from what it runs. Cores watch each other in a ring, so
+//! a machine with one core has nobody to tell.
+
+use core::mem;
+use core::time::Duration;
+
+use basalt_env::{CoreId, Instant, Work};
+
+use crate::activity::Activity;
+use crate::{Cores, Local, Poller};
+
+/// How long a poller, task or event may take before it is told of.
+pub const STALL: Duration = Duration::from_secs(1);
+/// How often a core looks at the next one.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// What a core was seen at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    activity: Activity,
+    rounds: u64,
+}
+
+/// Watches another core; wholly passive, as a stuck core answers nothing.
+pub(crate) struct Watch {
+    core: CoreId,
+    sight: Sight,
+    /// When it was first seen at that.
+    since: Instant,
+    told: bool,
+}
+
+/// What is to be told of a core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Report {
+    /// It is in what is called so, for this long by now.
+    Stuck(&'static str, Duration),
+    /// It has come back from it after this long.
+    Back(&'static str, Duration),
+}
+
+impl Local {
+    /// Starts to watch the next core: a poller, task or event there that takes longer than
+    /// [`STALL`] is logged by name, once, and again with its time when it has ended.
+    ///
+    /// `None` if there is no other core.
+    pub fn watch_next_core(&self) -> Option<Poller> {
+        let cores = u16::try_from(self.cores()).ok().filter(|&cores| cores > 1)?;
+        let core = CoreId((self.core().0 + 1) % cores);
+        let mut watch = Watch::new(core);
+        Some(self.timed_poller("watchdog", PERIOD, move |local| {
+            match watch.look(local.now(), local.mesh()) {
+                Some(Report::Stuck(name, time)) => log::warn!(
+                    target: "watchdog",
+                    "core {core} has been in {name} for {} ms; nothing else runs there",
+                    time.as_millis()
+                ),
+                Some(Report::Back(name, time)) => log::warn!(
+                    target: "watchdog",
+                    "core {core} is back from {name} after {} ms",
+                    time.as_millis()
+                ),
+                None => {}
+            }
+            Work::IDLE
+        }))
+    }
+}
+
+impl Watch {
+    pub const fn new(core: CoreId) -> Self {
+        let sight = Sight { activity: Activity::NONE, rounds: 0 };
+        Self { core, sight, since: Instant::ZERO, told: false }
+    }
+
+    /// Looks at the core once. Times are as good as how often that is done.
+    pub fn look(&mut self, now: Instant, cores: &Cores) -> Option<Report> {
+        let counters = cores.counters(self.core)?;
+        let seen = Sight { activity: counters.running.get(), rounds: counters.rounds.get() };
+        let before = mem::replace(&mut self.sight, seen);
+        let (name, time) = (counters.running.name(before.activity), now.since(self.since));
+        if before != seen {
+            self.since = now;
+            let told = mem::replace(&mut self.told, false);
+            return name.filter(|_| told).map(|name| Report::Back(name, time));
+        }
+        if self.told || time < STALL {
+            return None;
+        }
+        self.told = name.is_some();
+        name.map(|name| Report::Stuck(name, time))
+    }
+}
