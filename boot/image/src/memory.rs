@@ -20,6 +20,27 @@ pub fn register(router: &mut Router) {
     router.register_async("env_get_mem_stats", When::Any, get_mem_stats);
 }
 
+/// Logs how much is in use now.
+pub async fn report(local: &Local) {
+    let mut dma = 0;
+    for core in roll_call::ids(local.cores()) {
+        if let Ok(Some((total, free))) = local.call(core, pool_stats).await {
+            dma += total - free;
+        }
+    }
+    let heap = basalt_bare::heap_stats();
+    let heap = heap.bytes_total - heap.bytes_free;
+    let fixed = basalt_bare::fixed_memory();
+    log::info!(
+        target: "memory",
+        "memory in use: {} KiB (image and stacks {}, heap {}, DMA {})",
+        (fixed + heap + dma) >> 10,
+        fixed >> 10,
+        heap >> 10,
+        dma >> 10
+    );
+}
+
 async fn get_mem_stats(cx: Context, params: Params) -> Outcome {
     params.none()?;
     let mut dma = Vec::new();

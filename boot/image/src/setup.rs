@@ -14,7 +14,7 @@ use basalt_rpc::{Config, ConfigError, Router, Rpc, RpcError, Server, State};
 use serde_json::json;
 
 use crate::devices::{self, Devices};
-use crate::{bench, drives, memory, network, roll_call};
+use crate::{bench, drives, first_read, memory, network, roll_call};
 
 /// NVMe/TCP's registered ports (NVMe/TCP transport specification 1.0 §3.2).
 const NVMF_PORT: &str = "4420";
@@ -47,6 +47,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     drives::attach_all(local, nvme).await;
+    first_read::run(local, parts.clock).await;
     network::start(local, parts.clock, virtio_net, &interfaces);
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
@@ -58,6 +59,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     {
         log::error!(target: "nvmf", "{DEFAULT_NQN} is not served in full: {error}");
     }
+    memory::report(local).await;
     announce(local, &target).await;
     Ok(())
 }

@@ -80,6 +80,11 @@ pub struct BenchArguments {
     #[arg(long)]
     pub skip_fio: bool,
 
+    /// Measure the boot instead: from QEMU's start to the first completed NVMe read, and beside it
+    /// Linux with a small initial RAM disk
+    #[arg(long, conflicts_with_all = ["time", "depths", "ios", "disk"])]
+    pub boot: bool,
+
     /// Print JSON instead of a table; times are in nanoseconds
     #[arg(long)]
     pub json: bool,

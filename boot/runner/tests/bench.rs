@@ -43,3 +43,16 @@ fn a_disk_in_a_file_is_read() {
     assert!(report["depths"][0]["basalt"]["iops"].as_u64() > Some(0), "{report}");
     assert_eq!(report["disk"], path);
 }
+
+#[test]
+fn the_boot_takes_a_moment_of_guest_time_and_little_memory() {
+    let report = bench(&["--boot"]);
+    let number = |name: &str| report["basalt"][name].as_u64().unwrap();
+    // Counted in instructions, so that a slow host changes nothing.
+    assert!((1..100_000).contains(&number("guest_us")), "{report}");
+    assert!((1..2 << 20).contains(&number("files_bytes")), "{report}");
+    assert!((1..16 << 10).contains(&number("memory_in_use_kib")), "{report}");
+    assert!(number("first_read_min_us") <= number("first_read_us"), "{report}");
+    assert!(number("first_read_us") <= number("first_read_max_us"), "{report}");
+    assert!(report["linux"].is_null());
+}

@@ -117,6 +117,7 @@ impl Machine {
     /// tables must map the first 4 GiB where they are. If `boot_info` names a stack, the page
     /// below it becomes its guard page.
     pub fn start(boot_info: &'static mut BootInfo) -> Result<Self, StartError> {
+        let epoch = clock::ticks();
         serial::init();
         logger::init();
         cpu::init_core();
@@ -133,7 +134,7 @@ impl Machine {
         idt::load();
         open_address_space(boot_info);
         let platform = acpi_tables::read(boot_info.rsdp_addr.into_option());
-        let clock = start_clock(&platform)?;
+        let clock = start_clock(&platform, epoch)?;
         let apic_ids = start_cores(boot_info, &platform, &clock, &mut free);
         let arenas = arenas(&mut free, apic_ids.len()).ok_or(out)?;
         let arena_len = arenas.first().map_or(0, DmaArena::len) as u64;
@@ -236,6 +237,13 @@ fn module(boot_info: &BootInfo) -> Option<Span> {
     Some(Span::new(start, boot_info.ramdisk_len)).filter(|span| span.len() > 0)
 }
 
+/// Bytes in use that are neither heap nor DMA memory: the image, its symbols and all stacks.
+pub fn fixed_memory() -> usize {
+    let symbols = symbols::span().map_or(0, |span| span.len());
+    let cores = (0..CORES_MAX).filter(|&core| stack::has_block(core)).count() as u64;
+    (image::span().len() + symbols + cores * BLOCK_LEN) as usize
+}
+
 /// Stacks and a TSS for the next core, counted from 0.
 fn add_core(core: usize, free: &mut FreeMemory) -> Option<()> {
     stack::set_block(core, free.take(BLOCK_LEN)?);
@@ -256,8 +264,8 @@ fn open_address_space(boot_info: &BootInfo) {
     *ADDRESS_SPACE.lock() = Some(space);
 }
 
-fn start_clock(platform: &Platform) -> Result<Clock, StartError> {
-    let epoch = clock::ticks();
+/// A clock that began at counter value `epoch`.
+fn start_clock(platform: &Platform, epoch: u64) -> Result<Clock, StartError> {
     let (hz, source) = calibrate::tsc_hz(&platform.timers).ok_or(StartError::NoClock)?;
     let clock = Clock::new(epoch, hz);
     clock::publish(clock);

@@ -1,8 +1,8 @@
 //! Runs a guest to its end and keeps what it says.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::Stdio;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,20 +22,49 @@ pub(super) struct Finished {
     pub(super) exit: DebugExit,
 }
 
+/// What a guest has said, and when, counted from QEMU's start.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) lines: Vec<(Duration, String)>,
+}
+
+/// Runs `machine` until a console line contains `mark`, and ends it then.
+///
+/// # Errors
+/// It does not start, or says no such thing within `limit`; what it said is in the error.
+pub(super) fn run_until(machine: &Machine, mark: &str, limit: Duration) -> anyhow::Result<Said> {
+    let started = Instant::now();
+    let mut child = start(machine)?;
+    let receiver = listen(&mut child)?;
+    let (mut lines, mut complaints) = (Vec::new(), Vec::new());
+    let deadline = started + limit;
+    let found = loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Line::Console(line)) => {
+                lines.push((started.elapsed(), line));
+                if lines.last().is_some_and(|(_, line)| line.contains(mark)) {
+                    break true;
+                }
+            }
+            Ok(Line::Complaint(line)) => complaints.push(line),
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    launch::terminate(&mut child)?;
+    if !found {
+        let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
+        bail!("the guest did not say {mark:?}; {}", said(&lines, &complaints));
+    }
+    Ok(Said { lines })
+}
+
 /// Runs `machine` until it ends by itself.
 ///
 /// # Errors
 /// It does not start, or does not end within `limit`; what it said is in the error.
 pub(super) fn run(machine: &Machine, limit: Duration) -> anyhow::Result<Finished> {
-    let mut child = launch::tied(&machine.command())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start QEMU")?;
-    let (sender, receiver) = mpsc::channel();
-    read(child.stdout.take().context("no console")?, Line::Console, sender.clone());
-    read(child.stderr.take().context("no standard error")?, Line::Complaint, sender);
+    let mut child = start(machine)?;
+    let receiver = listen(&mut child)?;
     let (mut lines, mut complaints) = (Vec::new(), Vec::new());
     let deadline = Instant::now() + limit;
     // Until both streams end, which they do when QEMU does.
@@ -65,6 +94,23 @@ impl Finished {
     pub(super) fn failure(&self, what: &str) -> anyhow::Error {
         anyhow::anyhow!("{what}; {}", said(&self.lines, &[]))
     }
+}
+
+fn start(machine: &Machine) -> anyhow::Result<Child> {
+    launch::tied(&machine.command())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start QEMU")
+}
+
+/// All lines of both streams, as they come, until both end.
+fn listen(child: &mut Child) -> anyhow::Result<Receiver<Line>> {
+    let (sender, receiver) = mpsc::channel();
+    read(child.stdout.take().context("no console")?, Line::Console, sender.clone());
+    read(child.stderr.take().context("no standard error")?, Line::Complaint, sender);
+    Ok(receiver)
 }
 
 enum Line {

@@ -13,6 +13,7 @@
 //! leaves out fio's start. Interrupts count. fio is told not to take times then
 //! (`gtod_reduce`), in its favour.
 
+mod boot;
 mod fio;
 mod guest;
 mod image;
@@ -86,12 +87,36 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
     }
     packages::ensure_qemu(workspace)?;
     let accel = accel::choose(workspace, arguments.accel)?;
+    if arguments.boot {
+        return run_boot(workspace, accel, arguments);
+    }
     let (kernel, _) = workspace.build_image()?;
     let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref()));
     let measured = measure(&plan, accel, "Basalt", basalt, image::rates, image::instructions)?;
     let fio =
         if arguments.skip_fio { None } else { Some(linux(workspace, &plan, accel, arguments)?) };
     let report = Report { accel, plan, disk: arguments.disk.clone(), basalt: measured, fio };
+    if arguments.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_boot(
+    workspace: &Workspace,
+    accel: Accel,
+    arguments: &BenchArguments,
+) -> anyhow::Result<ExitCode> {
+    let files = match arguments.skip_fio {
+        true => None,
+        false => {
+            let files = crate::linux::Files::make(workspace);
+            Some(files.context("no files for the Linux guest")?)
+        }
+    };
+    let report = boot::run(workspace, accel, files.as_ref())?;
     if arguments.json {
         println!("{}", report.to_json());
     } else {

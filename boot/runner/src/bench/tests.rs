@@ -9,6 +9,7 @@ fn arguments() -> BenchArguments {
         disk: None,
         accel: AccelChoice::Tcg,
         skip_fio: true,
+        boot: false,
         json: false,
     }
 }
