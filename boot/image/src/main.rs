@@ -15,10 +15,7 @@ mod core_loop;
 mod devices;
 mod drives;
 mod entry;
-mod first_read;
-mod memory;
 mod network;
-mod roll_call;
 mod setup;
 
 use alloc::rc::Rc;

@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use basalt_app::roll_call;
 use basalt_bare::Clock;
 use basalt_env::{Device, DmaPool};
 use basalt_net::{InterfaceConfig, NetConfig, NetInterface, StackOptions};
@@ -17,7 +18,6 @@ use basalt_rpc::{InterfaceSetting, RpcError, errno};
 use basalt_virtio_net::VirtioNet;
 
 use crate::devices::PciDevice;
-use crate::roll_call;
 
 /// The share of the heap that connections' buffers may take: one in this many bytes.
 const HEAP_SHARE: usize = 2;

@@ -28,9 +28,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on [`PORT`] of this core's stack.
-    pub fn listen(stack: &mut dyn NetStack) -> Result<Self, ListenError> {
-        Ok(Self { listener: stack.listen(PORT)?, clients: Vec::new() })
+    /// Listens on `port` (usually [`PORT`]) of this core's stack.
+    pub fn listen(stack: &mut dyn NetStack, port: u16) -> Result<Self, ListenError> {
+        Ok(Self { listener: stack.listen(port)?, clients: Vec::new() })
     }
 
     /// Accepts, reads, starts methods and sends replies; call once per reactor round.

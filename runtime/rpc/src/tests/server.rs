@@ -122,7 +122,7 @@ struct Served {
 impl Served {
     fn new() -> Self {
         let mut stack = FakeStack::default();
-        let server = Server::listen(&mut stack).unwrap();
+        let server = Server::listen(&mut stack, PORT).unwrap();
         Self { machine: Machine::with_cores(2), stack, server }
     }
 

@@ -15,22 +15,34 @@ use serde_json::{Value, json};
 
 use crate::roll_call;
 
-/// Adds the method.
-pub fn register(router: &mut Router) {
-    router.register_async("env_get_mem_stats", When::Any, get_mem_stats);
+/// How much there is of an environment's heap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heap {
+    /// Its size, bytes.
+    pub bytes_total: usize,
+    /// Not handed out, bytes.
+    pub bytes_free: usize,
 }
 
-/// Logs how much is in use now.
-pub async fn report(local: &Local) {
+/// Reads the heap's figures; `None` where the heap has no bounds of its own.
+pub type HeapStats = fn() -> Option<Heap>;
+
+/// Adds the method. Without figures of the heap its member is `null`.
+pub fn register(router: &mut Router, heap: HeapStats) {
+    router.register_async("env_get_mem_stats", When::Any, move |cx, params| {
+        get_mem_stats(cx, params, heap)
+    });
+}
+
+/// Logs how much is in use now; `fixed` bytes are neither heap nor DMA memory.
+pub async fn report(local: &Local, heap: HeapStats, fixed: usize) {
     let mut dma = 0;
     for core in roll_call::ids(local.cores()) {
         if let Ok(Some((total, free))) = local.call(core, pool_stats).await {
             dma += total - free;
         }
     }
-    let heap = basalt_bare::heap_stats();
-    let heap = heap.bytes_total - heap.bytes_free;
-    let fixed = basalt_bare::fixed_memory();
+    let heap = heap().map_or(0, |heap| heap.bytes_total - heap.bytes_free);
     log::info!(
         target: "memory",
         "memory in use: {} KiB (image and stacks {}, heap {}, DMA {})",
@@ -41,7 +53,7 @@ pub async fn report(local: &Local) {
     );
 }
 
-async fn get_mem_stats(cx: Context, params: Params) -> Outcome {
+async fn get_mem_stats(cx: Context, params: Params, heap: HeapStats) -> Outcome {
     params.none()?;
     let mut dma = Vec::new();
     for core in roll_call::ids(cx.local().cores()) {
@@ -51,8 +63,9 @@ async fn get_mem_stats(cx: Context, params: Params) -> Outcome {
             .unwrap_or_default();
         dma.push(json!({"core": core.0, "bytes_total": total, "bytes_free": free}));
     }
-    let heap = basalt_bare::heap_stats();
-    let heap = json!({"bytes_total": heap.bytes_total, "bytes_free": heap.bytes_free});
+    let figures =
+        |heap: Heap| json!({"bytes_total": heap.bytes_total, "bytes_free": heap.bytes_free});
+    let heap = heap().map(figures);
     Ok(json!({"heap": heap, "dma": Value::Array(dma)}))
 }
 

@@ -5,9 +5,8 @@ use core::fmt;
 use core::num::NonZeroU16;
 use core::time::Duration;
 
-use basalt_bare::Clock;
 use basalt_bdev::{Access, AsyncChannel, IoError, OpenError, Registry, SgList};
-use basalt_env::DmaPool;
+use basalt_env::{DmaPool, Instant};
 use basalt_reactor::Local;
 
 /// A drive that has not answered by then is left to its own time limits.
@@ -32,8 +31,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Reads from every bdev there is.
-pub async fn run(local: &Local, clock: Clock) {
+/// Reads from every bdev there is; `now` reads the environment's clock.
+pub async fn run(local: &Local, now: impl Fn() -> Instant) {
     let Some(registry) = local.service::<Registry>() else { return };
     let mut told = false;
     for bdev in registry.list() {
@@ -42,7 +41,7 @@ pub async fn run(local: &Local, clock: Clock) {
             Ok(()) if told => {}
             Ok(()) => {
                 told = true;
-                let us = clock.now().as_us();
+                let us = now().as_us();
                 log::info!(target: "bdev", "{name}: first block read {us} µs after the start");
             }
             Err(failure) => {

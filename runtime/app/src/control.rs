@@ -1,0 +1,28 @@
+//! The control plane: JSON-RPC methods and what ends the program.
+
+use alloc::rc::Rc;
+
+use basalt_reactor::Local;
+use basalt_rpc::{Router, Rpc, State};
+
+use crate::memory::{self, HeapStats};
+
+/// Starts the control plane on this core, the boot core, with every method that an environment
+/// shares with the others and those that `more` adds. `end` is what `spdk_kill_instance` does.
+pub fn start(
+    local: &Local,
+    heap: HeapStats,
+    more: impl FnOnce(&mut Router),
+    end: impl Fn() + 'static,
+) -> Rc<Rpc> {
+    let mut router = Router::default();
+    basalt_rpc::methods::register_all(&mut router);
+    memory::register(&mut router, heap);
+    more(&mut router);
+    let rpc = Rpc::start(local, router, State::Runtime);
+    rpc.on_kill(move |signal| {
+        log::info!(target: "basalt", "{signal}: powering off");
+        end();
+    });
+    rpc
+}

@@ -1,0 +1,42 @@
+//! What is served when no configuration says otherwise.
+
+use alloc::format;
+use alloc::rc::Rc;
+
+use basalt_bdev::Registry;
+use basalt_nvmf::{DEFAULT_NQN, DISCOVERY_NQN};
+use basalt_reactor::Local;
+use basalt_rpc::{Rpc, RpcError};
+use serde_json::json;
+
+use crate::Ports;
+
+/// Exports every bdev in the default subsystem to any host, by the calls a client would make, so
+/// that they are saved like all others. What cannot be exported is said.
+pub async fn run(local: &Local, rpc: &Rc<Rpc>, ports: Ports) {
+    if let Err(error) = export_all(local, rpc, ports).await {
+        log::error!(target: "nvmf", "{DEFAULT_NQN} is not served in full: {error}");
+    }
+}
+
+async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), RpcError> {
+    rpc.call("nvmf_create_transport", Some(json!({"trtype": "TCP"}))).await?;
+    let subsystem = json!({"nqn": DEFAULT_NQN, "allow_any_host": true});
+    rpc.call("nvmf_create_subsystem", Some(subsystem)).await?;
+    let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
+    for bdev in bdevs {
+        let name = bdev.info().name.as_str();
+        let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
+        if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
+            log::error!(target: "nvmf", "{name}: {error}");
+        }
+    }
+    for (nqn, port) in [(DEFAULT_NQN, ports.nvmf), (DISCOVERY_NQN, ports.discovery)] {
+        let address = json!({
+            "trtype": "TCP", "adrfam": "IPv4", "traddr": "0.0.0.0", "trsvcid": format!("{port}"),
+        });
+        let params = json!({"nqn": nqn, "listen_address": address});
+        rpc.call("nvmf_subsystem_add_listener", Some(params)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The application: what Basalt runs once an environment has started its reactors.
+//!
+//! An environment's composition root (`boot/image`, `boot/hosted`) provides each core's services:
+//! a DMA pool, a network stack. What it then starts is the same everywhere and is here:
+//!
+//! 1. [`roll_call`]: every core answers every other one.
+//! 2. [`first_read`]: every drive can be read.
+//! 3. [`control`]: the JSON-RPC methods, with [`memory`]'s own.
+//! 4. [`services`]: the NVMe/TCP target and the JSON-RPC server on every core with a stack.
+//! 5. [`export`]: what is served when no configuration says otherwise.
+//! 6. [`announce`]: how to reach it.
+//!
+//! Neighbours: the crates of `runtime/` below, `boot/` above. It names no environment.
+#![no_std]
+
+extern crate alloc;
+
+pub mod announce;
+pub mod control;
+pub mod export;
+pub mod first_read;
+pub mod memory;
+pub mod roll_call;
+pub mod services;
+
+pub use services::Ports;
