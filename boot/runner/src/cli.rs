@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -40,6 +41,20 @@ pub enum Command {
     /// Rates under emulation tell little about real machines, and other load on this one disturbs
     /// them; their ratio is more telling, and instructions hardly vary.
     Bench(BenchArguments),
+    /// Serve from this host instead: the same program as a process of Linux
+    ///
+    /// Builds the hosted twin and hands it all that follows; `hosted --help` lists its options.
+    /// Without any it serves target/disk.img, as the virtual machine does.
+    #[command(disable_help_flag = true)]
+    Hosted(HostedArguments),
+}
+
+/// What the hosted twin is to be told.
+#[derive(Debug, clap::Args)]
+pub struct HostedArguments {
+    /// Options of the hosted twin
+    #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
 }
 
 /// The options of building the boot files.

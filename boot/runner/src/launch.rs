@@ -103,6 +103,15 @@ pub fn terminate(child: &mut Child) -> anyhow::Result<ExitStatus> {
     Ok(child.wait()?)
 }
 
+/// Asks a program to end as Ctrl-C would.
+///
+/// # Errors
+/// It cannot be signalled.
+pub fn interrupt(child: &Child) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    kill(pid, Signal::SIGINT).context("cannot signal it")
+}
+
 /// Shows each line as it comes and keeps them all.
 fn collect(source: impl io::Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {

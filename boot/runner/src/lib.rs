@@ -14,6 +14,7 @@
 //! - [`disk`], [`config`] and [`ports`] check what the user passed before anything is started.
 //! - [`launch`] starts QEMU, passes its console on and ends it when asked.
 //! - [`linux`] makes a Linux guest of Debian's packages.
+//! - `hosted` builds and starts the hosted twin.
 //! - `bench` measures the image and fio in a Linux guest on the same virtual machine.
 
 pub mod accel;
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod disk;
 pub mod firmware;
+mod hosted;
 pub mod image;
 pub mod launch;
 pub mod linux;
@@ -33,4 +35,4 @@ mod workspace;
 
 pub use machine::{Bus, DebugExit, Disk, Machine, Medium, Network, Nic, Uefi, shell_quote};
 pub use run::run;
-pub use workspace::{FileLock, Workspace};
+pub use workspace::{Build, FileLock, Workspace};

@@ -30,6 +30,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => boot(&workspace, &arguments.boot),
         Some(Command::Image(arguments)) => image(&workspace, arguments.config.as_deref()),
         Some(Command::Bench(bench)) => crate::bench::run(&workspace, &bench),
+        Some(Command::Hosted(hosted)) => crate::hosted::run(&workspace, &hosted.arguments),
     }
 }
 
@@ -147,7 +148,7 @@ fn uefi(workspace: &Workspace, firmware: Firmware) -> Uefi {
     Uefi { firmware, medium: Some(Medium { path: workspace.boot_disk(), bus: Bus::Usb }) }
 }
 
-fn default_disk(workspace: &Workspace) -> PathBuf {
+pub(crate) fn default_disk(workspace: &Workspace) -> PathBuf {
     workspace.target().join("disk.img")
 }
 

@@ -16,6 +16,15 @@ pub struct Workspace {
     target: PathBuf,
 }
 
+/// How a program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// To be used: optimised.
+    Fast,
+    /// To be tested: with overflow checks and debug assertions, and freed DMA memory poisoned.
+    Checked,
+}
+
 /// A lock between processes; held until dropped.
 #[derive(Debug)]
 pub struct FileLock {
@@ -105,17 +114,38 @@ impl Workspace {
         Ok([elf, efi, disk])
     }
 
-    fn build_elf(&self) -> anyhow::Result<(PathBuf, u64)> {
+    /// Builds the hosted twin; returns the path of the program.
+    ///
+    /// # Errors
+    /// The build fails (cargo has said why).
+    pub fn build_hosted(&self, build: Build) -> anyhow::Result<PathBuf> {
+        let (profile, directory) = match build {
+            Build::Fast => ("release", "release"),
+            Build::Checked => ("dev", "debug"),
+        };
+        self.cargo_build(&["-p", "basalt-hosted-target", "--profile", profile])
+            .context("the hosted twin does not build")?;
+        Ok(self.target.join(directory).join("basalt-hosted"))
+    }
+
+    fn cargo_build(&self, what: &[&str]) -> anyhow::Result<()> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(&cargo)
-            .args(["build", "-p", "basalt-image", "--profile", "image"])
+            .arg("build")
+            .args(what)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
             .status()
             .with_context(|| format!("cannot start {}; is it in PATH?", cargo.display()))?;
         if !status.success() {
-            bail!("the image does not build; cargo says why above");
+            bail!("cargo says why above");
         }
+        Ok(())
+    }
+
+    fn build_elf(&self) -> anyhow::Result<(PathBuf, u64)> {
+        self.cargo_build(&["-p", "basalt-image", "--profile", "image"])
+            .context("the image does not build")?;
         let (linked, boot) = (self.image_directory().join("basalt"), self.boot_elf());
         let size_bytes = image::prepare(&linked, &boot)?;
         Ok((boot, size_bytes))

@@ -1,11 +1,13 @@
 #![expect(unsafe_code, reason = "makes arenas of raw memory; DESIGN §5 allows it here")]
 
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use basalt_env::{DmaArena, DmaPool, PhysAddr};
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 
 /// Bus addresses start here: far from any address the process can have.
 const BUS_BASE: u64 = 0x4000_0000_0000_0000;
@@ -48,20 +50,33 @@ impl Machine {
         Self::default()
     }
 
-    /// Adds an arena of `len` bytes and makes a pool of it.
+    /// Adds an arena of `len` bytes.
     ///
-    /// The memory lives until the process ends: buffers may outlast the machine.
-    pub fn pool(&self, len: usize) -> DmaPool {
+    /// Its memory is the process's until that ends: buffers may outlast the machine.
+    ///
+    /// # Errors
+    /// The host has no such memory.
+    pub fn arena(&self, len: usize) -> Result<DmaArena, OutOfMemory> {
+        let base = map(len).map_err(|errno| OutOfMemory { len, errno })?;
         let mut regions = self.regions.lock();
         let bus = regions.last().map_or(BUS_BASE, |last| {
             (last.bus + last.len as u64 + BUS_GAP).next_multiple_of(DmaArena::ALIGN as u64)
         });
-        let base = leak(len);
         regions.push(Region { base, len, bus });
-        // SAFETY: `leak` gives zeroed memory, aligned, never freed, and only this arena and the
+        // SAFETY: `map` gives zeroed memory, aligned, never unmapped, and only this arena and the
         // bus (which stands for devices) know of it.
-        let arena = unsafe { DmaArena::new(base, len, PhysAddr::new(bus)) };
-        DmaPool::poisoning(arena, POISON)
+        Ok(unsafe { DmaArena::new(base, len, PhysAddr::new(bus)) })
+    }
+
+    /// A pool over an arena of `len` bytes of its own, which fills what is freed with a pattern.
+    ///
+    /// # Panics
+    /// The host has no such memory.
+    pub fn pool(&self, len: usize) -> DmaPool {
+        match self.arena(len) {
+            Ok(arena) => DmaPool::poisoning(arena, POISON),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The machine's bus, for a device model.
@@ -70,13 +85,36 @@ impl Machine {
     }
 }
 
-fn leak(len: usize) -> NonNull<u8> {
-    let Ok(layout) = Layout::from_size_align(len.max(1), DmaArena::ALIGN) else {
-        panic!("an arena of {len} bytes is larger than the address space");
-    };
-    // SAFETY: the layout's size is at least 1.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+/// Zeroed memory for good, aligned for an arena. It takes up room only once it is touched.
+fn map(len: usize) -> Result<NonNull<u8>, Errno> {
+    let whole = len.checked_add(DmaArena::ALIGN).and_then(NonZeroUsize::new);
+    let whole = whole.ok_or(Errno::ENOMEM)?;
+    let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+    // SAFETY: a new mapping at an address of the kernel's choice, which is never unmapped.
+    let start = unsafe { mmap_anonymous(None, whole, access, flags) }?.cast::<u8>();
+    // SAFETY: the gap is below ALIGN, by which the mapping is longer than `len`.
+    let base = unsafe { start.add(start.align_offset(DmaArena::ALIGN)) };
+    // SAFETY: the range lies in the mapping just made. A refusal only costs speed.
+    let _ = unsafe { madvise(base.cast(), len, MmapAdvise::MADV_HUGEPAGE) };
+    Ok(base)
 }
+
+/// The host has no memory for an arena.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory {
+    /// Bytes asked for.
+    pub len: usize,
+    /// What the host says.
+    pub errno: Errno,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the host gives no {} MiB of memory: {}", self.len >> 20, self.errno.desc())
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
 
 /// A device touched an address where there is no memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -179,7 +179,7 @@ pub fn free_ports<const N: usize>(guest_ports: [u16; N]) -> [u16; N] {
     })
 }
 
-fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile> {
+pub(crate) fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile> {
     let file = tempfile::NamedTempFile::new().context("no place for the configuration")?;
     fs::write(file.path(), json).context("cannot write the configuration")?;
     Ok(file)

@@ -1,6 +1,6 @@
 //! A running QEMU.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,16 +31,25 @@ impl Guest {
     /// QEMU does not start.
     #[must_use]
     pub fn start(name: &str, machine: &Machine) -> Self {
-        Self::try_start(name, machine).unwrap_or_else(|error| panic!("guest {name}: {error:#}"))
+        Self::run(name, &machine.command())
     }
 
-    fn try_start(name: &str, machine: &Machine) -> anyhow::Result<Self> {
-        let mut child = launch::tied(&machine.command())
+    /// Starts a program that stands for a guest; its console is its standard output.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn run(name: &str, command: &Command) -> Self {
+        Self::try_run(name, command).unwrap_or_else(|error| panic!("guest {name}: {error:#}"))
+    }
+
+    fn try_run(name: &str, command: &Command) -> anyhow::Result<Self> {
+        let mut child = launch::tied(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot start QEMU")?;
+            .context("cannot start it")?;
         let console = child.stdout.take().context("no console")?;
         let complaints = child.stderr.take().context("no standard error")?;
         Ok(Self {
@@ -85,6 +94,29 @@ impl Guest {
         }
     }
 
+    /// Waits until it complains of `pattern` on its standard error and returns that line.
+    ///
+    /// # Panics
+    /// It does not within `timeout`, or ends without.
+    #[track_caller]
+    pub fn wait_for_complaint(&self, pattern: &str, timeout: Duration) -> String {
+        match self.complaints.wait_for(pattern, 1, Instant::now() + timeout) {
+            Ok(line) => line,
+            Err(missing) => {
+                panic!("guest {}: no complaint of {pattern:?}: {missing:?}", self.name)
+            }
+        }
+    }
+
+    /// Asks it to end as Ctrl-C would.
+    ///
+    /// # Panics
+    /// It cannot be signalled.
+    pub fn interrupt(&self) {
+        let interrupted = launch::interrupt(&self.child);
+        assert!(interrupted.is_ok(), "guest {}: {interrupted:?}", self.name);
+    }
+
     /// All console lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
@@ -97,6 +129,16 @@ impl Guest {
     /// It still runs after `timeout`.
     #[track_caller]
     pub fn wait_for_exit(&mut self, timeout: Duration) -> DebugExit {
+        let code = self.wait_for_code(timeout);
+        DebugExit::decode(code, &self.complaints.lines().join("\n"))
+    }
+
+    /// The same for a program that is no QEMU: its exit code, or none if a signal ended it.
+    ///
+    /// # Panics
+    /// It still runs after `timeout`.
+    #[track_caller]
+    pub fn wait_for_code(&mut self, timeout: Duration) -> Option<i32> {
         let deadline = Instant::now() + timeout;
         loop {
             match self.child.try_wait() {
@@ -104,7 +146,7 @@ impl Guest {
                     // No line contains a line break: this waits for the end of each stream.
                     let _ = self.console.wait_for("\n", 1, deadline);
                     let _ = self.complaints.wait_for("\n", 1, deadline);
-                    return DebugExit::decode(status.code(), &self.complaints.lines().join("\n"));
+                    return status.code();
                 }
                 Ok(None) if Instant::now() < deadline => thread::sleep(POLL_PERIOD),
                 Ok(None) => panic!("guest {} still runs after {timeout:?}", self.name),
@@ -129,7 +171,7 @@ impl Guest {
             eprintln!("{line}");
         }
         for line in self.complaints.lines() {
-            eprintln!("QEMU says: {line}");
+            eprintln!("it complains: {line}");
         }
         eprintln!("---- end of console of guest {} ----", self.name);
     }

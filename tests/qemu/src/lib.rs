@@ -5,9 +5,11 @@
 //!   and a test that panics prints the console of every guest it had.
 //! - [`BasaltGuest`] describes a machine that boots Basalt, built and prepared by the runner's own
 //!   code.
+//! - [`HostedTwin`] describes the same program as a process of this host.
 //! - [`LinuxGuest`] describes one that boots Debian's kernel with the NVMe/TCP initiator, `fio` and
 //!   file system tools, and runs a script.
 //! - [`Wire`] connects two of them.
+//! - [`rpc_client`] is SPDK's own client, and one that breaks the rules.
 //! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
 //!
 //! Every wait has a limit; each panics with what was waited for.
@@ -15,12 +17,15 @@
 mod basalt;
 mod console;
 mod guest;
+mod hosted;
 pub mod initiator;
 pub mod linux;
+pub mod rpc_client;
 mod wire;
 
 pub use basalt::{BasaltGuest, free_ports, uefi_application};
 pub use guest::Guest;
+pub use hosted::HostedTwin;
 pub use linux::LinuxGuest;
 pub use wire::{BASALT_MAC, CLIENT_MAC, Wire};
 

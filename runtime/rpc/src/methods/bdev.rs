@@ -181,16 +181,21 @@ fn finish_create(mut params: Params) -> Result<(), RpcError> {
 
 fn remember_created(cx: &Context, created: Result<Arc<dyn Bdev>, CreateError>) -> Outcome {
     let bdev = created.map_err(create_error)?;
+    Ok(remember(cx, &*bdev))
+}
+
+/// Remembers the call as the one that made `bdev`; gives its name, the call's result.
+pub(super) fn remember(cx: &Context, bdev: &dyn Bdev) -> Value {
     let info = bdev.info();
     let chosen = [
         ("name", Value::from(info.name.as_str())),
         ("uuid", Value::from(uuid::format(&info.uuid))),
     ];
     cx.remember_with("bdev", info.name.as_str(), chosen);
-    Ok(Value::from(info.name.as_str()))
+    Value::from(info.name.as_str())
 }
 
-fn delete(cx: &Context, mut params: Params, product_name: &str) -> Outcome {
+pub(super) fn delete(cx: &Context, mut params: Params, product_name: &str) -> Outcome {
     let name: String = params.required("name")?;
     params.finish()?;
     let registry = cx.service::<Registry>()?;

@@ -1,6 +1,7 @@
 //! The methods, one module per subsystem. Parameters and results are those of SPDK 26.09.
 
 mod bdev;
+mod file;
 mod framework;
 mod iostat;
 mod log;
@@ -10,6 +11,7 @@ mod nvmf;
 mod options;
 mod thread;
 
+pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
 pub use self::nvme::{NvmeControl, NvmeDone, NvmeState};
 
@@ -24,6 +26,7 @@ pub fn register_all(router: &mut Router) {
     net::register(router);
     bdev::register(router);
     iostat::register(router);
+    file::register(router);
     nvme::register(router);
     nvmf::register(router);
 }

@@ -4,7 +4,7 @@ use basalt_qemu_tests::initiator::command::{self, Command, Connect};
 use basalt_qemu_tests::initiator::pdu::{put16, put32};
 use basalt_qemu_tests::initiator::{Answer, Data, IN_CAPSULE, Initiator, Queue, TRANSPORT, point};
 
-use crate::siege::Siege;
+use crate::siege::on_both;
 
 /// Where parameters are in a Connect's command and data (base specification 2.0, figure 384).
 const QID: u32 = 42;
@@ -22,27 +22,27 @@ fn refused(port: u16, connect: &Connect) -> (u16, u32) {
 
 #[test]
 fn a_connect_that_must_be_refused_says_which_parameter_is_wrong() {
-    let siege = Siege::begin();
-    let admin = Connect::admin;
-    let cases = [
-        (Connect { recfmt: 1, ..admin() }, command::CONNECT_FORMAT, 0),
-        (Connect { sqsize: 0, ..admin() }, command::CONNECT_PARAMETERS, SQSIZE),
-        (Connect { sqsize: 0xffff, ..admin() }, command::CONNECT_PARAMETERS, SQSIZE),
-        (Connect { cntlid: 5, ..admin() }, command::CONNECT_PARAMETERS, CNTLID),
-        (Connect { subnqn: "nqn.x:y".into(), ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
-        (Connect { subnqn: vec![], ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
-        (Connect { subnqn: vec![b'a'; 256], ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
-        (Connect { subnqn: vec![0xff; 20], ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
-        (Connect { hostnqn: vec![], ..admin() }, command::CONNECT_PARAMETERS, HOSTNQN),
-        (Connect { hostnqn: vec![b'a'; 256], ..admin() }, command::CONNECT_PARAMETERS, HOSTNQN),
-        (Connect::io(0x7777, 1), command::CONNECT_PARAMETERS, CNTLID),
-        (Connect::io(0xffff, 1), command::CONNECT_PARAMETERS, CNTLID),
-    ];
-    for (connect, status, dw0) in cases {
-        assert_eq!(refused(siege.nvmf, &connect), (status, dw0), "{connect:?}");
-    }
-    queues_of_a_controller(siege.nvmf);
-    siege.end();
+    on_both(|siege| {
+        let admin = Connect::admin;
+        let cases = [
+            (Connect { recfmt: 1, ..admin() }, command::CONNECT_FORMAT, 0),
+            (Connect { sqsize: 0, ..admin() }, command::CONNECT_PARAMETERS, SQSIZE),
+            (Connect { sqsize: 0xffff, ..admin() }, command::CONNECT_PARAMETERS, SQSIZE),
+            (Connect { cntlid: 5, ..admin() }, command::CONNECT_PARAMETERS, CNTLID),
+            (Connect { subnqn: "nqn.x:y".into(), ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
+            (Connect { subnqn: vec![], ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
+            (Connect { subnqn: vec![b'a'; 256], ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
+            (Connect { subnqn: vec![0xff; 20], ..admin() }, command::CONNECT_PARAMETERS, SUBNQN),
+            (Connect { hostnqn: vec![], ..admin() }, command::CONNECT_PARAMETERS, HOSTNQN),
+            (Connect { hostnqn: vec![b'a'; 256], ..admin() }, command::CONNECT_PARAMETERS, HOSTNQN),
+            (Connect::io(0x7777, 1), command::CONNECT_PARAMETERS, CNTLID),
+            (Connect::io(0xffff, 1), command::CONNECT_PARAMETERS, CNTLID),
+        ];
+        for (connect, status, dw0) in cases {
+            assert_eq!(refused(siege.nvmf, &connect), (status, dw0), "{connect:?}");
+        }
+        queues_of_a_controller(siege.nvmf);
+    });
 }
 
 /// I/O queues that a controller must not get.
@@ -69,23 +69,24 @@ fn queues_of_a_controller(port: u16) {
 
 #[test]
 fn commands_out_of_turn_or_with_bad_fields_fail_alone() {
-    let siege = Siege::begin();
-    let identify =
-        |queue: &mut Queue| queue.run(command::identify(1, 0), Data::ToHost(4096)).unwrap().status;
-    let mut early = Queue::greet(siege.nvmf).unwrap();
-    assert_eq!(identify(&mut early), command::SEQUENCE_ERROR, "before Connect");
-    let connected = early.connect(&Connect::admin()).unwrap();
-    assert_eq!(connected.status, command::OK);
-    assert_eq!(identify(&mut early), command::SEQUENCE_ERROR, "before CC.EN");
-    let before_enabled = Connect::io(connected.dw0 as u16, 1);
-    assert_eq!(refused(siege.nvmf, &before_enabled).0, command::SEQUENCE_ERROR);
-    let mut host = Initiator::connect(siege.nvmf).unwrap();
-    bad_io(&mut host);
-    bad_pointers(&mut host);
-    let on = host.namespaces().unwrap()[0];
-    host.verify(on, 5000, 65536, 1).unwrap();
-    drop((early, host));
-    siege.end();
+    on_both(|siege| {
+        let identify = |queue: &mut Queue| {
+            queue.run(command::identify(1, 0), Data::ToHost(4096)).unwrap().status
+        };
+        let mut early = Queue::greet(siege.nvmf).unwrap();
+        assert_eq!(identify(&mut early), command::SEQUENCE_ERROR, "before Connect");
+        let connected = early.connect(&Connect::admin()).unwrap();
+        assert_eq!(connected.status, command::OK);
+        assert_eq!(identify(&mut early), command::SEQUENCE_ERROR, "before CC.EN");
+        let before_enabled = Connect::io(connected.dw0 as u16, 1);
+        assert_eq!(refused(siege.nvmf, &before_enabled).0, command::SEQUENCE_ERROR);
+        let mut host = Initiator::connect(siege.nvmf).unwrap();
+        bad_io(&mut host);
+        bad_pointers(&mut host);
+        let on = host.namespaces().unwrap()[0];
+        host.verify(on, 5000, 65536, 1).unwrap();
+        drop((early, host));
+    });
 }
 
 fn bad_io(host: &mut Initiator) {

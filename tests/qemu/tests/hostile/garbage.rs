@@ -6,30 +6,30 @@ use std::time::Duration;
 use basalt_qemu_tests::initiator::command::{self, Connect};
 use basalt_qemu_tests::initiator::{IN_CAPSULE, Queue, Random, TRANSPORT, pattern, pdu, point};
 
-use crate::siege::Siege;
+use crate::siege::on_both;
 
 const SEED: u64 = 0x00ba_5a17;
 const CONNECTIONS: u64 = 300;
 
 #[test]
 fn hundreds_of_connections_that_send_garbage_change_nothing() {
-    let siege = Siege::begin();
-    let mut random = Random::new(SEED);
-    for count in 0..CONNECTIONS {
-        let bytes = match count % 4 {
-            0 => pattern(SEED + count, random.below(3000)),
-            1 => [pdu::ic_req(), pattern(SEED + count, random.below(3000))].concat(),
-            2 => plausible(&mut random, count),
-            _ => mutated(&mut random),
-        };
-        let mut queue = Queue::open(siege.nvmf).unwrap();
-        // The target may end the connection at any byte.
-        let _ = queue.send(&bytes);
-        if count % 8 < 4 {
-            queue.ends_within(Duration::from_millis(20));
+    on_both(|siege| {
+        let mut random = Random::new(SEED);
+        for count in 0..CONNECTIONS {
+            let bytes = match count % 4 {
+                0 => pattern(SEED + count, random.below(3000)),
+                1 => [pdu::ic_req(), pattern(SEED + count, random.below(3000))].concat(),
+                2 => plausible(&mut random, count),
+                _ => mutated(&mut random),
+            };
+            let mut queue = Queue::open(siege.nvmf).unwrap();
+            // The target may end the connection at any byte.
+            let _ = queue.send(&bytes);
+            if count % 8 < 4 {
+                queue.ends_within(Duration::from_millis(20));
+            }
         }
-    }
-    siege.end();
+    });
 }
 
 /// A greeting and then headers whose common part is right, with noise in the rest.

@@ -7,7 +7,7 @@ use basalt_qemu_tests::initiator::command::{Connect, blank};
 use basalt_qemu_tests::initiator::pdu::{self, get16, get32, put16, put32};
 use basalt_qemu_tests::initiator::{Queue, TRANSPORT, point};
 
-use crate::siege::Siege;
+use crate::siege::on_both;
 
 /// Fatal error status (§3.6.2.5, FES).
 const FIELD: u16 = 1;
@@ -120,19 +120,19 @@ fn capsules() -> Vec<Case> {
 
 #[test]
 fn a_malformed_pdu_is_answered_with_its_error_status() {
-    let siege = Siege::begin();
-    for case in openings() {
-        check(&mut Queue::open(siege.nvmf).unwrap(), &case);
-    }
-    for case in capsules() {
-        check(&mut Queue::greet(siege.nvmf).unwrap(), &case);
-    }
-    data_out_of_order(siege.nvmf);
-    digests(siege.nvmf);
-    let mut leaving = Queue::greet(siege.nvmf).unwrap();
-    leaving.send(&with(pdu::header(pdu::H2C_TERM_REQ, 24, 0), 8, 1)).unwrap();
-    assert!(leaving.ends_within(SOON), "the target stays though the host left");
-    siege.end();
+    on_both(|siege| {
+        for case in openings() {
+            check(&mut Queue::open(siege.nvmf).unwrap(), &case);
+        }
+        for case in capsules() {
+            check(&mut Queue::greet(siege.nvmf).unwrap(), &case);
+        }
+        data_out_of_order(siege.nvmf);
+        digests(siege.nvmf);
+        let mut leaving = Queue::greet(siege.nvmf).unwrap();
+        leaving.send(&with(pdu::header(pdu::H2C_TERM_REQ, 24, 0), 8, 1)).unwrap();
+        assert!(leaving.ends_within(SOON), "the target stays though the host left");
+    });
 }
 
 /// Asks to send a Connect's data when told, and gives identifier and tag of the R2T.
@@ -214,30 +214,30 @@ fn receive_any(queue: &mut Queue, name: &str) -> Vec<u8> {
 
 #[test]
 fn pieces_of_any_size_are_put_together_and_broken_off_ones_forgotten() {
-    let siege = Siege::begin();
-    let greeting = pdu::ic_req();
-    let capsule = connect_capsule();
-    let mut slow = Queue::open(siege.nvmf).unwrap();
-    for byte in &greeting {
-        slow.send(&[*byte]).unwrap();
-    }
-    assert_eq!(slow.receive().unwrap().kind(), pdu::IC_RESP);
-    for byte in &capsule {
-        slow.send(&[*byte]).unwrap();
-    }
-    let answer = slow.receive().unwrap();
-    assert_eq!((answer.kind(), get16(&answer.header, 22) >> 1), (pdu::CAPSULE_RESP, 0));
-    for len in [0, 1, 7, 8, 9, 127] {
-        Queue::open(siege.nvmf).unwrap().send(&greeting[..len]).unwrap();
-    }
-    for len in [1, 7, 8, 71, 72, 73, 600, capsule.len() - 1] {
-        Queue::greet(siege.nvmf).unwrap().send(&capsule[..len]).unwrap();
-    }
-    let whole = [greeting, capsule].concat();
-    let mut at_once = Queue::open(siege.nvmf).unwrap();
-    at_once.send(&whole).unwrap();
-    assert_eq!(at_once.receive().unwrap().kind(), pdu::IC_RESP);
-    assert_eq!(at_once.receive().unwrap().kind(), pdu::CAPSULE_RESP);
-    drop((slow, at_once));
-    siege.end();
+    on_both(|siege| {
+        let greeting = pdu::ic_req();
+        let capsule = connect_capsule();
+        let mut slow = Queue::open(siege.nvmf).unwrap();
+        for byte in &greeting {
+            slow.send(&[*byte]).unwrap();
+        }
+        assert_eq!(slow.receive().unwrap().kind(), pdu::IC_RESP);
+        for byte in &capsule {
+            slow.send(&[*byte]).unwrap();
+        }
+        let answer = slow.receive().unwrap();
+        assert_eq!((answer.kind(), get16(&answer.header, 22) >> 1), (pdu::CAPSULE_RESP, 0));
+        for len in [0, 1, 7, 8, 9, 127] {
+            Queue::open(siege.nvmf).unwrap().send(&greeting[..len]).unwrap();
+        }
+        for len in [1, 7, 8, 71, 72, 73, 600, capsule.len() - 1] {
+            Queue::greet(siege.nvmf).unwrap().send(&capsule[..len]).unwrap();
+        }
+        let whole = [greeting, capsule].concat();
+        let mut at_once = Queue::open(siege.nvmf).unwrap();
+        at_once.send(&whole).unwrap();
+        assert_eq!(at_once.receive().unwrap().kind(), pdu::IC_RESP);
+        assert_eq!(at_once.receive().unwrap().kind(), pdu::CAPSULE_RESP);
+        drop((slow, at_once));
+    });
 }

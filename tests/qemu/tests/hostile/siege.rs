@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use basalt_qemu_tests::initiator::{Initiator, Namespace, PATIENCE};
-use basalt_qemu_tests::{BasaltGuest, Guest};
+use basalt_qemu_tests::{BasaltGuest, Guest, HostedTwin, free_ports};
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 /// NVMe/TCP, discovery, JSON-RPC, and one that nobody listens on.
@@ -29,7 +30,7 @@ const HEAP_SLACK: u64 = 768 << 10;
 /// What [`queues`] gives while the bystander alone is connected and rests.
 const BYSTANDER: [u64; 4] = [1, 1, 0, 0];
 
-/// The image, the ports of 127.0.0.1 that lead to it, and the bystander.
+/// What is attacked, the ports of 127.0.0.1 that lead to it, and the bystander.
 pub struct Siege {
     pub nvmf: u16,
     pub discovery: u16,
@@ -42,9 +43,19 @@ pub struct Siege {
     _disk: NamedTempFile,
 }
 
+/// Runs `attack` on the image on its machine and then on its hosted twin.
+pub fn on_both(attack: impl Fn(&Siege)) {
+    for begin in [Siege::of_the_image, Siege::of_the_twin] {
+        let siege = begin();
+        attack(&siege);
+        siege.end();
+    }
+}
+
 impl Siege {
     /// Boots an image with one drive; from now on the bystander does I/O.
-    pub fn begin() -> Self {
+    fn of_the_image() -> Self {
+        println!("on bare metal");
         let (machine, ports) = BasaltGuest::new("basalt").user_network_ports(GUEST_PORTS);
         Self::begin_on(machine, ports)
     }
@@ -52,10 +63,27 @@ impl Siege {
     /// The same on a machine of the caller's with a network card on which these ports of 127.0.0.1
     /// lead to the [`GUEST_PORTS`].
     pub fn begin_on(machine: BasaltGuest, ports: [u16; 4]) -> Self {
-        let [nvmf, discovery, rpc, closed] = ports;
-        let disk = NamedTempFile::new().unwrap();
-        disk.as_file().set_len(DISK_BYTES).unwrap();
+        let disk = disk();
         let guest = machine.disk(disk.path()).start();
+        Self::begin(guest, disk, ports)
+    }
+
+    /// The same with the hosted twin, which serves a file.
+    fn of_the_twin() -> Self {
+        println!("hosted");
+        let disk = disk();
+        // The initiator counts in blocks of 512 bytes.
+        let params = json!({"name": "Aio0", "filename": disk.path(), "block_size": 512});
+        let call = json!({"method": "bdev_aio_create", "params": params});
+        let config = json!({"subsystems": [{"subsystem": "bdev", "config": [call]}]});
+        let twin = HostedTwin::new("twin").config(&config.to_string());
+        let [closed] = free_ports([1234]);
+        let ports = [twin.nvmf, twin.discovery, twin.rpc, closed];
+        Self::begin(twin.start(), disk, ports)
+    }
+
+    fn begin(guest: Guest, disk: NamedTempFile, ports: [u16; 4]) -> Self {
+        let [nvmf, discovery, rpc, closed] = ports;
         guest.wait_for_line("connect with: nvme connect", BOOT);
         let host = Initiator::connect(nvmf).unwrap();
         let before = Memory::now(rpc).unwrap();
@@ -129,9 +157,16 @@ fn round(host: &mut Initiator, on: Namespace, count: u64) -> anyhow::Result<()> 
     host.verify(on, count * 129 % (on.blocks - 256), len, count)
 }
 
-/// What the image has free, bytes.
+fn disk() -> NamedTempFile {
+    let disk = NamedTempFile::new().unwrap();
+    disk.as_file().set_len(DISK_BYTES).unwrap();
+    disk
+}
+
+/// What there is free, bytes.
 #[derive(Debug)]
 struct Memory {
+    /// 0 where the heap is the host's.
     heap: u64,
     dma: Vec<u64>,
 }
@@ -139,12 +174,13 @@ struct Memory {
 impl Memory {
     fn now(rpc: u16) -> anyhow::Result<Self> {
         let reply = json_rpc(rpc, r#"{"jsonrpc":"2.0","id":1,"method":"env_get_mem_stats"}"#)?;
-        let (before, heap) = reply.split_once("\"heap\"").context("no heap in the reply")?;
-        let (heap, after) = heap.split_once('}').context("the heap has no end")?;
-        let heap = free_bytes(heap).first().copied().context("no free heap")?;
-        let dma = [free_bytes(before), free_bytes(after)].concat();
+        let reply: Value = serde_json::from_str(&reply)?;
+        let heap = &reply["result"]["heap"];
+        let heap = if heap.is_null() { Some(0) } else { heap["bytes_free"].as_u64() };
+        let pools = reply["result"]["dma"].as_array().context("no pools in the reply")?;
+        let dma: Vec<u64> = pools.iter().filter_map(|pool| pool["bytes_free"].as_u64()).collect();
         ensure!(!dma.is_empty(), "no pools in the reply");
-        Ok(Self { heap, dma })
+        Ok(Self { heap: heap.context("no free heap")?, dma })
     }
 
     fn is_like(&self, before: &Self) -> bool {
@@ -159,10 +195,6 @@ fn queues(rpc: u16) -> anyhow::Result<[u64; 4]> {
     let kinds = ["current_admin_qpairs", "current_io_qpairs", "current_unassociated_qpairs"];
     let [admin, io, unassociated] = kinds.map(sum);
     Ok([admin, io, unassociated, sum("pending_bdev_io")])
-}
-
-fn free_bytes(text: &str) -> Vec<u64> {
-    numbers(text, "bytes_free")
 }
 
 /// The values of all fields called `name`.

@@ -1,14 +1,12 @@
 //! SPDK's own client, unmodified, manages the image; what it makes is saved and comes back at the
 //! next boot; and a client that misbehaves harms nobody else.
 
-mod client;
-
 use std::thread;
 use std::time::Duration;
 
+use basalt_qemu_tests::rpc_client::{Raw, SpdkRpc};
 use basalt_qemu_tests::{BasaltGuest, Guest, LinuxGuest};
 use basalt_runner::{Network, Nic};
-use client::{Raw, SpdkRpc};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -17,7 +15,7 @@ const DISK_BYTES: u64 = 64 << 20;
 const DEFAULT_NQN: &str = "nqn.2026-11.io.basalt:storage";
 const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
 const RAM_NQN: &str = "nqn.2026-11.org.example:ram";
-const README: &str = include_str!("../../../../README.md");
+const README: &str = include_str!("../../../README.md");
 
 /// A machine, its drive and its management.
 struct Served {

@@ -1,0 +1,80 @@
+//! What the boot core does once its reactor runs: files, target, control plane, configuration, in
+//! this order.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
+use basalt_bdev::Registry;
+use basalt_hosted::{Clock, cores};
+use basalt_net::{Address, Ipv4Cidr};
+use basalt_nvmf::{Target, TransportConfig};
+use basalt_reactor::Local;
+use basalt_rpc::methods::{InterfaceState, NetControl};
+use basalt_rpc::{Config, RpcError, errno};
+
+use crate::ending::Ending;
+use crate::files;
+
+/// What the boot core needs.
+pub struct Parts {
+    pub clock: Clock,
+    /// The configuration as it was handed over.
+    pub config: Vec<u8>,
+    /// Files to serve.
+    pub files: Vec<PathBuf>,
+    pub ports: Ports,
+    pub address: Ipv4Addr,
+    pub ending: Ending,
+}
+
+/// Brings everything up, or ends the program: half of what was asked for is worse than a clear
+/// refusal.
+pub async fn run(local: Local, parts: Parts) {
+    let ending = parts.ending.clone();
+    if let Err(error) = bring_up(&local, parts).await {
+        log::error!(target: "basalt", "{error:#}");
+        log::error!(target: "basalt", "stopping; correct this and start again");
+        ending.fail();
+    }
+}
+
+async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
+    let Parts { clock, config, files, ports, address, ending } = parts;
+    let config = Config::parse(&config)?;
+    roll_call::run(local).await;
+    local.provide(Rc::new(Registry::new(local.cores(), cores::entropy())));
+    local.provide(Rc::new(net_control(address)));
+    local.provide(Rc::new(files::control(local)));
+    let transport = TransportConfig::default();
+    let target = Target::start(local, transport);
+    let rpc = control::start(local, || None, |_| {}, move || ending.ask());
+    files::create_all(&rpc, &files).await?;
+    first_read::run(local, move || clock.now()).await;
+    services::start(local, transport, ports.rpc).await;
+    config.apply(&rpc).await?;
+    if !config.has_subsystem("nvmf") {
+        export::run(local, &rpc, ports).await;
+    }
+    announce::pollers(local).await;
+    announce::ready(&target, address.into(), ports.rpc);
+    Ok(())
+}
+
+/// The host's interfaces are its own: there is one with the address we listen on, and it cannot be
+/// set.
+fn net_control(address: Ipv4Addr) -> NetControl {
+    let cidr = Ipv4Cidr::new(address, 32).ok();
+    let address = cidr.map(|cidr| Address { cidr, gateway: None });
+    let list = move || {
+        let (name, mac, mtu) = ("host".into(), [0; 6], 65536);
+        vec![InterfaceState { name, mac, address, dhcp: false, mtu }]
+    };
+    let set = |_| {
+        let message = "The host's network is used as it is: give it its addresses there, and \
+                       choose one by --address";
+        Err(RpcError::errno(errno::EOPNOTSUPP, message))
+    };
+    NetControl::new(set, list)
+}

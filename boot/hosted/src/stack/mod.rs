@@ -1,0 +1,263 @@
+//! The host's TCP behind the runtime's [`NetStack`]: one stack per core, each with listening
+//! sockets of its own on shared ports, among which the host spreads the connections.
+
+mod buffer;
+mod connection;
+mod network;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use basalt_env::{Instant, Work};
+use basalt_hosted::{Readiness, Ready};
+use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_reactor::Local;
+
+use connection::Connection;
+pub use network::Network;
+use table::Table;
+
+/// Connections of one core.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long a connection that its user closed may take to send what is left.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Readiness words of listeners have this bit; those of connections are slot and generation.
+const LISTENER: u64 = 1 << 63;
+/// The readiness word of a file that is looked at anyway: it only ends a sleep.
+pub const WAKE_ONLY: u64 = u64::MAX;
+
+struct Listener {
+    id: ListenerId,
+    port: u16,
+    socket: TcpListener,
+    /// Whether there may be connections to accept.
+    ready: bool,
+}
+
+/// One core's sockets.
+///
+/// Life of a connection: accepted from the host by [`NetStack::accept`] -> open ->
+/// [`NetStack::close`] (sends what is left, then waits for the peer's end, up to 30 seconds) or
+/// [`NetStack::abort`] -> gone.
+pub struct HostStack {
+    network: Network,
+    readiness: Rc<Readiness>,
+    table: Table,
+    /// Given up by their users, not yet gone.
+    closing: Vec<(SocketId, Instant)>,
+    /// Those with something to send.
+    unsent: Vec<SocketId>,
+    listeners: Vec<Listener>,
+    listener_next: u32,
+    now: Instant,
+}
+
+impl HostStack {
+    /// A stack with its pollers `net_stack`, which finds out what has arrived, and `net_flush`,
+    /// which sends what a round has produced.
+    pub fn start(local: &Local, network: Network, readiness: Rc<Readiness>) -> Rc<RefCell<Self>> {
+        let stack = Rc::new(RefCell::new(Self::new(network, readiness)));
+        let (polled, flushed) = (Rc::clone(&stack), Rc::clone(&stack));
+        local.poller("net_stack", move |local| polled.borrow_mut().poll(local.now())).detach();
+        local.late_poller("net_flush", move |_| flushed.borrow_mut().flush()).detach();
+        stack
+    }
+
+    fn new(network: Network, readiness: Rc<Readiness>) -> Self {
+        Self {
+            network,
+            readiness,
+            table: Table::new(CONNECTIONS_MAX),
+            closing: Vec::new(),
+            unsent: Vec::new(),
+            listeners: Vec::new(),
+            listener_next: 0,
+            now: Instant::ZERO,
+        }
+    }
+
+    /// Sends what the connections have queued.
+    fn flush(&mut self) -> Work {
+        let mut work = Work::IDLE;
+        let table = &mut self.table;
+        self.unsent.retain(|&id| {
+            let Some(connection) = table.get_mut(id) else { return false };
+            work += connection.flush();
+            connection.mark_unsent()
+        });
+        work
+    }
+
+    /// Lets those go that have sent everything and heard the peer's end, or that took too long.
+    fn sweep(&mut self) {
+        let (table, now) = (&mut self.table, self.now);
+        self.closing.retain(|&(id, deadline)| {
+            let Some(connection) = table.get_mut(id) else { return false };
+            if now < deadline && !connection.finish() {
+                return true;
+            }
+            table.remove(id);
+            false
+        });
+    }
+
+    fn open(&mut self, id: SocketId) -> Result<&mut Connection, SocketError> {
+        let connection = self.table.get_mut(id).ok_or(SocketError::Reset)?;
+        if connection.is_closing() { Err(SocketError::Reset) } else { Ok(connection) }
+    }
+
+    /// Takes a connection over from the host.
+    fn admit(&mut self, stream: std::net::TcpStream) -> Option<SocketId> {
+        let mut connection = Connection::new(stream).ok()?;
+        if self.table.len() == CONNECTIONS_MAX {
+            log::warn!(target: "net", "refused a connection: {CONNECTIONS_MAX} are open");
+            connection.reset();
+            return None;
+        }
+        let id = self.table.insert(connection);
+        let added = self
+            .table
+            .get_mut(id)
+            .map(|connection| self.readiness.add(connection.stream(), token(id)));
+        if !matches!(added, Some(Ok(()))) {
+            log::warn!(target: "net", "refused a connection: the host cannot watch it");
+            self.table.remove(id);
+            return None;
+        }
+        Some(id)
+    }
+}
+
+fn token(id: SocketId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.slot)
+}
+
+fn note(table: &mut Table, listeners: &mut [Listener], ready: Ready) {
+    if ready.token == WAKE_ONLY {
+        return;
+    }
+    if ready.token & LISTENER != 0 {
+        let id = ListenerId(ready.token as u32);
+        listeners.iter_mut().filter(|other| other.id == id).for_each(|other| other.ready = true);
+        return;
+    }
+    let id = SocketId { slot: ready.token as u32, generation: (ready.token >> 32) as u32 };
+    if let Some(connection) = table.get_mut(id) {
+        connection.note(ready);
+    }
+}
+
+impl NetStack for HostStack {
+    fn poll(&mut self, now: Instant) -> Work {
+        self.now = now;
+        let (table, listeners) = (&mut self.table, &mut self.listeners);
+        let count = self.readiness.look(|ready| note(table, listeners, ready));
+        if !self.closing.is_empty() {
+            self.sweep();
+        }
+        Work(count)
+    }
+
+    fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError> {
+        if port == 0 || self.listeners.iter().any(|listener| listener.port == port) {
+            return Err(ListenError::InUse);
+        }
+        let id = ListenerId(self.listener_next);
+        let socket = self.network.listen(port)?;
+        if let Err(error) = self.readiness.add(&socket, LISTENER | u64::from(id.0)) {
+            log::error!(target: "net", "port {port}: the host cannot watch it: {error}");
+            self.network.unlisten(port);
+            return Err(ListenError::NoMemory);
+        }
+        self.listener_next = (self.listener_next + 1) % (1 << 31);
+        self.listeners.push(Listener { id, port, socket, ready: true });
+        Ok(id)
+    }
+
+    fn unlisten(&mut self, listener: ListenerId) {
+        let at = self.listeners.iter().position(|other| other.id == listener);
+        if let Some(at) = at {
+            let Listener { port, .. } = self.listeners.swap_remove(at);
+            self.network.unlisten(port);
+        }
+    }
+
+    fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
+        loop {
+            let listener = self.listeners.iter_mut().find(|other| other.id == listener)?;
+            if !listener.ready {
+                return None;
+            }
+            match listener.socket.accept() {
+                Ok((stream, _)) => {
+                    if let Some(id) = self.admit(stream) {
+                        return Some(id);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    listener.ready = false;
+                    return None;
+                }
+                // The peer gave up meanwhile; the next one may be there.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of files or memory: tried again when the next one comes.
+                    log::warn!(target: "net", "port {}: cannot accept: {error}", listener.port);
+                    listener.ready = false;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn recv(
+        &mut self,
+        socket: SocketId,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> Result<usize, SocketError> {
+        self.open(socket)?.recv(take)
+    }
+
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
+        let connection = self.open(socket)?;
+        let first = !connection.is_unsent();
+        let sent = connection.send(bytes)?;
+        if connection.mark_unsent() && first {
+            self.unsent.push(socket);
+        }
+        Ok(sent)
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        let deadline = self.now + CLOSE_TIME_MAX;
+        if let Ok(connection) = self.open(socket) {
+            connection.start_closing();
+            self.closing.push((socket, deadline));
+        }
+    }
+
+    fn abort(&mut self, socket: SocketId) {
+        if let Ok(connection) = self.open(socket) {
+            connection.reset();
+            self.table.remove(socket);
+        }
+    }
+
+    fn peer(&self, socket: SocketId) -> Option<Endpoint> {
+        self.table.get(socket)?.stream().peer_addr().ok()
+    }
+
+    fn local(&self, socket: SocketId) -> Option<Endpoint> {
+        self.table.get(socket)?.stream().local_addr().ok()
+    }
+
+    fn address(&self) -> Option<IpAddress> {
+        Some(self.network.address().into())
+    }
+}

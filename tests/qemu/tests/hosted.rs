@@ -1,0 +1,164 @@
+//! The hosted twin as its users meet it: Linux's initiator and SPDK's client on one side, the
+//! host's files on the other.
+
+use std::fs;
+use std::time::Duration;
+
+use basalt_qemu_tests::initiator::{Initiator, pattern};
+use basalt_qemu_tests::rpc_client::SpdkRpc;
+use basalt_qemu_tests::{BasaltGuest, HostedTwin, LinuxGuest};
+use basalt_runner::{Network, Nic};
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+const START: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_secs(120);
+const FILE_BYTES: u64 = 64 << 20;
+
+fn file() -> NamedTempFile {
+    let made = NamedTempFile::new().and_then(|file| {
+        file.as_file().set_len(FILE_BYTES)?;
+        Ok(file)
+    });
+    made.unwrap_or_else(|error| panic!("no file: {error}"))
+}
+
+#[test]
+fn linux_writes_to_a_file_through_the_twin_and_reads_it_back() {
+    let file = file();
+    let twin = HostedTwin::new("twin").file(file.path());
+    let nvme_port = twin.nvmf;
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    let script = format!(
+        r#"
+        nqn=nqn.2026-11.io.basalt:storage
+        target="-t tcp -a 10.0.2.2 -s {nvme_port}"
+        step discover nvme discover $target
+        step connect waits 30 nvme connect $target -n $nqn
+        step disk waits 20 test -b /dev/nvme0n1
+        step size test $(blockdev --getsize64 /dev/nvme0n1) -eq {FILE_BYTES}
+        yes Basalt | head -c 1048576 >/tmp/pattern
+        step write dd if=/tmp/pattern of=/dev/nvme0n1 bs=64k oflag=direct conv=fsync
+        step compare cmp -n 1048576 /tmp/pattern /dev/nvme0n1
+        step mkfs mkfs.ext4 -q -F /dev/nvme0n1
+        step mount mount -t ext4 /dev/nvme0n1 /mnt
+        step keep cp /tmp/pattern /mnt/pattern
+        step unmount umount /mnt
+        step fsck e2fsck -f -n /dev/nvme0n1
+        step trim blkdiscard /dev/nvme0n1
+        step disconnect nvme disconnect -n $nqn
+        "#
+    );
+    let nic = Nic { network: Network::User(Vec::new()), mac: None };
+    let mut client = LinuxGuest::new("client", &script).nic(nic, "10.0.2.15/24").start();
+    client.wait_for_step("compare", BOOT + BOOT);
+    client.wait_for_success(BOOT);
+    let bytes = fs::read(file.path()).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 0), "the trim reached the file");
+    let wrong = |line: &&String| line.contains("ERROR") || line.contains("PANIC");
+    assert_eq!(guest.lines().iter().find(wrong), None);
+}
+
+#[test]
+fn what_spdks_client_makes_of_files_and_memory_is_saved_and_comes_back() {
+    let (one, two) = (file(), file());
+    let [one, two] = [one.path(), two.path()].map(|path| path.display().to_string());
+    let twin = HostedTwin::new("first");
+    let rpc = SpdkRpc::new(twin.rpc);
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    assert_eq!(rpc.call(&format!("bdev_aio_create {one} Aio0 4096")), "Aio0");
+    assert_eq!(rpc.call(&format!("bdev_uring_create {two} Uring0 512")), "Uring0");
+    assert_eq!(rpc.call("bdev_malloc_create -b Ram0 16 512"), "Ram0");
+    assert_eq!(rpc.call("bdev_null_create Null0 100 4096"), "Null0");
+    for (command, says) in [
+        (format!("bdev_aio_create {one} Aio0 4096"), "exist"),
+        ("bdev_aio_create /no/such/file Aio1".into(), "/no/such/file"),
+        (format!("bdev_uring_create {two} Uring1 100"), "block size 100"),
+        ("bdev_aio_delete Ram0".into(), "No such device"),
+    ] {
+        let complaint = rpc.complaint(&command);
+        assert!(complaint.contains(says), "{command}: {complaint}");
+    }
+    let nqn = "nqn.2026-11.org.example:files";
+    rpc.call(&format!("nvmf_create_subsystem {nqn} -a -s FILES -m 8"));
+    for bdev in ["Aio0", "Uring0", "Ram0", "Null0"] {
+        rpc.call(&format!("nvmf_subsystem_add_ns {nqn} {bdev}"));
+    }
+    let made = rpc.call("bdev_get_bdevs");
+    assert_eq!(made[0]["driver_specific"]["aio"]["filename"], one.as_str());
+    assert_eq!(made[1]["product_name"], "URING bdev");
+    let saved = rpc.text("save_config");
+    drop(guest);
+
+    // The saved configuration names the first one's ports, which are free again.
+    let again = HostedTwin::new("second").config(&saved);
+    let rpc = SpdkRpc::new(again.rpc);
+    let guest = again.start();
+    guest.wait_for_line("basalt: ready", START);
+    assert_eq!(rpc.call("bdev_get_bdevs"), made);
+    assert_eq!(rpc.text("save_config"), saved);
+    rpc.call("bdev_uring_delete Uring0");
+    assert_eq!(rpc.call("bdev_get_bdevs").as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_request_to_end_ends_it_in_order_and_the_data_are_there() {
+    let file = file();
+    let twin = HostedTwin::new("twin").file(file.path());
+    let nvme_port = twin.nvmf;
+    let mut guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    let mut host = Initiator::connect(nvme_port).unwrap();
+    let on = host.namespaces().unwrap()[0];
+    assert_eq!(on.blocks, FILE_BYTES / 4096);
+    host.verify(on, 16, 64 << 10, 3).unwrap();
+    guest.interrupt();
+    assert_eq!(guest.wait_for_code(START), Some(0));
+    let bytes = fs::read(file.path()).unwrap();
+    assert!(bytes[64 << 10..128 << 10] == pattern(3, 64 << 10));
+
+    let twin = HostedTwin::new("killed by its client").file(file.path());
+    let rpc = SpdkRpc::new(twin.rpc);
+    let mut guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    rpc.call("spdk_kill_instance SIGTERM");
+    assert_eq!(guest.wait_for_code(START), Some(0));
+}
+
+#[test]
+fn a_wrong_start_is_refused_with_its_cause_and_its_remedy() {
+    let file = file();
+    let first = HostedTwin::new("first").file(file.path());
+    let taken = first.nvmf;
+    let first = first.start();
+    first.wait_for_line("basalt: ready", START);
+    let mut second = HostedTwin::new("second");
+    second.nvmf = taken;
+    second.start().wait_for_complaint("choose another with --nvmf-port PORT", START);
+
+    let missing = HostedTwin::new("missing").argument("--file").argument("/no/such/file");
+    let mut missing = missing.start();
+    missing.wait_for_line("--file /no/such/file: cannot open '/no/such/file'", START);
+    assert_eq!(missing.wait_for_code(START), Some(1));
+
+    let net = json!({"subsystems": [{"subsystem": "net", "config": [
+        {"method": "net_set_interface", "params": {"name": "net0", "address": "10.0.0.1/24"}}]}]});
+    let mut net = HostedTwin::new("net").config(&net.to_string()).start();
+    net.wait_for_line("entry 0, net_set_interface: The host's network is used as it is", START);
+    assert_eq!(net.wait_for_code(START), Some(1));
+}
+
+#[test]
+fn bare_metal_says_that_it_has_no_files() {
+    let (machine, rpc_port) = BasaltGuest::new("basalt").user_network(5260);
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let rpc = SpdkRpc::new(rpc_port);
+    for command in ["bdev_aio_create /tmp/x Aio0 512", "bdev_uring_create /tmp/x Uring0 512"] {
+        let complaint = rpc.complaint(command);
+        assert!(complaint.contains("\"code\": -95,"), "{complaint}");
+        assert!(complaint.contains("no operating system below"), "{complaint}");
+    }
+}
