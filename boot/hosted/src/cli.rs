@@ -18,7 +18,7 @@ const DMA_MIB_MAX: usize = 1 << 20;
 /// from --file, from a configuration or by JSON-RPC (bdev_malloc_create, bdev_null_create,
 /// bdev_aio_create, bdev_uring_create). Ctrl-C stops it.
 #[derive(Debug, Parser)]
-#[command(name = "basalt-hosted", bin_name = "cargo run -- hosted", version)]
+#[command(name = "basalt-hosted-target", bin_name = "cargo run -- hosted", version)]
 pub struct Arguments {
     /// Cores; one reactor runs on each, on a thread bound to a processor
     #[arg(long, value_name = "N", default_value_t = 2)]

@@ -125,7 +125,7 @@ impl Workspace {
         };
         self.cargo_build(&["-p", "basalt-hosted-target", "--profile", profile])
             .context("the hosted twin does not build")?;
-        Ok(self.target.join(directory).join("basalt-hosted"))
+        Ok(self.target.join(directory).join("basalt-hosted-target"))
     }
 
     fn cargo_build(&self, what: &[&str]) -> anyhow::Result<()> {
