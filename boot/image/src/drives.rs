@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use basalt_bdev::Registry;
 use basalt_bdev_nvme::{ControlError, NvmeControllers, Options};
-use basalt_env::Device;
+use basalt_env::{Device, PciAddress};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeState};
 use basalt_rpc::{RpcError, errno};
@@ -24,13 +24,39 @@ pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>) {
         log::warn!(target: "nvme", "there is no NVMe controller");
     }
     for (index, device) in controllers.into_iter().enumerate() {
-        let (name, address) = (format!("Nvme{index}"), device.address());
-        match basalt_bdev_nvme::attach(local, device, Options::named(name.clone())).await {
-            Ok(bdevs) => report(local, &name, &bdevs),
-            Err(error) => {
-                log::error!(target: "nvme", "{name} ({address}): {error}; it is left out");
-            }
+        attach(local, device, format!("Nvme{index}")).await;
+    }
+}
+
+/// Attaches a controller that came later, under the first name that is free; gives the names of its
+/// bdevs.
+pub async fn attach_late(local: &Local, device: PciDevice) -> Vec<String> {
+    let controllers = NvmeControllers::of(local);
+    let mut names = (0_u32..).map(|index| format!("Nvme{index}"));
+    let name = names.find(|name| controllers.get(name).is_none()).unwrap_or_default();
+    attach(local, device, name).await
+}
+
+async fn attach(local: &Local, device: PciDevice, name: String) -> Vec<String> {
+    let address = device.address();
+    match basalt_bdev_nvme::attach(local, device, Options::named(name.clone())).await {
+        Ok(bdevs) => {
+            report(local, &name, &bdevs);
+            bdevs
         }
+        Err(error) => {
+            log::error!(target: "nvme", "{name} ({address}): {error}; it is left out");
+            Vec::new()
+        }
+    }
+}
+
+/// Lets go of every controller that `gone` tells of.
+pub async fn detach(local: &Local, gone: impl Fn(PciAddress) -> bool) {
+    let controllers = NvmeControllers::of(local);
+    for info in controllers.list().into_iter().filter(|info| gone(info.address)) {
+        // Whoever asked for the same meanwhile has done it.
+        let _ = controllers.detach(&info.name).await;
     }
 }
 

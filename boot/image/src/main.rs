@@ -15,6 +15,7 @@ mod core_loop;
 mod devices;
 mod drives;
 mod entry;
+mod hotplug;
 mod network;
 mod setup;
 
@@ -28,6 +29,7 @@ use basalt_env::{DmaPool, Work};
 use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
 
+use devices::Firmware;
 use setup::Parts;
 
 bootloader_api::entry_point!(kernel_main);
@@ -47,8 +49,12 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         Err(error) => panic!("the machine does not start: {error}"),
     };
     let mut parts = Some(Parts {
-        pci_config: machine.config_space(),
-        map: machine.mmio(),
+        firmware: Firmware {
+            config: machine.config_space(),
+            map: machine.mmio(),
+            ports: machine.io_ports(),
+            dsdt: machine.dsdt(),
+        },
         clock: machine.clock(),
         config: machine.config_blob().unwrap_or_default(),
     });

@@ -3,23 +3,24 @@
 
 use alloc::rc::Rc;
 
+use basalt_app::export::{self, Exports};
 use basalt_app::memory::{self, Heap};
-use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
-use basalt_bare::{Clock, EXIT_FAILURE, HeapStats, IdentityMap, PciConfig, exit, power_off};
+use basalt_app::{Ports, announce, control, first_read, roll_call, services};
+use basalt_bare::{Clock, EXIT_FAILURE, HeapStats, exit, power_off};
 use basalt_bdev::Registry;
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError};
 
-use crate::devices::{self, Devices};
+use crate::devices::{self, Devices, Firmware};
+use crate::hotplug::{self, Watch};
 use crate::{bench, drives, network};
 
 const PORTS: Ports = Ports::STANDARD;
 
 /// What the boot core needs of the machine.
 pub struct Parts {
-    pub pci_config: PciConfig,
-    pub map: IdentityMap,
+    pub firmware: Firmware,
     pub clock: Clock,
     /// The configuration as it was handed over.
     pub config: &'static [u8],
@@ -39,7 +40,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config)?;
     let interfaces = config.interfaces()?;
     roll_call::run(local).await;
-    let Devices { nvme, virtio_net } = devices::find(&parts.pci_config, parts.map);
+    let Devices { addresses, slots, nvme, virtio_net } = devices::find(&parts.firmware);
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     drives::attach_all(local, nvme).await;
@@ -51,9 +52,13 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let rpc = control::start(local, heap, |router| bench::register(router, clock), || power_off());
     services::start(local, transport, PORTS.rpc).await;
     config.apply(&rpc).await?;
-    if !config.has_subsystem("nvmf") {
+    let exports = if config.has_subsystem("nvmf") {
+        Exports::ByConfiguration
+    } else {
         export::run(local, &rpc, PORTS).await;
-    }
+        Exports::Everything
+    };
+    hotplug::start(local, Watch { firmware: parts.firmware, addresses, slots, rpc, exports });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;
     announce::pollers(local).await;
     if let Some(address) = network::address(local).await {

@@ -4,7 +4,8 @@
 //! 2. [`capabilities`] and [`extended_capabilities`] list what a function can do; [`Bar::probe`]
 //!    finds where its registers are.
 //! 3. [`Claimed`] turns a function into an [`basalt_env::Device`] for exactly one driver.
-//! 4. Configuration space is written by the device: every number in it is checked, every list is
+//! 4. [`hotplug`] tells of devices that come and go; [`Addresses`] finds some for one that came.
+//! 5. Configuration space is written by the device: every number in it is checked, every list is
 //!    walked a bounded number of steps.
 //!
 //! Neighbours: configuration access comes from an environment (`kernel/bare`), claimed functions
@@ -13,15 +14,19 @@
 
 extern crate alloc;
 
+mod assign;
 mod bar;
+mod bridge;
 mod capability;
 mod claimed;
 mod function;
+pub mod hotplug;
 mod regs;
 mod scan;
 #[cfg(test)]
 mod tests;
 
+pub use assign::{Addresses, AssignError};
 pub use bar::Bar;
 pub use capability::{
     Capabilities, Capability, ExtendedCapabilities, ExtendedCapability, capabilities,

@@ -14,6 +14,14 @@ pub const HEADER_TYPE: u16 = 0x0c;
 pub const BAR0: u16 = 0x10;
 /// Primary, secondary and subordinate bus of a bridge.
 pub const BRIDGE_BUSES: u16 = 0x18;
+/// Base and limit of a bridge's memory window.
+pub const BRIDGE_MEMORY: u16 = 0x20;
+/// Base and limit of its prefetchable window, and their upper halves.
+pub const BRIDGE_PREFETCHABLE: u16 = 0x24;
+/// Upper half of the base.
+pub const BRIDGE_PREFETCHABLE_BASE: u16 = 0x28;
+/// Upper half of the limit.
+pub const BRIDGE_PREFETCHABLE_LIMIT: u16 = 0x2c;
 /// Subsystem vendor (low half) and identifier, of a type 0 header.
 pub const SUBSYSTEM: u16 = 0x2c;
 /// Pointer to the first capability, low byte.

@@ -8,7 +8,10 @@ use std::vec::Vec;
 use basalt_env::{BarError, ConfigSpace, Device, MmioMap, PciAddress, PhysAddr, Registers};
 use proptest::prelude::*;
 
-use crate::{Bar, BusRange, Claimed, Function, HeaderKind, capabilities, extended_capabilities};
+use crate::{
+    Addresses, AssignError, Bar, BusRange, Claimed, Function, HeaderKind, capabilities,
+    extended_capabilities,
+};
 use crate::{id, scan};
 
 const ALL: [BusRange; 1] = [BusRange { segment: 0, start: 0, end: 255 }];
@@ -18,17 +21,17 @@ type Words = BTreeMap<(PciAddress, u16), (u32, u32)>;
 
 /// A machine's configuration space.
 #[derive(Clone, Default)]
-struct Fake {
+pub(crate) struct Fake {
     words: Rc<RefCell<Words>>,
     sized_while_decoding: Rc<Cell<bool>>,
 }
 
 impl Fake {
-    fn set(&self, address: PciAddress, offset: u16, value: u32, writable: u32) {
+    pub(crate) fn set(&self, address: PciAddress, offset: u16, value: u32, writable: u32) {
         self.words.borrow_mut().insert((address, offset), (value, writable));
     }
 
-    fn function(&self, address: PciAddress, class: u32, header: u8) {
+    pub(crate) fn function(&self, address: PciAddress, class: u32, header: u8) {
         self.set(address, 0x00, 0x5678_1234, 0);
         self.set(address, 0x04, 0x0010_0003, 0xffff);
         self.set(address, 0x08, class << 8 | 1, 0);
@@ -36,7 +39,7 @@ impl Fake {
         self.set(address, 0x2c, 0x000a_000b, 0);
     }
 
-    fn bridge(&self, address: PciAddress, secondary: u8, subordinate: u8) {
+    pub(crate) fn bridge(&self, address: PciAddress, secondary: u8, subordinate: u8) {
         self.function(address, 0x06_0400, 1);
         let buses = u32::from_le_bytes([address.bus, secondary, subordinate, 0]);
         self.set(address, 0x18, buses, 0);
@@ -103,7 +106,7 @@ impl MmioMap for FakeMap {
     }
 }
 
-fn at(bus: u8, device: u8, function: u8) -> PciAddress {
+pub(crate) fn at(bus: u8, device: u8, function: u8) -> PciAddress {
     PciAddress::new(0, bus, device, function)
 }
 
@@ -260,4 +263,79 @@ proptest! {
             }
         }
     }
+}
+
+/// A port with a memory window of 2 MiB at 0xfe00_0000 and a prefetchable one above 4 GiB, and one
+/// function of three BARs behind it.
+fn newcomer(fake: &Fake, device: u8) -> Function {
+    let function = at(1, device, 0);
+    fake.function(function, 0x01_0802, 0);
+    fake.set(function, 0x10, 0x4, 0xffff_c000); // 16 KiB, 64-bit.
+    fake.set(function, 0x14, 0, u32::MAX);
+    fake.set(function, 0x18, 0, 0xfff0_0000); // 1 MiB.
+    fake.set(function, 0x1c, 0xc, 0xfff0_0000); // 1 MiB, 64-bit, prefetchable.
+    fake.set(function, 0x20, 0, u32::MAX);
+    Function::read(fake, function).unwrap()
+}
+
+fn port_with_windows(fake: &Fake) {
+    fake.bridge(at(0, 1, 0), 1, 1);
+    fake.set(at(0, 1, 0), 0x20, 0xfe10_fe00, 0);
+    fake.set(at(0, 1, 0), 0x24, 0x0011_0001, 0);
+    fake.set(at(0, 1, 0), 0x28, 0x38, 0);
+    fake.set(at(0, 1, 0), 0x2c, 0x38, 0);
+}
+
+#[test]
+fn bars_without_addresses_get_some_in_their_bridges_windows() {
+    let fake = Fake::default();
+    port_with_windows(&fake);
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL));
+    let one = newcomer(&fake, 0);
+    addresses.assign(&fake, &one).unwrap();
+    let bar = |device, offset| fake.read(at(1, device, 0), offset);
+    assert_eq!(bar(0, 0x18), 0xfe00_0000, "the largest is placed first");
+    assert_eq!((bar(0, 0x14), bar(0, 0x10)), (0, 0xfe10_0004));
+    assert_eq!((bar(0, 0x20), bar(0, 0x1c)), (0x38, 0xc));
+    addresses.assign(&fake, &one).unwrap();
+    assert_eq!(bar(0, 0x10), 0xfe10_0004, "those that have one keep it");
+
+    // No second megabyte is free without crossing the first function's other BAR.
+    let two = newcomer(&fake, 1);
+    assert_eq!(addresses.assign(&fake, &two), Err(AssignError::NoRoom { len: 1 << 20 }));
+    addresses.forget(|address| address == at(1, 0, 0));
+    addresses.assign(&fake, &two).unwrap();
+    assert_eq!(bar(1, 0x18), 0xfe00_0000);
+    assert!(!fake.sized_while_decoding.get());
+}
+
+#[test]
+fn a_bus_whose_bridge_has_no_window_has_no_room() {
+    let fake = Fake::default();
+    fake.bridge(at(0, 1, 0), 1, 1);
+    fake.set(at(0, 1, 0), 0x20, 0x0000_fff0, 0); // The base is above the limit.
+    fake.set(at(0, 1, 0), 0x24, 0x0000_fff0, 0);
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL));
+    let function = newcomer(&fake, 0);
+    assert_eq!(addresses.assign(&fake, &function), Err(AssignError::NoWindow));
+}
+
+#[test]
+fn on_the_first_bus_there_is_room_between_what_firmware_placed() {
+    let fake = Fake::default();
+    for (device, base) in [(2, 0xfd00_0000), (3, 0xfd00_4000)] {
+        fake.function(at(0, device, 0), 0x02_0000, 0);
+        fake.set(at(0, device, 0), 0x10, base, 0xffff_c000);
+    }
+    fake.bridge(at(0, 4, 0), 1, 1);
+    fake.set(at(0, 4, 0), 0x20, 0xfd10_fd10, 0);
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL));
+    fake.function(at(0, 5, 0), 0x01_0802, 0);
+    fake.set(at(0, 5, 0), 0x10, 0x4, 0xffff_c000);
+    fake.set(at(0, 5, 0), 0x14, 0, u32::MAX);
+    fake.set(at(0, 5, 0), 0x18, 0, 0xfff0_0000);
+    let function = Function::read(&fake, at(0, 5, 0)).unwrap();
+    addresses.assign(&fake, &function).unwrap();
+    assert_eq!(fake.read(at(0, 5, 0), 0x18), 0xfd20_0000, "behind the bridge's window");
+    assert_eq!(fake.read(at(0, 5, 0), 0x10), 0xfd00_8004);
 }

@@ -30,6 +30,8 @@ pub(crate) struct Platform {
     pub(crate) timers: Timers,
     /// The real-time clock's register with the century.
     pub(crate) rtc_century: Option<u8>,
+    /// The table with the machine's byte code, which is not run.
+    pub(crate) dsdt: &'static [u8],
 }
 
 /// Reads the tables that the RSDP at `rsdp` leads to, or the one found in the BIOS area.
@@ -51,12 +53,14 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
         ecam: bytes_of::<Mcfg>(&tables).map(ecam_windows).unwrap_or_default(),
         timers: Timers::default(),
         rtc_century: None,
+        dsdt: &[],
     };
     platform.timers.hpet = bytes_of::<HpetTable>(&tables).and_then(hpet_base);
     if let Ok(fadt) = tables.find_table::<Fadt>() {
         platform.timers.pm_timer = pm_timer(&fadt);
         platform.rtc_century = Some(fadt.century).filter(|&register| register != 0);
-        if let Some(soft_off) = soft_off(&fadt) {
+        platform.dsdt = dsdt(&fadt).unwrap_or_default();
+        if let Some(soft_off) = soft_off(&fadt, platform.dsdt) {
             exit::set_soft_off(soft_off);
         }
     }
@@ -160,14 +164,14 @@ fn pm_timer(fadt: &Fadt) -> Option<(u16, PmTimerWidth)> {
     (block.address_space == Space::SystemIo).then_some((port, width))
 }
 
-fn soft_off(fadt: &Fadt) -> Option<SoftOff> {
+fn soft_off(fadt: &Fadt, dsdt: &[u8]) -> Option<SoftOff> {
     let port = |block: acpi::address::GenericAddress| {
         let in_io = block.address_space == Space::SystemIo && block.address != 0;
         u16::try_from(block.address).ok().filter(|_| in_io)
     };
     let pm1a_control = port(fadt.pm1a_control_block().ok()?)?;
     let pm1b_control = fadt.pm1b_control_block().ok().flatten().and_then(port);
-    let sleep_types = s5_sleep_types(dsdt(fadt)?)?;
+    let sleep_types = s5_sleep_types(dsdt)?;
     Some(SoftOff { pm1a_control, pm1b_control, sleep_types })
 }
 

@@ -13,6 +13,7 @@ use bootloader_api::BootInfo;
 
 use crate::acpi_tables::{self, Platform};
 use crate::clock::{self, Clock};
+use crate::io_ports::MachinePorts;
 use crate::memory::{self, FreeMemory, Span};
 use crate::mmio::IdentityMap;
 use crate::paging::{ADDRESS_SPACE, AddressSpace};
@@ -64,6 +65,7 @@ pub struct Machine {
     clock: Clock,
     pci_config: PciConfig,
     config: Option<&'static [u8]>,
+    dsdt: &'static [u8],
     arenas: Vec<DmaArena>,
     /// APIC identifiers by core.
     apic_ids: &'static [u32],
@@ -146,7 +148,8 @@ impl Machine {
         );
         let pci_config = PciConfig::new(&platform.ecam, IdentityMap::new());
         let config = config(boot_info);
-        Ok(Self { clock, pci_config, config, arenas, apic_ids: apic_ids.leak() })
+        let dsdt = platform.dsdt;
+        Ok(Self { clock, pci_config, config, dsdt, arenas, apic_ids: apic_ids.leak() })
     }
 
     /// The clock, running since the machine was started.
@@ -157,6 +160,16 @@ impl Machine {
     /// PCI configuration space.
     pub fn config_space(&self) -> PciConfig {
         self.pci_config.clone()
+    }
+
+    /// I/O ports.
+    pub fn io_ports(&self) -> MachinePorts {
+        MachinePorts::new()
+    }
+
+    /// ACPI's table with the machine's byte code (DSDT); empty if there is none.
+    pub fn dsdt(&self) -> &'static [u8] {
+        self.dsdt
     }
 
     /// Access to device memory.

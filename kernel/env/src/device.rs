@@ -45,6 +45,15 @@ pub trait ConfigSpace {
     fn write(&self, address: PciAddress, offset: u16, value: u32);
 }
 
+/// Access to I/O ports, which x86 has beside memory.
+pub trait IoPorts {
+    /// Reads the dword at `port`. All ones where nothing answers.
+    fn read32(&self, port: u16) -> u32;
+
+    /// Writes the dword at `port`. Ignored where nothing answers.
+    fn write32(&self, port: u16, value: u32);
+}
+
 /// Makes device memory reachable.
 pub trait MmioMap {
     /// How mapped registers are accessed.

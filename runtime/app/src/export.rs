@@ -11,6 +11,15 @@ use serde_json::json;
 
 use crate::Ports;
 
+/// What decides about bdevs that come later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exports {
+    /// No configuration: everything is served.
+    Everything,
+    /// Whoever configures the machine.
+    ByConfiguration,
+}
+
 /// Exports every bdev in the default subsystem to any host, by the calls a client would make, so
 /// that they are saved like all others. What cannot be exported is said.
 pub async fn run(local: &Local, rpc: &Rc<Rpc>, ports: Ports) {
@@ -25,11 +34,7 @@ async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), Rp
     rpc.call("nvmf_create_subsystem", Some(subsystem)).await?;
     let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
     for bdev in bdevs {
-        let name = bdev.info().name.as_str();
-        let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
-        if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
-            log::error!(target: "nvmf", "{name}: {error}");
-        }
+        add(rpc, &bdev.info().name).await;
     }
     for (nqn, port) in [(DEFAULT_NQN, ports.nvmf), (DISCOVERY_NQN, ports.discovery)] {
         let address = json!({
@@ -39,4 +44,12 @@ async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), Rp
         rpc.call("nvmf_subsystem_add_listener", Some(params)).await?;
     }
     Ok(())
+}
+
+/// Exports the bdev called `name` in the default subsystem as well; says so if it cannot be.
+pub async fn add(rpc: &Rc<Rpc>, name: &str) {
+    let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
+    if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
+        log::error!(target: "nvmf", "{name}: {error}");
+    }
 }

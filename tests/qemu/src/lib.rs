@@ -9,6 +9,7 @@
 //! - [`LinuxGuest`] describes one that boots Debian's kernel with the NVMe/TCP initiator, `fio` and
 //!   file system tools, and runs a script.
 //! - [`Wire`] connects two of them.
+//! - [`Monitor`] is QEMU's own.
 //! - [`rpc_client`] is SPDK's own client, and one that breaks the rules.
 //! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
 //!
@@ -20,6 +21,7 @@ mod guest;
 mod hosted;
 pub mod initiator;
 pub mod linux;
+mod monitor;
 pub mod rpc_client;
 mod wire;
 
@@ -27,6 +29,7 @@ pub use basalt::{BasaltGuest, free_ports, uefi_application};
 pub use guest::Guest;
 pub use hosted::HostedTwin;
 pub use linux::LinuxGuest;
+pub use monitor::{Monitor, MonitorSocket};
 pub use wire::{BASALT_MAC, CLIENT_MAC, Wire};
 
 use std::sync::OnceLock;

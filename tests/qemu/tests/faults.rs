@@ -1,14 +1,10 @@
 //! Whatever goes wrong inside the image is reported so that it can be found, and ends the machine
 //! with a status that tells of it. The image fails on purpose where a fw_cfg file asks it to.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write as _;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use basalt_qemu_tests::{BasaltGuest, Guest};
 use basalt_runner::DebugExit;
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What the image writes to its exit port when it failed.
@@ -81,13 +77,10 @@ fn data_is_not_executed() {
 
 /// Boots, tells QEMU's monitor `command`, and waits for the end.
 fn failed_by_monitor(command: &str) -> Guest {
-    let directory = TempDir::new().unwrap();
-    let socket = directory.path().join("monitor");
-    let monitor = format!("unix:{},server=on,wait=off", socket.display());
-    let mut guest = BasaltGuest::new("basalt").qemu_arg("-monitor").qemu_arg(&monitor).start();
+    let (guest, socket) = BasaltGuest::new("basalt").monitor();
+    let mut guest = guest.start();
     guest.wait_for_line("core 1: all 2 cores answer it", LIMIT);
-    let mut monitor = UnixStream::connect(socket).unwrap();
-    writeln!(monitor, "{command}").unwrap();
+    socket.connect().human(command);
     assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
     guest
 }

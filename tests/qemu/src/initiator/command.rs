@@ -20,6 +20,8 @@ pub const OK: u16 = 0;
 pub const INVALID_OPCODE: u16 = 0x01;
 /// Generic status: invalid field in command.
 pub const INVALID_FIELD: u16 = 0x02;
+/// Generic status: command abort requested.
+pub const ABORTED: u16 = 0x07;
 /// Generic status: invalid namespace or format.
 pub const INVALID_NAMESPACE: u16 = 0x0b;
 /// Generic status: command sequence error.
@@ -32,6 +34,8 @@ pub const SGL_TYPE_INVALID: u16 = 0x11;
 pub const SGL_OFFSET_INVALID: u16 = 0x16;
 /// Generic status: namespace is write protected.
 pub const WRITE_PROTECTED: u16 = 0x20;
+/// Generic status: namespace not ready.
+pub const NAMESPACE_NOT_READY: u16 = 0x82;
 /// Generic status: LBA out of range.
 pub const LBA_OUT_OF_RANGE: u16 = 0x80;
 /// Connect: incompatible format.
