@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use basalt_bare::{IdentityMap, MachinePorts, PciConfig};
 use basalt_pci::hotplug::Hotplug;
-use basalt_pci::{Addresses, BusRange, Claimed, Function};
+use basalt_pci::{Addresses, BusRange, Claimed, Function, PciAddress};
+
+use crate::guard::Guard;
 
 /// A claimed function on this machine.
 pub type PciDevice = Claimed<PciConfig, IdentityMap>;
@@ -19,6 +21,7 @@ pub struct Firmware {
     pub ports: MachinePorts,
     /// ACPI's table with the machine's byte code.
     pub dsdt: &'static [u8],
+    pub guard: Guard,
 }
 
 /// The devices that are used, in the order of their addresses, and the places for more.
@@ -31,9 +34,20 @@ pub struct Devices {
     pub virtio_net: Vec<PciDevice>,
 }
 
+impl Firmware {
+    /// Claims a function that has a driver, and lets it reach the DMA memory.
+    pub fn claim(&self, addresses: &Addresses, function: Function) -> Option<PciDevice> {
+        let Function { address, vendor, device, .. } = function;
+        let what = if function.is_nvme() { "NVMe controller" } else { "virtio network card" };
+        log::info!(target: "pci", "{address} {vendor:04x}:{device:04x} {what}");
+        let allowed = self.guard.allow(&addresses.requesters(&self.config, address));
+        allowed.then(|| Claimed::new(self.config.clone(), self.map, function))
+    }
+}
+
 /// Walks all buses, logs what is there, and claims what has a driver.
 pub fn find(firmware: &Firmware) -> Devices {
-    let Firmware { config, map, ports, dsdt } = firmware;
+    let Firmware { config, ports, dsdt, .. } = firmware;
     let ranges = config.ranges().into_iter().map(|range| BusRange {
         segment: range.segment,
         start: range.bus_start,
@@ -41,28 +55,44 @@ pub fn find(firmware: &Firmware) -> Devices {
     });
     let functions = basalt_pci::scan(config, &ranges.collect::<Vec<_>>());
     let slots = Hotplug::find(config.clone(), &functions, dsdt, *ports);
-    let addresses = Addresses::survey(config, &functions);
+    let (used, unused): (Vec<_>, Vec<_>) =
+        functions.iter().partition(|function| has_driver(function));
+    unused.into_iter().for_each(log_unused);
+    let addresses = give_addresses(config, &functions, &slots, &used);
     let (mut nvme, mut virtio_net) = (Vec::new(), Vec::new());
-    for function in functions {
-        let list = match () {
-            () if function.is_nvme() => &mut nvme,
-            () if is_virtio_net(&function) => &mut virtio_net,
-            () => {
-                log_unused(&function);
-                continue;
-            }
-        };
-        list.push(claim(config, *map, function));
+    for function in used {
+        let list = if function.is_nvme() { &mut nvme } else { &mut virtio_net };
+        list.extend(firmware.claim(&addresses, *function));
     }
     Devices { addresses, slots, nvme, virtio_net }
 }
 
-/// Claims a function that has a driver.
-pub fn claim(config: &PciConfig, map: IdentityMap, function: Function) -> PciDevice {
-    let Function { address, vendor, device, .. } = function;
-    let what = if function.is_nvme() { "NVMe controller" } else { "virtio network card" };
-    log::info!(target: "pci", "{address} {vendor:04x}:{device:04x} {what}");
-    Claimed::new(config.clone(), map, function)
+/// Gives addresses to those in use that firmware gave none, and prepares for those to come.
+fn give_addresses(
+    config: &PciConfig,
+    functions: &[Function],
+    slots: &Slots,
+    used: &[&Function],
+) -> Addresses {
+    let lacking: Vec<_> =
+        used.iter().filter(|function| Addresses::lacks(config, function)).collect();
+    let is_lacking = |address: PciAddress| {
+        let bus = |function: &Function| (function.address.segment, function.address.bus);
+        lacking.iter().any(|function| bus(function) == (address.segment, address.bus))
+    };
+    let matters = |address| slots.covers(address) || is_lacking(address);
+    let mut addresses = Addresses::survey(config, functions, matters);
+    for function in &lacking {
+        match addresses.assign(config, function) {
+            Ok(()) => log::info!(target: "pci", "{function}: was given addresses"),
+            Err(error) => log::error!(target: "pci", "{function}: {error}"),
+        }
+    }
+    addresses
+}
+
+fn has_driver(function: &Function) -> bool {
+    function.is_nvme() || is_virtio_net(function)
 }
 
 fn log_unused(function: &Function) {

@@ -51,13 +51,16 @@ async fn attach(local: &Local, device: PciDevice, name: String) -> Vec<String> {
     }
 }
 
-/// Lets go of every controller that `gone` tells of.
-pub async fn detach(local: &Local, gone: impl Fn(PciAddress) -> bool) {
+/// Lets go of every controller that `gone` tells of; their addresses.
+pub async fn detach(local: &Local, gone: impl Fn(PciAddress) -> bool) -> Vec<PciAddress> {
     let controllers = NvmeControllers::of(local);
+    let mut detached = Vec::new();
     for info in controllers.list().into_iter().filter(|info| gone(info.address)) {
         // Whoever asked for the same meanwhile has done it.
         let _ = controllers.detach(&info.name).await;
+        detached.push(info.address);
     }
+    detached
 }
 
 fn report(local: &Local, name: &str, bdevs: &[String]) {

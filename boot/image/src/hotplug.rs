@@ -9,7 +9,7 @@ use basalt_pci::{Addresses, Function};
 use basalt_reactor::Local;
 use basalt_rpc::Rpc;
 
-use crate::devices::{self, Firmware, Slots};
+use crate::devices::{Firmware, Slots};
 use crate::drives;
 
 /// How often the slots are looked at.
@@ -73,7 +73,10 @@ impl Watch {
     }
 
     async fn let_go(&mut self, local: &Local, slot: Slot) {
-        drives::detach(local, |address| slot.holds(address)).await;
+        for gone in drives::detach(local, |address| slot.holds(address)).await {
+            let requesters = self.addresses.requesters(&self.firmware.config, gone);
+            self.firmware.guard.deny(&requesters);
+        }
         self.addresses.forget(|address| slot.holds(address));
     }
 
@@ -90,16 +93,15 @@ impl Watch {
 
     /// Uses a function that has come, if it is a drive.
     async fn take(&mut self, local: &Local, function: Function) {
-        let Firmware { config, map, .. } = &self.firmware;
         if !function.is_nvme() {
             log::warn!(target: "pci", "{function}: only drives can come while the machine runs");
             return;
         }
-        if let Err(error) = self.addresses.assign(config, &function) {
+        if let Err(error) = self.addresses.assign(&self.firmware.config, &function) {
             log::error!(target: "pci", "{function}: {error}; it is left out");
             return;
         }
-        let device = devices::claim(config, *map, function);
+        let Some(device) = self.firmware.claim(&self.addresses, function) else { return };
         for bdev in drives::attach_late(local, device).await {
             if self.exports == Exports::Everything {
                 export::add(&self.rpc, &bdev).await;

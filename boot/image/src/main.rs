@@ -15,9 +15,11 @@ mod core_loop;
 mod devices;
 mod drives;
 mod entry;
+mod guard;
 mod hotplug;
 mod network;
 mod setup;
+mod stray;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -29,7 +31,6 @@ use basalt_env::{DmaPool, Work};
 use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
 
-use devices::Firmware;
 use setup::Parts;
 
 bootloader_api::entry_point!(kernel_main);
@@ -44,17 +45,16 @@ struct Seed {
 }
 
 fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
-    let machine = match Machine::start(boot_info) {
+    let mut machine = match Machine::start(boot_info) {
         Ok(machine) => machine,
         Err(error) => panic!("the machine does not start: {error}"),
     };
     let mut parts = Some(Parts {
-        firmware: Firmware {
-            config: machine.config_space(),
-            map: machine.mmio(),
-            ports: machine.io_ports(),
-            dsdt: machine.dsdt(),
-        },
+        pci_config: machine.config_space(),
+        map: machine.mmio(),
+        ports: machine.io_ports(),
+        dsdt: machine.dsdt(),
+        iommu: machine.take_iommu(),
         clock: machine.clock(),
         config: machine.config_blob().unwrap_or_default(),
     });
@@ -63,7 +63,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         seeds.push(Seed { reactor, parts: parts.take(), fault: None });
     }
     if let Some(last) = seeds.last_mut() {
-        last.fault = drill::requested();
+        last.fault = drill::requested().filter(|drill| *drill != drill::Drill::StrayDma);
     }
     machine.run(seeds, core_main)
 }

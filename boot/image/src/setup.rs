@@ -6,21 +6,30 @@ use alloc::rc::Rc;
 use basalt_app::export::{self, Exports};
 use basalt_app::memory::{self, Heap};
 use basalt_app::{Ports, announce, control, first_read, roll_call, services};
-use basalt_bare::{Clock, EXIT_FAILURE, HeapStats, exit, power_off};
+use basalt_bare::{
+    Clock, EXIT_FAILURE, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig, exit,
+    power_off,
+};
 use basalt_bdev::Registry;
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError};
 
 use crate::devices::{self, Devices, Firmware};
+use crate::guard::Guard;
 use crate::hotplug::{self, Watch};
-use crate::{bench, drives, network};
+use crate::{bench, drives, network, stray};
 
 const PORTS: Ports = Ports::STANDARD;
 
 /// What the boot core needs of the machine.
 pub struct Parts {
-    pub firmware: Firmware,
+    pub pci_config: PciConfig,
+    pub map: IdentityMap,
+    pub ports: MachinePorts,
+    /// ACPI's table with the machine's byte code.
+    pub dsdt: &'static [u8],
+    pub iommu: Option<IommuParts>,
     pub clock: Clock,
     /// The configuration as it was handed over.
     pub config: &'static [u8],
@@ -40,11 +49,15 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config)?;
     let interfaces = config.interfaces()?;
     roll_call::run(local).await;
-    let Devices { addresses, slots, nvme, virtio_net } = devices::find(&parts.firmware);
+    let Parts { pci_config: config_space, map, ports, dsdt, iommu, clock, .. } = parts;
+    // Before any device may use memory.
+    let guard = Guard::start(local, iommu, map, clock);
+    let firmware = Firmware { config: config_space, map, ports, dsdt, guard };
+    let Devices { addresses, slots, nvme, virtio_net } = devices::find(&firmware);
+    stray::run_if_asked(local, &firmware, &addresses).await;
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     drives::attach_all(local, nvme).await;
-    let clock = parts.clock;
     first_read::run(local, move || clock.now()).await;
     network::start(local, clock, virtio_net, &interfaces);
     let transport = TransportConfig::default();
@@ -58,7 +71,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         export::run(local, &rpc, PORTS).await;
         Exports::Everything
     };
-    hotplug::start(local, Watch { firmware: parts.firmware, addresses, slots, rpc, exports });
+    hotplug::start(local, Watch { firmware, addresses, slots, rpc, exports });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;
     announce::pollers(local).await;
     if let Some(address) = network::address(local).await {

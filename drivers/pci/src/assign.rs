@@ -8,7 +8,7 @@ use basalt_env::{ConfigSpace, PciAddress};
 
 use crate::bridge::{self, Range};
 use crate::regs::{self, Command};
-use crate::{Bar, Function, HeaderKind};
+use crate::{Bar, Function, HeaderKind, capabilities, id};
 
 /// Why a BAR gets no address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,12 +41,20 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Those that firmware gave to `functions`, which nobody uses yet: finding out how many a
-    /// function has switches it off for a moment.
-    pub fn survey(config: &impl ConfigSpace, functions: &[Function]) -> Self {
+    /// Those that firmware gave to the ones of `functions` on buses that `matters` names, which are
+    /// the buses where addresses may be given out.
+    ///
+    /// Nobody may be using these functions yet: finding out how many addresses one has switches it
+    /// off for a moment, and takes its time.
+    pub fn survey(
+        config: &impl ConfigSpace,
+        functions: &[Function],
+        matters: impl Fn(PciAddress) -> bool,
+    ) -> Self {
         let mut addresses = Self::default();
         for function in functions {
-            for bar in bars(config, function).into_iter().filter(|bar| bar.base != 0) {
+            let bars = if matters(function.address) { bars(config, function) } else { Vec::new() };
+            for bar in bars.into_iter().filter(|bar| bar.base != 0) {
                 addresses.take(function.address, bar.base, bar.len);
             }
             if function.header == HeaderKind::Bridge {
@@ -54,6 +62,39 @@ impl Addresses {
             }
         }
         addresses
+    }
+
+    /// Whether firmware gave `function` no addresses at all: it gives them to all BARs or to none.
+    pub fn lacks(config: &impl ConfigSpace, function: &Function) -> bool {
+        let registers = (0..function.header.bar_count())
+            .map(|index| config.read(function.address, regs::BAR0 + u16::from(index) * 4));
+        registers.into_iter().all(|register| register & !0xf == 0)
+    }
+
+    /// The addresses under which requests of the function at `address` may reach the machine: its
+    /// own, and those that bridges to old PCI buses put in its place (PCI Express to PCI Bridge 1.0
+    /// §2.3).
+    pub fn requesters(&self, config: &impl ConfigSpace, address: PciAddress) -> Vec<PciAddress> {
+        let mut requesters = Vec::from([address]);
+        let mut below = address;
+        while let Some(bridge) = self.bridge_above(config, below) {
+            let first_below = PciAddress { device: 0, function: 0, ..below };
+            match express_type(config, bridge) {
+                Some(TO_OLD_BUS) => requesters.push(first_below),
+                Some(_) => {}
+                None => requesters.extend([bridge, first_below]),
+            }
+            below = bridge;
+        }
+        requesters
+    }
+
+    fn bridge_above(&self, config: &impl ConfigSpace, below: PciAddress) -> Option<PciAddress> {
+        let is_above = |bridge: &&PciAddress| {
+            bridge.segment == below.segment
+                && bridge::bus_behind(config, **bridge) == Some(below.bus)
+        };
+        self.bridges.iter().find(is_above).copied()
     }
 
     /// Functions that `gone` tells of are no longer there.
@@ -107,11 +148,8 @@ impl Addresses {
             let windows = bridge::windows(config, *bridge);
             taken.extend([windows.memory, windows.prefetchable].into_iter().flatten());
         }
-        let above = self.bridges.iter().find(|bridge| {
-            bridge.segment == address.segment
-                && bridge::bus_behind(config, **bridge) == Some(address.bus)
-        });
-        let (memory, prefetchable) = match above.map(|bridge| bridge::windows(config, *bridge)) {
+        let above = self.bridge_above(config, address);
+        let (memory, prefetchable) = match above.map(|bridge| bridge::windows(config, bridge)) {
             Some(windows) => (windows.memory, windows.prefetchable),
             None => (host_window(&taken), None),
         };
@@ -121,6 +159,16 @@ impl Addresses {
         let mut places = usable.filter_map(|window| lowest_gap(window, &taken, bar.len));
         places.next().ok_or(AssignError::NoRoom { len: bar.len })
     }
+}
+
+/// The type of a bridge from PCI Express to an old bus (PCI Express Base 5.0 §7.5.3.2).
+const TO_OLD_BUS: u32 = 7;
+
+/// What a PCI Express function is; none if it is no such function.
+fn express_type(config: &impl ConfigSpace, address: PciAddress) -> Option<u32> {
+    let read = |offset| config.read(address, offset);
+    let express = capabilities(read).find(|capability| capability.id == id::PCI_EXPRESS)?;
+    Some(read(express.offset) >> 20 & 0xf)
 }
 
 /// A memory BAR.

@@ -290,9 +290,11 @@ fn port_with_windows(fake: &Fake) {
 fn bars_without_addresses_get_some_in_their_bridges_windows() {
     let fake = Fake::default();
     port_with_windows(&fake);
-    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL));
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL), |_| true);
     let one = newcomer(&fake, 0);
+    assert!(Addresses::lacks(&fake, &one));
     addresses.assign(&fake, &one).unwrap();
+    assert!(!Addresses::lacks(&fake, &one));
     let bar = |device, offset| fake.read(at(1, device, 0), offset);
     assert_eq!(bar(0, 0x18), 0xfe00_0000, "the largest is placed first");
     assert_eq!((bar(0, 0x14), bar(0, 0x10)), (0, 0xfe10_0004));
@@ -315,7 +317,7 @@ fn a_bus_whose_bridge_has_no_window_has_no_room() {
     fake.bridge(at(0, 1, 0), 1, 1);
     fake.set(at(0, 1, 0), 0x20, 0x0000_fff0, 0); // The base is above the limit.
     fake.set(at(0, 1, 0), 0x24, 0x0000_fff0, 0);
-    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL));
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL), |_| true);
     let function = newcomer(&fake, 0);
     assert_eq!(addresses.assign(&fake, &function), Err(AssignError::NoWindow));
 }
@@ -329,7 +331,7 @@ fn on_the_first_bus_there_is_room_between_what_firmware_placed() {
     }
     fake.bridge(at(0, 4, 0), 1, 1);
     fake.set(at(0, 4, 0), 0x20, 0xfd10_fd10, 0);
-    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL));
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL), |_| true);
     fake.function(at(0, 5, 0), 0x01_0802, 0);
     fake.set(at(0, 5, 0), 0x10, 0x4, 0xffff_c000);
     fake.set(at(0, 5, 0), 0x14, 0, u32::MAX);
@@ -338,4 +340,20 @@ fn on_the_first_bus_there_is_room_between_what_firmware_placed() {
     addresses.assign(&fake, &function).unwrap();
     assert_eq!(fake.read(at(0, 5, 0), 0x18), 0xfd20_0000, "behind the bridge's window");
     assert_eq!(fake.read(at(0, 5, 0), 0x10), 0xfd00_8004);
+}
+
+#[test]
+fn bridges_to_old_buses_make_requests_their_own() {
+    let fake = Fake::default();
+    fake.bridge(at(0, 1, 0), 1, 2);
+    fake.set(at(0, 1, 0), 0x34, 0x40, 0);
+    fake.set(at(0, 1, 0), 0x40, 0x0142_0010, 0); // PCI Express.
+    fake.bridge(at(1, 2, 0), 2, 2);
+    fake.function(at(2, 3, 1), 0x01_0802, 0);
+    let addresses = Addresses::survey(&fake, &scan(&fake, &ALL), |_| true);
+    assert_eq!(addresses.requesters(&fake, at(1, 0, 0)), [at(1, 0, 0)]);
+    let requesters = [at(2, 3, 1), at(1, 2, 0), at(2, 0, 0)];
+    assert_eq!(addresses.requesters(&fake, at(2, 3, 1)), requesters);
+    fake.set(at(0, 1, 0), 0x40, 0x0072_0010, 0); // PCI Express to PCI.
+    assert_eq!(addresses.requesters(&fake, at(1, 2, 0)), [at(1, 2, 0), at(1, 0, 0)]);
 }

@@ -13,6 +13,7 @@ use acpi::fadt::Fadt;
 use acpi::hpet::HpetTable;
 use acpi::madt::Madt;
 use acpi::mcfg::Mcfg;
+use acpi::sdt::{SdtHeader, Signature};
 use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
 
 use crate::calibrate::{PmTimerWidth, Timers};
@@ -32,6 +33,8 @@ pub(crate) struct Platform {
     pub(crate) rtc_century: Option<u8>,
     /// The table with the machine's byte code, which is not run.
     pub(crate) dsdt: &'static [u8],
+    /// The table of DMA remapping units.
+    pub(crate) dmar: &'static [u8],
 }
 
 /// Reads the tables that the RSDP at `rsdp` leads to, or the one found in the BIOS area.
@@ -54,6 +57,7 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
         timers: Timers::default(),
         rtc_century: None,
         dsdt: &[],
+        dmar: bytes_of::<Dmar>(&tables).unwrap_or_default(),
     };
     platform.timers.hpet = bytes_of::<HpetTable>(&tables).and_then(hpet_base);
     if let Ok(fadt) = tables.find_table::<Fadt>() {
@@ -65,6 +69,19 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
         }
     }
     platform
+}
+
+/// ACPI's table of DMA remapping units, read elsewhere.
+#[repr(transparent)]
+struct Dmar(SdtHeader);
+
+// SAFETY: every table begins with this header, which the crate checks against the signature.
+unsafe impl AcpiTable for Dmar {
+    const SIGNATURE: Signature = Signature::DMAR;
+
+    fn header(&self) -> &SdtHeader {
+        &self.0
+    }
 }
 
 /// Tables are mapped where they are.

@@ -31,6 +31,8 @@ pub enum Drill {
     DoubleFault,
     /// `stall`: a poller that takes seconds; left to the reactor's owner.
     Stall,
+    /// `stray-dma`: a device that writes where it must not; left to who has devices.
+    StrayDma,
     /// `heap`: allocates more than there is.
     Heap,
 }
@@ -47,6 +49,7 @@ pub fn requested() -> Option<Drill> {
         b"stack-overflow" => Drill::StackOverflow,
         b"double-fault" => Drill::DoubleFault,
         b"stall" => Drill::Stall,
+        b"stray-dma" => Drill::StrayDma,
         b"heap" => Drill::Heap,
         _ => {
             log::warn!("{FILE} names no drill");
@@ -67,7 +70,7 @@ pub fn provoke(drill: Drill) -> ! {
         Drill::ExecuteData => execute(),
         Drill::StackOverflow => drop(black_box(recurse(1))),
         Drill::DoubleFault => fault_twice(),
-        Drill::Stall => panic!("a stall is not for here"),
+        Drill::Stall | Drill::StrayDma => panic!("not a drill of this core alone"),
         Drill::Heap => drop(black_box(alloc::vec![1_u8; 1 << 40])),
     }
     panic!("the drill {drill:?} did not fail")

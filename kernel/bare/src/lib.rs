@@ -54,6 +54,6 @@ pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};
 pub use fault::report_panic;
 pub use heap::{HeapStats, heap_stats};
 pub use io_ports::MachinePorts;
-pub use machine::{CoreContext, CoreWaker, Machine, StartError, fixed_memory, rest};
+pub use machine::{CoreContext, CoreWaker, IommuParts, Machine, StartError, fixed_memory, rest};
 pub use mmio::IdentityMap;
 pub use pci_config::PciConfig;

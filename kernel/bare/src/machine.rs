@@ -5,6 +5,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::time::Duration;
 
@@ -66,9 +67,21 @@ pub struct Machine {
     pci_config: PciConfig,
     config: Option<&'static [u8]>,
     dsdt: &'static [u8],
+    iommu: Option<IommuParts>,
     arenas: Vec<DmaArena>,
     /// APIC identifiers by core.
     apic_ids: &'static [u32],
+}
+
+/// What the machine's IOMMU is driven with.
+#[derive(Debug)]
+pub struct IommuParts {
+    /// ACPI's table of remapping units (DMAR).
+    pub dmar: &'static [u8],
+    /// Memory for its tables, that of no core.
+    pub tables: DmaArena,
+    /// The cores' DMA memory, which devices may reach.
+    pub reachable: Vec<Range<u64>>,
 }
 
 /// What a core is, and what is its alone.
@@ -138,7 +151,12 @@ impl Machine {
         let platform = acpi_tables::read(boot_info.rsdp_addr.into_option());
         let clock = start_clock(&platform, epoch)?;
         let apic_ids = start_cores(boot_info, &platform, &clock, &mut free);
-        let arenas = arenas(&mut free, apic_ids.len()).ok_or(out)?;
+        let tables = match platform.dmar {
+            [] => None,
+            _ => Some(iommu_tables(&mut free).ok_or(out)?),
+        };
+        let (arenas, reachable) = arenas(&mut free, apic_ids.len()).ok_or(out)?;
+        let iommu = tables.map(|tables| IommuParts { dmar: platform.dmar, tables, reachable });
         let arena_len = arenas.first().map_or(0, DmaArena::len) as u64;
         log::info!(
             "memory: heap {} MiB, DMA {} MiB on each of {} cores",
@@ -149,7 +167,7 @@ impl Machine {
         let pci_config = PciConfig::new(&platform.ecam, IdentityMap::new());
         let config = config(boot_info);
         let dsdt = platform.dsdt;
-        Ok(Self { clock, pci_config, config, dsdt, arenas, apic_ids: apic_ids.leak() })
+        Ok(Self { clock, pci_config, config, dsdt, iommu, arenas, apic_ids: apic_ids.leak() })
     }
 
     /// The clock, running since the machine was started.
@@ -170,6 +188,11 @@ impl Machine {
     /// ACPI's table with the machine's byte code (DSDT); empty if there is none.
     pub fn dsdt(&self) -> &'static [u8] {
         self.dsdt
+    }
+
+    /// What an IOMMU is driven with, once; `None` if the machine has none.
+    pub fn take_iommu(&mut self) -> Option<IommuParts> {
+        self.iommu.take()
     }
 
     /// Access to device memory.
@@ -369,19 +392,29 @@ fn start_core(core: usize, apic_id: u32, page: u64, clock: &Clock) -> Result<(),
     })
 }
 
-/// Splits the rest of memory evenly.
-fn arenas(free: &mut FreeMemory, cores: usize) -> Option<Vec<DmaArena>> {
-    let mut arenas = Vec::with_capacity(cores);
+/// Memory set aside for an IOMMU's tables.
+const IOMMU_TABLES_LEN: u64 = 4 * MIB;
+
+fn iommu_tables(free: &mut FreeMemory) -> Option<DmaArena> {
+    arena(free.take_aligned(IOMMU_TABLES_LEN, DmaArena::ALIGN as u64)?)
+}
+
+/// Splits the rest of memory evenly; the arenas and where they are.
+fn arenas(free: &mut FreeMemory, cores: usize) -> Option<(Vec<DmaArena>, Vec<Range<u64>>)> {
+    let (mut arenas, mut ranges) = (Vec::with_capacity(cores), Vec::with_capacity(cores));
     free.take_equal_parts(cores as u64, DmaArena::ALIGN as u64, |span| {
-        let Some(base) = NonNull::new(span.start as *mut u8) else {
-            return;
-        };
-        // SAFETY: free memory just taken for good and aligned, mapped where it is; memory is not
-        // uninitialised in Rust's sense just because firmware, not Rust, last wrote it.
-        let arena = unsafe { DmaArena::new(base, span.len() as usize, PhysAddr::new(span.start)) };
-        arenas.push(arena);
+        arenas.extend(arena(span));
+        ranges.push(span.start..span.end);
     })?;
-    (arenas.len() == cores).then_some(arenas)
+    (arenas.len() == cores).then_some((arenas, ranges))
+}
+
+/// An arena of free memory that was just taken for good and is aligned.
+fn arena(span: Span) -> Option<DmaArena> {
+    let base = NonNull::new(span.start as *mut u8)?;
+    // SAFETY: as the caller says; it is mapped where it is, and memory is not uninitialised in
+    // Rust's sense just because firmware, not Rust, last wrote it.
+    Some(unsafe { DmaArena::new(base, span.len() as usize, PhysAddr::new(span.start)) })
 }
 
 fn config(boot_info: &BootInfo) -> Option<&'static [u8]> {

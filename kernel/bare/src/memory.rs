@@ -107,6 +107,17 @@ impl FreeMemory {
         Some(taken)
     }
 
+    /// Takes `len` bytes (whole pages), aligned to `align` (a power of two), at the lowest address
+    /// that has them.
+    pub(crate) fn take_aligned(&mut self, len: u64, align: u64) -> Option<Span> {
+        let starts =
+            self.spans.iter().map(|span| Span { start: align_up(span.start, align), ..*span });
+        let start = starts.filter(|span| span.len() >= len).map(|span| span.start).min()?;
+        let taken = Span::new(start, len);
+        self.reserve(taken);
+        Some(taken)
+    }
+
     /// Takes `count` parts of equal length, as long as possible and a multiple of `align`
     /// (a power of two), each aligned to it. Calls `each` with every part.
     pub(crate) fn take_equal_parts(

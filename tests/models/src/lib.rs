@@ -2,3 +2,4 @@
 
 pub mod nvme;
 pub mod virtio_net;
+pub mod vtd;

@@ -28,6 +28,8 @@ enum Kind {
     Express,
     /// The same, started by UEFI firmware.
     ExpressByUefi,
+    /// The usual machine, with an IOMMU.
+    Guarded,
     /// Slots of the old PCI bus, the first one included.
     OldPci,
 }
@@ -49,6 +51,7 @@ impl Kind {
         let guest = BasaltGuest::new("basalt");
         match self {
             Self::Acpi => port(guest),
+            Self::Guarded => port(guest.qemu_arg("-device").qemu_arg("intel-iommu")),
             Self::Express => express(guest),
             Self::ExpressByUefi => express(guest.uefi(Bus::Usb)),
             Self::OldPci => guest
@@ -62,7 +65,7 @@ impl Kind {
     /// Where the drive that moves is at first, and where it is put after that.
     fn places(self) -> [&'static str; 2] {
         match self {
-            Self::Acpi | Self::Express | Self::ExpressByUefi => ["slot0", "slot1"],
+            Self::Acpi | Self::Guarded | Self::Express | Self::ExpressByUefi => ["slot0", "slot1"],
             Self::OldPci => ["pci.0", "bridge"],
         }
     }
@@ -231,6 +234,11 @@ fn drives_move_between_slots_that_manage_themselves() {
 #[test]
 fn drives_move_on_a_machine_that_firmware_started() {
     drives_move_under_load(Kind::ExpressByUefi);
+}
+
+#[test]
+fn drives_move_on_a_machine_with_an_iommu() {
+    drives_move_under_load(Kind::Guarded);
 }
 
 #[test]

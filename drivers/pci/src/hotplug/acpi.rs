@@ -50,6 +50,11 @@ impl<P: IoPorts> Controller<P> {
         self.buses.len()
     }
 
+    /// Whether it is in charge of slots on that bus.
+    pub(super) fn covers(&self, (segment, number): (u16, u8)) -> bool {
+        segment == 0 && self.buses.iter().any(|bus| bus.number == number)
+    }
+
     /// Hands what has happened since the last time to `tell`.
     pub(super) fn poll(&mut self, tell: &mut dyn FnMut(Event)) {
         for bus in &mut self.buses {

@@ -92,6 +92,11 @@ impl Port {
         }
     }
 
+    /// The segment and number of the bus behind it.
+    pub(super) const fn bus(&self) -> (u16, u8) {
+        (self.address.segment, self.bus)
+    }
+
     /// Whether `slot` is this port's.
     pub(super) fn has(&self, slot: Slot) -> bool {
         slot.kind == SlotKind::Express && self.slot() == slot

@@ -105,6 +105,13 @@ impl<C: ConfigSpace, P: IoPorts> Hotplug<C, P> {
         self.ports.is_empty() && self.controller.is_none()
     }
 
+    /// Whether any device can come to the bus that `address` is on.
+    pub fn covers(&self, address: PciAddress) -> bool {
+        let bus = (address.segment, address.bus);
+        self.ports.iter().any(|port| port.bus() == bus)
+            || self.controller.as_ref().is_some_and(|controller| controller.covers(bus))
+    }
+
     /// What has happened since the last time.
     pub fn poll(&mut self) -> Vec<Event> {
         let mut events = Vec::new();

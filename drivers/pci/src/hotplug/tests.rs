@@ -162,6 +162,7 @@ fn the_controller_tells_each_departure_once_until_it_is_done() {
     let (fake, ports) = (machine(), Registers::default());
     let mut hotplug = find(&fake, &dsdt(), &ports);
     assert!(!hotplug.is_empty());
+    assert!(hotplug.covers(at(4, 9, 0)) && !hotplug.covers(at(0, 1, 0)));
     assert_eq!(hotplug.poll(), []);
     ports.0.borrow_mut().down[8] = 1;
     let [Event::Leaving(slot)] = hotplug.poll()[..] else { panic!("one device is to go") };

@@ -88,6 +88,12 @@ impl DmaMem {
         }
     }
 
+    /// Writes `len` bytes from `offset` back to memory, for a device that reads past the caches.
+    pub fn write_back(&self, offset: usize, len: usize) {
+        assert!(len <= self.len().saturating_sub(offset), "write back past shared memory");
+        super::cache::write_back(self.buf.base(), offset, len);
+    }
+
     #[inline]
     fn at(&self, offset: usize, size: usize) -> *mut u8 {
         assert!(size <= self.len().saturating_sub(offset), "access past shared memory");

@@ -7,6 +7,7 @@
 
 mod buddy;
 mod buf;
+mod cache;
 mod copy;
 mod mem;
 mod pool;

@@ -43,12 +43,20 @@ pub enum Bridges {
     SecondRoot,
 }
 
+/// Whether an IOMMU keeps the devices, the network card included, to the memory they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iommu {
+    Absent,
+    Intel,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
     pub firmware: Firmware,
     pub cpus: u32,
     pub memory: Memory,
     pub bridges: Bridges,
+    pub iommu: Iommu,
     pub drives: u32,
 }
 
@@ -59,6 +67,7 @@ impl Default for Cell {
             cpus: 1,
             memory: Memory::Least,
             bridges: Bridges::None,
+            iommu: Iommu::Absent,
             drives: 1,
         }
     }
@@ -73,6 +82,9 @@ impl Cell {
         let guest = machine.start();
         guest.wait_for_line("basalt: ready", BOOT);
         self.verify_cores(&guest);
+        if self.iommu == Iommu::Intel {
+            guest.wait_for_line("1 remapping units keep devices to the DMA memory", BOOT);
+        }
         let mut host = Initiator::connect(port).unwrap();
         let namespaces = host.namespaces().unwrap();
         assert_eq!(namespaces.len(), disks.len());
@@ -81,7 +93,8 @@ impl Cell {
             let on = namespaces.iter().find(|on| on.blocks == blocks);
             verify_drive(&mut host, *on.unwrap_or_else(|| panic!("drive {drive}")), disk);
         }
-        assert!(!guest.lines().iter().any(|line| line.contains("PANIC")));
+        let wrong = |line: &&String| line.contains("PANIC") || line.contains("was kept from");
+        assert_eq!(guest.lines().iter().find(wrong), None);
     }
 
     fn verify_cores(&self, guest: &Guest) {
@@ -100,6 +113,10 @@ impl Cell {
             Firmware::Uefi => guest.uefi(Bus::Usb),
         };
         let guest = if self.memory == Memory::TwoNodes { self.two_nodes(guest) } else { guest };
+        let guest = match self.iommu {
+            Iommu::Absent => guest,
+            Iommu::Intel => with_iommu(guest),
+        };
         let guest = with_devices(guest, self.bridges.common());
         disks.iter().zip(0..).fold(guest, |guest, (disk, drive)| {
             let path = disk.path().display();
@@ -124,8 +141,9 @@ impl Cell {
     /// Each core has stacks and I/O memory, and a queue pair with each drive.
     fn least_mib(&self) -> u64 {
         let firmware = if self.firmware == Firmware::Uefi { 32 } else { 0 };
+        let tables = if self.iommu == Iommu::Intel { 8 } else { 0 };
         let image = 16 * self.cpus.max(2) + (self.cpus + 1) * (self.drives - 1);
-        firmware + u64::from(image)
+        firmware + tables + u64::from(image)
     }
 
     fn two_nodes(&self, guest: BasaltGuest) -> BasaltGuest {
@@ -171,6 +189,15 @@ impl Bridges {
     fn bus(self, drive: u32) -> String {
         if self == Self::None { "pcie.0".into() } else { format!("port{drive}") }
     }
+}
+
+/// All devices go through it: virtio ones only if they are told to.
+fn with_iommu(guest: BasaltGuest) -> BasaltGuest {
+    guest
+        .qemu_arg("-device")
+        .qemu_arg("intel-iommu")
+        .qemu_arg("-global")
+        .qemu_arg("virtio-device.iommu_platform=on")
 }
 
 fn with_devices(guest: BasaltGuest, devices: Vec<String>) -> BasaltGuest {

@@ -2,17 +2,18 @@
 
 use crate::cell::Cell;
 
-/// Which property (0–4) has which value, as text.
+/// Which property (0–5) has which value, as text.
 type Property = (usize, String);
 
 /// All pairs of properties that a cell has.
 pub fn pairs(cell: &Cell) -> Vec<(Property, Property)> {
-    let Cell { firmware, cpus, memory, bridges, drives } = cell;
+    let Cell { firmware, cpus, memory, bridges, iommu, drives } = cell;
     let texts = [
         format!("{firmware:?}"),
         format!("{cpus} cores"),
         format!("{memory:?}"),
         format!("{bridges:?}"),
+        format!("IOMMU {iommu:?}"),
         format!("{drives} drives"),
     ];
     let properties: Vec<Property> = texts.into_iter().enumerate().collect();
