@@ -20,12 +20,14 @@ mod hotplug;
 mod network;
 mod setup;
 mod stray;
+mod trace;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::panic::PanicInfo;
 use core::time::Duration;
 
+use basalt_bare::drill::{Drill, Setting};
 use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill};
 use basalt_env::{DmaPool, Work};
 use basalt_reactor::{Local, Options, mesh};
@@ -41,7 +43,7 @@ struct Seed {
     /// On the boot core, what to bring up.
     parts: Option<Parts>,
     /// A self-test of the fault handling, on the last core.
-    fault: Option<drill::Drill>,
+    fault: Option<(Drill, Setting)>,
 }
 
 fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
@@ -60,10 +62,16 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     });
     let mut seeds = Vec::new();
     for reactor in mesh(machine.core_count(), Options::default()) {
+        trace::print_on_failure(reactor.cores());
         seeds.push(Seed { reactor, parts: parts.take(), fault: None });
     }
-    if let Some(last) = seeds.last_mut() {
-        last.fault = drill::requested().filter(|drill| *drill != drill::Drill::StrayDma);
+    let fault = drill::requested().filter(|(drill, _)| *drill != Drill::StrayDma);
+    let place = match fault {
+        Some((_, Setting::BootCore)) => seeds.first_mut(),
+        _ => seeds.last_mut(),
+    };
+    if let Some(seed) = place {
+        seed.fault = fault;
     }
     machine.run(seeds, core_main)
 }
@@ -74,8 +82,9 @@ fn core_main(context: CoreContext, seed: Seed) -> ! {
     let mut reactor = seed.reactor.build();
     let local = reactor.local();
     match seed.fault {
-        Some(drill::Drill::Stall) => stall(&local, clock),
-        Some(fault) => drill::provoke(fault),
+        Some((Drill::Stall, _)) => stall(&local, clock),
+        Some((drill, Setting::LastCore)) => drill::provoke(drill),
+        Some((drill, Setting::Late | Setting::BootCore)) => provoke_later(&local, drill),
         None => {}
     }
     if let Some(watchdog) = local.watch_next_core() {
@@ -86,6 +95,15 @@ fn core_main(context: CoreContext, seed: Seed) -> ! {
         local.spawn("setup", setup::run(local.clone(), parts));
     }
     core_loop::run(clock, &mut reactor)
+}
+
+/// A drill while everything runs.
+fn provoke_later(local: &Local, drill: Drill) {
+    let sleeper = local.clone();
+    local.spawn("drill", async move {
+        sleeper.sleep(Duration::from_millis(300)).await;
+        drill::provoke(drill)
+    });
 }
 
 /// A drill: takes a core for three seconds, once.

@@ -27,7 +27,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 
 /// Runs the drill, if it was asked for and the device is there.
 pub async fn run_if_asked(local: &Local, firmware: &Firmware, addresses: &Addresses) {
-    if drill::requested() != Some(Drill::StrayDma) {
+    if !matches!(drill::requested(), Some((Drill::StrayDma, _))) {
         return;
     }
     let found = (0..32).find_map(|device| {

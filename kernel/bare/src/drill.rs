@@ -37,10 +37,28 @@ pub enum Drill {
     Heap,
 }
 
-/// The drill that was asked for, if any.
-pub fn requested() -> Option<Drill> {
-    let name = fw_cfg::read(FILE)?;
-    let drill = match name.trim_ascii() {
+/// Where and when a drill takes place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    /// On the last core, before it does anything else.
+    LastCore,
+    /// `late`: on the last core, from a task, once all cores run.
+    Late,
+    /// `boot`: on the boot core, from a task.
+    BootCore,
+}
+
+/// The drill that was asked for, if any: its name, and one of its setting if it is not the usual.
+pub fn requested() -> Option<(Drill, Setting)> {
+    let text = fw_cfg::read(FILE)?;
+    let mut words = text.split(u8::is_ascii_whitespace);
+    let name = words.next().unwrap_or_default();
+    let setting = match words.next().unwrap_or_default() {
+        b"late" => Setting::Late,
+        b"boot" => Setting::BootCore,
+        _ => Setting::LastCore,
+    };
+    let drill = match name {
         b"panic" => Drill::Panic,
         b"page-fault" => Drill::PageFault,
         b"null" => Drill::Null,
@@ -56,7 +74,7 @@ pub fn requested() -> Option<Drill> {
             return None;
         }
     };
-    Some(drill)
+    Some((drill, setting))
 }
 
 /// Fails in the way named.

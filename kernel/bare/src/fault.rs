@@ -1,8 +1,10 @@
 //! The end: a panic or an exception prints what it can and stops the machine.
 
+use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use spin::Once;
 use x86_64::registers::control::{Cr2, Cr3};
 
 use crate::exit::{EXIT_FAILURE, exit, halt};
@@ -76,8 +78,26 @@ pub fn report_panic(info: &PanicInfo<'_>) -> ! {
         print(format_args!("at {location}\n"));
     }
     backtrace::print_from(None, frame);
+    print_more();
     print(format_args!("stopped\n"));
     exit(EXIT_FAILURE)
+}
+
+/// What prints more than this crate knows, by what it is given.
+type Report = fn(print: &dyn Fn(fmt::Arguments<'_>));
+
+static MORE: Once<Report> = Once::new();
+
+/// Has `report` called when the machine stops for a fault or a panic, after the backtrace. It may
+/// neither lock nor allocate: whatever failed may have been in the middle of that.
+pub fn on_failure(report: Report) {
+    MORE.call_once(|| report);
+}
+
+fn print_more() {
+    if let Some(report) = MORE.get() {
+        report(&|text| print(text));
+    }
 }
 
 /// Every exception ends here, on its own stack.
@@ -89,6 +109,7 @@ pub(crate) extern "C" fn exception(frame: &TrapFrame) -> ! {
     print_cause(frame);
     print_registers(frame);
     backtrace::print_from(Some(frame.rip), frame.rbp);
+    print_more();
     print(format_args!("stopped\n"));
     exit(EXIT_FAILURE)
 }

@@ -51,7 +51,7 @@ pub use clock::Clock;
 pub use cpu::{cpu_relax, entropy};
 pub use ecam::ConfigBuses;
 pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};
-pub use fault::report_panic;
+pub use fault::{on_failure, report_panic};
 pub use heap::{HeapStats, heap_stats};
 pub use io_ports::MachinePorts;
 pub use machine::{CoreContext, CoreWaker, IommuParts, Machine, StartError, fixed_memory, rest};

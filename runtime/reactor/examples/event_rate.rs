@@ -1,4 +1,5 @@
-//! What the loop itself costs, in nanoseconds: pollers, events, wakes.
+//! What the loop itself costs, in nanoseconds: pollers, events, wakes, and the way
+//! between two cores.
 //!
 //! `cargo run --release -p basalt-reactor --example event_rate`. Each figure is the best of several
 //! runs, as noise only ever adds. Compare with the peers' reactor: 60 / 7 ns per poll with 1 / 100
@@ -7,10 +8,12 @@
 use std::cell::Cell;
 use std::hint::black_box;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant as HostInstant;
 
 use basalt_env::{CoreId, Instant, Work};
-use basalt_reactor::{Local, Options, Reactor, mesh, yield_now};
+use basalt_reactor::{Local, Options, Reactor, Seed, mesh, yield_now};
 
 const ROUNDS: u64 = 200_000;
 const RUNS: usize = 9;
@@ -27,6 +30,10 @@ fn main() {
     for in_flight in [1, 16] {
         let ns = best(|| events_through_mailbox(in_flight));
         println!("event through the mailbox, {in_flight:2} in flight: {ns:6.2} ns");
+    }
+    for in_flight in [1, 16] {
+        let ns = best(|| round_trips(in_flight));
+        println!("to another core and back, {in_flight:2} in flight: {ns:6.2} ns");
     }
     for tasks in [1, 16] {
         println!("yield, {tasks:2} tasks: {:6.2} ns", best(|| yields(tasks)));
@@ -94,6 +101,39 @@ fn events_through_mailbox(in_flight: u64) -> f64 {
 /// How many events one round runs: up to the budget, as each sends the next.
 fn per_round(reactor: &mut Reactor) -> u64 {
     u64::from(reactor.poll(Instant::ZERO).0)
+}
+
+static TRIPS: AtomicU64 = AtomicU64::new(0);
+
+/// Between two threads, each of which polls its reactor without rest.
+fn round_trips(in_flight: u64) -> f64 {
+    const COUNT: u64 = 50_000;
+    fn there(local: &Local) {
+        let _ = local.send(CoreId(0), back);
+    }
+    fn back(local: &Local) {
+        TRIPS.fetch_add(1, Ordering::Relaxed);
+        let _ = local.send(CoreId(1), there);
+    }
+    TRIPS.store(0, Ordering::Relaxed);
+    let mut seeds = mesh(2, Options::default());
+    let far = seeds.pop().map(|seed| thread::spawn(move || poll_until(seed, COUNT)));
+    let Some(near) = seeds.pop() else { return f64::NAN };
+    for _ in 0..in_flight {
+        let _ = near.cores().send(CoreId(1), there);
+    }
+    let start = HostInstant::now();
+    poll_until(near, COUNT);
+    let ns = start.elapsed().as_nanos() as f64;
+    far.map(thread::JoinHandle::join);
+    ns / COUNT as f64
+}
+
+fn poll_until(seed: Seed, trips: u64) {
+    let mut reactor = seed.build();
+    while TRIPS.load(Ordering::Relaxed) < trips {
+        let _ = reactor.poll(Instant::ZERO);
+    }
 }
 
 fn yields(tasks: u64) -> f64 {

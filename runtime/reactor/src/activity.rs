@@ -14,6 +14,16 @@ pub(crate) struct Activity(u64);
 impl Activity {
     /// Between two rounds.
     pub const NONE: Self = Self(0);
+
+    /// As a number, for a trace.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// From a number that a trace held; any number is some activity.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 }
 
 /// Written by its own core alone, read by any.

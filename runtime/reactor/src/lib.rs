@@ -33,6 +33,7 @@ pub mod sync;
 mod task;
 mod tasks;
 mod time;
+mod trace;
 mod watchdog;
 
 #[cfg(test)]
@@ -48,4 +49,5 @@ pub use reactor::Reactor;
 pub use stats::{PollerStats, ReactorStats};
 pub use tasks::{YieldNow, yield_now};
 pub use time::{Elapsed, Sleep};
+pub use trace::{TraceEvent, TraceLine};
 pub use watchdog::STALL;

@@ -47,7 +47,10 @@ impl Entry {
         local.inner.counters.running.set(self.activity);
         let work = f(local);
         self.runs.set(self.runs.get() + 1);
-        self.busy.set(self.busy.get() + u64::from(work.is_busy()));
+        if work.is_busy() {
+            self.busy.set(self.busy.get() + 1);
+            local.inner.counters.recorder.poller(local.now(), self.activity, work.0);
+        }
         if !self.registered.get() {
             // It unregistered itself: its captures go now that it no longer runs.
             let unregistered = body.take();

@@ -81,7 +81,7 @@ impl Reactor {
         work += self.local.inner.timers.run_due(&self.local);
         self.run_list.refresh(&self.local);
         work += self.run_list.run(&self.local);
-        work += self.local.inner.tasks.run();
+        work += self.local.inner.tasks.run(now);
         work += self.run_list.run_late(&self.local);
         self.local.inner.counters.running.set(Activity::NONE);
         self.last_round = Some((now, work));
@@ -129,7 +129,9 @@ impl Reactor {
             count += 1;
         }
         if count != 0 {
-            self.local.inner.counters.events.add(u64::from(count));
+            let counters = &self.local.inner.counters;
+            counters.events.add(u64::from(count));
+            counters.recorder.events(self.local.now(), count);
         }
         Work(count)
     }

@@ -3,6 +3,7 @@ use core::time::Duration;
 use basalt_metrics::Counter;
 
 use crate::activity::Running;
+use crate::trace::Recorder;
 
 /// What a reactor has done since it was built (SPDK's `framework_get_reactors`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,6 +46,7 @@ pub(crate) struct CoreCounters {
     pub tasks: Counter,
     pub pollers: Counter,
     pub running: Running,
+    pub recorder: Recorder,
 }
 
 impl CoreCounters {

@@ -5,7 +5,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use basalt_env::Work;
+use basalt_env::{Instant, Work};
 
 use crate::activity::Activity;
 use crate::stats::CoreCounters;
@@ -50,12 +50,13 @@ impl Tasks {
     }
 
     /// Runs each task that was woken, once. What they wake runs in the next round.
-    pub fn run(&self) -> Work {
+    pub fn run(&self, now: Instant) -> Work {
         let mut count = 0;
         for ready in self.runner.take() {
             count += 1;
             if let Some(Some(named)) = self.table.borrow().tasks.get(ready.key()) {
                 self.counters.running.set(named.activity);
+                self.counters.recorder.task(now, named.activity);
             }
             if ready.run() == Progress::Finished {
                 self.forget(ready.key());

@@ -102,6 +102,34 @@ fn an_error_of_the_hardware_is_told_with_its_bank_and_address() {
     assert_backtrace_names(&guest, "basalt");
 }
 
+/// What happened before, on every core.
+fn assert_traces(guest: &Guest) {
+    for core in ["core 0 was in ", "core 1 was in "] {
+        let lines = guest.lines();
+        let at = lines.iter().position(|line| line.starts_with(core));
+        let at = at.unwrap_or_else(|| panic!("nothing is told of {core}"));
+        let told = lines[at + 1..].iter().take_while(|line| line.starts_with("  [")).count();
+        assert!(told > 0, "{core} did nothing before");
+    }
+}
+
+#[test]
+fn any_failure_tells_what_every_core_did_last() {
+    for drill in ["panic", "page-fault", "stack-overflow"] {
+        assert_traces(&failed(&format!("{drill} late")));
+    }
+    let guest = failed_by_monitor("nmi");
+    assert_traces(&guest);
+}
+
+#[test]
+fn a_failure_is_reported_from_the_boot_core_as_well() {
+    for drill in ["panic", "null", "stack-overflow", "double-fault"] {
+        let guest = failed(&format!("{drill} boot"));
+        assert_says(&guest, &["on core 0", "backtrace", "core 1 was in ", "stopped"]);
+    }
+}
+
 #[test]
 fn a_poller_that_takes_a_core_for_long_is_named_by_another_core() {
     let guest = BasaltGuest::new("stall").firmware_file("opt/basalt/fault", "stall").start();
