@@ -98,8 +98,8 @@ impl Recorder {
 }
 
 impl Cores {
-    /// The last things that `core` did, up to 64, oldest first. Locks nothing and allocates nothing:
-    /// it may be called in a panic, while the core goes on or has failed.
+    /// The last things that `core` did, up to 64, oldest first. Locks nothing and allocates
+    /// nothing: it may be called in a panic, while the core goes on or has failed.
     pub fn trace(&self, core: CoreId) -> impl Iterator<Item = TraceLine> {
         let counters = self.counters(core);
         counters.into_iter().flat_map(|counters| {
