@@ -65,7 +65,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         trace::print_on_failure(reactor.cores());
         seeds.push(Seed { reactor, parts: parts.take(), fault: None });
     }
-    let fault = drill::requested().filter(|(drill, _)| *drill != Drill::StrayDma);
+    let elsewhere = [Drill::StrayDma, Drill::SilentCore];
+    let fault = drill::requested().filter(|(drill, _)| !elsewhere.contains(drill));
     let place = match fault {
         Some((_, Setting::BootCore)) => seeds.first_mut(),
         _ => seeds.last_mut(),

@@ -15,6 +15,7 @@ use acpi::madt::Madt;
 use acpi::mcfg::Mcfg;
 use acpi::sdt::{SdtHeader, Signature};
 use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
+use basalt_env::Numa;
 
 use crate::calibrate::{PmTimerWidth, Timers};
 use crate::ecam::{ConfigBuses, EcamWindow};
@@ -35,6 +36,8 @@ pub(crate) struct Platform {
     pub(crate) dsdt: &'static [u8],
     /// The table of DMA remapping units.
     pub(crate) dmar: &'static [u8],
+    /// What is near what.
+    pub(crate) numa: Numa,
 }
 
 /// Reads the tables that the RSDP at `rsdp` leads to, or the one found in the BIOS area.
@@ -58,6 +61,10 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
         rtc_century: None,
         dsdt: &[],
         dmar: bytes_of::<Dmar>(&tables).unwrap_or_default(),
+        numa: Numa::read(
+            bytes_of::<Srat>(&tables).unwrap_or_default(),
+            bytes_of::<Slit>(&tables).unwrap_or_default(),
+        ),
     };
     platform.timers.hpet = bytes_of::<HpetTable>(&tables).and_then(hpet_base);
     if let Ok(fadt) = tables.find_table::<Fadt>() {
@@ -71,18 +78,26 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
     platform
 }
 
-/// ACPI's table of DMA remapping units, read elsewhere.
-#[repr(transparent)]
-struct Dmar(SdtHeader);
+/// A table that is read elsewhere, from its bytes.
+macro_rules! table {
+    ($name:ident, $signature:ident) => {
+        #[repr(transparent)]
+        struct $name(SdtHeader);
 
-// SAFETY: every table begins with this header, which the crate checks against the signature.
-unsafe impl AcpiTable for Dmar {
-    const SIGNATURE: Signature = Signature::DMAR;
+        // SAFETY: every table begins with this header, which the crate checks for the signature.
+        unsafe impl AcpiTable for $name {
+            const SIGNATURE: Signature = Signature::$signature;
 
-    fn header(&self) -> &SdtHeader {
-        &self.0
-    }
+            fn header(&self) -> &SdtHeader {
+                &self.0
+            }
+        }
+    };
 }
+
+table!(Dmar, DMAR);
+table!(Srat, SRAT);
+table!(Slit, SLIT);
 
 /// Tables are mapped where they are.
 #[derive(Clone)]

@@ -2,8 +2,9 @@
 
 //! The local APIC: starting and stopping other cores, and waking a resting one.
 //!
-//! x2APIC mode (through model-specific registers) if firmware turned it on, else the classic one
-//! (through memory). Register names and offsets are those of the classic one, SDM volume 3 §11.4.
+//! x2APIC mode (through model-specific registers) if firmware turned it on or some core has an
+//! identifier that takes it, else the classic one (through memory). Register names and offsets are
+//! those of the classic one, SDM volume 3 §11.4.
 
 use core::arch::x86_64::{_mm_lfence, _mm_mfence};
 use core::ptr::NonNull;
@@ -16,6 +17,7 @@ use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
 use crate::clock::Clock;
+use crate::cpu;
 
 /// The vector of the timer and of wake-ups from other cores.
 pub(crate) const WAKE_VECTOR: u8 = 0x40;
@@ -39,6 +41,9 @@ const LINT0: u32 = 0x350;
 const TIMER_INITIAL: u32 = 0x380;
 const TIMER_CURRENT: u32 = 0x390;
 const TIMER_DIVIDE: u32 = 0x3e0;
+
+/// The classic mode's identifiers have 8 bits, and all ones means everybody.
+const CLASSIC_IDS: u32 = 0xff;
 
 const MASKED: u32 = 1 << 16;
 const DIVIDE_BY_1: u32 = 0b1011;
@@ -111,8 +116,9 @@ impl Apic {
     }
 }
 
-/// Finds out the mode on the boot core, silences the 8259s and turns the boot core's APIC on.
-pub(crate) fn init_boot_core() {
+/// Chooses the mode, which must do for the identifiers `apic_ids`, silences the 8259s and turns the
+/// boot core's APIC on.
+pub(crate) fn init_boot_core(apic_ids: &[u32]) {
     // SAFETY: the interrupt mask registers of both 8259s; masked, they stay silent.
     unsafe {
         Port::<u8>::new(0x21).write(0xff);
@@ -122,8 +128,10 @@ pub(crate) fn init_boot_core() {
     let base = unsafe { Msr::new(APIC_BASE).read() };
     APIC.call_once(|| {
         let address = NonNull::new((base & BASE_ADDRESS) as *mut u8);
+        let is_on = base & BASE_X2APIC != 0;
+        let is_needed = apic_ids.iter().any(|&id| id >= CLASSIC_IDS) && cpu::has_x2apic();
         match address {
-            Some(address) if base & BASE_X2APIC == 0 => {
+            Some(address) if !is_on && !is_needed => {
                 // SAFETY: the register block of the local APIC, mapped uncached like everything
                 // below 4 GiB that is not memory.
                 Apic::Memory(unsafe { Mmio::new(address, 0x1000) })
@@ -161,7 +169,7 @@ pub(crate) fn init_core() {
 
 /// Whether a core can be reached: the classic mode has 8-bit identifiers.
 pub(crate) fn reaches(apic_id: u32) -> bool {
-    matches!(APIC.get(), Some(Apic::X2)) || apic_id < 0xff
+    matches!(APIC.get(), Some(Apic::X2)) || apic_id < CLASSIC_IDS
 }
 
 /// How the log calls the mode.

@@ -1,6 +1,7 @@
 #![expect(unsafe_code, reason = "port input and output, and device registers")]
 
-//! How fast the time-stamp counter ticks: from CPUID, else measured against a timer whose
+//! How fast the time-stamp counter ticks: from CPUID or the hypervisor, else
+//! measured against a timer whose
 //! frequency is known (HPET, ACPI PM timer, PIT).
 
 use core::ptr::NonNull;
@@ -39,8 +40,14 @@ pub(crate) enum PmTimerWidth {
 
 /// The counter's frequency in Hz and where it is known from; `None` if no timer works.
 pub(crate) fn tsc_hz(timers: &Timers) -> Option<(u64, &'static str)> {
-    if let Some(hz) = cpu::tsc_hz_by_cpuid().filter(|hz| PLAUSIBLE_HZ.contains(hz)) {
-        return Some((hz, "CPUID"));
+    let stated = [
+        (cpu::tsc_hz_by_cpuid(), "CPUID"),
+        (cpu::tsc_hz_by_hypervisor(), "what the hypervisor says"),
+    ];
+    for (hz, source) in stated {
+        if let Some(hz) = hz.filter(|hz| PLAUSIBLE_HZ.contains(hz)) {
+            return Some((hz, source));
+        }
     }
     let hpet = timers.hpet.and_then(Timer::hpet).map(|timer| (timer, "HPET"));
     let pm = timers.pm_timer.map(|(port, width)| (Timer::pm(port, width), "PM timer"));

@@ -94,6 +94,18 @@ pub(crate) fn tsc_hz_by_cpuid() -> Option<u64> {
     Some(u64::from(crystal_hz) * u64::from(numerator) / u64::from(denominator))
 }
 
+/// The time-stamp counter's frequency, if a hypervisor states it (leaf 0x4000_0010, which VMware
+/// began and KVM and others took up: EAX in kHz).
+pub(crate) fn tsc_hz_by_hypervisor() -> Option<u64> {
+    let khz = if is_virtual() { cpuid(0x4000_0010, 0).eax } else { 0 };
+    (khz != 0).then(|| u64::from(khz) * 1000)
+}
+
+/// Whether the local APIC has its second mode, with 32-bit identifiers.
+pub(crate) fn has_x2apic() -> bool {
+    cpuid(1, 0).ecx & 1 << 21 != 0
+}
+
 /// Prepares this core: SSE, AVX where it exists, write protection in ring 0, the memory types the
 /// page tables name.
 ///

@@ -33,6 +33,8 @@ pub enum Drill {
     Stall,
     /// `stray-dma`: a device that writes where it must not; left to who has devices.
     StrayDma,
+    /// `silent-core`: the second core is not told to start.
+    SilentCore,
     /// `heap`: allocates more than there is.
     Heap,
 }
@@ -68,6 +70,7 @@ pub fn requested() -> Option<(Drill, Setting)> {
         b"double-fault" => Drill::DoubleFault,
         b"stall" => Drill::Stall,
         b"stray-dma" => Drill::StrayDma,
+        b"silent-core" => Drill::SilentCore,
         b"heap" => Drill::Heap,
         _ => {
             log::warn!("{FILE} names no drill");
@@ -88,7 +91,9 @@ pub fn provoke(drill: Drill) -> ! {
         Drill::ExecuteData => execute(),
         Drill::StackOverflow => drop(black_box(recurse(1))),
         Drill::DoubleFault => fault_twice(),
-        Drill::Stall | Drill::StrayDma => panic!("not a drill of this core alone"),
+        Drill::Stall | Drill::StrayDma | Drill::SilentCore => {
+            panic!("not a drill of this core alone")
+        }
         Drill::Heap => drop(black_box(alloc::vec![1_u8; 1 << 40])),
     }
     panic!("the drill {drill:?} did not fail")

@@ -9,17 +9,18 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use core::time::Duration;
 
-use basalt_env::{CoreId, DmaArena, PhysAddr};
+use basalt_env::{CoreId, DmaArena, Node, Numa, PhysAddr};
 use bootloader_api::BootInfo;
 
 use crate::acpi_tables::{self, Platform};
 use crate::clock::{self, Clock};
+use crate::drill::{self, Drill};
 use crate::io_ports::MachinePorts;
 use crate::memory::{self, FreeMemory, Span};
 use crate::mmio::IdentityMap;
 use crate::paging::{ADDRESS_SPACE, AddressSpace};
 use crate::pci_config::PciConfig;
-use crate::smp::{self, Job, NoStart};
+use crate::smp::{self, Job, Message, NoStart};
 use crate::stack::{self, BLOCK_LEN, CORES_MAX};
 use crate::{apic, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, rtc, serial, symbols};
 
@@ -155,13 +156,15 @@ impl Machine {
             [] => None,
             _ => Some(iommu_tables(&mut free).ok_or(out)?),
         };
-        let (arenas, reachable) = arenas(&mut free, apic_ids.len()).ok_or(out)?;
+        let spans = arenas(free, &apic_ids, &platform.numa).ok_or(out)?;
+        let reachable = spans.iter().map(|span| span.start..span.end).collect();
+        let least_len = spans.iter().map(Span::len).min().unwrap_or_default();
+        let arenas: Vec<_> = spans.into_iter().filter_map(arena).collect();
         let iommu = tables.map(|tables| IommuParts { dmar: platform.dmar, tables, reachable });
-        let arena_len = arenas.first().map_or(0, DmaArena::len) as u64;
         log::info!(
             "memory: heap {} MiB, DMA {} MiB on each of {} cores",
             heap_len / MIB,
-            arena_len / MIB,
+            least_len / MIB,
             apic_ids.len()
         );
         let pci_config = PciConfig::new(&platform.ecam, IdentityMap::new());
@@ -337,7 +340,7 @@ fn start_cores(
     clock: &Clock,
     free: &mut FreeMemory,
 ) -> Vec<u32> {
-    apic::init_boot_core();
+    apic::init_boot_core(&platform.apic_ids);
     apic::calibrate(clock);
     let boot = cpu::apic_id();
     let mut running = Vec::from([boot]);
@@ -345,10 +348,18 @@ fn start_cores(
     let page = memory::trampoline_page(&boot_info.memory_regions);
     let page = page.filter(|&page| others.is_empty() || smp::prepare(page).is_some());
     let stacks = add_cores(others.len(), free);
+    let silent = others
+        .first()
+        .filter(|_| drill::requested().is_some_and(|(drill, _)| drill == Drill::SilentCore));
+    let silent = silent.copied();
     for apic_id in others {
         let started = page.ok_or("there is no memory below 1 MiB to start it in");
         let started = started.and_then(|page| match running.len() {
-            core if core <= stacks => start_core(core, apic_id, page, clock),
+            core if core <= stacks => {
+                let withheld = silent == Some(apic_id);
+                let message = if withheld { Message::Withheld } else { Message::Sent };
+                start_core(core, apic_id, page, clock, message)
+            }
             _ => Err("there is no memory for its stacks"),
         });
         match started {
@@ -382,11 +393,17 @@ fn add_cores(count: usize, free: &mut FreeMemory) -> usize {
 
 /// Starts the next core, whose stacks are there. One that does not start leaves them, untouched,
 /// to the one after it.
-fn start_core(core: usize, apic_id: u32, page: u64, clock: &Clock) -> Result<(), &'static str> {
+fn start_core(
+    core: usize,
+    apic_id: u32,
+    page: u64,
+    clock: &Clock,
+    message: Message,
+) -> Result<(), &'static str> {
     if !apic::reaches(apic_id) {
-        return Err("its identifier needs x2APIC mode, which firmware left off");
+        return Err("its identifier needs x2APIC mode, which the processor lacks");
     }
-    smp::start(core, apic_id, page, clock).map_err(|reason| match reason {
+    smp::start(core, apic_id, page, clock, message).map_err(|reason| match reason {
         NoStart::Silent => "it does not start",
         NoStart::Stuck => STUCK,
     })
@@ -399,14 +416,50 @@ fn iommu_tables(free: &mut FreeMemory) -> Option<DmaArena> {
     arena(free.take_aligned(IOMMU_TABLES_LEN, DmaArena::ALIGN as u64)?)
 }
 
-/// Splits the rest of memory evenly; the arenas and where they are.
-fn arenas(free: &mut FreeMemory, cores: usize) -> Option<(Vec<DmaArena>, Vec<Range<u64>>)> {
-    let (mut arenas, mut ranges) = (Vec::with_capacity(cores), Vec::with_capacity(cores));
-    free.take_equal_parts(cores as u64, DmaArena::ALIGN as u64, |span| {
-        arenas.extend(arena(span));
-        ranges.push(span.start..span.end);
-    })?;
-    (arenas.len() == cores).then_some((arenas, ranges))
+/// Where the cores' arenas are, in order: near the core, where firmware tells what is near what and
+/// there is enough of it.
+fn arenas(free: FreeMemory, apic_ids: &[u32], numa: &Numa) -> Option<Vec<Span>> {
+    let nodes: Option<Vec<Node>> = apic_ids.iter().map(|&id| numa.node_of_core(id)).collect();
+    let nodes = nodes.filter(|nodes| nodes.iter().any(|node| *node != nodes[0]));
+    let near = nodes.and_then(|nodes| {
+        let near = arenas_by_node(free.clone(), &nodes, numa);
+        if near.is_none() {
+            log::warn!("memory: a node has too little for its cores; it is split without regard");
+        }
+        near
+    });
+    near.or_else(|| {
+        let mut spans = alloc::vec![None; apic_ids.len()];
+        let cores: Vec<_> = (0..apic_ids.len()).collect();
+        split_evenly(free, &cores, &mut spans)?;
+        spans.into_iter().collect()
+    })
+}
+
+/// The same for cores on these nodes: all of one node get as much as each other.
+fn arenas_by_node(mut free: FreeMemory, nodes: &[Node], numa: &Numa) -> Option<Vec<Span>> {
+    let mut homes = Vec::from(nodes);
+    homes.sort_unstable();
+    homes.dedup();
+    let mut spans = alloc::vec![None; nodes.len()];
+    for &node in &homes {
+        let cores: Vec<_> = (0..nodes.len()).filter(|&core| nodes[core] == node).collect();
+        let ranges = numa.memory_near(node, &homes);
+        let near = free.split_off(ranges.map(|range| Span { start: range.start, end: range.end }));
+        let mib = split_evenly(near, &cores, &mut spans)? / MIB;
+        log::info!("memory: node {node} has {} cores, with DMA {mib} MiB for each", cores.len());
+    }
+    spans.into_iter().collect()
+}
+
+/// Gives each of `cores` an equal part of `free`, as large as it can be; that size.
+fn split_evenly(mut free: FreeMemory, cores: &[usize], spans: &mut [Option<Span>]) -> Option<u64> {
+    let mut next = cores.iter();
+    free.take_equal_parts(cores.len() as u64, DmaArena::ALIGN as u64, |span| {
+        if let Some(&core) = next.next() {
+            spans[core] = Some(span);
+        }
+    })
 }
 
 /// An arena of free memory that was just taken for good and is aligned.

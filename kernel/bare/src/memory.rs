@@ -53,6 +53,7 @@ pub(crate) const fn align_up(value: u64, align: u64) -> u64 {
 }
 
 /// Memory nobody owns yet.
+#[derive(Clone)]
 pub(crate) struct FreeMemory {
     spans: Vec<Span, 256>,
 }
@@ -71,6 +72,20 @@ impl FreeMemory {
             free.reserve(Span { start: region.start, end: region.end });
         }
         free
+    }
+
+    /// Takes out all that lies in `spans`, as a pool of its own.
+    pub(crate) fn split_off(&mut self, spans: impl Iterator<Item = Span>) -> Self {
+        let mut split = Self { spans: Vec::new() };
+        for wanted in spans.map(|span| span.aligned_inwards(PAGE)) {
+            let overlapping = self.spans.iter().filter(|free| free.overlaps(&wanted));
+            overlapping.for_each(|free| {
+                let (start, end) = (free.start.max(wanted.start), free.end.min(wanted.end));
+                split.give(Span { start, end });
+            });
+            self.reserve(wanted);
+        }
+        split
     }
 
     /// Bytes free in all.

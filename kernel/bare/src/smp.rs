@@ -197,7 +197,13 @@ pub(crate) fn prepare(page: u64) -> Option<()> {
 }
 
 /// Starts the core with this APIC identifier as `core`, whose stacks and TSS are set up.
-pub(crate) fn start(core: usize, apic_id: u32, page: u64, clock: &Clock) -> Result<(), NoStart> {
+pub(crate) fn start(
+    core: usize,
+    apic_id: u32,
+    page: u64,
+    clock: &Clock,
+    message: Message,
+) -> Result<(), NoStart> {
     MAILBOX.core.store(core as u32, Ordering::Relaxed);
     MAILBOX.stack_top.store(stack::span(core, Kind::Main).end, Ordering::Relaxed);
     MAILBOX.ready_at.store(0, Ordering::Relaxed);
@@ -205,9 +211,11 @@ pub(crate) fn start(core: usize, apic_id: u32, page: u64, clock: &Clock) -> Resu
     let sent_at = ticks();
     apic::send_init(apic_id);
     clock.delay(INIT_DELAY);
-    apic::send_startup(apic_id, page);
-    if !is_claimed_within(clock, STARTUP_DELAY) {
+    if message == Message::Sent {
         apic::send_startup(apic_id, page);
+        if !is_claimed_within(clock, STARTUP_DELAY) {
+            apic::send_startup(apic_id, page);
+        }
     }
     if !is_claimed_within(clock, START_TIMEOUT) {
         let expected = &MAILBOX.expected;
@@ -220,6 +228,14 @@ pub(crate) fn start(core: usize, apic_id: u32, page: u64, clock: &Clock) -> Resu
     let ready_at = wait_until_ready(clock).ok_or(NoStart::Stuck)?;
     warn_of_skew(core, clock, sent_at, ready_at);
     Ok(())
+}
+
+/// What becomes of the start-up message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Message {
+    Sent,
+    /// For a drill: the core will never hear of it.
+    Withheld,
 }
 
 /// Why a core was left out.

@@ -131,6 +131,14 @@ fn a_failure_is_reported_from_the_boot_core_as_well() {
 }
 
 #[test]
+fn a_core_that_does_not_start_is_told_of_and_left_out() {
+    let guest =
+        BasaltGuest::new("silent").cpus(4).firmware_file("opt/basalt/fault", "silent-core").start();
+    guest.wait_for_line("the core with APIC 1 is left out: it does not start", LIMIT);
+    guest.wait_for_line("core 2: all 3 cores answer it", LIMIT);
+}
+
+#[test]
 fn a_poller_that_takes_a_core_for_long_is_named_by_another_core() {
     let guest = BasaltGuest::new("stall").firmware_file("opt/basalt/fault", "stall").start();
     guest.wait_for_line("core 1 has been in stall_drill for ", LIMIT);

@@ -1,0 +1,83 @@
+//! Cores and the memory near them: each core's DMA memory is its node's.
+
+use std::time::Duration;
+
+use basalt_qemu_tests::initiator::Initiator;
+use basalt_qemu_tests::{BasaltGuest, Guest};
+use tempfile::NamedTempFile;
+
+const BOOT: Duration = Duration::from_secs(120);
+
+/// A node's memory in MiB and its cores, such as `0-1`; none is a node of memory alone.
+type Node = (u64, Option<&'static str>);
+
+fn machine(cpus: u32, nodes: &[Node]) -> BasaltGuest {
+    let mib = nodes.iter().map(|(mib, _)| mib).sum();
+    let machine = BasaltGuest::new("numa").cpus(cpus).memory_mib(mib);
+    nodes.iter().enumerate().fold(machine, |machine, (node, (mib, cpus))| {
+        let cpus = cpus.map(|cpus| format!(",cpus={cpus}")).unwrap_or_default();
+        machine
+            .qemu_arg("-object")
+            .qemu_arg(&format!("memory-backend-ram,id=node{node},size={mib}M"))
+            .qemu_arg("-numa")
+            .qemu_arg(&format!("node,nodeid={node},memdev=node{node}{cpus}"))
+    })
+}
+
+/// What the log says of a node's cores: how many there are, and how much each has.
+fn node(guest: &Guest, node: u32) -> (u64, u64) {
+    let line = guest.wait_for_line(&format!("memory: node {node} has "), BOOT);
+    let numbers: Vec<u64> = line.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let [_, cores, mib] = numbers[..] else { panic!("{line}") };
+    (cores, mib)
+}
+
+fn verify(machine: BasaltGuest) -> Guest {
+    let disk = NamedTempFile::new().and_then(|disk| {
+        disk.as_file().set_len(64 << 20)?;
+        Ok(disk)
+    });
+    let disk = disk.unwrap_or_else(|error| panic!("no disk: {error}"));
+    let (machine, port) = machine.disk(disk.path()).user_network(4420);
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut host = Initiator::connect(port).unwrap();
+    let on = host.namespaces().unwrap()[0];
+    host.verify(on, 0, 1 << 20, 1).unwrap();
+    guest
+}
+
+#[test]
+fn each_core_has_the_memory_of_its_own_node() {
+    let guest = verify(machine(4, &[(1024, Some("0")), (512, Some("1-3"))]));
+    let (first, second) = (node(&guest, 0), node(&guest, 1));
+    assert_eq!((first.0, second.0), (1, 3));
+    // The first node's single core has most of its gibibyte but for the heap; three share half of
+    // one.
+    assert!(first.1 > 500 && (100..=170).contains(&second.1), "{first:?} {second:?}");
+}
+
+#[test]
+fn memory_of_a_node_without_cores_goes_to_the_nearest_that_has_some() {
+    let distances = ["src=0,dst=2,val=40", "src=1,dst=2,val=12", "src=0,dst=1,val=21"];
+    let machine = machine(2, &[(1024, Some("0")), (512, Some("1")), (1024, None)]);
+    let machine = distances.iter().fold(machine, |machine, distance| {
+        machine.qemu_arg("-numa").qemu_arg(&format!("dist,{distance}"))
+    });
+    let guest = verify(machine);
+    let (first, second) = (node(&guest, 0), node(&guest, 1));
+    assert_eq!((first.0, second.0), (1, 1));
+    assert!(first.1 < 500 && second.1 >= 1000, "{first:?} {second:?}");
+}
+
+#[test]
+fn a_node_with_too_little_memory_gets_some_of_another() {
+    let guest = verify(machine(2, &[(48, Some("0")), (464, Some("1"))]));
+    guest.wait_for_line("a node has too little for its cores", BOOT);
+}
+
+#[test]
+fn sixty_four_cores_serve() {
+    let guest = verify(BasaltGuest::new("many").cpus(64).memory_mib(2048));
+    guest.wait_for_line("core 63: all 64 cores answer it", BOOT);
+}
