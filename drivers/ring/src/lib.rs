@@ -7,9 +7,10 @@
 //!    invented one is recognised and never used as an index.
 //!
 //! [`spsc`] and [`mpsc`] move values between cores, [`oneshot`] one answer, [`InlineFn`] is the
-//! closure that fits in a ring slot; [`Slots`] owns what is in flight, [`Cursor`] walks a device's
-//! ring. Neighbours: the reactor's mailboxes, the NVMe and virtio queues, the network's hand-over
-//! between cores. Depends on `core` and `alloc` only.
+//! closure that fits in a ring slot; [`Bell`] ends the sleep of a core that work is left for;
+//! [`Slots`] owns what is in flight, [`Cursor`] walks a device's ring. Neighbours: the reactor's
+//! mailboxes and rests, the NVMe and virtio queues, the network's hand-over between cores. Depends
+//! on `core` and `alloc` only.
 //!
 //! Every ordering claim has a model in `tests/loom.rs`, which `tests/models.rs` runs; alone:
 //! `RUSTFLAGS="--cfg loom" cargo test -p basalt-ring --release --test loom`.
@@ -17,6 +18,7 @@
 
 extern crate alloc;
 
+mod bell;
 mod cursor;
 mod inline_fn;
 pub mod mpsc;
@@ -25,6 +27,7 @@ mod slots;
 pub mod spsc;
 mod sync;
 
+pub use bell::Bell;
 pub use cursor::Cursor;
 pub use inline_fn::InlineFn;
 pub use slots::{CapacityError, Slots, StaleTag, Tag};

@@ -5,7 +5,7 @@ pub(crate) use loom::{
     cell::UnsafeCell,
     hint::spin_loop,
     sync::Arc,
-    sync::atomic::{AtomicU8, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(not(loom))]
@@ -14,7 +14,7 @@ pub(crate) use self::native::UnsafeCell;
 pub(crate) use {
     alloc::sync::Arc,
     core::hint::spin_loop,
-    core::sync::atomic::{AtomicU8, AtomicUsize, Ordering},
+    core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(not(loom))]

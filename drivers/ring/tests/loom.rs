@@ -7,8 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use basalt_ring::{mpsc, oneshot, spsc};
+use basalt_ring::{Bell, mpsc, oneshot, spsc};
 use loom::sync::Notify;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 struct Unpark(Notify);
@@ -160,5 +161,60 @@ fn oneshot_survives_a_receiver_that_leaves() {
         let thread = thread::spawn(move || sender.send(boxed(7)));
         drop(receiver);
         thread.join().unwrap();
+    });
+}
+
+/// Leaves work by `leave`, looks for it by `look`: it is found, or the bell is rung.
+fn nobody_sleeps_beside_work(
+    leave: fn(&AtomicUsize),
+    look: fn(&AtomicUsize) -> usize,
+    must_ring: fn(&Bell) -> bool,
+) {
+    loom::model(move || {
+        let shared = loom::sync::Arc::new((Bell::default(), AtomicUsize::new(0)));
+        let visited = shared.clone();
+        let visitor = thread::spawn(move || {
+            let (bell, work) = &*visited;
+            leave(work);
+            must_ring(bell)
+        });
+        let (bell, work) = &*shared;
+        bell.lie_down();
+        let found = look(work) != 0;
+        let rung = visitor.join().unwrap();
+        assert!(found || rung, "it sleeps beside its work");
+        bell.get_up();
+    });
+}
+
+#[test]
+fn a_sleeper_finds_what_was_left_for_it_or_is_rung() {
+    nobody_sleeps_beside_work(
+        |work| work.store(1, Ordering::Release),
+        |work| work.load(Ordering::Acquire),
+        Bell::must_ring,
+    );
+}
+
+#[test]
+fn a_sleeper_finds_what_was_exchanged_for_it_or_is_rung() {
+    nobody_sleeps_beside_work(
+        |work| {
+            work.swap(1, Ordering::SeqCst);
+        },
+        |work| work.swap(0, Ordering::SeqCst),
+        Bell::must_ring_after_exchange,
+    );
+}
+
+#[test]
+fn of_several_visitors_one_rings() {
+    loom::model(|| {
+        let bell = loom::sync::Arc::new(Bell::default());
+        bell.lie_down();
+        let other = bell.clone();
+        let visitor = thread::spawn(move || other.must_ring());
+        let rings = usize::from(bell.must_ring()) + usize::from(visitor.join().unwrap());
+        assert_eq!(rings, 1);
     });
 }
