@@ -1,7 +1,10 @@
 use core::fmt;
 
-use basalt_env::{BarError, ConfigSpace, Device, MmioMap, PciAddress, PhysAddr};
+use basalt_env::{
+    BarError, ConfigSpace, CoreId, Device, MmioMap, PciAddress, PhysAddr, WakeMessage,
+};
 
+use crate::msix::MessageTable;
 use crate::regs::{self, Command};
 use crate::{Bar, Function};
 
@@ -13,12 +16,14 @@ pub struct Claimed<C: ConfigSpace, M: MmioMap> {
     config: C,
     map: M,
     function: Function,
+    /// The table of its messages, once one was asked for; none if it has none.
+    messages: Option<Option<MessageTable<M::Registers>>>,
 }
 
 impl<C: ConfigSpace, M: MmioMap> Claimed<C, M> {
     /// Claims `function`. The caller sees to it that a function has one claim at a time.
     pub fn new(config: C, map: M, function: Function) -> Self {
-        Self { config, map, function }
+        Self { config, map, function, messages: None }
     }
 
     /// What was claimed.
@@ -63,6 +68,14 @@ impl<C: ConfigSpace, M: MmioMap> Device for Claimed<C, M> {
         base.checked_add(len).ok_or(BarError::Unmappable)?;
         let len = usize::try_from(len).map_err(|_| BarError::Unmappable)?;
         self.map.map(PhysAddr::new(base), len)
+    }
+
+    fn wake_message(&mut self, index: u16, core: CoreId) -> Option<WakeMessage<M::Registers>> {
+        let target = self.map.message_target(core)?;
+        if self.messages.is_none() {
+            self.messages = Some(MessageTable::find(self));
+        }
+        self.messages.as_ref()?.as_ref()?.point(index, target)
     }
 
     fn enable(&mut self) {

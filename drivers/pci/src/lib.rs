@@ -21,6 +21,7 @@ mod capability;
 mod claimed;
 mod function;
 pub mod hotplug;
+mod msix;
 mod regs;
 mod scan;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
 };
 use crate::{id, scan};
 
-const ALL: [BusRange; 1] = [BusRange { segment: 0, start: 0, end: 255 }];
+pub(crate) const ALL: [BusRange; 1] = [BusRange { segment: 0, start: 0, end: 255 }];
 
 /// A dword and which of its bits a write changes, by address and offset.
 type Words = BTreeMap<(PciAddress, u16), (u32, u32)>;

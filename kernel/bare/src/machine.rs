@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use basalt_env::{CoreId, DmaArena, Node, Numa, PhysAddr};
 use bootloader_api::BootInfo;
+use spin::Once;
 
 use crate::acpi_tables::{self, Platform};
 use crate::clock::{self, Clock};
@@ -110,6 +111,14 @@ pub fn rest(at_most: Duration) {
     apic::rest(at_most);
 }
 
+/// APIC identifiers by core, once they are known.
+static APIC_IDS: Once<&'static [u32]> = Once::new();
+
+/// The APIC identifier of a core.
+pub(crate) fn apic_id_of(core: CoreId) -> Option<u32> {
+    APIC_IDS.get()?.get(core.index()).copied()
+}
+
 /// Ends the rests of other cores.
 #[derive(Clone, Copy, Debug)]
 pub struct CoreWaker {
@@ -170,7 +179,8 @@ impl Machine {
         let pci_config = PciConfig::new(&platform.ecam, IdentityMap::new());
         let config = config(boot_info);
         let dsdt = platform.dsdt;
-        Ok(Self { clock, pci_config, config, dsdt, iommu, arenas, apic_ids: apic_ids.leak() })
+        let apic_ids = APIC_IDS.call_once(|| apic_ids.leak());
+        Ok(Self { clock, pci_config, config, dsdt, iommu, arenas, apic_ids })
     }
 
     /// The clock, running since the machine was started.

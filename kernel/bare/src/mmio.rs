@@ -4,8 +4,10 @@
 
 use core::ptr::NonNull;
 
-use basalt_env::{BarError, Mmio, MmioMap, PhysAddr};
+use basalt_env::{BarError, CoreId, MessageTarget, Mmio, MmioMap, PhysAddr};
 
+use crate::apic::WAKE_VECTOR;
+use crate::machine;
 use crate::memory::Span;
 use crate::paging::ADDRESS_SPACE;
 
@@ -22,6 +24,14 @@ impl IdentityMap {
 
 impl MmioMap for IdentityMap {
     type Registers = Mmio;
+
+    fn message_target(&self, core: CoreId) -> Option<MessageTarget> {
+        let apic_id = machine::apic_id_of(core)?;
+        // Without interrupt remapping a message names 8 bits of the identifier (SDM §11.11.1).
+        let id = u8::try_from(apic_id).ok().filter(|&id| id != u8::MAX)?;
+        let address = 0xfee0_0000 | u64::from(id) << 12;
+        Some(MessageTarget { address, data: WAKE_VECTOR.into() })
+    }
 
     fn map(&self, base: PhysAddr, len: usize) -> Result<Mmio, BarError> {
         let start = NonNull::new(base.as_u64() as *mut u8).ok_or(BarError::Unassigned)?;

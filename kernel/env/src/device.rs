@@ -1,6 +1,6 @@
 use core::fmt;
 
-use crate::{PhysAddr, Registers};
+use crate::{CoreId, PhysAddr, Registers};
 
 /// The address of a PCI function: segment, bus, device (0–31) and function (0–7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,12 @@ pub trait MmioMap {
 
     /// Maps `len` bytes of device memory at `base`, uncached.
     fn map(&self, base: PhysAddr, len: usize) -> Result<Self::Registers, BarError>;
+
+    /// Where a device's message has to go to end the rest of `core`. `None` if none can.
+    fn message_target(&self, core: CoreId) -> Option<MessageTarget> {
+        let _ = core;
+        None
+    }
 }
 
 /// Why a BAR cannot be used.
@@ -87,6 +93,43 @@ impl fmt::Display for BarError {
     }
 }
 
+/// Where a message goes that ends the rest of a core (SDM volume 3 §11.11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MessageTarget {
+    /// The address that a device writes to.
+    pub address: u64,
+    /// What it writes.
+    pub data: u32,
+}
+
+/// A device's message that ends the rest of a core. Held back until it is let through.
+///
+/// One that was held back is not lost: it is sent as soon as it is let through.
+#[derive(Clone, Debug)]
+pub struct WakeMessage<R> {
+    /// The vector control word of its MSI-X entry.
+    control: R,
+}
+
+impl<R: Registers> WakeMessage<R> {
+    const MASKED: u32 = 1;
+
+    /// From the vector control word of its MSI-X entry (PCI Express Base 5.0 §7.7.2.7).
+    pub const fn new(control: R) -> Self {
+        Self { control }
+    }
+
+    /// Lets it through from now on.
+    pub fn allow(&self) {
+        self.control.write32(0, 0);
+    }
+
+    /// Holds it back from now on.
+    pub fn hold(&self) {
+        self.control.write32(0, Self::MASKED);
+    }
+}
+
 /// A PCI function claimed by one driver.
 pub trait Device {
     /// How its BARs are accessed.
@@ -103,6 +146,14 @@ pub trait Device {
 
     /// Maps BAR `index` (0–5; a 64-bit BAR is named by its lower half).
     fn bar(&mut self, index: u8) -> Result<Self::Registers, BarError>;
+
+    /// Has the device's message `index` (of MSI-X) end the rest of `core`; the device is told that
+    /// number by its driver. `None` if it has no such message, or none can reach the core: then it
+    /// has to be polled. The first call has to come before the device is at work.
+    fn wake_message(&mut self, index: u16, core: CoreId) -> Option<WakeMessage<Self::Registers>> {
+        let _ = (index, core);
+        None
+    }
 
     /// Turns on memory decoding and bus mastering.
     fn enable(&mut self);

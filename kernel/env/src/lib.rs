@@ -27,7 +27,9 @@ mod work;
 
 pub use addr::PhysAddr;
 pub use cpu::CoreId;
-pub use device::{BarError, ConfigSpace, Device, IoPorts, MmioMap, PciAddress};
+pub use device::{
+    BarError, ConfigSpace, Device, IoPorts, MessageTarget, MmioMap, PciAddress, WakeMessage,
+};
 pub use dma::{DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory, SharedRegion};
 pub use instant::Instant;
 pub use mmio::{Mmio, Registers};
