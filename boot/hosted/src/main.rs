@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 use basalt_env::{DmaArena, DmaPool};
-use basalt_hosted::{Clock, Machine, Readiness, cores};
+use basalt_hosted::{Bells, Clock, Machine, Readiness, cores};
 use basalt_net::NetHandle;
 use basalt_reactor::{Options, mesh};
 use clap::Parser as _;
@@ -25,7 +25,7 @@ use clap::Parser as _;
 use cli::Arguments;
 use ending::Ending;
 use setup::Parts;
-use stack::{HostStack, Network};
+use stack::{HostStack, Network, WAKE_ONLY};
 
 /// What freed DMA memory is filled with in builds with debug assertions.
 const POISON: u8 = 0xdf;
@@ -70,12 +70,17 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ending: ending.clone(),
     });
     let network = Network::new(arguments.address);
+    let bells = Bells::new(arguments.cpus).context("cannot wake threads")?;
     let mut seeds = Vec::new();
     for reactor in mesh(arguments.cpus, Options::default()) {
+        let ringer = bells.clone();
+        reactor.cores().set_ringer(move |core| ringer.ring(core));
+        let readiness = Readiness::new().context("cannot wait for sockets")?;
+        bells.add_to(&readiness, reactor.core(), WAKE_ONLY).context("cannot wake threads")?;
         seeds.push(Seed {
             reactor,
             arena: machine.arena(checked.dma_bytes)?,
-            readiness: Readiness::new().context("cannot wait for sockets")?,
+            readiness,
             network: network.clone(),
             clock,
             ending: ending.clone(),

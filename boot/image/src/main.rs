@@ -63,6 +63,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     let mut seeds = Vec::new();
     for reactor in mesh(machine.core_count(), Options::default()) {
         trace::print_on_failure(reactor.cores());
+        let waker = machine.waker();
+        reactor.cores().set_ringer(move |core| waker.wake(core));
         seeds.push(Seed { reactor, parts: parts.take(), fault: None });
     }
     let elsewhere = [Drill::StrayDma, Drill::SilentCore];

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use basalt_app::roll_call;
 use basalt_bare::Clock;
-use basalt_env::{Device, DmaPool};
+use basalt_env::{CoreId, Device, DmaPool};
 use basalt_net::{InterfaceConfig, NetConfig, NetInterface, StackOptions};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
@@ -55,7 +55,7 @@ pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[Int
 
 fn bring_up(device: PciDevice, pool: &DmaPool, clock: Clock) -> Option<VirtioNet<PciDevice>> {
     let address = device.address();
-    match VirtioNet::bring_up(device, pool, &|| clock.now()) {
+    match VirtioNet::bring_up(device, pool, &|| clock.now(), CoreId::BOOT) {
         Ok(card) => {
             let [a, b, c, d, e, f] = card.mac();
             log::info!(

@@ -175,6 +175,14 @@ impl Command {
         command
     }
 
+    /// Has a Create I/O Completion Queue ask for message `vector` with each completion (§5.4.1).
+    #[must_use]
+    pub fn with_interrupt(mut self, vector: u16) -> Self {
+        const ENABLED: u32 = 1 << 1;
+        self.cdw11 = U32::new(self.cdw11.get() | u32::from(vector) << 16 | ENABLED);
+        self
+    }
+
     /// Create I/O Submission Queue (§5.5), contiguous, of whatever priority.
     /// `entries` is the size, not 0's based.
     pub fn create_io_sq(qid: QueueId, entries: u16, base: u64, cqid: QueueId) -> Self {

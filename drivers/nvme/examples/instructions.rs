@@ -61,7 +61,7 @@ fn main() {
     let ns = controller.namespaces()[0];
     let Some(spec) = controller.queue_spec(1) else { return };
     let Ok(mut queue) = Queue::allocate(&pool, spec) else { return };
-    let Ok(()) = wait(controller.create_io_queue(queue.address())) else { return };
+    let Ok(_) = wait(controller.create_io_queue(queue.address(), None)) else { return };
     let mut idle: Vec<_> =
         (0..DEPTH as u64).filter_map(|tag| Some((tag, pool.alloc(4096).ok()?))).collect();
     let mut done = 0;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
-use basalt_env::{Device, DmaBuf, DmaPool, Instant, PciAddress, Registers};
+use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Instant, PciAddress, Registers, WakeMessage};
 use basalt_nvme_spec::log_page::SmartHealth;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
 use basalt_nvme_spec::{
@@ -313,19 +313,32 @@ impl<D: Device> Controller<D> {
     }
 
     /// Makes the rings at `queue` known to the device. The queue can be used afterwards.
-    pub async fn create_io_queue(&self, queue: QueueAddress) -> Result<(), AdminError> {
+    ///
+    /// Gives the message by which completions can end the rest of `core`, which polls the queue;
+    /// it is held back. None if there is none, or no core was named.
+    pub async fn create_io_queue(
+        &self,
+        queue: QueueAddress,
+        core: Option<CoreId>,
+    ) -> Result<Option<WakeMessage<D::Registers>>, AdminError> {
         if queue.address != self.address || queue.epoch != self.epoch.get() {
             return Err(AdminError::Reset);
         }
         let QueueAddress { qid, entries, sq, cq, .. } = queue;
-        self.command(Command::create_io_cq(qid, entries, cq), None).await?;
+        // Each queue has the message of its own number.
+        let message = core.and_then(|core| self.device.borrow_mut().wake_message(qid, core));
+        let mut create = Command::create_io_cq(qid, entries, cq);
+        if message.is_some() {
+            create = create.with_interrupt(qid);
+        }
+        self.command(create, None).await?;
         let submission = self.command(Command::create_io_sq(qid, entries, sq, qid), None).await;
         if submission.is_err() {
             drop(self.command(Command::delete_io_cq(qid), None).await);
         }
         submission?;
         self.live.borrow_mut().push(queue);
-        Ok(())
+        Ok(message)
     }
 
     /// Takes the queue away from the device. The proof lets its owner take its payloads back.

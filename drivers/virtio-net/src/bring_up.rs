@@ -1,12 +1,14 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::{Device, DmaPool, Instant, OutOfDmaMemory, Registers};
+use basalt_env::{CoreId, Device, DmaPool, Instant, OutOfDmaMemory, Registers};
 use basalt_virtio::{Direction, Queue, Transport, TransportError};
 
 use crate::layout::{self, Features, config, header};
 use crate::{NetStats, VirtioNet};
 
+/// The message that tells of received frames.
+const RX_MESSAGE: u16 = 0;
 /// Most entries of either queue.
 const QUEUE_SIZE: u16 = 256;
 /// Receive buffers the frames of large receive are spread over, bytes.
@@ -59,19 +61,23 @@ impl fmt::Display for BringUpError {
 }
 
 impl<D: Device> VirtioNet<D> {
-    /// Brings `device` up with buffers from `pool`; `clock` bounds the wait for its reset.
+    /// Brings `device` up with buffers from `pool`, to be polled by `core`; `clock` bounds the wait
+    /// for its reset.
     pub fn bring_up(
         device: D,
         pool: &DmaPool,
         clock: &dyn Fn() -> Instant,
+        core: CoreId,
     ) -> Result<Self, BringUpError> {
         let mut transport = Transport::open(device)?;
         transport.reset(clock)?;
+        let has_message = transport.wake(RX_MESSAGE, core);
         let features = negotiate(&mut transport)?;
         let mac = read_mac(&transport, features)?;
         let mtu = read_mtu(&transport, features)?;
         let (rx, rx_doorbell) = transport.set_up_queue(pool, layout::RX_QUEUE, QUEUE_SIZE)?;
         let (tx, tx_doorbell) = transport.set_up_queue(pool, layout::TX_QUEUE, QUEUE_SIZE)?;
+        let wakes = has_message && transport.set_queue_vector(layout::RX_QUEUE, RX_MESSAGE);
         let frame_max = usize::from(mtu) + layout::ETHERNET_HEADER_MAX;
         let tx_len = header::LEN + frame_max;
         let large = features.contains(Features::GUEST_TSO4);
@@ -91,6 +97,7 @@ impl<D: Device> VirtioNet<D> {
             partial: None,
             stats: NetStats::default(),
             reported: false,
+            wakes,
         };
         let rx_len = if large { MERGE_BUFFER_LEN } else { tx_len.next_power_of_two() };
         fill_rx(&mut net.rx, pool, rx_len)?;

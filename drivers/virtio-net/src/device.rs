@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use basalt_env::{Device, DmaBuf, Registers, Work};
-use basalt_virtio::{Direction, Doorbell, Queue, QueueError, Transport, Used};
+use basalt_virtio::{Direction, Doorbell, Notice, Queue, QueueError, Transport, Used};
 
 use crate::frame::Body;
 use crate::layout::{Features, config, header};
@@ -49,6 +49,8 @@ pub struct VirtioNet<D: Device> {
     pub(crate) stats: NetStats,
     /// Whether a failure has been logged.
     pub(crate) reported: bool,
+    /// Whether a received frame can end its core's rest.
+    pub(crate) wakes: bool,
 }
 
 /// A frame of which some buffers are still to come.
@@ -175,6 +177,22 @@ impl<D: Device> VirtioNet<D> {
             work += Work(1);
         }
         work
+    }
+
+    /// Asks the device to end its core's rest with the next frame that comes; whether it will. Look
+    /// for frames once more afterwards.
+    pub fn arm(&mut self) -> bool {
+        if !self.wakes || self.failure().is_some() {
+            return false;
+        }
+        self.rx.set_notice(Notice::Sent);
+        // What was sent is taken back by polling.
+        self.tx.outstanding() == 0
+    }
+
+    /// Its core polls again.
+    pub fn disarm(&mut self) {
+        self.rx.set_notice(Notice::Held);
     }
 
     /// Shows the device new frames and recycled buffers. Once per round, after everything else.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
-use basalt_env::{DmaPool, Instant};
+use basalt_env::{CoreId, DmaPool, Instant};
 use basalt_hosted::Machine;
 use basalt_models::virtio_net::{Fault, ModelDevice, NoticeWish, VirtioNetModel, feature};
 use basalt_virtio::{QueueError, TransportError};
@@ -31,7 +31,7 @@ fn bring_up(
         now.set(now.get() + Duration::from_micros(10));
         now.get()
     };
-    VirtioNet::bring_up(model.device(), pool, &clock)
+    VirtioNet::bring_up(model.device(), pool, &clock, CoreId::BOOT)
 }
 
 fn up(features: u64) -> (VirtioNetModel, VirtioNet<ModelDevice>) {
@@ -101,7 +101,7 @@ fn every_failure_of_bring_up_has_its_error_and_leaks_no_memory() {
 fn a_clock_that_stands_still_does_not_hang_bring_up() {
     let (model, pool) = machine();
     model.set_fault(Some(Fault::ResetHangs));
-    let failed = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO);
+    let failed = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO, CoreId::BOOT);
     assert_eq!(failed.unwrap_err(), BringUpError::Transport(TransportError::ResetTimeout));
 }
 

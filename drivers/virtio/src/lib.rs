@@ -21,5 +21,5 @@ mod tests;
 mod transport;
 
 pub use layout::{device_type, feature};
-pub use queue::{Direction, Queue, QueueError, Used};
+pub use queue::{Direction, Notice, Queue, QueueError, Used};
 pub use transport::{Doorbell, Transport, TransportError};

@@ -74,6 +74,15 @@ struct Slot {
     direction: Direction,
 }
 
+/// Whether a device tells of what it has used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// By a message.
+    Sent,
+    /// It does not: its user polls.
+    Held,
+}
+
 impl Queue {
     /// A queue of `size` entries, a power of two up to 32768 (rounded down to one otherwise).
     pub fn new(pool: &DmaPool, size: u16) -> Result<Self, OutOfDmaMemory> {
@@ -96,6 +105,13 @@ impl Queue {
             slots,
             free: (0..size).rev().collect(),
         })
+    }
+
+    /// Whether the device sends a message for what it has used from now on. Look at the queue once
+    /// more after asking for one: what it used before goes untold.
+    pub fn set_notice(&mut self, notice: Notice) {
+        let flags = if notice == Notice::Sent { 0 } else { split::NO_INTERRUPT };
+        self.mem.store16(available_offset(self.size), flags);
     }
 
     /// Number of entries.

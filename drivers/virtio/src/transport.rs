@@ -2,7 +2,8 @@ use core::fmt;
 use core::time::Duration;
 
 use basalt_env::{
-    BarError, Device, DmaPool, Instant, OutOfDmaMemory, PciAddress, PhysAddr, Registers,
+    BarError, CoreId, Device, DmaPool, Instant, OutOfDmaMemory, PciAddress, PhysAddr, Registers,
+    WakeMessage,
 };
 use basalt_pci::{capabilities, id};
 
@@ -138,6 +139,20 @@ impl<D: Device> Transport<D> {
             return Err(TransportError::FeaturesRefused);
         }
         Ok(agreed)
+    }
+
+    /// Has message `index` of the device end the rest of `core`; whether it can.
+    pub fn wake(&mut self, index: u16, core: CoreId) -> bool {
+        let message = self.device.wake_message(index, core);
+        // The queues' own flags hold it back.
+        message.inspect(WakeMessage::allow).is_some()
+    }
+
+    /// Has queue `index`, which is set up, send message `vector`; whether the device does.
+    pub fn set_queue_vector(&mut self, index: u16, vector: u16) -> bool {
+        self.common.write16(common::QUEUE_SELECT, index);
+        self.common.write16(common::QUEUE_MSIX_VECTOR, vector);
+        self.common.read16(common::QUEUE_MSIX_VECTOR) == vector
     }
 
     /// Sets up queue `index` with at most `size_max` entries.

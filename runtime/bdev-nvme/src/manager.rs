@@ -230,14 +230,18 @@ where
             log::warn!(target: "bdev_nvme", "{}: no queue memory on core {core}", self.name());
             return Err(NoQueue::Refused);
         };
-        if let Err(error) = self.controller.create_io_queue(address).await {
-            log::warn!(target: "bdev_nvme", "{}: queue {}: {error}", self.name(), address.qid());
-            let refused = matches!(error, AdminError::Status(_));
-            return Err(if refused { NoQueue::Refused } else { NoQueue::Unknown });
-        }
+        let message = match self.controller.create_io_queue(address, Some(core)).await {
+            Ok(message) => message,
+            Err(error) => {
+                let qid = address.qid();
+                log::warn!(target: "bdev_nvme", "{}: queue {qid}: {error}", self.name());
+                let refused = matches!(error, AdminError::Status(_));
+                return Err(if refused { NoQueue::Refused } else { NoQueue::Unknown });
+            }
+        };
         let run = self.handle.run();
         let go_live = move |local: &Local| {
-            CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live(run))
+            CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live(run, message))
         };
         self.on_core(core, go_live).await.flatten().ok_or(NoQueue::Unknown)
     }

@@ -6,9 +6,9 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_bdev::{Io, IoChannel, IoError, RejectReason, Rejected};
-use basalt_env::{CoreId, DmaPool, Registers, Work};
+use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
 use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
-use basalt_reactor::{Local, Poller};
+use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run};
 use crate::inbox::Inbox;
@@ -44,6 +44,8 @@ pub(crate) struct CoreQueue<R: Registers> {
     run: Cell<Run>,
     depth: usize,
     pool: Rc<DmaPool>,
+    /// What ends the core's rest; none if the device has to be polled.
+    message: RefCell<Option<WakeMessage<R>>>,
     pollers: RefCell<Vec<Poller>>,
 }
 
@@ -67,6 +69,7 @@ impl<R: Registers> CoreQueue<R> {
             run: Cell::new(0),
             depth,
             pool,
+            message: RefCell::new(None),
             pollers: RefCell::default(),
         })
     }
@@ -74,6 +77,9 @@ impl<R: Registers> CoreQueue<R> {
     /// Takes completions every round, rings the doorbell at the end of a round in which anything
     /// was submitted, and looks for late commands every `check_period`.
     pub(crate) fn start(self: &Rc<Self>, local: &Local, check_period: Duration) {
+        let resting = Rc::downgrade(self);
+        local
+            .on_rest(move |_, rest| resting.upgrade().map_or(Doze::Gone, |queue| queue.doze(rest)));
         let [polled, rung, checked] = [(); 3].map(|()| Rc::downgrade(self));
         let poll = local.poller("bdev_nvme_poll", move |local| {
             polled.upgrade().map_or(Work::IDLE, |queue| queue.poll(local))
@@ -95,10 +101,26 @@ impl<R: Registers> CoreQueue<R> {
     }
 
     /// The controller knows the pair: Ios may come.
-    pub(crate) fn go_live(&self, run: Run) {
+    pub(crate) fn go_live(&self, run: Run, message: Option<WakeMessage<R>>) {
         self.run.set(run);
+        *self.message.borrow_mut() = message;
         self.unreported.set(None);
         self.state.set(State::Live);
+    }
+
+    /// Lets the device end the core's rest, or stops that.
+    fn doze(&self, rest: Rest) -> Doze {
+        let message = self.message.borrow();
+        let Some(message) = message.as_ref().filter(|_| self.state.get() == State::Live) else {
+            // Nothing comes from a device that is out of use, but a report may be left to send.
+            let silent = self.unreported.get().is_none() && self.state.get() != State::Live;
+            return if silent { Doze::Signalled } else { Doze::Polled };
+        };
+        match rest {
+            Rest::Begins => message.allow(),
+            Rest::Ends => message.hold(),
+        }
+        Doze::Signalled
     }
 
     /// No more Ios for now.

@@ -1,4 +1,5 @@
 use basalt_env::{Device, Instant, Work};
+use basalt_reactor::{Doze, Rest};
 use basalt_virtio_net::VirtioNet;
 pub use basalt_virtio_net::{ChecksumState, PartialChecksum, TxFull};
 
@@ -58,6 +59,12 @@ pub trait FramePort {
     /// Makes new frames known to whoever sends them; once per round, after the others.
     fn commit(&mut self);
 
+    /// How its core's rest, which begins or ends, may end as far as frames go.
+    fn doze(&mut self, rest: Rest) -> Doze {
+        let _ = rest;
+        Doze::Polled
+    }
+
     /// Says that new connections to `port` can come here, or no longer.
     fn announce(&mut self, port: u16, listening: Listening) {
         let _ = (port, listening);
@@ -116,5 +123,14 @@ impl<D: Device> FramePort for VirtioNet<D> {
 
     fn commit(&mut self) {
         self.commit();
+    }
+
+    fn doze(&mut self, rest: Rest) -> Doze {
+        match rest {
+            Rest::Begins if self.arm() => return Doze::Signalled,
+            Rest::Begins => {}
+            Rest::Ends => self.disarm(),
+        }
+        Doze::Polled
     }
 }

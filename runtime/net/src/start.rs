@@ -127,9 +127,11 @@ pub fn start<P: FramePort + 'static>(
 ) -> Result<(), SendError> {
     let NetConfig { interface, cores, seed, options } = config;
     let (switch, ports) = Switch::new(card, cores.len(), seed);
+    let home = local.core();
     let mut followers = Vec::new();
     for (core, port) in cores.into_iter().zip(ports) {
-        let remote = Box::new(Remote { port, options, seed: seed.rotate_left(core.0.into()) });
+        let seed = seed.rotate_left(core.0.into());
+        let remote = Box::new(Remote { port, options, seed, home });
         local.send(core, move |local| remote.start(local))?;
         followers.push(Follower { core, knows: None });
     }
@@ -141,9 +143,16 @@ pub fn start<P: FramePort + 'static>(
     local.provide(Rc::new(NetHandle::new(stack.clone())));
     let card = Card { switch: Rc::clone(&switch), stack: Rc::clone(&stack) };
     local.provide(Rc::new(NetInterface { inner: Box::new(card) }));
-    local.poller("net_nic", move |local| switch.borrow_mut().poll(local.now())).detach();
+    let (resting_card, resting_stack) = (Rc::clone(&switch), Rc::clone(&stack));
+    local.on_rest(move |_, rest| resting_card.borrow_mut().card_mut().doze(rest));
+    local.on_rest(move |_, _| resting_stack.borrow().doze());
+    let nic = Rc::clone(&switch);
+    local.poller("net_nic", move |local| nic.borrow_mut().poll(local.now())).detach();
     let poll = move |local: &Local| {
         let work = stack.borrow_mut().poll(local.now());
+        switch.borrow_mut().wake_receivers(|port| {
+            followers.get(port).into_iter().for_each(|follower| local.mesh().wake(follower.core));
+        });
         let address = stack.borrow().interface_address();
         followers.iter_mut().for_each(|follower| follower.tell(local, address));
         work
@@ -157,6 +166,8 @@ struct Remote {
     port: RemotePort,
     options: StackOptions,
     seed: u64,
+    /// The card's core.
+    home: CoreId,
 }
 
 impl Remote {
@@ -165,7 +176,20 @@ impl Remote {
         let stack = Rc::new(RefCell::new(stack));
         local.provide(Rc::new(NetHandle::new(stack.clone())));
         local.provide(Rc::new(RemoteStack(Rc::clone(&stack))));
-        local.poller("net_stack", move |local| stack.borrow_mut().poll(local.now())).detach();
+        let resting = Rc::clone(&stack);
+        local.on_rest(move |_, rest| resting.borrow_mut().port_mut().doze(rest));
+        let resting = Rc::clone(&stack);
+        local.on_rest(move |_, _| resting.borrow().doze());
+        let home = self.home;
+        let poll = move |local: &Local| {
+            let mut stack = stack.borrow_mut();
+            let work = stack.poll(local.now());
+            if stack.port_mut().take_sent() {
+                local.mesh().wake(home);
+            }
+            work
+        };
+        local.poller("net_stack", poll).detach();
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
-use basalt_env::Instant;
+use basalt_env::{CoreId, Instant};
 use basalt_hosted::Machine;
 use basalt_models::virtio_net::{ModelDevice, VirtioNetModel, Wire, WirePlan, feature};
 use basalt_virtio_net::VirtioNet;
@@ -37,7 +37,7 @@ pub fn card(number: u8, features: u64) -> (VirtioNetModel, Card) {
     let pool = machine.pool(8 << 20);
     let mac = [0x52, 0x54, 0, 0, 0, number];
     let model = VirtioNetModel::new(machine.bus(), mac).with_features(features);
-    let net = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO).unwrap();
+    let net = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO, CoreId::BOOT).unwrap();
     (model, net)
 }
 

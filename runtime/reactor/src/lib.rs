@@ -2,8 +2,9 @@
 //!
 //! 1. Everything on a core is single-threaded: [`Reactor`], [`Local`], tasks and pollers are
 //!    `!Send`. Cores speak only by fixed-size events in lock-free rings.
-//! 2. The loop never reads a clock and never waits: the environment calls [`Reactor::poll`] with
-//!    the time, and decides from the returned [`Work`](basalt_env::Work) whether the core may rest.
+//! 2. The loop knows no clock and no way to wait: the environment calls [`Reactor::turn`] for ever,
+//!    which runs a round and, where there has been nothing to do for a while, has the environment
+//!    rest until a device, another core or the clock has work ([`Rest`]).
 //! 3. One round runs, in this order: events (within a budget), timers that are due, every poller in
 //!    order of registration, each task that was woken, once, and at last every late poller
 //!    ([`Local::late_poller`]). Late pollers pass on what the round has brought about: a device
@@ -28,6 +29,7 @@ mod local;
 mod mesh;
 mod poller;
 mod reactor;
+mod rest;
 mod stats;
 pub mod sync;
 mod task;
@@ -46,6 +48,7 @@ pub use local::{Local, SendError};
 pub use mesh::{Cores, Options, Seed, mesh};
 pub use poller::Poller;
 pub use reactor::Reactor;
+pub use rest::{Doze, REST_AFTER_DEFAULT, Rest};
 pub use stats::{PollerStats, ReactorStats};
 pub use tasks::{YieldNow, yield_now};
 pub use time::{Elapsed, Sleep};

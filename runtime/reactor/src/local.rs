@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use basalt_ring::{Full, spsc};
 
 use crate::mesh::Event;
 use crate::poller::{Poller, Pollers, When};
+use crate::rest::{Doze, Rest, Sources};
 use crate::stats::CoreCounters;
 use crate::tasks::Tasks;
 use crate::time::Timers;
@@ -49,6 +51,7 @@ pub(crate) struct Inner {
     pub pollers: Pollers,
     pub timers: Timers,
     pub tasks: Tasks,
+    pub sources: Sources,
     pub services: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
 }
 
@@ -117,6 +120,14 @@ impl Local {
         f: impl FnMut(&Self) -> Work + 'static,
     ) -> Poller {
         Poller::register(self, name, When::Every(period), f)
+    }
+
+    /// Has `source` told of this core's rests, for as long as the reactor lives. A source of work
+    /// that tells of none is taken to end rests by itself.
+    pub fn on_rest(&self, source: impl FnMut(&Self, Rest) -> Doze + 'static) {
+        if !self.inner.ended.get() {
+            self.inner.sources.add(Box::new(source));
+        }
     }
 
     /// What each poller of this core has done, in order of registration.

@@ -6,6 +6,7 @@ use basalt_env::CoreId;
 use basalt_ring::InlineFn;
 use basalt_ring::mpsc::{self, Consumer, Producer, PushError};
 
+use crate::rest::{Bedside, IdlePolicy};
 use crate::stats::{CoreCounters, ReactorStats};
 use crate::{Local, Reactor, SendError};
 
@@ -31,12 +32,14 @@ impl Default for Options {
 struct Shared {
     mailbox: Producer<Event>,
     counters: Arc<CoreCounters>,
+    bedside: &'static Bedside,
 }
 
 /// All cores' mailboxes and statistics, usable from any thread.
 #[derive(Clone)]
 pub struct Cores {
     shared: Arc<[Shared]>,
+    idle_policy: Arc<IdlePolicy>,
 }
 
 impl Cores {
@@ -72,7 +75,21 @@ impl Cores {
         shared.mailbox.push(event).map_err(|refused| match refused {
             PushError::Full(event) => (SendError::Full, event),
             PushError::Closed(event) => (SendError::NoSuchCore, event),
-        })
+        })?;
+        shared.bedside.wake();
+        Ok(())
+    }
+
+    pub(crate) fn bedside(&self, core: CoreId) -> Option<&'static Bedside> {
+        self.shared.get(core.index()).map(|shared| shared.bedside)
+    }
+
+    pub(crate) fn bedsides(&self) -> impl Iterator<Item = &'static Bedside> {
+        self.shared.iter().map(|shared| shared.bedside)
+    }
+
+    pub(crate) fn idle_policy(&self) -> &IdlePolicy {
+        &self.idle_policy
     }
 
     pub(crate) fn counters(&self, core: CoreId) -> Option<&Arc<CoreCounters>> {
@@ -115,13 +132,16 @@ impl Seed {
 /// Connects `cores` cores (at most 65,536) with each other: one seed each, in order.
 pub fn mesh(cores: usize, options: Options) -> Vec<Seed> {
     let ids = 0..=u16::MAX;
-    let (shared, mailboxes): (Vec<_>, Vec<_>) = (0..cores.min(ids.len()))
-        .map(|_| {
-            let (producer, consumer) = mpsc::channel(options.mailbox_depth);
-            (Shared { mailbox: producer, counters: Arc::default() }, consumer)
+    let (shared, mailboxes): (Vec<_>, Vec<_>) = ids
+        .clone()
+        .take(cores)
+        .map(|id| {
+            let (mailbox, consumer) = mpsc::channel(options.mailbox_depth);
+            let bedside = Bedside::of(CoreId(id));
+            (Shared { mailbox, counters: Arc::default(), bedside }, consumer)
         })
         .unzip();
-    let cores = Cores { shared: shared.into() };
+    let cores = Cores { shared: shared.into(), idle_policy: Arc::default() };
     mailboxes
         .into_iter()
         .zip(ids)

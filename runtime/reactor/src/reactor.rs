@@ -11,6 +11,8 @@ use crate::activity::Activity;
 use crate::local::Inner;
 use crate::mesh::{Event, Options};
 use crate::poller::{Pollers, RunList};
+use crate::rest::{Bedside, Idleness, Sources};
+use crate::stats::CoreCounters;
 use crate::tasks::Tasks;
 use crate::time::Timers;
 use crate::{Cores, Local, ReactorStats};
@@ -29,6 +31,8 @@ pub struct Reactor {
     event: Activity,
     /// When the last round began, and whether it found work; none before the first.
     last_round: Option<(Instant, Work)>,
+    pub(crate) idleness: Idleness,
+    bedside: &'static Bedside,
 }
 
 impl Reactor {
@@ -41,6 +45,7 @@ impl Reactor {
         let (loopback, loopback_events) = spsc::channel(options.mailbox_depth);
         let counters = cores.counters(core).cloned().unwrap_or_default();
         let event = counters.running.activity("an event");
+        let bedside = cores.bedside(core).unwrap_or_else(|| Bedside::of(core));
         let inner = Inner {
             core,
             counters: Arc::clone(&counters),
@@ -50,7 +55,8 @@ impl Reactor {
             loopback: RefCell::new(loopback),
             pollers: Pollers::default(),
             timers: Timers::default(),
-            tasks: Tasks::new(counters),
+            tasks: Tasks::new(counters, bedside),
+            sources: Sources::default(),
             services: RefCell::new(Vec::new()),
         };
         Self {
@@ -61,7 +67,17 @@ impl Reactor {
             event_budget: options.event_budget.max(1),
             event,
             last_round: None,
+            idleness: Idleness::default(),
+            bedside,
         }
+    }
+
+    pub(crate) const fn bedside(&self) -> &'static Bedside {
+        self.bedside
+    }
+
+    pub(crate) fn cores(&self) -> &Cores {
+        &self.local.inner.cores
     }
 
     /// The handle to this core.
@@ -98,6 +114,10 @@ impl Reactor {
     /// What this reactor has done so far. Other cores read it by [`Cores::stats`].
     pub fn stats(&self) -> ReactorStats {
         self.local.inner.cores.stats(self.local.core()).unwrap_or_default()
+    }
+
+    pub(crate) fn counters(&self) -> &CoreCounters {
+        &self.local.inner.counters
     }
 
     fn account(&self, now: Instant) {
@@ -144,6 +164,7 @@ impl Drop for Reactor {
         inner.tasks.clear();
         inner.pollers.clear();
         inner.timers.clear();
+        inner.sources.clear();
         let services = inner.services.take();
         drop(services);
     }

@@ -14,6 +14,10 @@ pub struct ReactorStats {
     pub idle_ns: u64,
     /// Rounds run.
     pub rounds: u64,
+    /// How often it rested for want of work.
+    pub rests: u64,
+    /// How many of those ended before their time: something woke it.
+    pub woken: u64,
     /// Events run.
     pub events: u64,
     /// Tasks alive now.
@@ -42,6 +46,8 @@ pub(crate) struct CoreCounters {
     pub busy_ns: Counter,
     pub idle_ns: Counter,
     pub rounds: Counter,
+    pub rests: Counter,
+    pub woken: Counter,
     pub events: Counter,
     pub tasks: Counter,
     pub pollers: Counter,
@@ -55,6 +61,8 @@ impl CoreCounters {
             busy_ns: self.busy_ns.get(),
             idle_ns: self.idle_ns.get(),
             rounds: self.rounds.get(),
+            rests: self.rests.get(),
+            woken: self.woken.get(),
             events: self.events.get(),
             tasks: self.tasks.get(),
             pollers: self.pollers.get(),

@@ -27,6 +27,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
+use crate::rest::Bedside;
+
 #[cfg(loom)]
 use loom::sync::{
     Arc,
@@ -130,6 +132,8 @@ impl Drop for Ref {
 /// Tasks to run: a stack that any core pushes to and its own core takes as a whole.
 struct Queue {
     head: AtomicPtr<Header>,
+    /// Who sleeps on them; nobody in the models, which are about the queue.
+    sleeper: Option<&'static Bedside>,
 }
 
 /// What `head` holds once the runner is gone: an address that no header has.
@@ -141,19 +145,21 @@ fn closed() -> *mut Header {
 impl Queue {
     /// Links a task whose queued flag the caller has just turned on.
     fn push(&self, task: Ref) {
+        let sleeper = self.sleeper;
         let mut head = self.head.load(Ordering::Relaxed);
         while head != closed() {
             task.header().next.store(head, Ordering::Relaxed);
-            // Release: whoever takes the stack sees `next`.
+            // Release: whoever takes the stack sees `next`. Sequentially consistent beyond that:
+            // the sleeper looks at the stack for the last time before we look at the sleeper.
             match self.head.compare_exchange_weak(
                 head,
                 task.0.as_ptr(),
-                Ordering::Release,
+                Ordering::SeqCst,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => {
                     task.into_raw();
-                    return;
+                    return sleeper.into_iter().for_each(Bedside::wake_after_exchange);
                 }
                 Err(now) => head = now,
             }
@@ -234,8 +240,9 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub fn new() -> Self {
-        let queue = Arc::new(Queue { head: AtomicPtr::new(ptr::null_mut()) });
+    /// For tasks on which `sleeper` may sleep.
+    pub fn new(sleeper: Option<&'static Bedside>) -> Self {
+        let queue = Arc::new(Queue { head: AtomicPtr::new(ptr::null_mut()), sleeper });
         Self { queue, not_send: PhantomData }
     }
 
@@ -262,7 +269,7 @@ impl Runner {
     /// Takes every task woken so far, oldest first. Tasks woken from now on wait for the next
     /// batch.
     pub fn take(&self) -> Batch {
-        if self.queue.head.load(Ordering::Relaxed).is_null() {
+        if self.queue.head.load(Ordering::SeqCst).is_null() {
             return Batch { first: ptr::null_mut() };
         }
         // Acquire: see the links stored before each push.

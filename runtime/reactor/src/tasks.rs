@@ -8,6 +8,7 @@ use core::task::{Context, Poll};
 use basalt_env::{Instant, Work};
 
 use crate::activity::Activity;
+use crate::rest::Bedside;
 use crate::stats::CoreCounters;
 use crate::task::{Progress, Runner, Task};
 
@@ -33,8 +34,8 @@ struct Table {
 }
 
 impl Tasks {
-    pub fn new(counters: Arc<CoreCounters>) -> Self {
-        Self { runner: Runner::new(), counters, table: RefCell::default() }
+    pub fn new(counters: Arc<CoreCounters>, bedside: &'static Bedside) -> Self {
+        Self { runner: Runner::new(Some(bedside)), counters, table: RefCell::default() }
     }
 
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {

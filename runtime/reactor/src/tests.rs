@@ -15,6 +15,7 @@ use crate::{CallError, Cores, Elapsed, Local, Options, Reactor, SendError, mesh,
 mod accounting;
 mod cores;
 mod pollers;
+mod rest;
 mod tasks;
 mod timers;
 mod watchdog;

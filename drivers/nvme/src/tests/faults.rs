@@ -104,7 +104,7 @@ fn after_a_restart_only_queues_of_the_new_run_are_taken() {
     ready.queue.commit();
     let early = ready.bench.run(ready.controller.stop());
     ready.bench.run(ready.controller.restart()).unwrap();
-    let stale = ready.bench.run(ready.controller.create_io_queue(ready.queue.address()));
+    let stale = ready.bench.run(ready.controller.create_io_queue(ready.queue.address(), None));
     assert!(stale.is_err());
     let mut next = ready.bench.queue(&ready.controller, 1);
     assert_eq!(next.abort_all(early, |_| {}), Err(NotQuiesced));

@@ -80,7 +80,7 @@ impl Bench {
 
     fn queue(&self, controller: &Controller<ModelDevice>, qid: u16) -> Queue {
         let queue = IoQueue::allocate(&self.pool, controller.queue_spec(qid).unwrap()).unwrap();
-        self.run(controller.create_io_queue(queue.address())).unwrap();
+        self.run(controller.create_io_queue(queue.address(), None)).unwrap();
         queue
     }
 

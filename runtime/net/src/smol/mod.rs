@@ -12,6 +12,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_env::{Instant, Work};
+use basalt_reactor::Doze;
 use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::wire::{EthernetAddress, IpEndpoint};
@@ -142,6 +143,20 @@ impl<P: FramePort> SmolStack<P> {
     pub fn stats(&self) -> StackStats {
         let frames_dropped = self.phy.dropped;
         StackStats { frames_dropped, connections: self.table.len(), ..self.stats }
+    }
+
+    /// How its core's rest may end as far as it knows; its port may know of more.
+    pub fn doze(&self) -> Doze {
+        match self.timer {
+            _ if self.dirty => Doze::Polled,
+            Some(timer) => Doze::Until(timer),
+            None => Doze::Signalled,
+        }
+    }
+
+    /// Its port, to use it directly.
+    pub(crate) fn port_mut(&mut self) -> &mut P {
+        &mut self.phy.port
     }
 
     /// Its port.

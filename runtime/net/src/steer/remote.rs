@@ -3,6 +3,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use basalt_env::{Instant, Work};
+use basalt_reactor::{Doze, Rest};
 
 use super::rings::{Assembled, Assembler, CHUNK_LEN, Chunk, Receiver, Sender, ToSwitch};
 use crate::port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
@@ -20,6 +21,8 @@ pub struct RemotePort {
     scratch: Vec<u8>,
     /// Announcements that found the ring full.
     unannounced: Vec<(u16, Listening)>,
+    /// Whether anything was sent since the card's core was last woken.
+    sent: bool,
 }
 
 /// A frame from the card's core.
@@ -52,7 +55,13 @@ impl RemotePort {
             assembler,
             scratch: vec![0; mtu + ETHERNET_LEN],
             unannounced: Vec::new(),
+            sent: false,
         }
+    }
+
+    /// Whether anything was sent since the last time: the card's core is to be woken for it.
+    pub fn take_sent(&mut self) -> bool {
+        core::mem::take(&mut self.sent)
     }
 
     fn send_one(
@@ -64,6 +73,7 @@ impl RemotePort {
         let partial = fill(&mut buffer[..len]);
         let checksum = ChecksumState::Unverified;
         let chunk = Chunk { buffer, len: len as u16, last: true, checksum, partial };
+        self.sent = true;
         if self.outbound.send(ToSwitch::Chunk(chunk)) { Ok(()) } else { Err(TxFull) }
     }
 }
@@ -89,6 +99,7 @@ impl FramePort for RemotePort {
                 break;
             }
             self.unannounced.remove(0);
+            self.sent = true;
         }
         Work::IDLE
     }
@@ -128,6 +139,7 @@ impl FramePort for RemotePort {
         if len <= CHUNK_LEN {
             return self.send_one(len, fill);
         }
+        self.sent = true;
         let frame = &mut self.scratch[..len];
         let partial = fill(frame);
         let checksum = ChecksumState::Unverified;
@@ -141,10 +153,16 @@ impl FramePort for RemotePort {
     /// Frames are with the card's core as soon as they are in the ring.
     fn commit(&mut self) {}
 
+    /// Frames are told of by the card's core; only what waits for room is not.
+    fn doze(&mut self, _: Rest) -> Doze {
+        if self.unannounced.is_empty() { Doze::Signalled } else { Doze::Polled }
+    }
+
     fn announce(&mut self, port: u16, listening: Listening) {
         // In order: behind one that waits, all wait.
         let sent =
             self.unannounced.is_empty() && self.outbound.send(ToSwitch::Announce(port, listening));
+        self.sent |= sent;
         if !sent {
             self.unannounced.push((port, listening));
         }

@@ -1,3 +1,4 @@
+use alloc::vec;
 use alloc::vec::Vec;
 
 use basalt_env::{Instant, Work};
@@ -45,6 +46,8 @@ pub struct Switch<P: FramePort> {
     /// Where the search for a lane starts, so that ties go round.
     turn: u8,
     stats: SwitchStats,
+    /// Lanes that were given frames since their cores were last woken, in order.
+    given: Vec<bool>,
 }
 
 /// Whose a received frame is.
@@ -70,8 +73,8 @@ impl<P: FramePort> Switch<P> {
             ports.push(RemotePort::new(&card, inbound, outbound, assembler));
         }
         let flows = Flows::new(FLOWS_MAX, remotes + 1, seed);
-        let stats = SwitchStats::default();
-        (Self { card, lanes, flows, listening: Vec::new(), turn: 0, stats }, ports)
+        let (stats, given) = (SwitchStats::default(), vec![false; remotes]);
+        (Self { card, lanes, flows, listening: Vec::new(), turn: 0, stats, given }, ports)
     }
 
     /// What it has counted.
@@ -90,8 +93,18 @@ impl<P: FramePort> Switch<P> {
     }
 
     /// The card, to use it directly.
-    pub(super) fn card_mut(&mut self) -> &mut P {
+    pub(crate) fn card_mut(&mut self) -> &mut P {
         &mut self.card
+    }
+
+    /// Hands each port that was given frames since the last time (0 for the first of
+    /// [`Self::new`]) to `wake`: its core may rest.
+    pub(crate) fn wake_receivers(&mut self, mut wake: impl FnMut(usize)) {
+        for (port, given) in self.given.iter_mut().enumerate() {
+            if core::mem::take(given) {
+                wake(port);
+            }
+        }
     }
 
     /// Sends what other cores have to send; once per round. Ends with a commit.
@@ -186,10 +199,9 @@ impl<P: FramePort> Switch<P> {
     }
 
     fn hand_to(&mut self, lane: u8, frame: &P::Frame) {
-        let Some(lane) = usize::from(lane).checked_sub(1).and_then(|at| self.lanes.get_mut(at))
-        else {
-            return;
-        };
+        let Some(at) = usize::from(lane).checked_sub(1) else { return };
+        let Some(lane) = self.lanes.get_mut(at) else { return };
+        self.given[at] = true;
         let sent = lane.sender.send_frame(frame.as_slice(), frame.checksum(), None, |chunk| chunk);
         let counter = if sent { &mut self.stats.to_lanes } else { &mut self.stats.dropped };
         *counter += 1;

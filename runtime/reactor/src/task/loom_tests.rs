@@ -40,7 +40,7 @@ fn a_wake_is_never_lost_and_shows_what_was_written_before_it() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let runner = Runner::new();
+        let runner = Runner::new(None);
         let signals = Arc::new(AtomicU32::new(0));
         let task = task_until(&runner, &signals, 2);
         let threads = [0, 1].map(|_| {
@@ -61,7 +61,7 @@ fn a_wake_is_never_lost_and_shows_what_was_written_before_it() {
 #[test]
 fn a_wake_while_the_task_goes_away_neither_leaks_nor_touches_freed_memory() {
     loom::model(|| {
-        let runner = Runner::new();
+        let runner = Runner::new(None);
         let signals = Arc::new(AtomicU32::new(1));
         let task = task_until(&runner, &signals, 1);
         let waker = waker_of(&task);
@@ -80,7 +80,7 @@ fn a_wake_while_the_task_goes_away_neither_leaks_nor_touches_freed_memory() {
 #[test]
 fn a_wake_while_the_runner_goes_away_leaves_no_circle_behind() {
     loom::model(|| {
-        let runner = Runner::new();
+        let runner = Runner::new(None);
         let signals = Arc::new(AtomicU32::new(0));
         let task = task_until(&runner, &signals, 1);
         let waker = waker_of(&task);
@@ -96,7 +96,7 @@ fn a_wake_while_the_runner_goes_away_leaves_no_circle_behind() {
 #[test]
 fn tasks_woken_by_different_cores_are_all_taken() {
     loom::model(|| {
-        let runner = Runner::new();
+        let runner = Runner::new(None);
         let never = Arc::new(AtomicU32::new(0));
         let tasks = [(); 2].map(|()| task_until(&runner, &never, 1));
         assert_eq!(runner.take().count(), 2);

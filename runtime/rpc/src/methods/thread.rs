@@ -1,11 +1,12 @@
-//! What the cores do. A reactor is one thread here, and a tick is a nanosecond.
+//! What the cores do, and when they rest. A reactor is one thread here, and a tick is a nanosecond.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use basalt_env::CoreId;
-use basalt_reactor::{Local, PollerStats, ReactorStats};
+use basalt_reactor::{Local, PollerStats, REST_AFTER_DEFAULT, ReactorStats};
 use serde_json::{Value, json};
 
 use crate::{Context, Outcome, Params, Router, RpcError, When};
@@ -18,6 +19,8 @@ const PID: u64 = 1;
 
 pub(super) fn register(router: &mut Router) {
     router.register("framework_get_reactors", When::Any, get_reactors);
+    router.register("reactor_set_options", When::Any, set_options);
+    router.register("reactor_get_options", When::Any, get_options);
     router.register_async("thread_get_stats", When::Any, get_stats);
     router.register_async("thread_get_pollers", When::Any, get_pollers);
 }
@@ -62,12 +65,36 @@ fn reactor_to_json(core: CoreId, stats: ReactorStats) -> Value {
         "tid": thread_id(core),
         "busy": stats.busy_ns,
         "idle": stats.idle_ns,
+        "rounds": stats.rounds,
+        "rests": stats.rests,
+        "woken": stats.woken,
         "in_interrupt": false,
         "irq": 0,
         "sys": 0,
         "usr": 0,
         "lw_threads": [thread],
     })
+}
+
+/// Basalt's own: whether a core without work rests, and after how many microseconds.
+fn set_options(cx: Context, mut params: Params) -> Outcome {
+    let rest = params.optional::<bool>("rest")?.unwrap_or(true);
+    let after = params.optional::<u64>("rest_after_us")?.map(Duration::from_micros);
+    params.finish()?;
+    if after.is_some() && !rest {
+        return Err(RpcError::params("'rest_after_us' says nothing where 'rest' is false"));
+    }
+    let after = rest.then(|| after.unwrap_or(REST_AFTER_DEFAULT));
+    cx.local().mesh().set_rest_after(after);
+    cx.remember("scheduler", cx.method());
+    Ok(Value::Bool(true))
+}
+
+fn get_options(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let after = cx.local().mesh().rest_after();
+    let after_us = after.map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+    Ok(json!({"rest": after.is_some(), "rest_after_us": after_us}))
 }
 
 async fn get_stats(cx: Context, params: Params) -> Outcome {

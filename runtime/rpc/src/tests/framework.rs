@@ -83,6 +83,28 @@ fn reactors_and_threads_are_those_of_the_cores() {
 }
 
 #[test]
+fn how_long_cores_poll_before_they_rest_is_set_saved_and_read_back() {
+    let mut machine = Machine::new();
+    let options = |machine: &mut Machine| machine.call("reactor_get_options", None).unwrap();
+    assert_eq!(options(&mut machine), json!({"rest": true, "rest_after_us": 1000}));
+    for (set, then) in [
+        (json!({"rest_after_us": 250}), json!({"rest": true, "rest_after_us": 250})),
+        (json!({"rest": false}), json!({"rest": false, "rest_after_us": null})),
+        (json!({"rest": true}), json!({"rest": true, "rest_after_us": 1000})),
+        (json!({"rest_after_us": 0}), json!({"rest": true, "rest_after_us": 0})),
+    ] {
+        machine.call("reactor_set_options", set).unwrap();
+        assert_eq!(options(&mut machine), then);
+    }
+    let saved = machine.call("framework_get_config", json!({"name": "scheduler"})).unwrap();
+    let call = json!({"method": "reactor_set_options", "params": {"rest_after_us": 0}});
+    assert_eq!(saved, json!([call]));
+    let contradiction = json!({"rest": false, "rest_after_us": 5});
+    assert_eq!(machine.code("reactor_set_options", contradiction), -32602);
+    assert_eq!(machine.code("reactor_set_options", json!({"rest_after_us": -1})), -32602);
+}
+
+#[test]
 fn the_log_level_is_read_back_as_it_was_set() {
     let mut machine = Machine::new();
     for level in ["DISABLED", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"] {

@@ -1,0 +1,247 @@
+//! When a core may rest, and what ends its rest.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use basalt_env::{CoreId, Instant};
+use basalt_ring::Bell;
+use spin::Once;
+
+use crate::{Cores, Local, Reactor};
+
+/// How long a core finds nothing before it begins to rest, unless somebody says otherwise.
+pub const REST_AFTER_DEFAULT: Duration = Duration::from_millis(1);
+/// How long a rest lasts at most while something has to be polled.
+const REST_POLLED: Duration = Duration::from_micros(100);
+/// How long one lasts at most in any case: a bound to whatever may go wrong.
+const REST_MAX: Duration = Duration::from_secs(1);
+/// No rests at all.
+const NEVER: u64 = u64::MAX;
+
+/// What is about to happen to the core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// It will look for work once more and then rest: say how the rest may end.
+    Begins,
+    /// It has work again.
+    Ends,
+}
+
+/// How a rest may end, as far as one source of work knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doze {
+    /// The source ends it by itself: a device's message, a bell.
+    Signalled,
+    /// As that, or by the clock at this time.
+    Until(Instant),
+    /// The source has to be looked at every now and then.
+    Polled,
+    /// The source is no more, and not to be told again.
+    Gone,
+}
+
+type Hook = Box<dyn FnMut(&Local, Rest) -> Doze>;
+/// Ends the rest of a core.
+type Ringer = Box<dyn Fn(CoreId) + Send + Sync>;
+
+/// What other cores know of a core's rests. One for each core, for good.
+pub(crate) struct Bedside {
+    core: CoreId,
+    pub bell: Bell,
+    ringer: Once<Ringer>,
+}
+
+impl Bedside {
+    /// Never freed: there are as many as there are cores.
+    pub fn of(core: CoreId) -> &'static Self {
+        Box::leak(Box::new(Self { core, bell: Bell::default(), ringer: Once::new() }))
+    }
+
+    /// Wakes the core if it sleeps, for work that was just left for it.
+    #[inline]
+    pub fn wake(&self) {
+        if self.bell.must_ring() {
+            self.ring();
+        }
+    }
+
+    /// The same for work that was left by a sequentially consistent exchange.
+    #[inline]
+    pub fn wake_after_exchange(&self) {
+        if self.bell.must_ring_after_exchange() {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        if let Some(ringer) = self.ringer.get() {
+            ringer(self.core);
+        }
+    }
+}
+
+/// How long every core finds nothing before it rests. Shared by all.
+pub(crate) struct IdlePolicy {
+    rest_after_ns: AtomicU64,
+}
+
+impl Default for IdlePolicy {
+    fn default() -> Self {
+        Self { rest_after_ns: AtomicU64::new(REST_AFTER_DEFAULT.as_nanos() as u64) }
+    }
+}
+
+impl Cores {
+    /// How the environment ends the rest of a core; to be set once, before cores rest.
+    pub fn set_ringer(&self, ring: impl Fn(CoreId) + Clone + Send + Sync + 'static) {
+        for bedside in self.bedsides() {
+            let ring = ring.clone();
+            bedside.ringer.call_once(|| Box::new(ring));
+        }
+    }
+
+    /// Ends the rest of `core`, if it rests: to be called after leaving work for it elsewhere than
+    /// in its mailbox.
+    #[inline]
+    pub fn wake(&self, core: CoreId) {
+        if let Some(bedside) = self.bedside(core) {
+            bedside.wake();
+        }
+    }
+
+    /// How long a core finds nothing before it rests; `None` if cores never rest.
+    pub fn rest_after(&self) -> Option<Duration> {
+        let ns = self.idle_policy().rest_after_ns.load(Ordering::Relaxed);
+        (ns != NEVER).then(|| Duration::from_nanos(ns))
+    }
+
+    /// Sets that for all cores, at once.
+    pub fn set_rest_after(&self, after: Option<Duration>) {
+        let ns = |after: Duration| u64::try_from(after.as_nanos()).unwrap_or(NEVER - 1);
+        let ns = after.map_or(NEVER, ns);
+        self.idle_policy().rest_after_ns.store(ns, Ordering::Relaxed);
+        self.bedsides().for_each(Bedside::wake);
+    }
+}
+
+/// The sources of work of a core.
+#[derive(Default)]
+pub(crate) struct Sources {
+    hooks: RefCell<Vec<Hook>>,
+}
+
+impl Sources {
+    pub fn add(&self, hook: Hook) {
+        self.hooks.borrow_mut().push(hook);
+    }
+
+    pub fn clear(&self) {
+        let hooks = self.hooks.take();
+        drop(hooks);
+    }
+
+    /// Tells all of them; when the rest has to end at the latest.
+    fn tell(&self, local: &Local, rest: Rest) -> Limit {
+        let mut limit = Limit { polled: false, until: None };
+        self.hooks.borrow_mut().retain_mut(|hook| {
+            match hook(local, rest) {
+                Doze::Signalled => {}
+                Doze::Gone => return false,
+                Doze::Polled => limit.polled = true,
+                Doze::Until(at) => {
+                    limit.until = Some(limit.until.map_or(at, |until: Instant| until.min(at)));
+                }
+            }
+            true
+        });
+        limit
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Limit {
+    polled: bool,
+    until: Option<Instant>,
+}
+
+/// Where a core stands between work and rest.
+///
+/// ```text
+///  Working ──nothing found for a while──> Armed ──nothing found again──> resting ──> Armed
+///     ^                                     │
+///     └────────────anything found───────────┘
+/// ```
+pub(crate) struct Idleness {
+    busy_at: Instant,
+    /// Set while the sources are told that the core rests.
+    armed: Option<Limit>,
+    /// When the last rest was to end, until that is accounted for.
+    rest_until: Option<Instant>,
+}
+
+impl Default for Idleness {
+    fn default() -> Self {
+        Self { busy_at: Instant::ZERO, armed: None, rest_until: None }
+    }
+}
+
+impl Reactor {
+    /// One round, and a rest where there has been nothing to do for long enough: what an
+    /// environment calls for ever. `clock` tells the time; `rest` rests for at most that long, and
+    /// is ended at once by any source of work that said so, also if that rang before it began.
+    pub fn turn(&mut self, clock: impl Fn() -> Instant, rest: impl FnOnce(Duration)) {
+        let now = clock();
+        if self.idleness.rest_until.take().is_some_and(|until| now < until) {
+            self.counters().woken.add(1);
+        }
+        if self.poll(now).is_busy() {
+            return self.work_found(now);
+        }
+        let idle = now.since(self.idleness.busy_at);
+        if self.cores().rest_after().is_none_or(|after| idle < after) {
+            return core::hint::spin_loop();
+        }
+        let Some(limit) = self.idleness.armed else {
+            let local = self.local();
+            self.idleness.armed = Some(local.inner.sources.tell(&local, Rest::Begins));
+            return;
+        };
+        let bedside = self.bedside();
+        bedside.bell.lie_down();
+        let now = clock();
+        if self.poll(now).is_busy() {
+            bedside.bell.get_up();
+            return self.work_found(now);
+        }
+        let at_most = self.rest_for(now, limit);
+        self.idleness.rest_until = Some(now + at_most);
+        self.counters().rests.add(1);
+        rest(at_most);
+        bedside.bell.get_up();
+    }
+
+    fn work_found(&mut self, now: Instant) {
+        self.idleness.busy_at = now;
+        if self.idleness.armed.take().is_some() {
+            let local = self.local();
+            local.inner.sources.tell(&local, Rest::Ends);
+        }
+    }
+
+    fn rest_for(&self, now: Instant, limit: Limit) -> Duration {
+        let most = if limit.polled { REST_POLLED } else { REST_MAX };
+        let until = limit.until.into_iter().chain(self.next_deadline()).min();
+        until.map_or(most, |at| at.since(now).min(most))
+    }
+}
+
+impl fmt::Debug for Bedside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bedside").field("core", &self.core).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::{Doze, REST_AFTER_DEFAULT, Rest};
+
+/// A core with a clock that stands still between turns; how long it rested in each.
+struct Sleepy {
+    reactor: Reactor,
+    now: Instant,
+}
+
+impl Sleepy {
+    fn new() -> Self {
+        Self { reactor: mesh(1, Options::default()).remove(0).build(), now: Instant::ZERO }
+    }
+
+    /// A turn `us` microseconds after the last.
+    fn turn_after(&mut self, us: u64) -> Option<Duration> {
+        self.now = self.now + Duration::from_micros(us);
+        let (now, mut rested) = (self.now, None);
+        self.reactor.turn(|| now, |duration| rested = Some(duration));
+        rested
+    }
+
+    /// Turns until it rests; how long it may.
+    fn rest(&mut self) -> Duration {
+        (0..100).find_map(|_| self.turn_after(100)).expect("it does not rest")
+    }
+}
+
+#[test]
+fn a_core_rests_once_it_has_found_nothing_for_long_enough() {
+    let mut core = Sleepy::new();
+    let after = REST_AFTER_DEFAULT.as_micros() as u64;
+    assert_eq!(core.turn_after(after - 1), None);
+    assert_eq!(core.turn_after(1), None, "its sources are told first");
+    assert_eq!(core.turn_after(1), Some(Duration::from_secs(1)));
+    assert_eq!(core.turn_after(1), Some(Duration::from_secs(1)), "and it goes on");
+    core.turn_after(1_000_000);
+    let stats = core.reactor.stats();
+    assert_eq!((stats.rests, stats.woken), (3, 1), "one ended after a microsecond");
+}
+
+#[test]
+fn work_ends_the_rest_and_the_count_begins_anew() {
+    let mut core = Sleepy::new();
+    core.rest();
+    core.reactor.local().send(CoreId(0), |_| {}).unwrap();
+    assert_eq!(core.turn_after(1), None);
+    assert_eq!(core.turn_after(500), None);
+    core.rest();
+}
+
+#[test]
+fn work_that_comes_at_the_last_moment_is_found() {
+    let mut core = Sleepy::new();
+    core.rest();
+    let local = core.reactor.local();
+    let runs = Rc::new(Cell::new(0));
+    // It does nothing in the turn's first round, and has work in its second.
+    let counted = Rc::clone(&runs);
+    let poller = local.poller("late", move |_| {
+        counted.set(counted.get() + 1);
+        Work(u32::from(counted.get() % 2 == 0))
+    });
+    assert_eq!(core.turn_after(1), None);
+    assert_eq!(runs.get(), 2);
+    drop(poller);
+}
+
+#[test]
+fn sources_are_told_once_and_decide_how_long_a_rest_lasts() {
+    let mut core = Sleepy::new();
+    let local = core.reactor.local();
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&told);
+    let answer = Rc::new(Cell::new(Doze::Polled));
+    let given = Rc::clone(&answer);
+    local.on_rest(|_, _| Doze::Signalled);
+    local.on_rest(move |_, rest| {
+        noted.borrow_mut().push(rest);
+        given.get()
+    });
+    assert_eq!(core.rest(), Duration::from_micros(100));
+    core.rest();
+    assert_eq!(*told.borrow(), [Rest::Begins]);
+    local.send(CoreId(0), |_| {}).unwrap();
+    core.turn_after(1);
+    assert_eq!(*told.borrow(), [Rest::Begins, Rest::Ends]);
+    answer.set(Doze::Until(core.now + Duration::from_micros(50_000)));
+    let duration = core.rest();
+    assert!((40_000..50_000).contains(&duration.as_micros()), "{duration:?}");
+}
+
+#[test]
+fn a_rest_ends_with_the_next_timer() {
+    let mut core = Sleepy::new();
+    let local = core.reactor.local();
+    local.timed_poller("tick", Duration::from_millis(7), |_| Work::IDLE).detach();
+    let duration = core.rest();
+    assert!((5_000..7_000).contains(&duration.as_micros()), "{duration:?}");
+}
+
+#[test]
+fn how_long_is_set_for_all_cores_and_may_be_for_ever() {
+    let mut core = Sleepy::new();
+    let cores = core.reactor.local().mesh().clone();
+    assert_eq!(cores.rest_after(), Some(REST_AFTER_DEFAULT));
+    cores.set_rest_after(None);
+    assert_eq!((0..100).find_map(|_| core.turn_after(10_000)), None);
+    cores.set_rest_after(Some(Duration::ZERO));
+    assert_eq!(core.turn_after(1), None, "its sources are told");
+    assert_eq!(core.turn_after(1), Some(Duration::from_secs(1)), "it was idle all the time");
+}
+
+#[test]
+fn another_core_rings_a_sleeper_once_for_an_event_a_wake_and_a_call() {
+    let mut seeds = mesh(2, Options::default());
+    let (far, near) = (seeds.pop().unwrap(), seeds.pop().unwrap());
+    let rings = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&rings);
+    near.cores().set_ringer(move |core| {
+        assert_eq!(core, CoreId(0));
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut near = near.build();
+    let (sender, receiver) = oneshot::channel();
+    near.local().spawn("waits", async move {
+        let _: Result<u32, _> = receiver.await;
+    });
+    let cores = far.cores();
+    let mut sender = Some(sender);
+    let mut now = Instant::ZERO;
+    let mut rung_while_asleep = |leave: &mut dyn FnMut()| {
+        let before = rings.load(Ordering::Relaxed);
+        let mut rested = false;
+        while !rested {
+            now = now + Duration::from_millis(1);
+            near.turn(
+                || now,
+                |_| {
+                    leave();
+                    rested = true;
+                },
+            );
+        }
+        rings.load(Ordering::Relaxed) - before
+    };
+    assert_eq!(rung_while_asleep(&mut || {}), 0);
+    let send = || cores.send(CoreId(0), |_| {}).unwrap();
+    assert_eq!(rung_while_asleep(&mut || (0..3).for_each(|_| send())), 1);
+    assert_eq!(rung_while_asleep(&mut || cores.wake(CoreId(0))), 1);
+    let mut answer = || sender.take().map_or((), |sender| sender.send(7));
+    assert_eq!(rung_while_asleep(&mut answer), 1);
+    cores.send(CoreId(0), |_| {}).unwrap();
+    assert_eq!(rings.load(Ordering::Relaxed), 3, "nobody rings one who is awake");
+}
