@@ -41,13 +41,13 @@ impl Bell {
     #[inline]
     pub fn must_ring(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.must_ring_after_exchange()
+        self.must_ring_after_fence()
     }
 
-    /// The same for work that was left, and is looked for, by one sequentially consistent exchange:
-    /// on x86-64 this costs a load.
+    /// The same for work that was left, and is looked for, by one sequentially consistent exchange,
+    /// or that the caller left before a sequentially consistent fence: on x86-64 this costs a load.
     #[inline]
-    pub fn must_ring_after_exchange(&self) -> bool {
+    pub fn must_ring_after_fence(&self) -> bool {
         self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::Relaxed)
     }
 }

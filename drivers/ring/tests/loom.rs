@@ -203,7 +203,7 @@ fn a_sleeper_finds_what_was_exchanged_for_it_or_is_rung() {
             work.swap(1, Ordering::SeqCst);
         },
         |work| work.swap(0, Ordering::SeqCst),
-        Bell::must_ring_after_exchange,
+        Bell::must_ring_after_fence,
     );
 }
 

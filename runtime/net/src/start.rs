@@ -151,7 +151,7 @@ pub fn start<P: FramePort + 'static>(
     let poll = move |local: &Local| {
         let work = stack.borrow_mut().poll(local.now());
         switch.borrow_mut().wake_receivers(|port| {
-            followers.get(port).into_iter().for_each(|follower| local.mesh().wake(follower.core));
+            followers.get(port).into_iter().for_each(|follower| local.wake(follower.core));
         });
         let address = stack.borrow().interface_address();
         followers.iter_mut().for_each(|follower| follower.tell(local, address));
@@ -185,7 +185,7 @@ impl Remote {
             let mut stack = stack.borrow_mut();
             let work = stack.poll(local.now());
             if stack.port_mut().take_sent() {
-                local.mesh().wake(home);
+                local.wake(home);
             }
             work
         };

@@ -31,6 +31,7 @@ mod poller;
 mod reactor;
 mod rest;
 mod stats;
+mod stopwatch;
 pub mod sync;
 mod task;
 mod tasks;

@@ -13,7 +13,7 @@ use basalt_ring::{Full, spsc};
 
 use crate::mesh::Event;
 use crate::poller::{Poller, Pollers, When};
-use crate::rest::{Doze, Rest, Sources};
+use crate::rest::{Doze, Rest, Sources, Wakes};
 use crate::stats::CoreCounters;
 use crate::tasks::Tasks;
 use crate::time::Timers;
@@ -52,6 +52,7 @@ pub(crate) struct Inner {
     pub timers: Timers,
     pub tasks: Tasks,
     pub sources: Sources,
+    pub wakes: Wakes,
     pub services: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
 }
 
@@ -155,13 +156,21 @@ impl Local {
     /// Sends an event, or gives it back with the reason.
     pub(crate) fn push(&self, core: CoreId, event: Event) -> Result<(), (SendError, Event)> {
         if core != self.inner.core {
-            return self.inner.cores.push(core, event);
+            self.inner.cores.push(core, event)?;
+            self.wake(core);
+            return Ok(());
         }
         if self.inner.ended.get() {
             return Err((SendError::NoSuchCore, event));
         }
         let pushed = self.inner.loopback.borrow_mut().push(event);
         pushed.map_err(|Full(event)| (SendError::Full, event))
+    }
+
+    /// Ends the rest of `core`, if it rests, at the end of this round: to be called after leaving
+    /// work for it elsewhere than in its mailbox.
+    pub fn wake(&self, core: CoreId) {
+        self.inner.wakes.add(core);
     }
 
     /// Makes `service` this core's instance of `T`, in place of an earlier one.

@@ -64,10 +64,12 @@ impl Cores {
         core: CoreId,
         f: impl FnOnce(&Local) + Send + 'static,
     ) -> Result<(), SendError> {
-        self.push(core, Event::new(f)).map_err(|(reason, _)| reason)
+        self.push(core, Event::new(f)).map_err(|(reason, _)| reason)?;
+        self.wake(core);
+        Ok(())
     }
 
-    /// Puts `event` into the mailbox of `core`, or gives it back.
+    /// Puts `event` into the mailbox of `core`, or gives it back. The core is to be woken for it.
     pub(crate) fn push(&self, core: CoreId, event: Event) -> Result<(), (SendError, Event)> {
         let Some(shared) = self.shared.get(core.index()) else {
             return Err((SendError::NoSuchCore, event));
@@ -75,9 +77,7 @@ impl Cores {
         shared.mailbox.push(event).map_err(|refused| match refused {
             PushError::Full(event) => (SendError::Full, event),
             PushError::Closed(event) => (SendError::NoSuchCore, event),
-        })?;
-        shared.bedside.wake();
-        Ok(())
+        })
     }
 
     pub(crate) fn bedside(&self, core: CoreId) -> Option<&'static Bedside> {

@@ -8,6 +8,7 @@ use core::time::Duration;
 use basalt_env::Work;
 
 use crate::activity::Activity;
+use crate::stopwatch::{self, Stopwatch};
 use crate::time::TimerKey;
 use crate::{Local, PollerStats};
 
@@ -28,6 +29,8 @@ pub(crate) struct Entry {
     registered: Cell<bool>,
     runs: Cell<u64>,
     busy: Cell<u64>,
+    busy_ns: Cell<u64>,
+    idle_ns: Cell<u64>,
     name: &'static str,
     activity: Activity,
     when: When,
@@ -60,6 +63,14 @@ impl Entry {
         work
     }
 
+    /// The same, timed; what it took counts `weight` times.
+    pub fn run_timed(&self, local: &Local, watch: Stopwatch<'_>, weight: u64) -> Work {
+        let (work, ns) = watch.time(|| self.run(local));
+        let total = if work.is_busy() { &self.busy_ns } else { &self.idle_ns };
+        total.set(total.get().saturating_add(ns.saturating_mul(weight)));
+        work
+    }
+
     pub const fn period(&self) -> Option<Duration> {
         match self.when {
             When::Every(period) => Some(period),
@@ -88,6 +99,8 @@ impl Entry {
             period: self.period(),
             runs: self.runs.get(),
             busy: self.busy.get(),
+            busy_ns: self.busy_ns.get(),
+            idle_ns: self.idle_ns.get(),
         }
     }
 }
@@ -141,14 +154,14 @@ impl RunList {
 
     /// Runs every poller of the round's own phase once.
     #[inline]
-    pub fn run(&self, local: &Local) -> Work {
-        run_all(&self.every_round, local)
+    pub fn run(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+        run_all(&self.every_round, local, watch)
     }
 
     /// Runs every late poller once.
     #[inline]
-    pub fn run_late(&self, local: &Local) -> Work {
-        run_all(&self.end_of_round, local)
+    pub fn run_late(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+        run_all(&self.end_of_round, local, watch)
     }
 
     #[cold]
@@ -165,8 +178,17 @@ impl RunList {
 }
 
 #[inline]
-fn run_all(entries: &[Rc<Entry>], local: &Local) -> Work {
-    entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local))
+fn run_all(entries: &[Rc<Entry>], local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+    match watch.filter(Stopwatch::times_all) {
+        None => entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local)),
+        Some(watch) => run_all_timed(entries, local, watch),
+    }
+}
+
+#[cold]
+fn run_all_timed(entries: &[Rc<Entry>], local: &Local, watch: Stopwatch<'_>) -> Work {
+    let run = |entry: &Rc<Entry>| entry.run_timed(local, watch, stopwatch::MEAN);
+    entries.iter().fold(Work::IDLE, |work, entry| work + run(entry))
 }
 
 /// A registration. Dropping it unregisters the poller, also from within itself.
@@ -196,6 +218,8 @@ impl Poller {
             registered: Cell::new(true),
             runs: Cell::new(0),
             busy: Cell::new(0),
+            busy_ns: Cell::new(0),
+            idle_ns: Cell::new(0),
             name,
             activity: local.inner.counters.running.activity(name),
             when,

@@ -11,8 +11,9 @@ use crate::activity::Activity;
 use crate::local::Inner;
 use crate::mesh::{Event, Options};
 use crate::poller::{Pollers, RunList};
-use crate::rest::{Bedside, Idleness, Sources};
+use crate::rest::{Bedside, Idleness, Sources, Wakes};
 use crate::stats::CoreCounters;
+use crate::stopwatch::{Sampler, Stopwatch};
 use crate::tasks::Tasks;
 use crate::time::Timers;
 use crate::{Cores, Local, ReactorStats};
@@ -32,6 +33,7 @@ pub struct Reactor {
     /// When the last round began, and whether it found work; none before the first.
     last_round: Option<(Instant, Work)>,
     pub(crate) idleness: Idleness,
+    sampler: Sampler,
     bedside: &'static Bedside,
 }
 
@@ -57,6 +59,7 @@ impl Reactor {
             timers: Timers::default(),
             tasks: Tasks::new(counters, bedside),
             sources: Sources::default(),
+            wakes: Wakes::default(),
             services: RefCell::new(Vec::new()),
         };
         Self {
@@ -68,6 +71,7 @@ impl Reactor {
             event,
             last_round: None,
             idleness: Idleness::default(),
+            sampler: Sampler::default(),
             bedside,
         }
     }
@@ -90,15 +94,26 @@ impl Reactor {
     /// Time that goes backwards counts as no time. The time until the next call is accounted to
     /// this round: busy if it found work, idle otherwise.
     pub fn poll(&mut self, now: Instant) -> Work {
+        self.round(now, None)
+    }
+
+    /// The same, with pollers timed.
+    pub(crate) fn poll_timed(&mut self, now: Instant, clock: &dyn Fn() -> Instant) -> Work {
+        let watch = self.sampler.next(clock);
+        self.round(now, Some(watch))
+    }
+
+    fn round(&mut self, now: Instant, watch: Option<Stopwatch<'_>>) -> Work {
         let now = now.max(self.local.now());
         self.account(now);
         self.local.inner.now.set(now);
         let mut work = self.run_events();
-        work += self.local.inner.timers.run_due(&self.local);
+        work += self.local.inner.timers.run_due(&self.local, watch);
         self.run_list.refresh(&self.local);
-        work += self.run_list.run(&self.local);
+        work += self.run_list.run(&self.local, watch);
         work += self.local.inner.tasks.run(now);
-        work += self.run_list.run_late(&self.local);
+        work += self.run_list.run_late(&self.local, watch);
+        self.local.inner.wakes.flush(&self.local.inner.cores);
         self.local.inner.counters.running.set(Activity::NONE);
         self.last_round = Some((now, work));
         work
@@ -161,6 +176,7 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         let inner = &self.local.inner;
         inner.ended.set(true);
+        inner.wakes.flush(&inner.cores);
         inner.tasks.clear();
         inner.pollers.clear();
         inner.timers.clear();

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use core::time::Duration;
 
 use basalt_env::{CoreId, Instant};
@@ -69,10 +69,10 @@ impl Bedside {
         }
     }
 
-    /// The same for work that was left by a sequentially consistent exchange.
+    /// The same for work that was left by a sequentially consistent exchange, or before a fence.
     #[inline]
-    pub fn wake_after_exchange(&self) {
-        if self.bell.must_ring_after_exchange() {
+    pub fn wake_after_fence(&self) {
+        if self.bell.must_ring_after_fence() {
             self.ring();
         }
     }
@@ -126,6 +126,38 @@ impl Cores {
         let ns = after.map_or(NEVER, ns);
         self.idle_policy().rest_after_ns.store(ns, Ordering::Relaxed);
         self.bedsides().for_each(Bedside::wake);
+    }
+}
+
+/// Cores that work was left for in this round. They are looked at once, at its end, as the fence
+/// that this takes costs more than to leave the work.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    cores: RefCell<Vec<CoreId>>,
+}
+
+impl Wakes {
+    #[inline]
+    pub fn add(&self, core: CoreId) {
+        let mut cores = self.cores.borrow_mut();
+        if !cores.contains(&core) {
+            cores.push(core);
+        }
+    }
+
+    /// Wakes those that sleep.
+    #[inline]
+    pub fn flush(&self, mesh: &Cores) {
+        let mut cores = self.cores.borrow_mut();
+        if cores.is_empty() {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        for core in cores.drain(..) {
+            if let Some(bedside) = mesh.bedside(core) {
+                bedside.wake_after_fence();
+            }
+        }
     }
 }
 
@@ -199,7 +231,7 @@ impl Reactor {
         if self.idleness.rest_until.take().is_some_and(|until| now < until) {
             self.counters().woken.add(1);
         }
-        if self.poll(now).is_busy() {
+        if self.poll_timed(now, &clock).is_busy() {
             return self.work_found(now);
         }
         let idle = now.since(self.idleness.busy_at);
@@ -214,7 +246,7 @@ impl Reactor {
         let bedside = self.bedside();
         bedside.bell.lie_down();
         let now = clock();
-        if self.poll(now).is_busy() {
+        if self.poll_timed(now, &clock).is_busy() {
             bedside.bell.get_up();
             return self.work_found(now);
         }

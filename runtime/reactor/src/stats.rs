@@ -37,6 +37,10 @@ pub struct PollerStats {
     pub runs: u64,
     /// How many of those runs found work.
     pub busy: u64,
+    /// Nanoseconds of runs that found work: an estimate, as only some rounds are timed.
+    pub busy_ns: u64,
+    /// Nanoseconds of runs that found none, estimated likewise.
+    pub idle_ns: u64,
 }
 
 /// One core's counters; only its reactor writes them. A cache line pair of their own.

@@ -159,7 +159,7 @@ impl Queue {
             ) {
                 Ok(_) => {
                     task.into_raw();
-                    return sleeper.into_iter().for_each(Bedside::wake_after_exchange);
+                    return sleeper.into_iter().for_each(Bedside::wake_after_fence);
                 }
                 Err(now) => head = now,
             }

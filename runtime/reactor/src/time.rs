@@ -12,6 +12,7 @@ use basalt_env::{Instant, Work};
 
 use crate::Local;
 use crate::poller::Entry;
+use crate::stopwatch::Stopwatch;
 
 /// A timer's deadline, and its number among timers with the same one.
 pub(crate) type TimerKey = (Instant, u64);
@@ -70,15 +71,15 @@ impl Timers {
 
     /// Runs everything whose deadline has come.
     #[inline]
-    pub fn run_due(&self, local: &Local) -> Work {
+    pub fn run_due(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
         if local.now() < self.none_before.get() {
             return Work::IDLE;
         }
-        self.run_all_due(local)
+        self.run_all_due(local, watch)
     }
 
     #[cold]
-    fn run_all_due(&self, local: &Local) -> Work {
+    fn run_all_due(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
         let mut work = Work::IDLE;
         while let Some((key, action)) = self.pop_due(local.now()) {
             work += match action {
@@ -86,7 +87,7 @@ impl Timers {
                     waker.wake();
                     Work(1)
                 }
-                Action::Run(entry) => self.run_timed(key, &entry, local),
+                Action::Run(entry) => self.run_timed(key, &entry, local, watch),
             };
         }
         self.none_before.set(self.next_deadline().unwrap_or(NEVER));
@@ -97,9 +98,18 @@ impl Timers {
         self.queue.borrow_mut().pop_front_if(|((deadline, _), _)| *deadline <= now)
     }
 
-    fn run_timed(&self, key: TimerKey, entry: &Rc<Entry>, local: &Local) -> Work {
+    fn run_timed(
+        &self,
+        key: TimerKey,
+        entry: &Rc<Entry>,
+        local: &Local,
+        watch: Option<Stopwatch<'_>>,
+    ) -> Work {
         entry.set_timer(None);
-        let work = entry.run(local);
+        let work = match watch {
+            Some(watch) => entry.run_timed(local, watch, 1),
+            None => entry.run(local),
+        };
         if let (true, Some(period)) = (entry.is_registered(), entry.period()) {
             let on_time = key.0 + period;
             let missed = on_time <= local.now();

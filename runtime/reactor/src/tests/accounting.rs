@@ -1,5 +1,5 @@
 use super::*;
-use crate::TraceEvent;
+use crate::{Poller, TraceEvent};
 
 #[test]
 fn rounds_with_work_count_as_busy_and_others_as_idle() {
@@ -36,6 +36,55 @@ fn events_and_the_runs_of_each_poller_are_counted() {
     let summary: Vec<_> = pollers.iter().map(|p| (p.name, p.runs, p.busy)).collect();
     assert_eq!(summary, [("idle", 4, 0), ("busy", 2, 2)]);
     assert_eq!(pollers[1].period, Some(Duration::from_micros(2)));
+}
+
+/// A clock that a poller advances when it runs.
+fn poller_that_takes(
+    local: &Local,
+    clock: &Rc<Cell<u64>>,
+    name: &'static str,
+    busy_and_idle_ns: [u64; 2],
+) -> Poller {
+    let (clock, turn) = (Rc::clone(clock), Cell::new(0));
+    local.poller(name, move |_| {
+        turn.set(turn.get() + 1);
+        // Busy every fourth time.
+        let busy = turn.get() % 4 == 0;
+        clock.set(clock.get() + busy_and_idle_ns[usize::from(!busy)]);
+        Work(u32::from(busy))
+    })
+}
+
+#[test]
+fn the_time_of_each_poller_is_estimated_from_some_rounds() {
+    let mut lone = Lone::new();
+    let clock = Rc::new(Cell::new(0));
+    let local = lone.local();
+    let _heavy = poller_that_takes(&local, &clock, "heavy", [900, 20]);
+    let _light = poller_that_takes(&local, &clock, "light", [0, 3]);
+    let ticking = Rc::clone(&clock);
+    let _timed = local.timed_poller("timed", Duration::from_micros(50), move |_| {
+        ticking.set(ticking.get() + 700);
+        Work::IDLE
+    });
+    // Reading the clock takes 11 ns, which are nobody's.
+    let read = || {
+        clock.set(clock.get() + 11);
+        Instant::from_ns(clock.get())
+    };
+    for _ in 0..40_000 {
+        lone.reactor.turn(read, |_| unreachable!("it is never idle for long"));
+    }
+    let pollers = local.pollers();
+    let near = |estimate: u64, truth: u64| estimate.abs_diff(truth) * 10 <= truth;
+    assert!(near(pollers[0].busy_ns, 10_000 * 900), "{:?}", pollers[0]);
+    assert!(near(pollers[0].idle_ns, 30_000 * 20), "{:?}", pollers[0]);
+    assert_eq!(pollers[1].busy_ns, 0);
+    assert!(near(pollers[1].idle_ns, 30_000 * 3), "{:?}", pollers[1]);
+    assert_eq!(pollers[2].idle_ns, pollers[2].runs * 700, "timed ones are timed always");
+    let all: u64 = pollers.iter().map(|poller| poller.busy_ns + poller.idle_ns).sum();
+    let core = lone.reactor.stats();
+    assert!(near(all, core.busy_ns + core.idle_ns), "{all} of {core:?}");
 }
 
 #[test]

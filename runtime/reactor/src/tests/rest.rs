@@ -124,12 +124,12 @@ fn another_core_rings_a_sleeper_once_for_an_event_a_wake_and_a_call() {
         assert_eq!(core, CoreId(0));
         counted.fetch_add(1, Ordering::Relaxed);
     });
-    let mut near = near.build();
+    let (mut near, mut other) = (near.build(), far.build());
     let (sender, receiver) = oneshot::channel();
     near.local().spawn("waits", async move {
         let _: Result<u32, _> = receiver.await;
     });
-    let cores = far.cores();
+    let cores = near.local().mesh().clone();
     let mut sender = Some(sender);
     let mut now = Instant::ZERO;
     let mut rung_while_asleep = |leave: &mut dyn FnMut()| {
@@ -153,6 +153,16 @@ fn another_core_rings_a_sleeper_once_for_an_event_a_wake_and_a_call() {
     assert_eq!(rung_while_asleep(&mut || cores.wake(CoreId(0))), 1);
     let mut answer = || sender.take().map_or((), |sender| sender.send(7));
     assert_eq!(rung_while_asleep(&mut answer), 1);
+    // A reactor rings at the end of its round, whatever it has left and how.
+    let local = other.local();
+    let mut unheard = || local.send(CoreId(0), |_| {}).unwrap();
+    assert_eq!(rung_while_asleep(&mut unheard), 0);
+    let mut round = || {
+        (0..3).for_each(|_| local.send(CoreId(0), |_| {}).unwrap());
+        local.wake(CoreId(0));
+        let _ = other.poll(Instant::ZERO);
+    };
+    assert_eq!(rung_while_asleep(&mut round), 1);
     cores.send(CoreId(0), |_| {}).unwrap();
-    assert_eq!(rings.load(Ordering::Relaxed), 3, "nobody rings one who is awake");
+    assert_eq!(rings.load(Ordering::Relaxed), 4, "nobody rings one who is awake");
 }

@@ -149,6 +149,8 @@ fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
         "state": "waiting",
         "run_count": poller.runs,
         "busy_count": poller.busy,
+        "busy": poller.busy_ns,
+        "idle": poller.idle_ns,
     });
     if let Some(period) = poller.period {
         let ticks = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);

@@ -76,7 +76,8 @@ fn reactors_and_threads_are_those_of_the_cores() {
 
     let pollers = machine.call("thread_get_pollers", None).unwrap();
     let spin = &pollers["threads"][0]["active_pollers"][0];
-    assert_eq!(keys(spin), ["busy_count", "id", "name", "run_count", "state"]);
+    let members = ["busy", "busy_count", "id", "idle", "name", "run_count", "state"];
+    assert_eq!(keys(spin), members);
     assert_eq!(spin["run_count"], spin["busy_count"]);
     let tick = &pollers["threads"][5]["timed_pollers"][0];
     assert_eq!((&tick["name"], &tick["period_ticks"]), (&json!("tick"), &json!(1_000_000)));
