@@ -100,6 +100,11 @@ pub struct BenchArguments {
     #[arg(long, conflicts_with_all = ["time", "depths", "ios", "disk"])]
     pub boot: bool,
 
+    /// Measure the rest instead: the host's processor time while the machine has nothing to do, and
+    /// how fast it is there when a frame comes, beside Linux
+    #[arg(long, conflicts_with_all = ["time", "depths", "ios", "disk", "boot"])]
+    pub idle: bool,
+
     /// Print JSON instead of a table; times are in nanoseconds
     #[arg(long)]
     pub json: bool,

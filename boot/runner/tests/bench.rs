@@ -56,3 +56,14 @@ fn the_boot_takes_a_moment_of_guest_time_and_little_memory() {
     assert!(number("first_read_us") <= number("first_read_max_us"), "{report}");
     assert!(report["linux"].is_null());
 }
+
+#[test]
+fn a_machine_without_work_is_at_rest_and_answers() {
+    let report = bench(&["--idle"]);
+    // A core that polls takes a hundred.
+    assert!(report["basalt"]["cpu_percent"].as_f64() < Some(50.0), "{report}");
+    let answers = ["answer_at_rest_ns", "answer_awake_ns"];
+    let answered = |name: &&str| report["basalt"][**name].as_u64() > Some(0);
+    assert!(answers.iter().all(|name| answered(name)), "{report}");
+    assert!(report["linux"].is_null());
+}

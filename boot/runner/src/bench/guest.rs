@@ -12,6 +12,8 @@ use crate::{DebugExit, Machine, launch};
 
 /// How long QEMU may take to end once its console has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The unit of processor times in /proc, on every Linux for x86-64 (sysconf(3), `_SC_CLK_TCK`).
+const TICKS_PER_SECOND: u64 = 100;
 
 /// What a guest that came to its end has said.
 #[derive(Debug)]
@@ -23,16 +25,30 @@ pub(super) struct Finished {
 }
 
 /// What a guest has said, and when, counted from QEMU's start.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) lines: Vec<(Duration, String)>,
 }
 
-/// Runs `machine` until a console line contains `mark`, and ends it then.
+/// A guest that has come so far and goes on. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    /// What it had said by then.
+    pub(super) said: Said,
+    /// Keeps its console read.
+    _receiver: Receiver<Line>,
+}
+
+/// Runs `machine` until a console line contains `mark`, and leaves it running.
 ///
 /// # Errors
 /// It does not start, or says no such thing within `limit`; what it said is in the error.
-pub(super) fn run_until(machine: &Machine, mark: &str, limit: Duration) -> anyhow::Result<Said> {
+pub(super) fn start_until(
+    machine: &Machine,
+    mark: &str,
+    limit: Duration,
+) -> anyhow::Result<Running> {
     let started = Instant::now();
     let mut child = start(machine)?;
     let receiver = listen(&mut child)?;
@@ -50,12 +66,42 @@ pub(super) fn run_until(machine: &Machine, mark: &str, limit: Duration) -> anyho
             Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => break false,
         }
     };
-    launch::terminate(&mut child)?;
     if !found {
+        launch::terminate(&mut child)?;
         let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
         bail!("the guest did not say {mark:?}; {}", said(&lines, &complaints));
     }
-    Ok(Said { lines })
+    Ok(Running { child, said: Said { lines }, _receiver: receiver })
+}
+
+/// The same, and ends it then.
+///
+/// # Errors
+/// As [`start_until`].
+pub(super) fn run_until(machine: &Machine, mark: &str, limit: Duration) -> anyhow::Result<Said> {
+    let mut running = start_until(machine, mark, limit)?;
+    Ok(std::mem::take(&mut running.said))
+}
+
+impl Running {
+    /// The processor time that QEMU has taken so far, of all its threads (proc(5)).
+    pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name, which is in parentheses and may hold anything.
+        let (_, rest) = stat.rsplit_once(')').context("/proc tells nothing of QEMU")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<u64>().ok());
+        let ticks = ticks(11).zip(ticks(12)).context("/proc tells no times of QEMU")?;
+        Ok(Duration::from_millis((ticks.0 + ticks.1) * 1000 / TICKS_PER_SECOND))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = launch::terminate(&mut self.child) {
+            eprintln!("warning: a guest is left running: {error:#}");
+        }
+    }
 }
 
 /// Runs `machine` until it ends by itself.
@@ -113,6 +159,7 @@ fn listen(child: &mut Child) -> anyhow::Result<Receiver<Line>> {
     Ok(receiver)
 }
 
+#[derive(Debug)]
 enum Line {
     Console(String),
     Complaint(String),

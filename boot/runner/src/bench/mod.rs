@@ -16,8 +16,10 @@
 mod boot;
 mod fio;
 mod guest;
+mod idle;
 mod image;
 mod report;
+mod wire;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -87,8 +89,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
     }
     packages::ensure_qemu(workspace)?;
     let accel = accel::choose(workspace, arguments.accel)?;
-    if arguments.boot {
-        return run_boot(workspace, accel, arguments);
+    if arguments.boot || arguments.idle {
+        return run_whole(workspace, accel, arguments);
     }
     let (kernel, _) = workspace.build_image()?;
     let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref()));
@@ -104,7 +106,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_boot(
+/// Measures the machine as a whole rather than its I/O.
+fn run_whole(
     workspace: &Workspace,
     accel: Accel,
     arguments: &BenchArguments,
@@ -116,11 +119,17 @@ fn run_boot(
             Some(files.context("no files for the Linux guest")?)
         }
     };
-    let report = boot::run(workspace, accel, files.as_ref())?;
-    if arguments.json {
-        println!("{}", report.to_json());
+    let (text, json) = if arguments.boot {
+        let report = boot::run(workspace, accel, files.as_ref())?;
+        (report.to_string(), report.to_json())
     } else {
-        print!("{report}");
+        let report = idle::run(workspace, accel, files.as_ref())?;
+        (report.to_string(), report.to_json())
+    };
+    if arguments.json {
+        println!("{json}");
+    } else {
+        print!("{text}");
     }
     Ok(ExitCode::SUCCESS)
 }

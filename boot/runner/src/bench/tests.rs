@@ -10,6 +10,7 @@ fn arguments() -> BenchArguments {
         accel: AccelChoice::Tcg,
         skip_fio: true,
         boot: false,
+        idle: false,
         json: false,
     }
 }
