@@ -63,7 +63,7 @@ fn a_machine_without_work_is_at_rest_and_answers() {
     // A core that polls takes a hundred.
     assert!(report["basalt"]["cpu_percent"].as_f64() < Some(50.0), "{report}");
     let answers = ["answer_at_rest_ns", "answer_awake_ns"];
-    let answered = |name: &&str| report["basalt"][**name].as_u64() > Some(0);
-    assert!(answers.iter().all(|name| answered(name)), "{report}");
+    let answered = |name: &str| report["basalt"][name].as_u64() > Some(0);
+    assert!(answers.into_iter().all(answered), "{report}");
     assert!(report["linux"].is_null());
 }

@@ -40,6 +40,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Runs the body once, unless it was unregistered.
+    #[inline(always)]
     pub fn run(&self, local: &Local) -> Work {
         let Ok(mut body) = self.body.try_borrow_mut() else {
             return Work::IDLE;
@@ -64,7 +65,8 @@ impl Entry {
     }
 
     /// The same, timed; what it took counts `weight` times.
-    pub fn run_timed(&self, local: &Local, watch: Stopwatch<'_>, weight: u64) -> Work {
+    #[cold]
+    pub fn run_timed(&self, local: &Local, watch: &Stopwatch<'_>, weight: u64) -> Work {
         let (work, ns) = watch.time(|| self.run(local));
         let total = if work.is_busy() { &self.busy_ns } else { &self.idle_ns };
         total.set(total.get().saturating_add(ns.saturating_mul(weight)));
@@ -154,13 +156,13 @@ impl RunList {
 
     /// Runs every poller of the round's own phase once.
     #[inline]
-    pub fn run(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+    pub fn run(&self, local: &Local, watch: &Stopwatch<'_>) -> Work {
         run_all(&self.every_round, local, watch)
     }
 
     /// Runs every late poller once.
     #[inline]
-    pub fn run_late(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+    pub fn run_late(&self, local: &Local, watch: &Stopwatch<'_>) -> Work {
         run_all(&self.end_of_round, local, watch)
     }
 
@@ -178,15 +180,15 @@ impl RunList {
 }
 
 #[inline]
-fn run_all(entries: &[Rc<Entry>], local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
-    match watch.filter(Stopwatch::times_all) {
-        None => entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local)),
-        Some(watch) => run_all_timed(entries, local, watch),
+fn run_all(entries: &[Rc<Entry>], local: &Local, watch: &Stopwatch<'_>) -> Work {
+    if watch.times_all() {
+        return run_all_timed(entries, local, watch);
     }
+    entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local))
 }
 
 #[cold]
-fn run_all_timed(entries: &[Rc<Entry>], local: &Local, watch: Stopwatch<'_>) -> Work {
+fn run_all_timed(entries: &[Rc<Entry>], local: &Local, watch: &Stopwatch<'_>) -> Work {
     let run = |entry: &Rc<Entry>| entry.run_timed(local, watch, stopwatch::MEAN);
     entries.iter().fold(Work::IDLE, |work, entry| work + run(entry))
 }

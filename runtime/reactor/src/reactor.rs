@@ -94,16 +94,18 @@ impl Reactor {
     /// Time that goes backwards counts as no time. The time until the next call is accounted to
     /// this round: busy if it found work, idle otherwise.
     pub fn poll(&mut self, now: Instant) -> Work {
-        self.round(now, None)
+        self.round(now, &Stopwatch::stopped(&|| now))
     }
 
     /// The same, with pollers timed.
+    #[inline]
     pub(crate) fn poll_timed(&mut self, now: Instant, clock: &dyn Fn() -> Instant) -> Work {
         let watch = self.sampler.next(clock);
-        self.round(now, Some(watch))
+        self.round(now, &watch)
     }
 
-    fn round(&mut self, now: Instant, watch: Option<Stopwatch<'_>>) -> Work {
+    #[inline]
+    fn round(&mut self, now: Instant, watch: &Stopwatch<'_>) -> Work {
         let now = now.max(self.local.now());
         self.account(now);
         self.local.inner.now.set(now);

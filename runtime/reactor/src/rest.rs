@@ -226,43 +226,75 @@ impl Reactor {
     /// One round, and a rest where there has been nothing to do for long enough: what an
     /// environment calls for ever. `clock` tells the time; `rest` rests for at most that long, and
     /// is ended at once by any source of work that said so, also if that rang before it began.
+    #[inline]
     pub fn turn(&mut self, clock: impl Fn() -> Instant, rest: impl FnOnce(Duration)) {
         let now = clock();
+        let limit = self.begin_turn(now);
+        if self.poll_timed(now, &clock).is_busy() {
+            self.idleness.busy_at = now;
+            return self.end_rests();
+        }
+        match limit {
+            Some(limit) => self.rest(clock(), limit, rest),
+            None => self.prepare_to_rest(now),
+        }
+    }
+
+    /// Lies down if the core is to rest unless this round finds work.
+    #[inline]
+    fn begin_turn(&mut self, now: Instant) -> Option<Limit> {
+        let limit = self.idleness.armed?;
         if self.idleness.rest_until.take().is_some_and(|until| now < until) {
             self.counters().woken.add(1);
         }
-        if self.poll_timed(now, &clock).is_busy() {
-            return self.work_found(now);
+        if !self.has_been_idle(now) {
+            // The policy was changed.
+            self.end_rests();
+            return None;
         }
-        let idle = now.since(self.idleness.busy_at);
-        if self.cores().rest_after().is_none_or(|after| idle < after) {
-            return core::hint::spin_loop();
-        }
-        let Some(limit) = self.idleness.armed else {
-            let local = self.local();
-            self.idleness.armed = Some(local.inner.sources.tell(&local, Rest::Begins));
-            return;
-        };
-        let bedside = self.bedside();
-        bedside.bell.lie_down();
-        let now = clock();
-        if self.poll_timed(now, &clock).is_busy() {
-            bedside.bell.get_up();
-            return self.work_found(now);
-        }
+        self.bedside().bell.lie_down();
+        Some(limit)
+    }
+
+    fn rest(&mut self, now: Instant, limit: Limit, rest: impl FnOnce(Duration)) {
         let at_most = self.rest_for(now, limit);
         self.idleness.rest_until = Some(now + at_most);
         self.counters().rests.add(1);
         rest(at_most);
-        bedside.bell.get_up();
+        self.bedside().bell.get_up();
     }
 
-    fn work_found(&mut self, now: Instant) {
-        self.idleness.busy_at = now;
-        if self.idleness.armed.take().is_some() {
+    /// Tells the sources of work to ring, if it is time.
+    #[inline]
+    fn prepare_to_rest(&mut self, now: Instant) {
+        if self.has_been_idle(now) {
             let local = self.local();
-            local.inner.sources.tell(&local, Rest::Ends);
+            self.idleness.armed = Some(local.inner.sources.tell(&local, Rest::Begins));
+        } else {
+            core::hint::spin_loop();
         }
+    }
+
+    #[inline]
+    fn has_been_idle(&self, now: Instant) -> bool {
+        let idle = now.as_ns().saturating_sub(self.idleness.busy_at.as_ns());
+        let after = self.cores().idle_policy().rest_after_ns.load(Ordering::Relaxed);
+        after != NEVER && idle >= after
+    }
+
+    #[inline]
+    fn end_rests(&mut self) {
+        if self.idleness.armed.is_some() {
+            self.get_up_for_work();
+        }
+    }
+
+    #[cold]
+    fn get_up_for_work(&mut self) {
+        self.bedside().bell.get_up();
+        self.idleness.armed = None;
+        let local = self.local();
+        local.inner.sources.tell(&local, Rest::Ends);
     }
 
     fn rest_for(&self, now: Instant, limit: Limit) -> Duration {

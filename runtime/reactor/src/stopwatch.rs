@@ -5,7 +5,6 @@
 //! counts as often. Timed pollers are rarer and timed always.
 
 use core::fmt;
-use core::time::Duration;
 
 use basalt_env::Instant;
 
@@ -20,13 +19,13 @@ pub(crate) struct Sampler {
     /// events that come at regular distances themselves.
     random: u32,
     rounds_left: u32,
-    /// What reading the clock takes, as far as known: the least that was seen.
-    overhead: Duration,
+    /// What reading the clock takes, nanoseconds, as far as known: the least that was seen.
+    overhead_ns: u64,
 }
 
 impl Default for Sampler {
     fn default() -> Self {
-        Self { random: 0x9e37_79b9, rounds_left: 1, overhead: Duration::MAX }
+        Self { random: 0x9e37_79b9, rounds_left: 1, overhead_ns: u64::MAX }
     }
 }
 
@@ -39,7 +38,7 @@ impl Sampler {
         if all {
             self.pick(clock);
         }
-        Stopwatch { clock, overhead: self.overhead, all }
+        Stopwatch { clock, overhead_ns: self.overhead_ns, all }
     }
 
     #[cold]
@@ -48,31 +47,35 @@ impl Sampler {
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
         self.rounds_left = 1 + self.random % SPREAD;
-        let began = clock();
-        self.overhead = self.overhead.min(clock().since(began));
+        let began = clock().as_ns();
+        self.overhead_ns = self.overhead_ns.min(clock().as_ns().saturating_sub(began));
     }
 }
 
 /// Times what runs in a round.
-#[derive(Clone, Copy)]
 pub(crate) struct Stopwatch<'a> {
     clock: &'a dyn Fn() -> Instant,
-    overhead: Duration,
+    overhead_ns: u64,
     /// Whether it times every poller of this round.
     all: bool,
 }
 
-impl Stopwatch<'_> {
+impl<'a> Stopwatch<'a> {
+    /// One for rounds that are not timed, with a clock that stands still.
+    pub fn stopped(clock: &'a dyn Fn() -> Instant) -> Self {
+        Self { clock, overhead_ns: 0, all: false }
+    }
+
     pub const fn times_all(&self) -> bool {
         self.all
     }
 
     /// Runs `f`; how many nanoseconds it took as well.
     pub fn time<T>(&self, f: impl FnOnce() -> T) -> (T, u64) {
-        let began = (self.clock)();
+        let began = (self.clock)().as_ns();
         let result = f();
-        let took = (self.clock)().since(began).saturating_sub(self.overhead);
-        (result, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+        let took = (self.clock)().as_ns().saturating_sub(began);
+        (result, took.saturating_sub(self.overhead_ns))
     }
 }
 

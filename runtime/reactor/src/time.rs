@@ -71,7 +71,7 @@ impl Timers {
 
     /// Runs everything whose deadline has come.
     #[inline]
-    pub fn run_due(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+    pub fn run_due(&self, local: &Local, watch: &Stopwatch<'_>) -> Work {
         if local.now() < self.none_before.get() {
             return Work::IDLE;
         }
@@ -79,7 +79,7 @@ impl Timers {
     }
 
     #[cold]
-    fn run_all_due(&self, local: &Local, watch: Option<Stopwatch<'_>>) -> Work {
+    fn run_all_due(&self, local: &Local, watch: &Stopwatch<'_>) -> Work {
         let mut work = Work::IDLE;
         while let Some((key, action)) = self.pop_due(local.now()) {
             work += match action {
@@ -103,13 +103,10 @@ impl Timers {
         key: TimerKey,
         entry: &Rc<Entry>,
         local: &Local,
-        watch: Option<Stopwatch<'_>>,
+        watch: &Stopwatch<'_>,
     ) -> Work {
         entry.set_timer(None);
-        let work = match watch {
-            Some(watch) => entry.run_timed(local, watch, 1),
-            None => entry.run(local),
-        };
+        let work = entry.run_timed(local, watch, 1);
         if let (true, Some(period)) = (entry.is_registered(), entry.period()) {
             let on_time = key.0 + period;
             let missed = on_time <= local.now();

@@ -1,5 +1,5 @@
-//! `cargo run -- bench --idle`: what a machine without work costs its host, and how fast it is there
-//! when work comes, beside Linux.
+//! `cargo run -- bench --idle`: what a machine without work costs its host, and how fast it is
+//! there when work comes, beside Linux.
 //!
 //! The host sends an ARP request over an Ethernet cable and waits for the reply, which takes one
 //! interrupt, one frame in and one out on either side: after a pause, when the guest has gone to

@@ -48,6 +48,8 @@ pub struct Switch<P: FramePort> {
     stats: SwitchStats,
     /// Lanes that were given frames since their cores were last woken, in order.
     given: Vec<bool>,
+    /// Whether any was.
+    any_given: bool,
 }
 
 /// Whose a received frame is.
@@ -74,7 +76,19 @@ impl<P: FramePort> Switch<P> {
         }
         let flows = Flows::new(FLOWS_MAX, remotes + 1, seed);
         let (stats, given) = (SwitchStats::default(), vec![false; remotes]);
-        (Self { card, lanes, flows, listening: Vec::new(), turn: 0, stats, given }, ports)
+        (
+            Self {
+                card,
+                lanes,
+                flows,
+                listening: Vec::new(),
+                turn: 0,
+                stats,
+                given,
+                any_given: false,
+            },
+            ports,
+        )
     }
 
     /// What it has counted.
@@ -100,6 +114,9 @@ impl<P: FramePort> Switch<P> {
     /// Hands each port that was given frames since the last time (0 for the first of
     /// [`Self::new`]) to `wake`: its core may rest.
     pub(crate) fn wake_receivers(&mut self, mut wake: impl FnMut(usize)) {
+        if !core::mem::take(&mut self.any_given) {
+            return;
+        }
         for (port, given) in self.given.iter_mut().enumerate() {
             if core::mem::take(given) {
                 wake(port);
@@ -202,6 +219,7 @@ impl<P: FramePort> Switch<P> {
         let Some(at) = usize::from(lane).checked_sub(1) else { return };
         let Some(lane) = self.lanes.get_mut(at) else { return };
         self.given[at] = true;
+        self.any_given = true;
         let sent = lane.sender.send_frame(frame.as_slice(), frame.checksum(), None, |chunk| chunk);
         let counter = if sent { &mut self.stats.to_lanes } else { &mut self.stats.dropped };
         *counter += 1;

@@ -58,13 +58,14 @@ fn work_that_comes_at_the_last_moment_is_found() {
     core.rest();
     let local = core.reactor.local();
     let runs = Rc::new(Cell::new(0));
-    // It does nothing in the turn's first round, and has work in its second.
-    let counted = Rc::clone(&runs);
+    // Its bell rings from the first moment of the round on.
+    let (counted, bedside) = (Rc::clone(&runs), core.reactor.bedside());
     let poller = local.poller("late", move |_| {
         counted.set(counted.get() + 1);
-        Work(u32::from(counted.get() % 2 == 0))
+        Work(u32::from(bedside.bell.must_ring()))
     });
     assert_eq!(core.turn_after(1), None);
+    assert_eq!(core.turn_after(1), None, "it is awake");
     assert_eq!(runs.get(), 2);
     drop(poller);
 }
