@@ -165,7 +165,9 @@ impl Machine {
             [] => None,
             _ => Some(iommu_tables(&mut free).ok_or(out)?),
         };
-        let spans = arenas(free, &apic_ids, &platform.numa).ok_or(out)?;
+        let spans = arenas(free.clone(), &apic_ids, &platform.numa).ok_or(out)?;
+        spans.iter().for_each(|span| free.reserve(*span));
+        let heap_len = heap_len + heap::add_rest(&free);
         let reachable = spans.iter().map(|span| span.start..span.end).collect();
         let least_len = spans.iter().map(Span::len).min().unwrap_or_default();
         let arenas: Vec<_> = spans.into_iter().filter_map(arena).collect();
@@ -419,6 +421,11 @@ fn start_core(
     })
 }
 
+/// DMA memory that a core gets if it can, whatever that leaves.
+const DMA_ENOUGH: u64 = 64 * MIB;
+/// The most that a core gets: thousands of the largest transfers at once.
+const DMA_MAX: u64 = 512 * MIB;
+
 /// Memory set aside for an IOMMU's tables.
 const IOMMU_TABLES_LEN: u64 = 4 * MIB;
 
@@ -462,10 +469,13 @@ fn arenas_by_node(mut free: FreeMemory, nodes: &[Node], numa: &Numa) -> Option<V
     spans.into_iter().collect()
 }
 
-/// Gives each of `cores` an equal part of `free`, as large as it can be; that size.
-fn split_evenly(mut free: FreeMemory, cores: &[usize], spans: &mut [Option<Span>]) -> Option<u64> {
+/// Gives each of `cores` an equal part of half of `free`, or more or less if that is very little or
+/// much; that size. The rest is for what need not be reached by devices, such as RAM disks.
+fn split_evenly(free: FreeMemory, cores: &[usize], spans: &mut [Option<Span>]) -> Option<u64> {
     let mut next = cores.iter();
-    free.take_equal_parts(cores.len() as u64, DmaArena::ALIGN as u64, |span| {
+    let count = cores.len() as u64;
+    let len_max = (free.len() / 2 / count.max(1)).clamp(DMA_ENOUGH, DMA_MAX);
+    free.take_equal_parts(count, DmaArena::ALIGN as u64, len_max, |span| {
         if let Some(&core) = next.next() {
             spans[core] = Some(span);
         }

@@ -52,10 +52,13 @@ pub(crate) const fn align_up(value: u64, align: u64) -> u64 {
     }
 }
 
+/// The most pieces of free memory that are kept track of.
+pub(crate) const SPANS_MAX: usize = 256;
+
 /// Memory nobody owns yet.
 #[derive(Clone)]
 pub(crate) struct FreeMemory {
-    spans: Vec<Span, 256>,
+    spans: Vec<Span, SPANS_MAX>,
 }
 
 impl FreeMemory {
@@ -86,6 +89,11 @@ impl FreeMemory {
             self.reserve(wanted);
         }
         split
+    }
+
+    /// All of it, in no order.
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
     /// Bytes free in all.
@@ -133,12 +141,13 @@ impl FreeMemory {
         Some(taken)
     }
 
-    /// Takes `count` parts of equal length, as long as possible and a multiple of `align`
-    /// (a power of two), each aligned to it. Calls `each` with every part.
+    /// Takes `count` parts of equal length, as long as possible up to `len_max` and a multiple of
+    /// `align` (a power of two), each aligned to it. Calls `each` with every part.
     pub(crate) fn take_equal_parts(
-        &mut self,
+        mut self,
         count: u64,
         align: u64,
+        len_max: u64,
         mut each: impl FnMut(Span),
     ) -> Option<u64> {
         let parts = |units: u64| -> u64 {
@@ -160,8 +169,10 @@ impl FreeMemory {
         if enough == 0 {
             return None;
         }
-        let len = enough * align;
-        let spans = core::mem::take(&mut self.spans);
+        let len = enough.min(len_max / align) * align;
+        let mut spans = core::mem::take(&mut self.spans);
+        // Small pieces first, so that large ones stay whole.
+        spans.sort_unstable_by_key(Span::len);
         let starts = spans.iter().flat_map(|span| {
             let span = span.aligned_inwards(align);
             (0..span.len() / len).map(move |part| span.start + part * len)

@@ -274,3 +274,24 @@ fn the_configuration_of_the_readme_serves_its_ram_disk_to_linux() {
     assert_eq!(count("current_io_qpairs"), io_queues);
     assert!(count("completed_nvme_io") > 16);
 }
+
+#[test]
+fn a_ram_disk_beyond_the_memory_is_refused_and_the_machine_goes_on() {
+    let (machine, port) = BasaltGuest::new("basalt").memory_mib(6 << 10).user_network(5260);
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let rpc = SpdkRpc::new(port);
+    for mib in [4 << 10, 6 << 10, 64 << 10] {
+        let complaint = rpc.complaint(&format!("bdev_malloc_create -b Large {mib} 4096"));
+        assert!(complaint.contains("\"code\": -12,"), "{mib} MiB: {complaint}");
+    }
+    // Memory that is given back can be had again, above 4 GiB as well.
+    for _ in 0..2 {
+        assert_eq!(rpc.call("bdev_malloc_create -b Large 2048 4096"), "Large");
+        assert_eq!(rpc.call("bdev_malloc_create -b Small 256 512"), "Small");
+        for name in ["Large", "Small"] {
+            rpc.call(&format!("bdev_malloc_delete {name}"));
+        }
+    }
+    assert_eq!(rpc.call("bdev_get_bdevs").as_array().map(Vec::len), Some(0));
+}
