@@ -4,7 +4,7 @@
 
 use core::arch::asm;
 
-use crate::serial::print_in_emergency as print;
+use crate::console::print_in_emergency as print;
 use crate::{image, stack, symbols};
 
 const DEPTH_MAX: usize = 64;

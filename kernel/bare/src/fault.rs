@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use x86_64::registers::control::{Cr2, Cr3};
 
+use crate::console::{self, print_in_emergency as print};
 use crate::exit::{EXIT_FAILURE, exit, halt};
-use crate::serial::{self, print_in_emergency as print};
 use crate::{apic, backtrace, gdt, machine_check, stack};
 
 const NOBODY: u32 = u32::MAX;
@@ -56,7 +56,7 @@ fn begin_report() {
     let core = u32::from(gdt::current_core().0);
     match REPORTER.compare_exchange(NOBODY, core, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
-            serial::seize();
+            console::seize();
             apic::send_nmi_to_others();
         }
         Err(reporter) if reporter == core => {

@@ -42,6 +42,8 @@ impl Heaps {
         core::iter::once(&self.first).chain(&self.rests)
     }
 
+    /// Out of line, as [`Self::give_back`]: otherwise the whole program is built of copies of it.
+    #[inline(never)]
     fn allocate(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         let Self { first, rests } = self;
         if layout.size() < LARGE {
@@ -53,10 +55,18 @@ impl Heaps {
         }
     }
 
-    /// The one that a block is of.
-    fn home_of(&mut self, block: NonNull<u8>) -> Option<&mut Heap> {
+    /// Gives `block` back to the heap it is of.
+    ///
+    /// # Safety
+    /// It came from [`Self::allocate`] with this layout, and was not given back.
+    #[inline(never)]
+    unsafe fn give_back(&mut self, block: NonNull<u8>, layout: Layout) {
         let holds = |heap: &Heap| heap.bottom() <= block.as_ptr() && block.as_ptr() < heap.top();
-        core::iter::once(&mut self.first).chain(&mut self.rests).find(|heap| holds(heap))
+        let mut heaps = core::iter::once(&mut self.first).chain(&mut self.rests);
+        if let Some(heap) = heaps.find(|heap| holds(heap)) {
+            // SAFETY: the caller's promise, and the block lies in this heap.
+            unsafe { heap.deallocate(block, layout) }
+        }
     }
 }
 
@@ -119,11 +129,8 @@ unsafe impl GlobalAlloc for LockedHeap {
         let Some(block) = NonNull::new(block) else {
             return;
         };
-        if let Some(heap) = self.0.lock().home_of(block) {
-            // SAFETY: the caller promises that the block came from `alloc` with this layout, which
-            // took it from the heap that it lies in.
-            unsafe { heap.deallocate(block, layout) }
-        }
+        // SAFETY: the caller promises that the block came from `alloc` with this layout.
+        unsafe { self.0.lock().give_back(block, layout) }
     }
 }
 

@@ -6,7 +6,7 @@
 //!    its own, and never returns.
 //! 3. Virtual = physical for all memory and registers; each address is mapped at most once and
 //!    never both writable and executable. Every stack has an unmapped page below it.
-//! 4. No device ever interrupts: cores poll, and [`rest`] is how an idle core waits.
+//! 4. No interrupt is ever handled: cores poll, and all that one does is to end a [`rest`].
 //!    Every exception is fatal: it prints registers and a backtrace and stops the machine.
 //!
 //! Neighbours: implements the seam of `kernel/env` ([`PciConfig`] is its `ConfigSpace`,
@@ -19,10 +19,12 @@ extern crate alloc;
 
 mod acpi_tables;
 mod apic;
+mod arenas;
 mod backtrace;
 mod calibrate;
 mod clock;
 mod config_ports;
+mod console;
 mod cpu;
 pub mod drill;
 mod ecam;
@@ -42,6 +44,7 @@ mod mmio;
 mod paging;
 mod pci_config;
 mod rtc;
+mod screen;
 mod serial;
 mod smp;
 mod stack;

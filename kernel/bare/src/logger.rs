@@ -1,10 +1,10 @@
-//! The `log` facade on the serial console: `[seconds.micros] LEVEL target: message`.
+//! The `log` facade on the console: `[seconds.micros] LEVEL target: message`.
 
 use core::fmt;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::{clock, serial};
+use crate::{clock, console};
 
 struct Console;
 
@@ -20,7 +20,7 @@ impl Log for Console {
             return;
         }
         let (level, target) = (record.level(), record.target());
-        serial::print(format_args!("[{Stamp}] {level} {target}: {}\n", record.args()));
+        console::print(format_args!("[{Stamp}] {level} {target}: {}\n", record.args()));
     }
 
     fn flush(&self) {}

@@ -6,10 +6,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
-use core::ptr::NonNull;
 use core::time::Duration;
 
-use basalt_env::{CoreId, DmaArena, Node, Numa, PhysAddr};
+use basalt_env::{CoreId, DmaArena};
 use bootloader_api::BootInfo;
 use spin::Once;
 
@@ -23,7 +22,10 @@ use crate::paging::{ADDRESS_SPACE, AddressSpace};
 use crate::pci_config::PciConfig;
 use crate::smp::{self, Job, Message, NoStart};
 use crate::stack::{self, BLOCK_LEN, CORES_MAX};
-use crate::{apic, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, rtc, serial, symbols};
+use crate::{
+    apic, arenas, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, rtc, screen, serial,
+    symbols,
+};
 
 /// The fw_cfg file with the configuration.
 const CONFIG_FILE: &str = "opt/basalt/config";
@@ -144,6 +146,7 @@ impl Machine {
     pub fn start(boot_info: &'static mut BootInfo) -> Result<Self, StartError> {
         let epoch = clock::ticks();
         serial::init();
+        open_screen(boot_info, memory::FOUR_GIB);
         logger::init();
         cpu::init_core();
         log::info!("Basalt {} on {}", env!("CARGO_PKG_VERSION"), cpu::brand().trim());
@@ -163,14 +166,14 @@ impl Machine {
         let apic_ids = start_cores(boot_info, &platform, &clock, &mut free);
         let tables = match platform.dmar {
             [] => None,
-            _ => Some(iommu_tables(&mut free).ok_or(out)?),
+            _ => Some(arenas::iommu_tables(&mut free).ok_or(out)?),
         };
-        let spans = arenas(free.clone(), &apic_ids, &platform.numa).ok_or(out)?;
+        let spans = arenas::spans(free.clone(), &apic_ids, &platform.numa).ok_or(out)?;
         spans.iter().for_each(|span| free.reserve(*span));
         let heap_len = heap_len + heap::add_rest(&free);
         let reachable = spans.iter().map(|span| span.start..span.end).collect();
         let least_len = spans.iter().map(Span::len).min().unwrap_or_default();
-        let arenas: Vec<_> = spans.into_iter().filter_map(arena).collect();
+        let arenas: Vec<_> = spans.into_iter().filter_map(arenas::arena).collect();
         let iommu = tables.map(|tables| IommuParts { dmar: platform.dmar, tables, reachable });
         log::info!(
             "memory: heap {} MiB, DMA {} MiB on each of {} cores",
@@ -311,8 +314,24 @@ fn open_address_space(boot_info: &BootInfo) {
         stack::set_boot_stack(stack);
         space.unmap(stack::guard_below(stack));
     }
+    let frame = boot_info.framebuffer.as_ref().and_then(screen::span_of);
+    let shown = frame.is_some_and(|frame| space.map_device(frame).is_ok());
     space.activate();
     *ADDRESS_SPACE.lock() = Some(space);
+    if shown {
+        open_screen(boot_info, u64::MAX);
+    } else {
+        screen::close();
+    }
+}
+
+/// Opens the screen unless it is open, or lies beyond `mapped_to`, up to where all is mapped.
+fn open_screen(boot_info: &BootInfo, mapped_to: u64) {
+    let Some(frame) = boot_info.framebuffer.as_ref() else { return };
+    if screen::span_of(frame).is_some_and(|span| span.end <= mapped_to) {
+        // SAFETY: the caller says so: by the loader's tables at first, by ours later.
+        unsafe { screen::init(frame) };
+    }
 }
 
 /// A clock that began at counter value `epoch`.
@@ -419,75 +438,6 @@ fn start_core(
         NoStart::Silent => "it does not start",
         NoStart::Stuck => STUCK,
     })
-}
-
-/// DMA memory that a core gets if it can, whatever that leaves.
-const DMA_ENOUGH: u64 = 64 * MIB;
-/// The most that a core gets: thousands of the largest transfers at once.
-const DMA_MAX: u64 = 512 * MIB;
-
-/// Memory set aside for an IOMMU's tables.
-const IOMMU_TABLES_LEN: u64 = 4 * MIB;
-
-fn iommu_tables(free: &mut FreeMemory) -> Option<DmaArena> {
-    arena(free.take_aligned(IOMMU_TABLES_LEN, DmaArena::ALIGN as u64)?)
-}
-
-/// Where the cores' arenas are, in order: near the core, where firmware tells what is near what and
-/// there is enough of it.
-fn arenas(free: FreeMemory, apic_ids: &[u32], numa: &Numa) -> Option<Vec<Span>> {
-    let nodes: Option<Vec<Node>> = apic_ids.iter().map(|&id| numa.node_of_core(id)).collect();
-    let nodes = nodes.filter(|nodes| nodes.iter().any(|node| *node != nodes[0]));
-    let near = nodes.and_then(|nodes| {
-        let near = arenas_by_node(free.clone(), &nodes, numa);
-        if near.is_none() {
-            log::warn!("memory: a node has too little for its cores; it is split without regard");
-        }
-        near
-    });
-    near.or_else(|| {
-        let mut spans = alloc::vec![None; apic_ids.len()];
-        let cores: Vec<_> = (0..apic_ids.len()).collect();
-        split_evenly(free, &cores, &mut spans)?;
-        spans.into_iter().collect()
-    })
-}
-
-/// The same for cores on these nodes: all of one node get as much as each other.
-fn arenas_by_node(mut free: FreeMemory, nodes: &[Node], numa: &Numa) -> Option<Vec<Span>> {
-    let mut homes = Vec::from(nodes);
-    homes.sort_unstable();
-    homes.dedup();
-    let mut spans = alloc::vec![None; nodes.len()];
-    for &node in &homes {
-        let cores: Vec<_> = (0..nodes.len()).filter(|&core| nodes[core] == node).collect();
-        let ranges = numa.memory_near(node, &homes);
-        let near = free.split_off(ranges.map(|range| Span { start: range.start, end: range.end }));
-        let mib = split_evenly(near, &cores, &mut spans)? / MIB;
-        log::info!("memory: node {node} has {} cores, with DMA {mib} MiB for each", cores.len());
-    }
-    spans.into_iter().collect()
-}
-
-/// Gives each of `cores` an equal part of half of `free`, or more or less if that is very little or
-/// much; that size. The rest is for what need not be reached by devices, such as RAM disks.
-fn split_evenly(free: FreeMemory, cores: &[usize], spans: &mut [Option<Span>]) -> Option<u64> {
-    let mut next = cores.iter();
-    let count = cores.len() as u64;
-    let len_max = (free.len() / 2 / count.max(1)).clamp(DMA_ENOUGH, DMA_MAX);
-    free.take_equal_parts(count, DmaArena::ALIGN as u64, len_max, |span| {
-        if let Some(&core) = next.next() {
-            spans[core] = Some(span);
-        }
-    })
-}
-
-/// An arena of free memory that was just taken for good and is aligned.
-fn arena(span: Span) -> Option<DmaArena> {
-    let base = NonNull::new(span.start as *mut u8)?;
-    // SAFETY: as the caller says; it is mapped where it is, and memory is not uninitialised in
-    // Rust's sense just because firmware, not Rust, last wrote it.
-    Some(unsafe { DmaArena::new(base, span.len() as usize, PhysAddr::new(span.start)) })
 }
 
 fn config(boot_info: &BootInfo) -> Option<&'static [u8]> {

@@ -5,8 +5,8 @@
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
+use crate::console::print_in_emergency as print;
 use crate::cpu;
-use crate::serial::print_in_emergency as print;
 
 const GLOBAL_CAPABILITIES: u32 = 0x179;
 const GLOBAL_CONTROL: u32 = 0x17b;

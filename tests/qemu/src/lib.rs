@@ -9,7 +9,7 @@
 //! - [`LinuxGuest`] describes one that boots Debian's kernel with the NVMe/TCP initiator, `fio` and
 //!   file system tools, and runs a script.
 //! - [`Wire`] connects two of them.
-//! - [`Monitor`] is QEMU's own.
+//! - [`Monitor`] is QEMU's own, which also shows a guest's screen.
 //! - [`rpc_client`] is SPDK's own client, and one that breaks the rules.
 //! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
 //!
@@ -23,6 +23,7 @@ pub mod initiator;
 pub mod linux;
 mod monitor;
 pub mod rpc_client;
+mod screen;
 mod wire;
 
 pub use basalt::{BasaltGuest, free_ports, uefi_application};

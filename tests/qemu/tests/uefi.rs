@@ -179,3 +179,35 @@ fn relocations(application: &[u8]) -> (Vec<usize>, usize, u64) {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
+
+/// The console's lines are on the screen, without their times: the first line as well as the last.
+fn assert_on_screen(card: &str) {
+    let (machine, _) = BasaltGuest::new(card).uefi(Bus::Usb).user_network(4420);
+    let machine = machine.qemu_arg("-device").qemu_arg(card);
+    let (machine, monitor) = machine.monitor();
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let shown = monitor.connect().screen_text();
+    for wanted in
+        ["INFO basalt_bare::machine: Basalt ", "INFO basalt: core 1 is up", "basalt: ready"]
+    {
+        assert!(shown.iter().any(|line| line.contains(wanted)), "{wanted:?} in {shown:#?}");
+    }
+}
+
+#[test]
+fn the_console_is_on_the_screen_as_well() {
+    assert_on_screen("VGA");
+}
+
+#[test]
+fn a_screen_without_vga_shows_it_too() {
+    assert_on_screen("bochs-display");
+}
+
+#[test]
+fn a_card_whose_pixels_cannot_be_written_is_left_alone() {
+    let (machine, _) = BasaltGuest::new("basalt").uefi(Bus::Usb).user_network(4420);
+    let guest = machine.qemu_arg("-device").qemu_arg("virtio-gpu-pci").start();
+    guest.wait_for_line("basalt: ready", BOOT);
+}

@@ -5,6 +5,8 @@
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
+use bootloader_api::info::{FrameBuffer, FrameBufferInfo, PixelFormat};
+use uefi_raw::protocol::console::{GraphicsOutputProtocol, GraphicsPixelFormat};
 use uefi_raw::protocol::file_system::{
     FileAttribute, FileMode, FileProtocolV1, SimpleFileSystemProtocol,
 };
@@ -97,6 +99,40 @@ impl Firmware {
         let find = |guid: &Guid| tables.iter().find(|table| table.vendor_guid == *guid);
         let found = ACPI_TABLES.iter().find_map(find)?;
         Some(found.vendor_table as u64).filter(|&address| address != 0)
+    }
+
+    /// The screen's frame buffer, in the mode that firmware has set (UEFI 2.10 §12.9). `None` if
+    /// there is no screen, or its pixels are not of 4 bytes, one for each colour.
+    pub(super) fn frame_buffer(&self) -> Option<FrameBuffer> {
+        let mut interface = null_mut();
+        // SAFETY: an identifier, and a place for the answer.
+        let status = unsafe {
+            let guid = &GraphicsOutputProtocol::GUID;
+            (self.services.locate_protocol)(guid, core::ptr::null(), &mut interface)
+        };
+        let screen = NonNull::new(interface).filter(|_| status.is_success())?;
+        // SAFETY: that is what firmware installs under this identifier.
+        let screen = unsafe { screen.cast::<GraphicsOutputProtocol>().as_ref() };
+        // SAFETY: firmware's own description of its mode, or nothing.
+        let mode = unsafe { screen.mode.as_ref() }?;
+        // SAFETY: as above.
+        let info = unsafe { mode.info.as_ref() }?;
+        let pixel_format = match info.pixel_format {
+            GraphicsPixelFormat::PIXEL_RED_GREEN_BLUE_RESERVED_8_BIT_PER_COLOR => PixelFormat::Rgb,
+            GraphicsPixelFormat::PIXEL_BLUE_GREEN_RED_RESERVED_8_BIT_PER_COLOR => PixelFormat::Bgr,
+            _ => return None,
+        };
+        let info = FrameBufferInfo {
+            byte_len: mode.frame_buffer_size,
+            width: info.horizontal_resolution as usize,
+            height: info.vertical_resolution as usize,
+            pixel_format,
+            bytes_per_pixel: 4,
+            stride: info.pixels_per_scan_line as usize,
+        };
+        // SAFETY: firmware describes it, and leaves it alone from the end of its services on.
+        (mode.frame_buffer_base != 0)
+            .then(|| unsafe { FrameBuffer::new(mode.frame_buffer_base, info) })
     }
 
     /// Reads file `path` (UTF-16, zero at the end) of the volume that the image came from, into

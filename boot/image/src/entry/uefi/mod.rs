@@ -70,11 +70,12 @@ unsafe extern "efiapi" fn uefi_main(image: Handle, table: *const SystemTable) ->
 fn leave(firmware: &Firmware) -> Result<&'static mut BootInfo, Refusal> {
     takeover::check()?;
     let config = firmware.read_file(CONFIG_FILE)?;
-    let rsdp = firmware.rsdp();
+    let (rsdp, frame_buffer) = (firmware.rsdp(), firmware.frame_buffer());
     let map = firmware.exit_boot_services(REGIONS_MAX)?;
     // SAFETY: called once: there is no way back from here. Firmware left the other cores halted.
     let info = unsafe { handover::prepare(|regions| memory::convert(map.descriptors(), regions)) };
     info.rsdp_addr = rsdp.into();
+    info.framebuffer = frame_buffer.into();
     if let Some(config) = config {
         info.ramdisk_addr = Optional::Some(config.as_ptr() as u64);
         info.ramdisk_len = config.len() as u64;
