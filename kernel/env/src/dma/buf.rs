@@ -1,14 +1,14 @@
 #![expect(unsafe_code, reason = "a buffer is a raw block of the arena; DESIGN §5 places it here")]
 
-use alloc::rc::Rc;
 use core::fmt;
 use core::ptr::NonNull;
 
-use super::buddy;
 use super::pool::Shared;
+use super::{DmaPool, buddy};
 use crate::PhysAddr;
 
-/// An owned block of DMA memory; returns to its pool on drop.
+/// An owned block of DMA memory; returns to its pool on drop. It stays on its core, unless it is
+/// sent to another as a [`Parcel`](super::Parcel).
 ///
 /// Life cycle: `alloc` -> owner reads and writes it -> moved into a command's slot while the
 /// device uses it -> handed back with the completion -> dropped. Nothing borrows it across DMA.
@@ -16,12 +16,24 @@ pub struct DmaBuf {
     ptr: NonNull<u8>,
     len: u32,
     order: u8,
-    pool: Rc<Shared>,
+    /// Whether it is on a core other than its pool's.
+    away: bool,
+    pool: &'static Shared,
 }
 
 impl DmaBuf {
-    pub(super) fn new(ptr: NonNull<u8>, len: usize, order: u8, pool: Rc<Shared>) -> Self {
-        Self { ptr, len: len as u32, order, pool }
+    pub(super) fn new(ptr: NonNull<u8>, len: usize, order: u8, pool: &'static Shared) -> Self {
+        Self { ptr, len: len as u32, order, away: false, pool }
+    }
+
+    /// It is about to go to another core.
+    pub(super) fn leave(&mut self) {
+        self.away = true;
+    }
+
+    /// It has come to the core of `pool`.
+    pub(super) fn arrive(&mut self, pool: &DmaPool) {
+        self.away = !pool.is_home_of(self.pool);
     }
 
     /// Bytes in use: what a transfer moves.
@@ -74,7 +86,11 @@ impl DmaBuf {
 
 impl Drop for DmaBuf {
     fn drop(&mut self) {
-        self.pool.give(self.ptr, self.order);
+        if self.away {
+            self.pool.give_from_afar(self.ptr, self.order);
+        } else {
+            self.pool.give(self.ptr, self.order);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 #![expect(unsafe_code, reason = "the arena is raw memory; DESIGN §5 places DMA memory here")]
 
-use alloc::rc::Rc;
+use alloc::boxed::Box;
 use core::cell::RefCell;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::buddy::{self, Buddy};
+use super::returns::Returns;
 use super::{DmaBuf, DmaMem};
 use crate::PhysAddr;
 
@@ -77,10 +79,19 @@ pub(super) struct Shared {
     bus: PhysAddr,
     len: usize,
     poison: Option<u8>,
+    /// The free lists, of the home core only.
     buddy: RefCell<Buddy>,
+    /// What other cores give back.
+    returns: Returns,
 }
 
+// SAFETY: other cores only reach a pool by buffers that are away (see `Parcel`), and by these only
+// what never changes and `returns`, which is for all cores. `buddy` is for the pool itself and for
+// buffers at home, neither of which leaves its core.
+unsafe impl Sync for Shared {}
+
 impl Shared {
+    /// Takes a block back on the home core.
     pub(super) fn give(&self, ptr: NonNull<u8>, order: u8) {
         if let Some(byte) = self.poison {
             // SAFETY: the block is being given back, so nobody else refers to it.
@@ -88,6 +99,20 @@ impl Shared {
         }
         let offset = ptr.as_ptr() as usize - self.base.as_ptr() as usize;
         self.buddy.borrow_mut().give(offset, usize::from(order));
+    }
+
+    /// Takes a block back from any core.
+    pub(super) fn give_from_afar(&self, ptr: NonNull<u8>, order: u8) {
+        // SAFETY: the block is being given back, so nobody else refers to it; every block is larger
+        // and more aligned than a node, and in `take_in` is its pool's again.
+        unsafe { self.returns.push(ptr, order) };
+    }
+
+    /// Takes in what other cores have given back.
+    fn take_in(&self) {
+        if !self.returns.is_empty() {
+            self.returns.take_all(|ptr, order| self.give(ptr, order));
+        }
     }
 
     pub(super) fn bus_of(&self, ptr: NonNull<u8>) -> PhysAddr {
@@ -98,7 +123,10 @@ impl Shared {
 /// Hands out DMA memory of one core's arena. Cheap to clone; stays on its core.
 #[derive(Clone)]
 pub struct DmaPool {
-    shared: Rc<Shared>,
+    /// Never freed, as its buffers may be on any core: there is one for each arena.
+    shared: &'static Shared,
+    /// A pool is of one core.
+    local: PhantomData<*const ()>,
 }
 
 impl DmaPool {
@@ -115,14 +143,16 @@ impl DmaPool {
     fn build(arena: DmaArena, poison: Option<u8>) -> Self {
         let buddy = RefCell::new(Buddy::new(arena.len));
         let DmaArena { base, len, bus } = arena;
-        Self { shared: Rc::new(Shared { base, bus, len, poison, buddy }) }
+        let returns = Returns::new();
+        let shared = Box::leak(Box::new(Shared { base, bus, len, poison, buddy, returns }));
+        Self { shared, local: PhantomData }
     }
 
     /// An owned buffer of `len` bytes (up to 4 MiB), contiguous on the bus and aligned to its size
     /// rounded up to a power of two, at least 512. Its contents are unspecified.
     pub fn alloc(&self, len: usize) -> Result<DmaBuf, OutOfDmaMemory> {
         let (ptr, order) = self.take(len)?;
-        Ok(DmaBuf::new(ptr, len, order, Rc::clone(&self.shared)))
+        Ok(DmaBuf::new(ptr, len, order, self.shared))
     }
 
     /// Zeroed memory to share with a device: a ring, a list. Aligned like [`Self::alloc`].
@@ -134,13 +164,20 @@ impl DmaPool {
 
     /// Use of the pool now.
     pub fn stats(&self) -> DmaStats {
+        self.shared.take_in();
         let bytes_free = self.shared.buddy.borrow().bytes_free();
         DmaStats { bytes_total: self.shared.len, bytes_free }
+    }
+
+    /// Whether that is this pool's.
+    pub(super) fn is_home_of(&self, shared: &Shared) -> bool {
+        core::ptr::eq(self.shared, shared)
     }
 
     fn take(&self, len: usize) -> Result<(NonNull<u8>, u8), OutOfDmaMemory> {
         let out = OutOfDmaMemory { requested: len };
         let order = buddy::order_for(len).ok_or(out)?;
+        self.shared.take_in();
         let offset = self.shared.buddy.borrow_mut().take(order).ok_or(out)?;
         // SAFETY: the buddy only hands out offsets of blocks inside the arena.
         let ptr = unsafe { self.shared.base.add(offset) };

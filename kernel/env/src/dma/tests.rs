@@ -1,10 +1,14 @@
 #![expect(unsafe_code, reason = "tests make an arena of leaked memory")]
 
+extern crate std;
+
 use alloc::alloc::{Layout, alloc_zeroed};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
+use std::sync::mpsc;
+use std::thread;
 
-use super::{DmaArena, DmaPool, SharedRegion};
+use super::{DmaArena, DmaPool, Parcel, SharedRegion};
 use crate::PhysAddr;
 
 const BUS: u64 = 0x40_0000_0000;
@@ -126,4 +130,73 @@ fn a_region_larger_than_memory_is_an_error() {
 #[should_panic = "past a shared region"]
 fn a_copy_past_the_end_of_a_region_panics() {
     SharedRegion::zeroed(512).unwrap().copy_in(510, &[0; 3]);
+}
+
+#[test]
+fn a_buffer_that_another_core_drops_returns_to_its_pool() {
+    let home = pool(4 << 20);
+    let parcel = Parcel::new(home.alloc(1 << 20).unwrap());
+    assert_eq!(home.stats().bytes_free, 3 << 20);
+    let bus = thread::spawn(move || {
+        let mut buf = parcel.open(&pool(4 << 20));
+        buf.as_mut_slice().fill(7);
+        buf.phys()
+    });
+    let bus = bus.join().unwrap();
+    assert!((BUS..BUS + (4 << 20)).contains(&bus.as_u64()));
+    assert_eq!(home.stats().bytes_free, 4 << 20);
+    assert!(home.alloc(4 << 20).is_ok(), "and merges with its neighbours");
+}
+
+#[test]
+fn a_buffer_keeps_its_bytes_on_its_way_there_and_back() {
+    let home = pool(4 << 20);
+    let mut buf = home.alloc(4096).unwrap();
+    buf.set_len(100);
+    buf.as_mut_slice().fill(1);
+    let parcel = Parcel::new(buf);
+    let there = thread::spawn(move || {
+        let mut buf = parcel.open(&pool(4 << 20));
+        assert!(buf.len() == 100 && buf.as_slice().iter().all(|byte| *byte == 1));
+        buf.as_mut_slice()[99] = 2;
+        Parcel::new(buf)
+    });
+    let buf = there.join().unwrap().open(&home);
+    assert_eq!((buf.as_slice()[98], buf.as_slice()[99]), (1, 2));
+    drop(buf);
+    assert_eq!(home.stats().bytes_free, 4 << 20);
+}
+
+#[test]
+fn no_block_is_lost_or_handed_out_twice_while_other_cores_give_back() {
+    let home = pool(4 << 20);
+    let (senders, cores): (Vec<_>, Vec<_>) = (0..3)
+        .map(|_| {
+            let (sender, parcels) = mpsc::channel::<(Parcel, u8)>();
+            let core = thread::spawn(move || {
+                let own = pool(4 << 20);
+                for (parcel, marked) in parcels {
+                    let buf = parcel.open(&own);
+                    assert!(buf.as_slice().iter().all(|byte| *byte == marked));
+                }
+            });
+            (sender, core)
+        })
+        .unzip();
+    let mut sent = 0_u32;
+    let mut random = 1_u32;
+    while sent < 20_000 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let Ok(mut buf) = home.alloc(512 << ((random >> 16) % 5)) else {
+            thread::yield_now();
+            continue;
+        };
+        buf.as_mut_slice().fill(sent as u8);
+        let to = &senders[(random >> 24) as usize % senders.len()];
+        to.send((Parcel::new(buf), sent as u8)).unwrap();
+        sent += 1;
+    }
+    drop(senders);
+    cores.into_iter().for_each(|core| core.join().unwrap());
+    assert_eq!(home.stats().bytes_free, 4 << 20);
 }
