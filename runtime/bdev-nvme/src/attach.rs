@@ -74,8 +74,7 @@ impl fmt::Display for AttachError {
 ///
 /// To be called on core 0, where [`Registry`] is a service; every core must have its
 /// [`DmaPool`] as one. A task sees to the controller from then on; [`NvmeControllers`] is the way
-/// to it. Cores beyond the granted queues get no channel
-/// ([`basalt_bdev::OpenError::NoQueueOnCore`]).
+/// to it. Cores beyond the granted queues use those of the others.
 pub async fn attach<D>(
     local: &Local,
     device: D,
@@ -101,7 +100,8 @@ where
     .await
     .map_err(AttachError::Init)?;
     let info = describe(&controller, options.name.clone());
-    let handle = controllers.add(controllers.next_id(), info).ok_or(AttachError::NameTaken)?;
+    let handle = controllers.add(controllers.next_id(), info, local.cores());
+    let handle = handle.ok_or(AttachError::NameTaken)?;
     let manager = Manager::new(local.clone(), registry, handle, controller, options);
     if !manager.make_queues().await {
         manager.abandon().await;

@@ -1,9 +1,10 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::marker::PhantomData;
 
-use basalt_bdev::{Bdev, BdevInfo, IoChannel, Op, OpenError, uuid};
+use basalt_bdev::{Bdev, BdevInfo, IoChannel, Op, OpenError, remote_channel, uuid};
 use basalt_env::{PciAddress, Registers};
 use basalt_nvme::Namespace;
 use basalt_nvme_spec::identify::Oncs;
@@ -12,6 +13,7 @@ use basalt_reactor::Local;
 
 use crate::controllers::ControllerId;
 use crate::json::Text;
+use crate::lenders::Lenders;
 use crate::queue::{CoreQueues, NvmeChannel};
 use crate::split::Limits;
 
@@ -23,6 +25,7 @@ pub(crate) struct NvmeBdev<R> {
     limits: Limits,
     optional: Oncs,
     driver_specific: String,
+    lenders: Arc<Lenders>,
     registers: PhantomData<fn() -> R>,
 }
 
@@ -34,6 +37,7 @@ pub(crate) struct Family<'a> {
     pub(crate) identify: &'a IdentifyController,
     /// Most bytes of one command.
     pub(crate) transfer_max: u64,
+    pub(crate) lenders: &'a Arc<Lenders>,
 }
 
 impl<R> NvmeBdev<R> {
@@ -60,6 +64,7 @@ impl<R> NvmeBdev<R> {
             limits: Limits { transfer_max, block },
             optional: family.identify.oncs(),
             driver_specific: describe(family, &namespace),
+            lenders: Arc::clone(family.lenders),
             registers: PhantomData,
         })
     }
@@ -86,17 +91,34 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        let queues = CoreQueues::<R>::of(local);
-        let queue = queues.find(self.controller).ok_or(OpenError::NoQueueOnCore)?;
-        if queue.is_closed() {
-            return Err(OpenError::Removed);
+        let (controller, namespace, limits) = (self.controller, self.namespace, self.limits);
+        let own = own_channel::<R>(local, controller, namespace, limits);
+        if own.as_ref().err() != Some(&OpenError::NoQueueOnCore) {
+            return own;
         }
-        Ok(NvmeChannel::boxed(queue, self.namespace, self.limits))
+        let lender = self.lenders.lender_of(local.core()).ok_or(OpenError::NoQueueOnCore)?;
+        let open = move |local: &Local| own_channel::<R>(local, controller, namespace, limits);
+        remote_channel(local, lender, open)
     }
 
     fn driver_specific(&self) -> String {
         self.driver_specific.clone()
     }
+}
+
+/// A channel in front of this core's own queue.
+fn own_channel<R: Registers>(
+    local: &Local,
+    controller: ControllerId,
+    namespace: Namespace,
+    limits: Limits,
+) -> Result<Box<dyn IoChannel>, OpenError> {
+    let queues = CoreQueues::<R>::of(local);
+    let queue = queues.find(controller).ok_or(OpenError::NoQueueOnCore)?;
+    if queue.is_closed() {
+        return Err(OpenError::Removed);
+    }
+    Ok(NvmeChannel::boxed(queue, namespace, limits))
 }
 
 /// The namespace's own UUID or NGUID; else one derived from its EUI64, or at last from the serial

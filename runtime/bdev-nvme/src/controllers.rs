@@ -1,6 +1,7 @@
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -9,6 +10,8 @@ use basalt_env::PciAddress;
 use basalt_nvme::QueueError;
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
+
+use crate::lenders::Lenders;
 
 /// Where a controller stands.
 ///
@@ -102,6 +105,7 @@ pub(crate) type Run = u32;
 pub(crate) struct Handle {
     pub(crate) id: ControllerId,
     pub(crate) info: RefCell<ControllerInfo>,
+    pub(crate) lenders: Arc<Lenders>,
     requests: RefCell<VecDeque<Request>>,
     asked: Notify,
 }
@@ -192,13 +196,19 @@ impl NvmeControllers {
     }
 
     /// Enters a controller, unless another has got the name meanwhile.
-    pub(crate) fn add(&self, id: ControllerId, info: ControllerInfo) -> Option<Rc<Handle>> {
+    pub(crate) fn add(
+        &self,
+        id: ControllerId,
+        info: ControllerInfo,
+        cores: usize,
+    ) -> Option<Rc<Handle>> {
         if self.find(&info.name).is_some() {
             return None;
         }
         let handle = Rc::new(Handle {
             id,
             info: RefCell::new(info),
+            lenders: Arc::new(Lenders::new(cores)),
             requests: RefCell::default(),
             asked: Notify::new(),
         });

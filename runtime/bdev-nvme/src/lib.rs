@@ -24,6 +24,7 @@ mod bdev;
 mod controllers;
 mod inbox;
 mod json;
+mod lenders;
 mod manager;
 mod pending;
 mod queue;

@@ -202,20 +202,29 @@ where
         }
     }
 
-    /// Gives the first cores a queue pair each. Whether any has one now.
+    /// Gives the first cores a queue pair each, which they lend to the others. Whether any has one
+    /// now.
     pub(crate) async fn make_queues(&self) -> bool {
         let mut made = 0;
+        self.cores().for_each(|core| self.handle.lenders.set(core, false));
         for (core, qid) in self.cores().zip(1..) {
             let Some(spec) = self.controller.queue_spec(qid) else { break };
             match self.make_queue(core, spec).await {
-                Ok(()) => made += 1,
+                Ok(()) => {
+                    self.handle.lenders.set(core, true);
+                    made += 1;
+                }
                 Err(NoQueue::Refused) => self.drop_queue(core).await,
                 Err(NoQueue::Unknown) => return false,
             }
         }
         if made < self.local.cores() {
             let cores = self.local.cores();
-            log::warn!(target: "bdev_nvme", "{}: queues for {made} of {cores} cores", self.name());
+            let name = self.name();
+            log::warn!(
+                target: "bdev_nvme",
+                "{name}: queues for {made} of {cores} cores, which lend them to the others"
+            );
         }
         self.handle.info.borrow_mut().queues = made;
         made > 0
@@ -269,6 +278,7 @@ where
             address: self.controller.address(),
             identify: &identify,
             transfer_max: self.controller.transfer_max(),
+            lenders: &self.handle.lenders,
         };
         let is_shown =
             |namespace: &Namespace| self.shown.borrow().iter().any(|(shown, _)| shown == namespace);

@@ -11,7 +11,8 @@
 //!
 //! From the top: the [`Registry`] on core 0 holds the bdevs by name; [`Registry::open`] gives a
 //! [`Descriptor`] with an [`Access`]; [`Descriptor::channel`] gives a core its [`Channel`], which
-//! checks and counts ([`IoStat`]); an [`AsyncChannel`] around that makes operations awaitable.
+//! checks and counts ([`IoStat`]); an [`AsyncChannel`] around that makes operations awaitable. A
+//! core that a device has no queue for gets its channel by another core ([`remote_channel`]).
 //! [`malloc`] and [`null`] are the modules without hardware.
 //!
 //! Neighbours: adapters (`runtime/bdev-nvme`) implement [`Bdev`]; `runtime/nvmf` and `runtime/rpc`
@@ -31,6 +32,7 @@ pub mod malloc;
 mod node;
 pub mod null;
 mod registry;
+mod remote;
 mod stat;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -46,5 +48,6 @@ pub use create::CreateError;
 pub use descriptor::Descriptor;
 pub use io::{Io, IoError, IoStatus, Op, SgList};
 pub use registry::{Event, RegisterError, Registry, UnregisterError};
+pub use remote::remote_channel;
 pub use stat::{IoStat, OpStat};
 pub use traits::{Bdev, BdevInfo, IoChannel, OpenError, RejectReason, Rejected};

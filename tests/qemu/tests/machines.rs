@@ -142,6 +142,30 @@ fn transfers_beyond_what_the_drive_takes_at_once_are_split() {
 }
 
 #[test]
+fn cores_beyond_the_drives_queues_borrow_one() {
+    let file = disk(16);
+    let machine = BasaltGuest::new("basalt")
+        .cpus(4)
+        .backend("a", file.path(), "")
+        .device("nvme,serial=few,drive=a,max_ioqpairs=2");
+    let (guest, port) = start(machine);
+    guest.wait_for_line("one queue pair on each of 2 cores", BOOT);
+    // Connections go round the cores, so that these are on all of them.
+    let mut hosts: Vec<_> = (0..4).map(|_| connect(port)).collect();
+    for (turn, host) in hosts.iter_mut().enumerate() {
+        let on = host.namespaces().unwrap()[0];
+        host.verify(on, turn as u64 * 4096, 1 << 20, turn as u64).unwrap();
+        verify_everywhere(host, on);
+    }
+    let on_one_without =
+        |line: &String| ["core 2", "core 3"].iter().any(|core| line.ends_with(core));
+    let lines = guest.lines();
+    let borrowed = lines.iter().any(|line| line.contains("queue 1, ") && on_one_without(line));
+    assert!(borrowed, "no host is on a core without a queue: {lines:#?}");
+    assert_alive(&guest);
+}
+
+#[test]
 fn devices_behind_two_levels_of_bridges_work() {
     let file = disk(16);
     let [port] = free_ports([4420]);

@@ -1,7 +1,7 @@
 use alloc::string::ToString;
 use alloc::vec;
 
-use basalt_bdev::{Op, OpenError, uuid};
+use basalt_bdev::{Op, uuid};
 use basalt_models::nvme::{Config, Fault, Model, NamespaceConfig, admin, enable};
 use basalt_nvme_spec::AdminOpcode;
 use basalt_nvme_spec::identify::Oncs;
@@ -55,15 +55,6 @@ fn two_controllers_with_the_same_identifiers_get_different_uuids() {
     let [one, two] = ["Nvme0n1", "Nvme1n1"].map(|name| rig.registry.get(name).unwrap());
     assert_ne!(one.info().uuid, two.info().uuid);
     assert!(rig.registry.get(&uuid::format(&two.info().uuid)).is_some());
-}
-
-#[test]
-fn each_core_has_a_queue_as_far_as_they_go() {
-    let rig = Rig::attached(3, Config { queues: 2, ..Config::default() });
-    assert_eq!(rig.info().queues, 2);
-    let disk = rig.open("Nvme0n1");
-    assert!(disk.channel(&rig.core(0)).is_ok() && disk.channel(&rig.core(1)).is_ok());
-    assert_eq!(disk.channel(&rig.core(2)).unwrap_err(), OpenError::NoQueueOnCore);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the adapter on several simulated cores, against the model of a controller.
 
 mod attaching;
+mod borrowing;
 mod faults;
 mod transfer;
 
@@ -31,6 +32,8 @@ struct Rig {
     machine: Machine,
     model: Model,
     now: Instant,
+    /// The core that the suite runs on.
+    suite_core: usize,
 }
 
 impl Rig {
@@ -47,7 +50,7 @@ impl Rig {
         let registry = Rc::new(Registry::new(cores, 1));
         reactors[0].local().provide(Rc::clone(&registry));
         let model = Model::new(machine.bus(), config);
-        Self { reactors, pools, registry, machine, model, now: Instant::ZERO }
+        Self { reactors, pools, registry, machine, model, now: Instant::ZERO, suite_core: 0 }
     }
 
     /// A machine whose controller is attached as `Nvme0`.
@@ -154,10 +157,10 @@ impl suite::Rig for Rig {
     }
 
     fn local(&self) -> Local {
-        self.core(0)
+        self.core(self.suite_core)
     }
 
     fn pool(&self) -> DmaPool {
-        self.pools[0].clone()
+        self.pools[self.suite_core].clone()
     }
 }

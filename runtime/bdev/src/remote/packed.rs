@@ -1,0 +1,50 @@
+use alloc::vec::Vec;
+
+use basalt_env::{DmaPool, Instant, Parcel};
+
+use crate::{Io, IoStatus, Op, SgList};
+
+/// An [`Io`] on its way to another core or back.
+#[derive(Debug)]
+pub(super) struct PackedIo {
+    op: Op,
+    lba: u64,
+    blocks: u32,
+    data: PackedList,
+    tag: u64,
+    status: IoStatus,
+    submitted: Instant,
+}
+
+#[derive(Debug)]
+enum PackedList {
+    Empty,
+    One(Parcel),
+    Many(Vec<Parcel>),
+}
+
+impl PackedIo {
+    pub(super) fn new(io: Io) -> Self {
+        let Io { op, lba, blocks, data, tag, status, submitted } = io;
+        let data = match data {
+            SgList::Empty => PackedList::Empty,
+            SgList::One(buf) => PackedList::One(Parcel::new(buf)),
+            // In place: a parcel has the layout of a buffer.
+            SgList::Many(bufs) => PackedList::Many(bufs.into_iter().map(Parcel::new).collect()),
+        };
+        Self { op, lba, blocks, data, tag, status, submitted }
+    }
+
+    /// Opens it on the core of `pool`.
+    pub(super) fn open(self, pool: &DmaPool) -> Io {
+        let Self { op, lba, blocks, data, tag, status, submitted } = self;
+        let data = match data {
+            PackedList::Empty => SgList::Empty,
+            PackedList::One(parcel) => SgList::One(parcel.open(pool)),
+            PackedList::Many(parcels) => {
+                SgList::Many(parcels.into_iter().map(|parcel| parcel.open(pool)).collect())
+            }
+        };
+        Io { op, lba, blocks, data, tag, status, submitted }
+    }
+}
