@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod alone;
 mod bench;
 mod core_loop;
 mod devices;
@@ -66,6 +67,9 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         let waker = machine.waker();
         reactor.cores().set_ringer(move |core| waker.wake(core));
         seeds.push(Seed { reactor, parts: parts.take(), fault: None });
+    }
+    if let [seed] = seeds.as_slice() {
+        alone::look_after(&machine, seed.reactor.cores());
     }
     let elsewhere = [Drill::StrayDma, Drill::SilentCore];
     let fault = drill::requested().filter(|(drill, _)| !elsewhere.contains(drill));

@@ -20,6 +20,7 @@ use basalt_env::Numa;
 use crate::calibrate::{PmTimerWidth, Timers};
 use crate::ecam::{ConfigBuses, EcamWindow};
 use crate::exit::{self, SoftOff};
+use crate::ioapic::{IoApic, Signal};
 use crate::memory::{FOUR_GIB, Span};
 use crate::paging::ADDRESS_SPACE;
 
@@ -28,6 +29,9 @@ use crate::paging::ADDRESS_SPACE;
 pub(crate) struct Platform {
     /// APIC identifiers of the processors that firmware enabled.
     pub(crate) apic_ids: Vec<u32>,
+    pub(crate) io_apics: Vec<IoApic>,
+    /// The real-time clock's signal.
+    pub(crate) rtc_signal: Option<Signal>,
     pub(crate) ecam: Vec<EcamWindow>,
     pub(crate) timers: Timers,
     /// The real-time clock's register with the century.
@@ -39,6 +43,9 @@ pub(crate) struct Platform {
     /// What is near what.
     pub(crate) numa: Numa,
 }
+
+/// The real-time clock's signal on every PC.
+const RTC_IRQ: u8 = 8;
 
 /// Reads the tables that the RSDP at `rsdp` leads to, or the one found in the BIOS area.
 pub(crate) fn read(rsdp: Option<u64>) -> Platform {
@@ -54,8 +61,11 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
             return Platform::default();
         }
     };
+    let madt = bytes_of::<Madt>(&tables).unwrap_or_default();
     let mut platform = Platform {
-        apic_ids: bytes_of::<Madt>(&tables).map(enabled_apic_ids).unwrap_or_default(),
+        apic_ids: enabled_apic_ids(madt),
+        io_apics: madt_entries(madt).filter_map(io_apic).collect(),
+        rtc_signal: Some(isa_signal(madt, RTC_IRQ)),
         ecam: bytes_of::<Mcfg>(&tables).map(ecam_windows).unwrap_or_default(),
         timers: Timers::default(),
         rtc_century: None,
@@ -140,18 +150,25 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// MADT (ACPI §5.2.12): local APIC entries (type 0) and local x2APIC entries (type 9).
-fn enabled_apic_ids(madt: &[u8]) -> Vec<u32> {
+/// The entries of the MADT (ACPI §5.2.12), each with its kind.
+fn madt_entries(madt: &'static [u8]) -> impl Iterator<Item = (u8, &'static [u8])> {
+    let mut rest = madt.get(44..).unwrap_or_default();
+    core::iter::from_fn(move || {
+        let &[kind, len, ..] = rest else { return None };
+        let Some(entry) = rest.get(..usize::from(len)).filter(|entry| entry.len() >= 2) else {
+            log::warn!("the MADT ends within an entry");
+            return None;
+        };
+        rest = &rest[entry.len()..];
+        Some((kind, entry))
+    })
+}
+
+/// Local APIC entries (type 0) and local x2APIC entries (type 9).
+fn enabled_apic_ids(madt: &'static [u8]) -> Vec<u32> {
     const ENABLED: u32 = 1;
     let mut ids = Vec::new();
-    let mut rest = madt.get(44..).unwrap_or_default();
-    while let &[kind, len, ..] = rest {
-        let len = usize::from(len);
-        let Some(entry) = rest.get(..len).filter(|_| len >= 2) else {
-            log::warn!("the MADT ends within an entry");
-            break;
-        };
-        rest = &rest[len..];
+    for (kind, entry) in madt_entries(madt) {
         let (id, flags) = match kind {
             0 => (entry.get(3).map(|&id| u32::from(id)), u32_at(entry, 4)),
             9 => (u32_at(entry, 4), u32_at(entry, 8)),
@@ -165,6 +182,22 @@ fn enabled_apic_ids(madt: &[u8]) -> Vec<u32> {
         }
     }
     ids
+}
+
+/// I/O APIC entries (type 1).
+fn io_apic((kind, entry): (u8, &[u8])) -> Option<IoApic> {
+    let (address, first) = (u32_at(entry, 4)?, u32_at(entry, 8)?);
+    (kind == 1).then_some(IoApic { address: address.into(), first })
+}
+
+/// Where an old device's signal has its number and shape changed (type 2), that; else its own.
+fn isa_signal(madt: &'static [u8], irq: u8) -> Signal {
+    let changed = madt_entries(madt).find_map(|(kind, entry)| {
+        let flags = entry.get(8..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))?;
+        let number = u32_at(entry, 4)?;
+        (kind == 2 && entry.get(3) == Some(&irq)).then_some(Signal { number, flags })
+    });
+    changed.unwrap_or(Signal { number: irq.into(), flags: 0 })
 }
 
 /// MCFG (PCI Firmware §4.1.2): 16-byte entries after 44 bytes.

@@ -28,6 +28,12 @@ pub(crate) fn print(text: fmt::Arguments<'_>) {
     let _ = CONSOLE.lock().write_fmt(text);
 }
 
+/// Whether nobody on this core is in the middle of printing, where there is no other core: for code
+/// that may have interrupted whoever is.
+pub fn console_is_free() -> bool {
+    CONSOLE.try_lock().is_some()
+}
+
 /// Takes the console for good, for the core that reports the end of the run. Waits for its owner
 /// for a bounded time only, as that may be the very code that failed.
 pub(crate) fn seize() {

@@ -9,7 +9,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 
 use crate::console::{self, print_in_emergency as print};
 use crate::exit::{EXIT_FAILURE, exit, halt};
-use crate::{apic, backtrace, gdt, machine_check, stack};
+use crate::{apic, backtrace, gdt, machine_check, stack, ticks};
 
 const NOBODY: u32 = u32::MAX;
 /// The core that reports the end, once there is one.
@@ -100,10 +100,13 @@ fn print_more() {
     }
 }
 
-/// Every exception ends here, on its own stack.
-pub(crate) extern "C" fn exception(frame: &TrapFrame) -> ! {
+/// Every exception comes here, on its own stack. All but a tick are the end.
+pub(crate) extern "C" fn exception(frame: &TrapFrame) {
     if frame.vector == NMI && REPORTER.load(Ordering::Acquire) != NOBODY {
         halt();
+    }
+    if frame.vector == NMI && ticks::take() {
+        return;
     }
     begin_report();
     print_cause(frame);

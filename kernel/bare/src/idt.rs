@@ -13,8 +13,9 @@ use crate::stack::Kind;
 use crate::{fault, machine_check};
 
 // 32 entry points of 16 bytes each: push a zero where the processor pushes no error code, then
-// the vector. The common part saves all general registers as `fault::TrapFrame` and never
-// returns. Bits of the mask: the vectors with an error code (SDM volume 3 table 6-1).
+// the vector. The common part saves all general registers as `fault::TrapFrame`, and what compiled
+// code computes with besides: 176 bytes and 512, so that the stack stays aligned to 16. Bits of the
+// mask: the vectors with an error code (SDM volume 3 table 6-1).
 // Interrupts need no handling: that one arrived is all that `apic::rest` waits for.
 global_asm!(
     ".pushsection .text.vectors, \"ax\", @progbits",
@@ -49,8 +50,28 @@ global_asm!(
     "push r15",
     "cld",
     "mov rdi, rsp",
+    "sub rsp, 512",
+    "fxsave64 [rsp]",
     "call {exception}",
-    "ud2",
+    "fxrstor64 [rsp]",
+    "add rsp, 512",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rbp",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rbx",
+    "pop rax",
+    "add rsp, 16",
+    "iretq",
     ".balign 16",
     "basalt_interrupt:",
     "iretq",

@@ -6,7 +6,8 @@
 //!    its own, and never returns.
 //! 3. Virtual = physical for all memory and registers; each address is mapped at most once and
 //!    never both writable and executable. Every stack has an unmapped page below it.
-//! 4. No interrupt is ever handled: cores poll, and all that one does is to end a [`rest`].
+//! 4. Interrupts do nothing but end a [`rest`], as cores poll. A core that is alone is looked at
+//!    twice a second by a non-maskable one ([`Machine::look_at_only_core`]).
 //!    Every exception is fatal: it prints registers and a backtrace and stops the machine.
 //!
 //! Neighbours: implements the seam of `kernel/env` ([`PciConfig`] is its `ConfigSpace`,
@@ -36,6 +37,7 @@ mod heap;
 mod idt;
 mod image;
 mod io_ports;
+mod ioapic;
 mod logger;
 mod machine;
 mod machine_check;
@@ -49,8 +51,10 @@ mod serial;
 mod smp;
 mod stack;
 mod symbols;
+mod ticks;
 
 pub use clock::Clock;
+pub use console::console_is_free;
 pub use cpu::{cpu_relax, entropy};
 pub use ecam::ConfigBuses;
 pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};

@@ -16,6 +16,7 @@ use crate::acpi_tables::{self, Platform};
 use crate::clock::{self, Clock};
 use crate::drill::{self, Drill};
 use crate::io_ports::MachinePorts;
+use crate::ioapic::{IoApic, Signal};
 use crate::memory::{self, FreeMemory, Span};
 use crate::mmio::IdentityMap;
 use crate::paging::{ADDRESS_SPACE, AddressSpace};
@@ -24,7 +25,7 @@ use crate::smp::{self, Job, Message, NoStart};
 use crate::stack::{self, BLOCK_LEN, CORES_MAX};
 use crate::{
     apic, arenas, calibrate, cpu, fw_cfg, gdt, heap, idt, image, logger, rtc, screen, serial,
-    symbols,
+    symbols, ticks,
 };
 
 /// The fw_cfg file with the configuration.
@@ -75,6 +76,8 @@ pub struct Machine {
     arenas: Vec<DmaArena>,
     /// APIC identifiers by core.
     apic_ids: &'static [u32],
+    io_apics: Vec<IoApic>,
+    rtc_signal: Option<Signal>,
 }
 
 /// What the machine's IOMMU is driven with.
@@ -185,7 +188,8 @@ impl Machine {
         let config = config(boot_info);
         let dsdt = platform.dsdt;
         let apic_ids = APIC_IDS.call_once(|| apic_ids.leak());
-        Ok(Self { clock, pci_config, config, dsdt, iommu, arenas, apic_ids })
+        let Platform { io_apics, rtc_signal, .. } = platform;
+        Ok(Self { clock, pci_config, config, dsdt, iommu, arenas, apic_ids, io_apics, rtc_signal })
     }
 
     /// The clock, running since the machine was started.
@@ -211,6 +215,15 @@ impl Machine {
     /// What an IOMMU is driven with, once; `None` if the machine has none.
     pub fn take_iommu(&mut self) -> Option<IommuParts> {
         self.iommu.take()
+    }
+
+    /// Has `look` called every 500 ms if there is only one core, whatever that core does. It may
+    /// neither allocate nor wait for a lock, as it interrupts code that may hold it.
+    pub fn look_at_only_core(&self, look: fn()) {
+        let &[apic_id] = self.apic_ids else { return };
+        if ticks::start(&self.io_apics, self.rtc_signal, apic_id, look).is_none() {
+            log::info!("the real-time clock cannot interrupt: nobody looks at the only core");
+        }
     }
 
     /// Access to device memory.

@@ -54,4 +54,4 @@ pub use stats::{PollerStats, ReactorStats};
 pub use tasks::{YieldNow, yield_now};
 pub use time::{Elapsed, Sleep};
 pub use trace::{TraceEvent, TraceLine};
-pub use watchdog::STALL;
+pub use watchdog::{Report, STALL, Watch};

@@ -1,5 +1,5 @@
-//! Tells of a core that does not come back from what it runs. Cores watch each other in a ring, so
-//! a machine with one core has nobody to tell.
+//! Tells of a core that does not come back from what it runs. Cores watch each other in a ring; a
+//! core that is alone is watched by whatever interrupts it.
 
 use core::mem;
 use core::time::Duration;
@@ -15,14 +15,15 @@ pub const STALL: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// What a core was seen at.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Sight {
     activity: Activity,
     rounds: u64,
 }
 
-/// Watches another core; wholly passive, as a stuck core answers nothing.
-pub(crate) struct Watch {
+/// Watches a core; wholly passive, as a stuck core answers nothing.
+#[derive(Debug)]
+pub struct Watch {
     core: CoreId,
     sight: Sight,
     /// When it was first seen at that.
@@ -32,7 +33,7 @@ pub(crate) struct Watch {
 
 /// What is to be told of a core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Report {
+pub enum Report {
     /// It is in what is called so, for this long by now.
     Stuck(&'static str, Duration),
     /// It has come back from it after this long.
@@ -49,25 +50,34 @@ impl Local {
         let core = CoreId((self.core().0 + 1) % cores);
         let mut watch = Watch::new(core);
         Some(self.timed_poller("watchdog", PERIOD, move |local| {
-            match watch.look(local.now(), local.mesh()) {
-                Some(Report::Stuck(name, time)) => log::warn!(
-                    target: "watchdog",
-                    "core {core} has been in {name} for {} ms; nothing else runs there",
-                    time.as_millis()
-                ),
-                Some(Report::Back(name, time)) => log::warn!(
-                    target: "watchdog",
-                    "core {core} is back from {name} after {} ms",
-                    time.as_millis()
-                ),
-                None => {}
+            if let Some(report) = watch.look(local.now(), local.mesh()) {
+                report.log(core);
             }
             Work::IDLE
         }))
     }
 }
 
+impl Report {
+    /// Tells of `core` in the log.
+    pub fn log(&self, core: CoreId) {
+        match self {
+            Self::Stuck(name, time) => log::warn!(
+                target: "watchdog",
+                "core {core} has been in {name} for {} ms; nothing else runs there",
+                time.as_millis()
+            ),
+            Self::Back(name, time) => log::warn!(
+                target: "watchdog",
+                "core {core} is back from {name} after {} ms",
+                time.as_millis()
+            ),
+        }
+    }
+}
+
 impl Watch {
+    /// Of `core`, of which nothing was seen yet.
     pub const fn new(core: CoreId) -> Self {
         let sight = Sight { activity: Activity::NONE, rounds: 0 };
         Self { core, sight, since: Instant::ZERO, told: false }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use basalt_qemu_tests::initiator::Initiator;
 use basalt_qemu_tests::{BasaltGuest, Guest};
 use basalt_runner::DebugExit;
 
@@ -143,6 +144,39 @@ fn a_poller_that_takes_a_core_for_long_is_named_by_another_core() {
     let guest = BasaltGuest::new("stall").firmware_file("opt/basalt/fault", "stall").start();
     guest.wait_for_line("core 1 has been in stall_drill for ", LIMIT);
     guest.wait_for_line("core 1 is back from stall_drill after ", LIMIT);
+}
+
+#[test]
+fn a_core_that_is_alone_is_looked_at_by_the_clock() {
+    let machine = BasaltGuest::new("alone").cpus(1);
+    let (machine, port) = machine.firmware_file("opt/basalt/fault", "stall").user_network(4420);
+    let guest = machine.start();
+    guest.wait_for_line("core 0 has been in stall_drill for ", LIMIT);
+    guest.wait_for_line("core 0 is back from stall_drill after ", LIMIT);
+    // It was interrupted several times, and goes on.
+    guest.wait_for_line("basalt: ready", LIMIT);
+    assert!(Initiator::connect(port).is_ok());
+}
+
+#[test]
+fn an_interrupt_that_is_not_the_clocks_still_ends_a_core_that_is_alone() {
+    let (machine, socket) = BasaltGuest::new("alone").cpus(1).monitor();
+    let mut guest = machine.start();
+    guest.wait_for_line("core 0 polls ", LIMIT);
+    socket.connect().human("nmi");
+    assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
+    assert_says(&guest, &["FAULT on core 0: non-maskable interrupt", "rip ", "stopped"]);
+}
+
+#[test]
+fn every_core_has_a_guard_page_below_its_stack() {
+    for last in 0..4 {
+        let drill = BasaltGuest::new("overflow").cpus(last + 1);
+        let mut guest = drill.firmware_file("opt/basalt/fault", "stack-overflow").start();
+        assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
+        let core = format!("FAULT on core {last}: ");
+        assert_says(&guest, &[&core, "the stack overflowed into its guard page"]);
+    }
 }
 
 #[test]
