@@ -57,3 +57,23 @@ fn the_time_of_day_is_read_from_the_real_time_clock() {
         guest.wait_for_line(&format!("clock: it is {date} {hour}:0"), BOOT);
     }
 }
+
+/// The processor's rate in MHz as the clock was set by `timer`.
+fn rate_by(timer: &str, arguments: &[&str]) -> f64 {
+    let machine = BasaltGuest::new("clock").cpus(1);
+    let machine = arguments.iter().fold(machine, |machine, argument| machine.qemu_arg(argument));
+    let line = machine.start().wait_for_line(&format!(" MHz by {timer}"), BOOT);
+    let rate = line.split_whitespace().find_map(|word| word.parse().ok());
+    rate.unwrap_or_else(|| panic!("no rate: {line}"))
+}
+
+#[test]
+fn the_clock_is_set_by_whichever_timer_there_is() {
+    let rates = [
+        rate_by("HPET", &[]),
+        rate_by("PM timer", &["-machine", "hpet=off"]),
+        rate_by("PIT", &["-machine", "pc,acpi=off,hpet=off"]),
+    ];
+    let near = |rate: &f64| (rate / rates[0] - 1.0).abs() < 0.05;
+    assert!(rates[0] > 100.0 && rates.iter().all(near), "{rates:?}");
+}
