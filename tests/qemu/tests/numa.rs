@@ -1,6 +1,7 @@
 //! Cores and the memory near them: each core's DMA memory is its node's.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::process::Command;
 use std::time::Duration;
 
 use basalt_qemu_tests::initiator::Initiator;
@@ -82,4 +83,39 @@ fn a_node_with_too_little_memory_gets_some_of_another() {
 fn sixty_four_cores_serve() {
     let guest = verify(BasaltGuest::new("many").cpus(64).memory_mib(2048));
     guest.wait_for_line("core 63: all 64 cores answer it", BOOT);
+}
+
+/// Whether this QEMU emulates x2APIC, which it does from 8.2 on.
+fn emulates_x2apic() -> bool {
+    let output = Command::new("qemu-system-x86_64").arg("--version").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said.split_whitespace().nth(3).unwrap_or_default();
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next(), parts.next()) >= (Some(8), Some(2))
+}
+
+#[test]
+fn a_core_whose_identifier_takes_more_than_eight_bits_serves() {
+    if !emulates_x2apic() {
+        return eprintln!("left out: this QEMU is older than 8.2 and does not emulate x2APIC");
+    }
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(64 << 20).unwrap();
+    // Seven bits for the cores of a socket: the second core is 3 << 7 | 1.
+    let machine = BasaltGuest::new("far").cpus(1).disk(file.path());
+    let (machine, port) = machine.user_network(4420);
+    let guest = machine
+        .qemu_arg("-smp")
+        .qemu_arg("1,sockets=4,cores=100,threads=1,maxcpus=400")
+        .qemu_arg("-device")
+        .qemu_arg("max-x86_64-cpu,socket-id=3,core-id=1,thread-id=0")
+        .start();
+    guest.wait_for_line("cores: 2 (x2APIC)", BOOT);
+    guest.wait_for_line("core 1 is up, APIC 385", BOOT);
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut hosts: Vec<_> = (0..2).map(|_| Initiator::connect(port).unwrap()).collect();
+    for (turn, host) in hosts.iter_mut().enumerate() {
+        let on = host.namespaces().unwrap()[0];
+        host.verify(on, turn as u64 * 4096, 1 << 20, turn as u64).unwrap();
+    }
 }
