@@ -8,7 +8,9 @@ use core::ptr::NonNull;
 use std::sync::mpsc;
 use std::thread;
 
-use super::{DmaArena, DmaPool, Parcel, SharedRegion};
+use proptest::prelude::*;
+
+use super::{DmaArena, DmaBuf, DmaPool, Parcel, SharedRegion};
 use crate::PhysAddr;
 
 const BUS: u64 = 0x40_0000_0000;
@@ -199,4 +201,62 @@ fn no_block_is_lost_or_handed_out_twice_while_other_cores_give_back() {
     drop(senders);
     cores.into_iter().for_each(|core| core.join().unwrap());
     assert_eq!(home.stats().bytes_free, 4 << 20);
+}
+
+/// Something that happens to a pool.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A buffer of that many bytes is asked for.
+    Take(usize),
+    /// The buffer at that place, of those that are out, is dropped at home.
+    Drop(usize),
+    /// The same on another core, as far as the pool can tell.
+    DropAfar(usize),
+    /// It goes to another core and comes back.
+    Visit(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => prop_oneof![1_usize..2048, 1_usize..300_000, Just(4 << 20)].prop_map(Step::Take),
+        1 => any::<usize>().prop_map(Step::Drop),
+        1 => any::<usize>().prop_map(Step::DropAfar),
+        1 => any::<usize>().prop_map(Step::Visit),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_taken_and_dropped_anywhere_blocks_stay_apart_and_none_is_lost(
+        steps in proptest::collection::vec(any_step(), 1..200),
+    ) {
+        const LEN: usize = 8 << 20;
+        let (home, other) = (pool(LEN), pool(4 << 20));
+        let mut out: Vec<DmaBuf> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Take(len) => out.extend(home.alloc(len)),
+                _ if out.is_empty() => {}
+                Step::Drop(at) => drop(out.swap_remove(at % out.len())),
+                Step::DropAfar(at) => {
+                    let parcel = Parcel::new(out.swap_remove(at % out.len()));
+                    drop(parcel.open(&other));
+                }
+                Step::Visit(at) => {
+                    let parcel = Parcel::new(out.swap_remove(at % out.len()));
+                    out.push(Parcel::new(parcel.open(&other)).open(&home));
+                }
+            }
+            let mut spans: Vec<_> =
+                out.iter().map(|buf| (buf.phys().as_u64(), buf.capacity() as u64)).collect();
+            spans.sort_unstable();
+            prop_assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+            let taken: u64 = spans.iter().map(|(_, len)| len).sum();
+            prop_assert_eq!(home.stats().bytes_free as u64 + taken, LEN as u64);
+        }
+        drop(out);
+        prop_assert_eq!(home.stats().bytes_free, LEN);
+        prop_assert_eq!(other.stats().bytes_free, 4 << 20, "nothing stays with the other pool");
+        prop_assert!(home.alloc(4 << 20).is_ok(), "all have merged");
+    }
 }
