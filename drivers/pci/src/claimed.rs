@@ -1,12 +1,15 @@
 use core::fmt;
 
 use basalt_env::{
-    BarError, ConfigSpace, CoreId, Device, MmioMap, PciAddress, PhysAddr, WakeMessage,
+    BarError, ConfigSpace, CoreId, Device, MmioMap, PciAddress, PhysAddr, Registers, WakeMessage,
 };
 
 use crate::msix::MessageTable;
 use crate::regs::{self, Command};
 use crate::{Bar, Function};
+
+/// BARs of a function at most (PCI Local Bus 3.0 §6.2.5).
+const BARS: usize = 6;
 
 /// A function in the hands of one driver.
 ///
@@ -16,6 +19,9 @@ pub struct Claimed<C: ConfigSpace, M: MmioMap> {
     config: C,
     map: M,
     function: Function,
+    /// What of its BARs is mapped: to size one switches its decoding off for a moment, which is not
+    /// for a function at work.
+    mapped: [Option<M::Registers>; BARS],
     /// The table of its messages, once one was asked for; none if it has none.
     messages: Option<Option<MessageTable<M::Registers>>>,
 }
@@ -23,7 +29,7 @@ pub struct Claimed<C: ConfigSpace, M: MmioMap> {
 impl<C: ConfigSpace, M: MmioMap> Claimed<C, M> {
     /// Claims `function`. The caller sees to it that a function has one claim at a time.
     pub fn new(config: C, map: M, function: Function) -> Self {
-        Self { config, map, function, messages: None }
+        Self { config, map, function, mapped: [const { None }; BARS], messages: None }
     }
 
     /// What was claimed.
@@ -57,6 +63,11 @@ impl<C: ConfigSpace, M: MmioMap> Device for Claimed<C, M> {
     }
 
     fn bar(&mut self, index: u8) -> Result<Self::Registers, BarError> {
+        let slot = usize::from(index);
+        let known = self.mapped.get(slot).ok_or(BarError::Missing)?.as_ref();
+        if let Some(registers) = known.and_then(|registers| registers.window(0, registers.len())) {
+            return Ok(registers);
+        }
         let Function { address, header, .. } = self.function;
         let Bar::Memory { base, len, .. } = Bar::probe(&self.config, address, header, index)?
         else {
@@ -67,7 +78,9 @@ impl<C: ConfigSpace, M: MmioMap> Device for Claimed<C, M> {
         }
         base.checked_add(len).ok_or(BarError::Unmappable)?;
         let len = usize::try_from(len).map_err(|_| BarError::Unmappable)?;
-        self.map.map(PhysAddr::new(base), len)
+        let registers = self.map.map(PhysAddr::new(base), len)?;
+        self.mapped[slot] = registers.window(0, len);
+        Ok(registers)
     }
 
     fn wake_message(&mut self, index: u16, core: CoreId) -> Option<WakeMessage<M::Registers>> {

@@ -155,3 +155,14 @@ fn a_function_without_messages_has_none() {
     bench.config.set(at(0, 3, 0), 0x34, 0, 0);
     assert!(bench.device.wake_message(0, CoreId(0)).is_none());
 }
+
+#[test]
+fn a_bar_that_was_mapped_is_not_sized_again() {
+    let mut bench = Bench::new(TABLE_AT as u32, 0);
+    bench.device.bar(0).unwrap().write32(8, 7);
+    // From now on it would be found unassigned.
+    bench.config.set(at(0, 3, 0), 0x10, 0, 0);
+    assert_eq!(bench.device.bar(0).unwrap().read32(8), 7);
+    assert!(bench.device.wake_message(0, CoreId(0)).is_some());
+    assert_eq!(bench.device.bar(6).unwrap_err(), BarError::Missing);
+}
