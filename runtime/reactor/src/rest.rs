@@ -25,7 +25,8 @@ const NEVER: u64 = u64::MAX;
 /// What is about to happen to the core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {
-    /// It will look for work once more and then rest: say how the rest may end.
+    /// It will look for work once more and then rest: say how the rest may end. Said again when
+    /// that may have changed.
     Begins,
     /// It has work again.
     Ends,
@@ -214,11 +215,13 @@ pub(crate) struct Idleness {
     armed: Option<Limit>,
     /// When the last rest was to end, until that is accounted for.
     rest_until: Option<Instant>,
+    /// Whether it was then that the last rest ended, and nobody's ring that ended it.
+    by_clock: bool,
 }
 
 impl Default for Idleness {
     fn default() -> Self {
-        Self { busy_at: Instant::ZERO, armed: None, rest_until: None }
+        Self { busy_at: Instant::ZERO, armed: None, rest_until: None, by_clock: false }
     }
 }
 
@@ -231,8 +234,7 @@ impl Reactor {
         let now = clock();
         let limit = self.begin_turn(now);
         if self.poll_timed(now, &clock).is_busy() {
-            self.idleness.busy_at = now;
-            return self.end_rests();
+            return self.work_found(now);
         }
         match limit {
             Some(limit) => self.rest(clock(), limit, rest),
@@ -244,7 +246,9 @@ impl Reactor {
     #[inline]
     fn begin_turn(&mut self, now: Instant) -> Option<Limit> {
         let limit = self.idleness.armed?;
-        if self.idleness.rest_until.take().is_some_and(|until| now < until) {
+        let until = self.idleness.rest_until.take();
+        self.idleness.by_clock = until.is_some_and(|until| now >= until);
+        if until.is_some_and(|until| now < until) {
             self.counters().woken.add(1);
         }
         if !self.has_been_idle(now) {
@@ -256,7 +260,24 @@ impl Reactor {
         Some(limit)
     }
 
+    /// Polls on for a while, as more may come; but not after work that the clock alone has brought,
+    /// unless the next round finds some as well.
+    #[inline]
+    fn work_found(&mut self, now: Instant) {
+        if self.idleness.by_clock {
+            self.bedside().bell.get_up();
+            return self.arm();
+        }
+        self.idleness.busy_at = now;
+        self.end_rests();
+    }
+
     fn rest(&mut self, now: Instant, limit: Limit, rest: impl FnOnce(Duration)) {
+        if limit.until.is_some_and(|until| until <= now) {
+            // Whose time that was may have another by now.
+            self.bedside().bell.get_up();
+            return self.arm();
+        }
         let at_most = self.rest_for(now, limit);
         self.idleness.rest_until = Some(now + at_most);
         self.counters().rests.add(1);
@@ -268,11 +289,17 @@ impl Reactor {
     #[inline]
     fn prepare_to_rest(&mut self, now: Instant) {
         if self.has_been_idle(now) {
-            let local = self.local();
-            self.idleness.armed = Some(local.inner.sources.tell(&local, Rest::Begins));
+            self.arm();
         } else {
             core::hint::spin_loop();
         }
+    }
+
+    /// Tells the sources that rests come, and asks how these may end.
+    #[cold]
+    fn arm(&mut self) {
+        let local = self.local();
+        self.idleness.armed = Some(local.inner.sources.tell(&local, Rest::Begins));
     }
 
     #[inline]

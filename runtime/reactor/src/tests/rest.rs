@@ -53,6 +53,54 @@ fn work_ends_the_rest_and_the_count_begins_anew() {
 }
 
 #[test]
+fn work_that_the_clock_brings_does_not_keep_the_core_up() {
+    let mut core = Sleepy::new();
+    let local = core.reactor.local();
+    let runs = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&runs);
+    local
+        .timed_poller("tick", Duration::from_millis(50), move |_| {
+            counted.set(counted.get() + 1);
+            Work(1)
+        })
+        .detach();
+    let rest = core.rest();
+    assert_eq!(core.turn_after(rest.as_micros() as u64), None, "the poller runs");
+    assert!(core.turn_after(1).is_some(), "and the core rests on");
+    assert_eq!(runs.get(), 1);
+}
+
+#[test]
+fn a_time_that_a_source_has_named_and_that_has_passed_is_asked_for_anew() {
+    let mut core = Sleepy::new();
+    let named = Rc::new(Cell::new(Instant::from_ns(20_000_000)));
+    let asked = Rc::clone(&named);
+    core.reactor.local().on_rest(move |_, _| Doze::Until(asked.get()));
+    let rest = core.rest();
+    assert!(rest < Duration::from_millis(20), "{rest:?}");
+    // Nothing is found then, but the source has another time to wait for.
+    named.set(Instant::from_ns(60_000_000));
+    assert_eq!(core.turn_after(rest.as_micros() as u64), None);
+    let rest = core.turn_after(1).unwrap();
+    assert!((30..60).contains(&rest.as_millis()), "{rest:?}");
+}
+
+#[test]
+fn work_that_follows_what_the_clock_brought_does() {
+    let mut core = Sleepy::new();
+    let local = core.reactor.local();
+    let later = local.clone();
+    local.spawn("twice", async move {
+        later.sleep(Duration::from_millis(50)).await;
+        crate::yield_now().await;
+    });
+    let rest = (0..100).find_map(|_| core.turn_after(100)).unwrap();
+    assert_eq!(core.turn_after(rest.as_micros() as u64), None, "the task wakes");
+    assert_eq!(core.turn_after(1), None, "and goes on");
+    assert_eq!(core.turn_after(1), None, "so the core polls for a while");
+}
+
+#[test]
 fn work_that_comes_at_the_last_moment_is_found() {
     let mut core = Sleepy::new();
     core.rest();
