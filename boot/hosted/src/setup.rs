@@ -58,6 +58,7 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
         export::run(local, &rpc, ports).await;
     }
     announce::pollers(local).await;
+    local.mesh().settle();
     announce::ready(&target, address.into(), ports.rpc);
     Ok(())
 }

@@ -41,7 +41,9 @@ impl Watch {
     async fn run(mut self, local: Local) {
         loop {
             for event in self.slots.poll() {
+                local.mesh().unsettle();
                 self.see_to(&local, event).await;
+                local.mesh().settle();
             }
             local.sleep(PERIOD).await;
         }

@@ -74,6 +74,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     hotplug::start(local, Watch { firmware, addresses, slots, rpc, exports });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;
     announce::pollers(local).await;
+    local.mesh().settle();
     if let Some(address) = network::address(local).await {
         announce::ready(&target, address.into(), PORTS.rpc);
     }

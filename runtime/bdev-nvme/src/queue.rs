@@ -46,6 +46,8 @@ pub(crate) struct CoreQueue<R: Registers> {
     pool: Rc<DmaPool>,
     /// What ends the core's rest; none if the device has to be polled.
     message: RefCell<Option<WakeMessage<R>>>,
+    /// Whether the device may send it.
+    allowed: Cell<bool>,
     pollers: RefCell<Vec<Poller>>,
 }
 
@@ -70,6 +72,7 @@ impl<R: Registers> CoreQueue<R> {
             depth,
             pool,
             message: RefCell::new(None),
+            allowed: Cell::new(false),
             pollers: RefCell::default(),
         })
     }
@@ -104,11 +107,14 @@ impl<R: Registers> CoreQueue<R> {
     pub(crate) fn go_live(&self, run: Run, message: Option<WakeMessage<R>>) {
         self.run.set(run);
         *self.message.borrow_mut() = message;
+        self.allowed.set(false);
         self.unreported.set(None);
         self.state.set(State::Live);
     }
 
-    /// Lets the device end the core's rest, or stops that.
+    /// Lets the device end the core's rests. It still may once the core works again, and is only
+    /// stopped when it does ([`Self::hold`]): to change that takes a write to the device, which a
+    /// drive without anything to do is spared.
     fn doze(&self, rest: Rest) -> Doze {
         let message = self.message.borrow();
         let Some(message) = message.as_ref().filter(|_| self.state.get() == State::Live) else {
@@ -116,11 +122,17 @@ impl<R: Registers> CoreQueue<R> {
             let silent = self.unreported.get().is_none() && self.state.get() != State::Live;
             return if silent { Doze::Signalled } else { Doze::Polled };
         };
-        match rest {
-            Rest::Begins => message.allow(),
-            Rest::Ends => message.hold(),
+        if rest == Rest::Begins && !self.allowed.replace(true) {
+            message.allow();
         }
         Doze::Signalled
+    }
+
+    /// Stops the device from interrupting a core that polls it.
+    #[cold]
+    fn hold(&self) {
+        self.allowed.set(false);
+        self.message.borrow().iter().for_each(WakeMessage::hold);
     }
 
     /// No more Ios for now.
@@ -223,6 +235,9 @@ impl<R: Registers> CoreQueue<R> {
                 pending.finish();
             }
         });
+        if work.is_busy() && self.allowed.get() {
+            self.hold();
+        }
         if self.is_backlogged() {
             self.send_next_pieces(queue);
         }

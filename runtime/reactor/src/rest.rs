@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use core::time::Duration;
 
 use basalt_env::{CoreId, Instant};
@@ -86,14 +86,17 @@ impl Bedside {
     }
 }
 
-/// How long every core finds nothing before it rests. Shared by all.
+/// How long every core finds nothing before it rests, and how. Shared by all.
 pub(crate) struct IdlePolicy {
     rest_after_ns: AtomicU64,
+    /// Whether sources of work may be relied on to end rests.
+    settled: AtomicBool,
 }
 
 impl Default for IdlePolicy {
     fn default() -> Self {
-        Self { rest_after_ns: AtomicU64::new(REST_AFTER_DEFAULT.as_nanos() as u64) }
+        let rest_after_ns = AtomicU64::new(REST_AFTER_DEFAULT.as_nanos() as u64);
+        Self { rest_after_ns, settled: AtomicBool::new(false) }
     }
 }
 
@@ -115,10 +118,31 @@ impl Cores {
         }
     }
 
+    /// Everything is set up. Before, rests are short, no source of work is told of them and nobody
+    /// ends them: devices come and go, and a machine is best left alone by cores that have nothing
+    /// to do. (Emulators are known to die of a core that is woken while another maps a device.)
+    pub fn settle(&self) {
+        self.set_settled(true);
+    }
+
+    /// Something is set up anew, until it is settled again.
+    pub fn unsettle(&self) {
+        self.set_settled(false);
+    }
+
+    fn set_settled(&self, settled: bool) {
+        self.idle_policy().settled.store(settled, Ordering::Relaxed);
+        self.bedsides().for_each(Bedside::wake);
+    }
+
     /// How long a core finds nothing before it rests; `None` if cores never rest.
     pub fn rest_after(&self) -> Option<Duration> {
         let ns = self.idle_policy().rest_after_ns.load(Ordering::Relaxed);
         (ns != NEVER).then(|| Duration::from_nanos(ns))
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.idle_policy().settled.load(Ordering::Relaxed)
     }
 
     /// Sets that for all cores, at once.
@@ -180,7 +204,7 @@ impl Sources {
 
     /// Tells all of them; when the rest has to end at the latest.
     fn tell(&self, local: &Local, rest: Rest) -> Limit {
-        let mut limit = Limit { polled: false, until: None };
+        let mut limit = Limit { polled: false, until: None, settled: true };
         self.hooks.borrow_mut().retain_mut(|hook| {
             match hook(local, rest) {
                 Doze::Signalled => {}
@@ -200,6 +224,12 @@ impl Sources {
 struct Limit {
     polled: bool,
     until: Option<Instant>,
+    /// Whether the sources were told.
+    settled: bool,
+}
+
+impl Limit {
+    const UNSETTLED: Self = Self { polled: true, until: None, settled: false };
 }
 
 /// Where a core stands between work and rest.
@@ -251,12 +281,14 @@ impl Reactor {
         if until.is_some_and(|until| now < until) {
             self.counters().woken.add(1);
         }
-        if !self.has_been_idle(now) {
+        if !self.has_been_idle(now) || limit.settled && !self.cores().is_settled() {
             // The policy was changed.
             self.end_rests();
             return None;
         }
-        self.bedside().bell.lie_down();
+        if limit.settled {
+            self.bedside().bell.lie_down();
+        }
         Some(limit)
     }
 
@@ -273,7 +305,8 @@ impl Reactor {
     }
 
     fn rest(&mut self, now: Instant, limit: Limit, rest: impl FnOnce(Duration)) {
-        if limit.until.is_some_and(|until| until <= now) {
+        let expired = limit.until.is_some_and(|until| until <= now);
+        if expired || !limit.settled && self.cores().is_settled() {
             // Whose time that was may have another by now.
             self.bedside().bell.get_up();
             return self.arm();
@@ -299,7 +332,10 @@ impl Reactor {
     #[cold]
     fn arm(&mut self) {
         let local = self.local();
-        self.idleness.armed = Some(local.inner.sources.tell(&local, Rest::Begins));
+        self.idleness.armed = Some(match self.cores().is_settled() {
+            true => local.inner.sources.tell(&local, Rest::Begins),
+            false => Limit::UNSETTLED,
+        });
     }
 
     #[inline]
@@ -319,9 +355,10 @@ impl Reactor {
     #[cold]
     fn get_up_for_work(&mut self) {
         self.bedside().bell.get_up();
-        self.idleness.armed = None;
-        let local = self.local();
-        local.inner.sources.tell(&local, Rest::Ends);
+        if self.idleness.armed.take().is_some_and(|limit| limit.settled) {
+            let local = self.local();
+            local.inner.sources.tell(&local, Rest::Ends);
+        }
     }
 
     fn rest_for(&self, now: Instant, limit: Limit) -> Duration {

@@ -12,6 +12,13 @@ struct Sleepy {
 
 impl Sleepy {
     fn new() -> Self {
+        let core = Self::unsettled();
+        core.reactor.local().mesh().settle();
+        core
+    }
+
+    /// While its machine is being set up.
+    fn unsettled() -> Self {
         Self { reactor: mesh(1, Options::default()).remove(0).build(), now: Instant::ZERO }
     }
 
@@ -40,6 +47,29 @@ fn a_core_rests_once_it_has_found_nothing_for_long_enough() {
     core.turn_after(1_000_000);
     let stats = core.reactor.stats();
     assert_eq!((stats.rests, stats.woken), (3, 1), "one ended after a microsecond");
+}
+
+#[test]
+fn rests_are_short_and_nobody_is_told_until_all_is_set_up() {
+    let mut core = Sleepy::unsettled();
+    let told = Rc::new(Cell::new(0));
+    let count = Rc::clone(&told);
+    core.reactor.local().on_rest(move |_, _| {
+        count.set(count.get() + 1);
+        Doze::Signalled
+    });
+    assert_eq!(core.rest(), Duration::from_micros(100));
+    assert_eq!(core.turn_after(100), Some(Duration::from_micros(100)));
+    assert!(!core.reactor.bedside().bell.must_ring());
+    assert_eq!(told.get(), 0);
+    core.reactor.local().mesh().settle();
+    assert_eq!(core.turn_after(100), None, "they are told now");
+    assert_eq!(told.get(), 1);
+    assert_eq!(core.turn_after(1), Some(Duration::from_secs(1)));
+    core.reactor.local().mesh().unsettle();
+    assert_eq!(core.turn_after(1), None);
+    assert_eq!(told.get(), 2, "that rests are over");
+    assert_eq!(core.turn_after(1), Some(Duration::from_micros(100)));
 }
 
 #[test]
@@ -179,6 +209,7 @@ fn another_core_rings_a_sleeper_once_for_an_event_a_wake_and_a_call() {
         let _: Result<u32, _> = receiver.await;
     });
     let cores = near.local().mesh().clone();
+    cores.settle();
     let mut sender = Some(sender);
     let mut now = Instant::ZERO;
     let mut rung_while_asleep = |leave: &mut dyn FnMut()| {
