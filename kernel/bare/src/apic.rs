@@ -2,9 +2,10 @@
 
 //! The local APIC: starting and stopping other cores, and waking a resting one.
 //!
-//! x2APIC mode (through model-specific registers) if firmware turned it on or some core has an
-//! identifier that takes it, else the classic one (through memory). Register names and offsets are
-//! those of the classic one, SDM volume 3 §11.4.
+//! x2APIC mode (through model-specific registers) if firmware turned it on, if some core has an
+//! identifier that takes it, or in a virtual machine, which need not trap memory for it; else the
+//! classic one (through memory). Register names and offsets are those of the classic one, SDM
+//! volume 3 §11.4.
 
 use core::arch::x86_64::{_mm_lfence, _mm_mfence};
 use core::ptr::NonNull;
@@ -129,9 +130,11 @@ pub(crate) fn init_boot_core(apic_ids: &[u32]) {
     APIC.call_once(|| {
         let address = NonNull::new((base & BASE_ADDRESS) as *mut u8);
         let is_on = base & BASE_X2APIC != 0;
-        let is_needed = apic_ids.iter().any(|&id| id >= CLASSIC_IDS) && cpu::has_x2apic();
+        let is_needed = apic_ids.iter().any(|&id| id >= CLASSIC_IDS);
+        let is_better = is_needed || cpu::is_virtual();
+        let is_to_be = is_on || is_better && cpu::has_x2apic();
         match address {
-            Some(address) if !is_on && !is_needed => {
+            Some(address) if !is_to_be => {
                 // SAFETY: the register block of the local APIC, mapped uncached like everything
                 // below 4 GiB that is not memory.
                 Apic::Memory(unsafe { Mmio::new(address, 0x1000) })
