@@ -1,7 +1,6 @@
 //! `cargo run -- bench --boot`: from QEMU's start to the first completed NVMe read, beside Linux
 //! with a small initial RAM disk that does nothing else.
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
+use super::beside::{self, Report, Row};
 use super::{guest, machine};
 use crate::accel::Accel;
 use crate::linux::{Boot, COMMAND_LINE, Files, RESULT};
@@ -29,7 +29,7 @@ const MEMORY_MIB: u64 = 512;
 
 /// What one side came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Figures {
+pub(super) struct Figures {
     /// From QEMU's start to the first completed read: median and extremes.
     wall: [Duration; 3],
     /// From entry to the first completed read, in time that passes by instructions alone.
@@ -40,14 +40,6 @@ struct Figures {
     memory_kib: u64,
 }
 
-/// Both sides.
-#[derive(Debug)]
-pub(super) struct Report {
-    accel: Accel,
-    basalt: Figures,
-    linux: Option<Figures>,
-}
-
 /// Measures Basalt, and Linux unless that is left out.
 ///
 /// # Errors
@@ -56,7 +48,7 @@ pub(super) fn run(
     workspace: &Workspace,
     accel: Accel,
     files: Option<&Files>,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<Report<Figures>> {
     let (kernel, files_bytes) = workspace.build_image()?;
     eprintln!("Basalt: {STARTS} starts …");
     let basalt = basalt(&kernel, files_bytes, accel)?;
@@ -138,70 +130,38 @@ impl guest::Said {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "From QEMU's start to the first completed NVMe read, one core, {MEMORY_MIB} MiB, {}\n",
-            self.accel.name()
-        )?;
-        let heads = self.linux.as_ref().map_or(("", ""), |_| ("Linux", "Basalt is better by"));
-        writeln!(f, "{:<28}{:>10}{:>10}{:>21}", "", "Basalt", heads.0, heads.1)?;
-        for (name, value) in ROWS {
-            let basalt = value(&self.basalt);
-            let mut line = format!("{name:<28}{:>10}", text(basalt));
-            if let Some(linux) = &self.linux {
-                let linux = value(linux);
-                let ratio = basalt.zip(linux).map(|(basalt, linux)| linux / basalt.max(0.001));
-                let ratio = ratio.map(|ratio| format!("{ratio:.1}x")).unwrap_or_default();
-                line.push_str(&format!("{:>10}{ratio:>21}", text(linux)));
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+impl beside::Figures for Figures {
+    const LEAST: f64 = 0.001;
+    const ROWS: &'static [Row<Self>] = &[
+        ("first read, median, ms", |f| Some(ms(f.wall[0]))),
+        ("first read, fastest, ms", |f| Some(ms(f.wall[1]))),
+        ("first read, slowest, ms", |f| Some(ms(f.wall[2]))),
+        ("guest time (-icount), ms", |f| f.guest.map(ms)),
+        ("boot files, MiB", |f| Some(f.files_bytes as f64 / 1_048_576.0)),
+        ("memory in use, MiB", |f| Some(f.memory_kib as f64 / 1024.0)),
+    ];
+
+    fn title() -> String {
+        let what = "From QEMU's start to the first completed NVMe read";
+        format!("{what}, one core, {MEMORY_MIB} MiB")
     }
-}
 
-type Row = (&'static str, fn(&Figures) -> Option<f64>);
-
-const ROWS: [Row; 6] = [
-    ("first read, median, ms", |f| Some(ms(f.wall[0]))),
-    ("first read, fastest, ms", |f| Some(ms(f.wall[1]))),
-    ("first read, slowest, ms", |f| Some(ms(f.wall[2]))),
-    ("guest time (-icount), ms", |f| f.guest.map(ms)),
-    ("boot files, MiB", |f| Some(f.files_bytes as f64 / 1_048_576.0)),
-    ("memory in use, MiB", |f| Some(f.memory_kib as f64 / 1024.0)),
-];
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-fn text(value: Option<f64>) -> String {
-    value.map_or("–".to_owned(), |value| format!("{value:.1}"))
-}
-
-impl Report {
-    /// The same for programs: times in microseconds.
-    pub(super) fn to_json(&self) -> Value {
+    /// Times in microseconds.
+    fn to_json(&self) -> Value {
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         json!({
-            "accel": self.accel.name(),
-            "basalt": figures_to_json(&self.basalt),
-            "linux": self.linux.as_ref().map(figures_to_json),
+            "first_read_us": us(self.wall[0]),
+            "first_read_min_us": us(self.wall[1]),
+            "first_read_max_us": us(self.wall[2]),
+            "guest_us": self.guest.map(us),
+            "files_bytes": self.files_bytes,
+            "memory_in_use_kib": self.memory_kib,
         })
     }
 }
 
-fn figures_to_json(figures: &Figures) -> Value {
-    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    json!({
-        "first_read_us": us(figures.wall[0]),
-        "first_read_min_us": us(figures.wall[1]),
-        "first_read_max_us": us(figures.wall[2]),
-        "guest_us": figures.guest.map(us),
-        "files_bytes": figures.files_bytes,
-        "memory_in_use_kib": figures.memory_kib,
-    })
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 #[cfg(test)]

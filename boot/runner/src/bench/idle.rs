@@ -5,7 +5,6 @@
 //! interrupt, one frame in and one out on either side: after a pause, when the guest has gone to
 //! rest, and without one, when Basalt has not.
 
-use std::fmt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::beside::{self, Report, Row};
 use super::wire::{GUEST, Wire};
 use super::{guest, machine};
 use crate::accel::Accel;
@@ -30,20 +30,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What one side came to.
 #[derive(Clone, Copy, Debug)]
-struct Figures {
+pub(super) struct Figures {
     /// Of one processor of the host, while nothing happens.
     cpu_percent: f64,
     /// Until the answer, medians.
     after_a_pause: Duration,
     without_a_pause: Duration,
-}
-
-/// Both sides.
-#[derive(Debug)]
-pub(super) struct Report {
-    accel: Accel,
-    basalt: Figures,
-    linux: Option<Figures>,
 }
 
 /// Measures Basalt, and Linux unless that is left out.
@@ -54,7 +46,7 @@ pub(super) fn run(
     workspace: &Workspace,
     accel: Accel,
     files: Option<&Files>,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<Report<Figures>> {
     let (kernel, _) = workspace.build_image()?;
     let place = tempfile::tempdir().context("no place for a socket")?;
     eprintln!("Basalt: {} s of rest, then {} questions …", WATCHED.as_secs(), 2 * QUESTIONS);
@@ -121,54 +113,30 @@ fn ask(wire: &mut Wire, pause: Duration) -> anyhow::Result<Duration> {
     times.get(QUESTIONS / 2).copied().context("no answers")
 }
 
-type Row = (&'static str, fn(&Figures) -> f64);
+impl beside::Figures for Figures {
+    /// The host accounts in ticks, of which so much is one in ten seconds.
+    const LEAST: f64 = 0.1;
+    const ROWS: &'static [Row<Self>] = &[
+        ("host processor at rest, %", |figures| Some(figures.cpu_percent)),
+        ("answer at rest, median, µs", |figures| Some(us(figures.after_a_pause))),
+        ("answer awake, median, µs", |figures| Some(us(figures.without_a_pause))),
+    ];
 
-const ROWS: [Row; 3] = [
-    ("host processor at rest, %", |figures| figures.cpu_percent),
-    ("answer at rest, median, µs", |figures| us(figures.after_a_pause)),
-    ("answer awake, median, µs", |figures| us(figures.without_a_pause)),
-];
-
-fn us(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "A machine without work, one core, {}\n", self.accel.name())?;
-        let heads = self.linux.as_ref().map_or(("", ""), |_| ("Linux", "Basalt is better by"));
-        writeln!(f, "{:<28}{:>10}{:>10}{:>21}", "", "Basalt", heads.0, heads.1)?;
-        for (name, value) in ROWS {
-            let basalt = value(&self.basalt);
-            let mut line = format!("{name:<28}{basalt:>10.1}");
-            if let Some(linux) = &self.linux {
-                let linux = value(linux);
-                // Below a tick of the host's accounting nothing can be told apart.
-                let ratio = format!("{:.1}x", linux / basalt.max(0.1));
-                line.push_str(&format!("{linux:>10.1}{ratio:>21}"));
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+    fn title() -> String {
+        String::from("A machine without work, one core")
     }
-}
 
-impl Report {
-    /// The same for programs: times in nanoseconds.
-    pub(super) fn to_json(&self) -> Value {
+    /// Times in nanoseconds.
+    fn to_json(&self) -> Value {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         json!({
-            "accel": self.accel.name(),
-            "basalt": figures_to_json(&self.basalt),
-            "linux": self.linux.as_ref().map(figures_to_json),
+            "cpu_percent": self.cpu_percent,
+            "answer_at_rest_ns": ns(self.after_a_pause),
+            "answer_awake_ns": ns(self.without_a_pause),
         })
     }
 }
 
-fn figures_to_json(figures: &Figures) -> Value {
-    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    json!({
-        "cpu_percent": figures.cpu_percent,
-        "answer_at_rest_ns": ns(figures.after_a_pause),
-        "answer_awake_ns": ns(figures.without_a_pause),
-    })
+fn us(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }

@@ -13,6 +13,7 @@
 //! leaves out fio's start. Interrupts count. fio is told not to take times then
 //! (`gtod_reduce`), in its favour.
 
+mod beside;
 mod boot;
 mod fio;
 mod guest;
