@@ -135,14 +135,14 @@ impl Cores {
         self.bedsides().for_each(Bedside::wake);
     }
 
+    pub(crate) fn is_settled(&self) -> bool {
+        self.idle_policy().settled.load(Ordering::Relaxed)
+    }
+
     /// How long a core finds nothing before it rests; `None` if cores never rest.
     pub fn rest_after(&self) -> Option<Duration> {
         let ns = self.idle_policy().rest_after_ns.load(Ordering::Relaxed);
         (ns != NEVER).then(|| Duration::from_nanos(ns))
-    }
-
-    pub(crate) fn is_settled(&self) -> bool {
-        self.idle_policy().settled.load(Ordering::Relaxed)
     }
 
     /// Sets that for all cores, at once.
@@ -241,7 +241,7 @@ impl Limit {
 /// ```
 pub(crate) struct Idleness {
     busy_at: Instant,
-    /// Set while the sources are told that the core rests.
+    /// What limits the core's rests, once these have come.
     armed: Option<Limit>,
     /// When the last rest was to end, until that is accounted for.
     rest_until: Option<Instant>,
@@ -307,7 +307,7 @@ impl Reactor {
     fn rest(&mut self, now: Instant, limit: Limit, rest: impl FnOnce(Duration)) {
         let expired = limit.until.is_some_and(|until| until <= now);
         if expired || !limit.settled && self.cores().is_settled() {
-            // Whose time that was may have another by now.
+            // Whose time that was may have another by now, or the sources can be told at last.
             self.bedside().bell.get_up();
             return self.arm();
         }
@@ -328,7 +328,7 @@ impl Reactor {
         }
     }
 
-    /// Tells the sources that rests come, and asks how these may end.
+    /// Tells the sources that rests come, and asks how these may end; not before all is set up.
     #[cold]
     fn arm(&mut self) {
         let local = self.local();

@@ -1,21 +1,8 @@
-//! Runs the models of the wake queue and the task cell, which need a build of their own.
+//! Runs the models of the wake queue and the task cell.
 #![cfg(not(loom))]
-
-use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn the_models_of_the_wake_queue_hold() {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loom");
-    let output = Command::new(env!("CARGO"))
-        .args(["test", "--quiet", "--release", "--package", "basalt-reactor", "--lib", "loom"])
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", target)
-        .output();
-    let output = output.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{complained}");
-    // A filter or a feature that leaves the models out must not pass for models that hold.
-    assert!(said.contains("running ") && !said.contains("running 0 tests"), "{said}");
+    let models = ["--package", "basalt-reactor", "--lib", "loom"];
+    basalt_loom_models::assert_models_hold(&models, env!("CARGO_TARGET_TMPDIR"));
 }
