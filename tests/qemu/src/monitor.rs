@@ -1,6 +1,6 @@
 //! QEMU's machine protocol (QMP): for what happens to a machine while it runs.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
@@ -79,14 +79,19 @@ impl Monitor {
         }
     }
 
-    /// Carries out a command of the monitor for humans; gives what it prints.
+    /// Carries out a command of the monitor for humans that is the machine's end, which may come
+    /// before QEMU's answer.
     ///
     /// # Panics
-    /// QEMU refuses it.
+    /// QEMU refuses it, or does not know it.
     #[track_caller]
-    pub fn human(&mut self, line: &str) -> String {
-        let printed = self.execute("human-monitor-command", &json!({"command-line": line}));
-        printed.as_str().unwrap_or_default().to_owned()
+    pub fn end_by(&mut self, line: &str) {
+        let answer = self.try_execute("human-monitor-command", &json!({"command-line": line}));
+        let refused = match answer {
+            Ok(printed) => printed.as_str().is_some_and(|printed| !printed.is_empty()),
+            Err(error) => !error.chain().any(|cause| cause.is::<io::Error>()),
+        };
+        assert!(!refused, "QEMU refuses {line:?}");
     }
 
     /// Waits for an event whose data has `value` in its field `field`.
@@ -127,7 +132,9 @@ impl Monitor {
     fn receive(&mut self) -> anyhow::Result<Value> {
         let mut line = String::new();
         let len = self.stream.read_line(&mut line).context("QEMU does not answer")?;
-        anyhow::ensure!(len > 0, "QEMU closed its monitor");
+        if len == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).context("QEMU is gone");
+        }
         Ok(serde_json::from_str(&line)?)
     }
 }

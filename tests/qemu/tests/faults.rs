@@ -81,7 +81,7 @@ fn failed_by_monitor(command: &str) -> Guest {
     let (guest, socket) = BasaltGuest::new("basalt").monitor();
     let mut guest = guest.start();
     guest.wait_for_line("core 1: all 2 cores answer it", LIMIT);
-    socket.connect().human(command);
+    socket.connect().end_by(command);
     assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
     guest
 }
@@ -163,7 +163,7 @@ fn an_interrupt_that_is_not_the_clocks_still_ends_a_core_that_is_alone() {
     let (machine, socket) = BasaltGuest::new("alone").cpus(1).monitor();
     let mut guest = machine.start();
     guest.wait_for_line("core 0 polls ", LIMIT);
-    socket.connect().human("nmi");
+    socket.connect().end_by("nmi");
     assert_eq!(guest.wait_for_exit(LIMIT), FAILED);
     assert_says(&guest, &["FAULT on core 0: non-maskable interrupt", "rip ", "stopped"]);
 }
