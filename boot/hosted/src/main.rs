@@ -57,7 +57,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     logger::init(clock)?;
     let processors = cores::processors().context("cannot tell which processors there are")?;
     let checked = arguments.check(processors.len())?;
-    let ending = Ending::default();
+    let bells = Bells::new(arguments.cpus).context("cannot wake threads")?;
+    let ending = Ending::new(bells.clone());
     let stop = ending.clone();
     ctrlc::set_handler(move || stop.ask()).context("cannot watch for Ctrl-C")?;
     let machine = Machine::new();
@@ -70,7 +71,6 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ending: ending.clone(),
     });
     let network = Network::new(arguments.address);
-    let bells = Bells::new(arguments.cpus).context("cannot wake threads")?;
     let mut seeds = Vec::new();
     for reactor in mesh(arguments.cpus, Options::default()) {
         let ringer = bells.clone();

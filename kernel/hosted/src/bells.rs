@@ -41,4 +41,9 @@ impl Bells {
             let _ = bell.write(1);
         }
     }
+
+    /// Ends the sleep of every core, or its next one.
+    pub fn ring_all(&self) {
+        (0..self.bells.len()).for_each(|core| self.ring(CoreId(core as u16)));
+    }
 }
