@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 use basalt_env::{DmaArena, DmaPool};
-use basalt_hosted::{Bells, Clock, Machine, Readiness, cores};
+use basalt_hosted::{Bells, Clock, CountingAllocator, Machine, Readiness, cores};
 use basalt_net::NetHandle;
 use basalt_reactor::{Options, mesh};
 use clap::Parser as _;
@@ -26,6 +26,9 @@ use cli::Arguments;
 use ending::Ending;
 use setup::Parts;
 use stack::{HostStack, Network, WAKE_ONLY};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// What freed DMA memory is filled with in builds with debug assertions.
 const POISON: u8 = 0xdf;

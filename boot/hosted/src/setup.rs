@@ -5,14 +5,15 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use basalt_app::bench::{self, Instruments};
 use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bdev::Registry;
-use basalt_hosted::{Clock, cores};
+use basalt_hosted::{Clock, allocations, cores};
 use basalt_net::{Address, Ipv4Cidr};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
-use basalt_rpc::{Config, RpcError, errno};
+use basalt_rpc::{Config, Router, RpcError, errno};
 
 use crate::ending::Ending;
 use crate::files;
@@ -49,7 +50,10 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     local.provide(Rc::new(files::control(local)));
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
-    let rpc = control::start(local, || None, |_| {}, move || ending.ask());
+    let instruments = Instruments { ticks: clock, allocations };
+    let measured = ending.clone();
+    let more = |router: &mut Router| bench::register(router, instruments, move || measured.ask());
+    let rpc = control::start(local, || None, more, move || ending.ask());
     files::create_all(&rpc, &files).await?;
     first_read::run(local, move || clock.now()).await;
     services::start(local, transport, ports.rpc).await;

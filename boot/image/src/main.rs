@@ -11,7 +11,6 @@
 extern crate alloc;
 
 mod alone;
-mod bench;
 mod core_loop;
 mod devices;
 mod drives;

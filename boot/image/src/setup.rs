@@ -3,22 +3,23 @@
 
 use alloc::rc::Rc;
 
+use basalt_app::bench::{self, Instruments};
 use basalt_app::export::{self, Exports};
 use basalt_app::memory::{self, Heap};
 use basalt_app::{Ports, announce, control, first_read, roll_call, services};
 use basalt_bare::{
-    Clock, EXIT_FAILURE, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig, exit,
-    power_off,
+    Clock, EXIT_FAILURE, EXIT_SUCCESS, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig,
+    exit, power_off,
 };
 use basalt_bdev::Registry;
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
-use basalt_rpc::{Config, ConfigError};
+use basalt_rpc::{Config, ConfigError, Router};
 
 use crate::devices::{self, Devices, Firmware};
 use crate::guard::Guard;
 use crate::hotplug::{self, Watch};
-use crate::{bench, drives, network, stray};
+use crate::{drives, network, stray};
 
 const PORTS: Ports = Ports::STANDARD;
 
@@ -62,7 +63,9 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     network::start(local, clock, virtio_net, &interfaces);
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
-    let rpc = control::start(local, heap, |router| bench::register(router, clock), || power_off());
+    let instruments = Instruments { ticks: clock, allocations };
+    let more = |router: &mut Router| bench::register(router, instruments, || exit(EXIT_SUCCESS));
+    let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
     config.apply(&rpc).await?;
     let exports = if config.has_subsystem("nvmf") {
@@ -82,6 +85,10 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
 }
 
 fn heap() -> Option<Heap> {
-    let HeapStats { bytes_total, bytes_free } = basalt_bare::heap_stats();
+    let HeapStats { bytes_total, bytes_free, .. } = basalt_bare::heap_stats();
     Some(Heap { bytes_total, bytes_free })
+}
+
+fn allocations() -> u64 {
+    basalt_bare::heap_stats().allocations
 }

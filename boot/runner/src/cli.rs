@@ -65,6 +65,26 @@ pub struct ImageArguments {
     pub config: Option<PathBuf>,
 }
 
+/// What fio is measured with as well.
+pub const DEFAULT_WORKLOAD: &str = "randread";
+/// What fio is measured with as well, bytes.
+pub const DEFAULT_IO_SIZE: u32 = 4096;
+
+/// Options that say what I/O is measured.
+const WHAT_IS_MEASURED: [&str; 11] = [
+    "time",
+    "depths",
+    "ios",
+    "disk",
+    "hosted",
+    "bdev",
+    "config",
+    "workload",
+    "rwmixread",
+    "io_size",
+    "cores",
+];
+
 /// The options of a benchmark.
 #[derive(Debug, clap::Args)]
 pub struct BenchArguments {
@@ -80,7 +100,37 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub ios: u64,
 
-    /// A raw disk image or block device to read from
+    /// Measure in the hosted twin, at the host's own speed and without a machine; instructions are
+    /// counted by valgrind
+    #[arg(long, conflicts_with = "disk")]
+    pub hosted: bool,
+
+    /// What is measured; the image has its drive as Nvme0n1, the hosted twin a null bdev as Null0
+    #[arg(long, value_name = "NAME")]
+    pub bdev: Option<String>,
+
+    /// Configuration in SPDK's JSON form, carried out first: the bdevs to measure
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// bdevperf's workloads: randread, randwrite, randrw, read, write, rw, verify, flush, unmap or
+    /// write_zeroes. All that write overwrite what is on the bdev
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_WORKLOAD)]
+    pub workload: String,
+
+    /// Of 100 I/Os of a mixed workload, how many read
+    #[arg(long, value_name = "PERCENT", default_value_t = 50)]
+    pub rwmixread: u8,
+
+    /// Bytes of each I/O
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_IO_SIZE)]
+    pub io_size: u32,
+
+    /// Cores that take part, each with its own I/Os
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub cores: u32,
+
+    /// A raw disk image or block device as the image's drive
     ///
     /// Without this option the drive has no medium and answers at once (QEMU's null-co), so that
     /// software is what is measured.
@@ -91,18 +141,18 @@ pub struct BenchArguments {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AccelChoice::Auto)]
     pub accel: AccelChoice,
 
-    /// Measure Basalt alone, in some 15 seconds
+    /// Measure Basalt alone, in some 15 seconds; so it is unless the I/O is the default one
     #[arg(long)]
     pub skip_fio: bool,
 
     /// Measure the boot instead: from QEMU's start to the first completed NVMe read, and beside it
     /// Linux with a small initial RAM disk
-    #[arg(long, conflicts_with_all = ["time", "depths", "ios", "disk"])]
+    #[arg(long, conflicts_with_all = WHAT_IS_MEASURED)]
     pub boot: bool,
 
     /// Measure the rest instead: the host's processor time while the machine has nothing to do, and
     /// how fast it is there when a frame comes, beside Linux
-    #[arg(long, conflicts_with_all = ["time", "depths", "ios", "disk", "boot"])]
+    #[arg(long, conflicts_with_all = WHAT_IS_MEASURED, conflicts_with = "boot")]
     pub idle: bool,
 
     /// Print JSON instead of a table; times are in nanoseconds

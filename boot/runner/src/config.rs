@@ -12,6 +12,14 @@ use serde_json::Value;
 /// # Errors
 /// A file that cannot be read, is no JSON, or has no such array.
 pub fn check(path: &Path) -> anyhow::Result<()> {
+    read(path).map(drop)
+}
+
+/// The `subsystems` array in `path`.
+///
+/// # Errors
+/// As [`check`].
+pub fn read(path: &Path) -> anyhow::Result<Vec<Value>> {
     let shown = path.display();
     if path.is_dir() {
         bail!("--config {shown}: this is a directory; name a JSON file");
@@ -19,10 +27,10 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     let text = fs::read(path).with_context(|| {
         format!("--config {shown}: cannot read the configuration; check the path")
     })?;
-    let value: Value = serde_json::from_slice(&text)
+    let mut value: Value = serde_json::from_slice(&text)
         .with_context(|| format!("--config {shown}: not valid JSON; correct it there"))?;
-    if value.get("subsystems").is_some_and(Value::is_array) {
-        return Ok(());
+    if let Some(Value::Array(subsystems)) = value.get_mut("subsystems").map(Value::take) {
+        return Ok(subsystems);
     }
     bail!(
         "--config {shown}: has no \"subsystems\" array; the form is \

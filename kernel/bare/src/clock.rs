@@ -5,7 +5,7 @@
 use core::arch::x86_64::_rdtsc;
 use core::time::Duration;
 
-use basalt_env::Instant;
+use basalt_env::{Instant, Ticks};
 use spin::Once;
 
 /// Fraction bits of the scale.
@@ -37,17 +37,6 @@ impl Clock {
         self.at(ticks())
     }
 
-    /// The time-stamp counter itself: the finest and cheapest measure of an interval.
-    #[inline]
-    pub fn ticks(&self) -> u64 {
-        ticks()
-    }
-
-    /// Ticks per second.
-    pub fn hz(&self) -> u64 {
-        self.hz
-    }
-
     /// The time at counter value `ticks`; the start if that lies before it.
     #[inline]
     pub(crate) fn at(&self, ticks: u64) -> Instant {
@@ -61,6 +50,18 @@ impl Clock {
         while self.now() < end {
             core::hint::spin_loop();
         }
+    }
+}
+
+/// The time-stamp counter itself.
+impl Ticks for Clock {
+    #[inline]
+    fn ticks(&self) -> u64 {
+        ticks()
+    }
+
+    fn hz(&self) -> u64 {
+        self.hz
     }
 }
 

@@ -33,10 +33,12 @@ static HEAP: LockedHeap = LockedHeap(Mutex::new(Heaps::NONE));
 struct Heaps {
     first: Heap,
     rests: Vec<Heap, RESTS_MAX>,
+    /// Blocks handed out since the start.
+    allocations: u64,
 }
 
 impl Heaps {
-    const NONE: Self = Self { first: Heap::empty(), rests: Vec::new() };
+    const NONE: Self = Self { first: Heap::empty(), rests: Vec::new(), allocations: 0 };
 
     fn all(&self) -> impl Iterator<Item = &Heap> {
         core::iter::once(&self.first).chain(&self.rests)
@@ -45,7 +47,8 @@ impl Heaps {
     /// Out of line, as [`Self::give_back`]: otherwise the whole program is built of copies of it.
     #[inline(never)]
     fn allocate(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        let Self { first, rests } = self;
+        let Self { first, rests, allocations } = self;
+        *allocations += 1;
         if layout.size() < LARGE {
             let mut heaps = core::iter::once(first).chain(rests);
             heaps.find_map(|heap| heap.allocate_first_fit(layout).ok())
@@ -77,13 +80,19 @@ pub struct HeapStats {
     pub bytes_total: usize,
     /// Not handed out.
     pub bytes_free: usize,
+    /// Blocks handed out since the start.
+    pub allocations: u64,
 }
 
 /// Use of the heap now.
 pub fn heap_stats() -> HeapStats {
     let heaps = HEAP.0.lock();
     let sum = |of: fn(&Heap) -> usize| heaps.all().map(of).sum();
-    HeapStats { bytes_total: sum(Heap::size), bytes_free: sum(Heap::free) }
+    HeapStats {
+        bytes_total: sum(Heap::size),
+        bytes_free: sum(Heap::free),
+        allocations: heaps.allocations,
+    }
 }
 
 /// Takes the heap's memory out of `free` and opens the heap. `None` if there is too little.

@@ -22,6 +22,7 @@ mod instant;
 mod mmio;
 mod numa;
 mod rtc;
+mod ticks;
 mod untrusted;
 mod work;
 
@@ -35,5 +36,6 @@ pub use instant::Instant;
 pub use mmio::{Mmio, Registers};
 pub use numa::{Node, Numa};
 pub use rtc::RtcRegisters;
+pub use ticks::Ticks;
 pub use untrusted::Untrusted;
 pub use work::Work;

@@ -10,12 +10,17 @@
 //! 5. [`export`]: what is served when no configuration says otherwise.
 //! 6. [`announce`]: how to reach it.
 //!
+//! [`bench`] measures the block layer of the running program.
+//!
 //! Neighbours: the crates of `runtime/` below, `boot/` above. It names no environment.
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod announce;
+pub mod bench;
 pub mod control;
 pub mod export;
 pub mod first_read;

@@ -61,7 +61,7 @@ pub(super) fn run(
 
 fn basalt(kernel: &Path, files_bytes: u64, accel: Accel) -> anyhow::Result<Figures> {
     let started = |accel| {
-        let mut machine = machine(kernel, accel, None);
+        let mut machine = machine(kernel, accel, None, 1);
         machine.memory_mib = MEMORY_MIB;
         machine.nics.push(Nic { network: Network::User(Vec::new()), mac: None });
         guest::run_until(&machine, READY, PATIENCE)
@@ -91,7 +91,7 @@ fn linux(files: &Files, accel: Accel) -> anyhow::Result<Figures> {
         initrd: Some(initrd.path().to_path_buf()),
         command_line: Some(COMMAND_LINE.to_owned()),
         memory_mib: MEMORY_MIB,
-        ..machine(files.kernel(), accel, None)
+        ..machine(files.kernel(), accel, None, 1)
     };
     let (mut walls, mut memory_kib) = (Vec::new(), 0);
     for _ in 0..STARTS {

@@ -7,8 +7,9 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use super::report::Figures;
-use super::{IO_SIZE_BYTES, Plan, WARMUP, guest};
+use super::{Plan, WARMUP, guest};
 use crate::Machine;
+use crate::cli::DEFAULT_IO_SIZE;
 use crate::linux::{Boot, COMMAND_LINE, Files, RESULT_OK};
 
 /// Starts the line of a rate: `depth {json}`.
@@ -47,7 +48,7 @@ pub(super) fn rates(
     for depth in &plan.depths {
         let _ = writeln!(
             script,
-            "step fio-{depth} fio {COMMON} {LATENCIES} --bs={IO_SIZE_BYTES} --iodepth={depth} \
+            "step fio-{depth} fio {COMMON} {LATENCIES} --bs={DEFAULT_IO_SIZE} --iodepth={depth} \
              --runtime={time_ms}ms --ramp_time={warmup_ms}ms --output=/tmp/out\n\
              echo \"{RATE}{depth} $(tr -d '\\n' </tmp/out)\""
         );
@@ -81,7 +82,7 @@ fn counting_script(plan: &Plan, [short, long]: [u64; 2]) -> String {
          clock() {{ awk -v depth=$1 '/^now at/ {{ now = $3 }} /idle_sleeptime/ {{ idle = $3 }} \
          /iowait_sleeptime/ {{ wait = $2 }} END {{ print \"{CLOCK}\" depth, now, idle, wait }}' \
          /proc/timer_list; }}\n\
-         counted() {{ clock $1; step fio-$1-$2 fio {COMMON} --gtod_reduce=1 --bs={IO_SIZE_BYTES} \
+         counted() {{ clock $1; step fio-$1-$2 fio {COMMON} --gtod_reduce=1 --bs={DEFAULT_IO_SIZE} \
          --iodepth=$1 --number_ios=$2 --output=/tmp/out; clock $1; }}\n",
         waits_for_drive()
     );
@@ -162,6 +163,8 @@ fn figures(text: &str) -> anyhow::Result<Figures> {
             p50_ns: percentile("50.000000")?,
             p99_ns: percentile("99.000000")?,
             p999_ns: percentile("99.900000")?,
+            mib_per_s: number(&read["bw_bytes"])? >> 20,
+            milli_allocations: None,
             instructions: None,
         })
     };
@@ -195,7 +198,8 @@ mod tests {
 
     #[test]
     fn fios_result_is_read() {
-        let json = r#"32 {"jobs":[{"read":{"total_ios":7,"iops":12.6,"lat_ns":{"mean":5.4,
+        let json = r#"32 {"jobs":[{"read":{"total_ios":7,"iops":12.6,
+            "bw_bytes":3145728,"lat_ns":{"mean":5.4,
             "percentile":{"50.000000":1,"99.000000":2,"99.900000":3}}}}]}"#;
         let figures = figures(json).unwrap();
         assert_eq!((figures.depth, figures.ios, figures.iops), (32, 7, 13));

@@ -1,7 +1,7 @@
-//! Runs a guest to its end and keeps what it says.
+//! Runs a guest, or another program, to its end and keeps what it says.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{DebugExit, Machine, launch};
 
-/// How long QEMU may take to end once its console has.
+/// How long a program may take to end once its console has.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The unit of processor times in /proc, on every Linux for x86-64 (sysconf(3), `_SC_CLK_TCK`).
 const TICKS_PER_SECOND: u64 = 100;
@@ -50,7 +50,7 @@ pub(super) fn start_until(
     limit: Duration,
 ) -> anyhow::Result<Running> {
     let started = Instant::now();
-    let mut child = start(machine)?;
+    let mut child = start(&machine.command())?;
     let receiver = listen(&mut child)?;
     let (mut lines, mut complaints) = (Vec::new(), Vec::new());
     let deadline = started + limit;
@@ -109,30 +109,54 @@ impl Drop for Running {
 /// # Errors
 /// It does not start, or does not end within `limit`; what it said is in the error.
 pub(super) fn run(machine: &Machine, limit: Duration) -> anyhow::Result<Finished> {
-    let mut child = start(machine)?;
-    let receiver = listen(&mut child)?;
-    let (mut lines, mut complaints) = (Vec::new(), Vec::new());
-    let deadline = Instant::now() + limit;
-    // Until both streams end, which they do when QEMU does.
-    let on_time = loop {
-        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Line::Console(line)) => lines.push(line),
-            Ok(Line::Complaint(line)) => complaints.push(line),
-            Err(RecvTimeoutError::Disconnected) => break true,
-            Err(RecvTimeoutError::Timeout) => break false,
-        }
-    };
-    let code = match on_time {
-        true => ended(&mut child)?,
-        false => {
-            launch::terminate(&mut child)?;
-            bail!("the guest did not end in {} s; {}", limit.as_secs(), said(&lines, &complaints));
-        }
-    };
+    let Output { lines, complaints, code } = run_command(&machine.command(), limit)?;
     match DebugExit::decode(code, &complaints.join("\n")) {
         DebugExit::Failed => bail!("QEMU could not run the guest; {}", said(&lines, &complaints)),
         exit => Ok(Finished { lines, exit }),
     }
+}
+
+/// What a program that came to its end has said.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// On standard output.
+    pub(super) lines: Vec<String>,
+    /// On standard error.
+    pub(super) complaints: Vec<String>,
+    /// Its exit code; none if a signal ended it.
+    pub(super) code: Option<i32>,
+}
+
+impl Output {
+    /// An error that shows what was said.
+    pub(super) fn failure(&self, what: &str) -> anyhow::Error {
+        anyhow::anyhow!("{what}; {}", said(&self.lines, &self.complaints))
+    }
+}
+
+/// Runs a program until it ends by itself.
+///
+/// # Errors
+/// It does not start, or does not end within `limit`; what it said is in the error.
+pub(super) fn run_command(command: &Command, limit: Duration) -> anyhow::Result<Output> {
+    let mut child = start(command)?;
+    let receiver = listen(&mut child)?;
+    let (mut lines, mut complaints) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + limit;
+    // Until both streams end, which they do when the program does.
+    loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Line::Console(line)) => lines.push(line),
+            Ok(Line::Complaint(line)) => complaints.push(line),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                launch::terminate(&mut child)?;
+                let said = said(&lines, &complaints);
+                bail!("it did not end in {} s; {said}", limit.as_secs());
+            }
+        }
+    }
+    Ok(Output { lines, complaints, code: ended(&mut child)? })
 }
 
 impl Finished {
@@ -142,13 +166,13 @@ impl Finished {
     }
 }
 
-fn start(machine: &Machine) -> anyhow::Result<Child> {
-    launch::tied(&machine.command())
+fn start(command: &Command) -> anyhow::Result<Child> {
+    launch::tied(command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot start QEMU")
+        .with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// All lines of both streams, as they come, until both end.
@@ -179,7 +203,7 @@ fn read(source: impl Read + Send + 'static, wrap: fn(String) -> Line, sender: Se
     });
 }
 
-/// The exit code of a QEMU whose streams have ended.
+/// The exit code of a program whose streams have ended.
 fn ended(child: &mut std::process::Child) -> anyhow::Result<Option<i32>> {
     let deadline = Instant::now() + LAST_WORDS;
     while Instant::now() < deadline {

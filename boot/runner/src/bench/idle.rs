@@ -66,7 +66,7 @@ fn basalt(kernel: &Path, accel: Accel, place: &Path) -> anyhow::Result<Figures> 
     }]}]});
     let (file, socket) = (place.join("basalt.json"), place.join("basalt"));
     std::fs::write(&file, config.to_string())?;
-    let mut machine = machine(kernel, accel, None);
+    let mut machine = machine(kernel, accel, None, 1);
     machine.initrd = Some(file);
     machine.nics.push(nic(&socket));
     measure(&machine, READY, &socket)
@@ -76,7 +76,7 @@ fn linux(files: &Files, accel: Accel, place: &Path) -> anyhow::Result<Figures> {
     let script = format!("step ready true\nsleep {}\n", PATIENCE.as_secs());
     let initrd = files.initrd(&Boot { script: &script, with_fio: false, modules: &[] })?;
     let ([a, b, c, d], socket) = (GUEST, place.join("linux"));
-    let mut machine = machine(files.kernel(), accel, None);
+    let mut machine = machine(files.kernel(), accel, None, 1);
     machine.initrd = Some(initrd.path().to_path_buf());
     machine.command_line = Some(format!("{COMMAND_LINE} basalt.address={a}.{b}.{c}.{d}/24"));
     machine.nics.push(nic(&socket));

@@ -1,4 +1,5 @@
-//! `cargo run -- bench`: Basalt's block layer beside fio on Linux, on the same virtual machine.
+//! `cargo run -- bench`: Basalt's block layer beside fio on Linux, on the same virtual machine; or
+//! any bdev with any of bdevperf's workloads, there or in the hosted twin ([`hosted`]).
 //!
 //! 1. *Rates and latencies*: the image runs its own benchmark (`bench_run`, in `boot/image`) on one
 //!    core; Linux runs fio with io_uring, alone on one core. Both warm up first, and both count a
@@ -15,8 +16,10 @@
 
 mod beside;
 mod boot;
+mod calls;
 mod fio;
 mod guest;
+mod hosted;
 mod idle;
 mod image;
 mod report;
@@ -30,10 +33,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use crate::accel::{self, Accel};
-use crate::cli::BenchArguments;
-use crate::{Machine, Workspace, disk, packages};
+use serde_json::{Value, json};
 
-use report::{Figures, Report};
+use crate::cli::{BenchArguments, DEFAULT_IO_SIZE, DEFAULT_WORKLOAD};
+use crate::{Machine, Workspace, config, disk, packages};
+
+use hosted::Twin;
+use report::{Figures, Place, Report};
 
 /// Size of the drive without a medium.
 const NULL_SIZE_BYTES: u64 = 1 << 30;
@@ -41,8 +47,11 @@ const NULL_SIZE_BYTES: u64 = 1 << 30;
 /// What is measured before it counts, so that everything has been translated and cached.
 const WARMUP: Duration = Duration::from_millis(500);
 
-/// Size of each I/O in bytes.
-const IO_SIZE_BYTES: u32 = 4096;
+/// The bdev of the image's only drive.
+const IMAGE_BDEV: &str = "Nvme0n1";
+
+/// What the hosted twin has unless a configuration says otherwise.
+const HOSTED_BDEV: &str = "Null0";
 
 /// The most I/Os in flight: what the image's queues and fio's ring both hold.
 const DEPTH_MAX: u32 = 128;
@@ -50,6 +59,7 @@ const DEPTH_MAX: u32 = 128;
 /// What is to be measured.
 #[derive(Clone, Debug)]
 struct Plan {
+    job: Job,
     depths: Vec<u32>,
     time: Duration,
     /// I/Os of a run that counts instructions.
@@ -75,8 +85,56 @@ impl Plan {
             );
         }
         ensure!(depths.len() <= 8, "--depth: give at most 8 of them");
-        Ok(Self { depths, time: Duration::from_secs_f64(seconds), ios })
+        let job = Job::new(arguments)?;
+        Ok(Self { job, depths, time: Duration::from_secs_f64(seconds), ios })
     }
+}
+
+/// The I/O that is measured. Which workloads there are, `bench_run` knows.
+#[derive(Clone, Debug)]
+struct Job {
+    bdev: String,
+    workload: String,
+    read_percent: u8,
+    io_size: u32,
+    cores: u32,
+    /// What is configured first: the bdevs.
+    subsystems: Vec<Value>,
+}
+
+impl Job {
+    fn new(arguments: &BenchArguments) -> anyhow::Result<Self> {
+        let cores = arguments.cores;
+        ensure!((1..=64).contains(&cores), "--cores {cores}: give a number from 1 to 64");
+        let subsystems = match (&arguments.config, arguments.hosted) {
+            (Some(path), _) => config::read(path)?,
+            (None, true) => vec![null_bdev()],
+            (None, false) => Vec::new(),
+        };
+        let bdev = if arguments.hosted { HOSTED_BDEV } else { IMAGE_BDEV };
+        Ok(Self {
+            bdev: arguments.bdev.clone().unwrap_or_else(|| bdev.to_owned()),
+            workload: arguments.workload.clone(),
+            read_percent: arguments.rwmixread,
+            io_size: arguments.io_size,
+            cores,
+            subsystems,
+        })
+    }
+
+    /// Whether it is what fio is told to do.
+    fn is_default(&self) -> bool {
+        let same = self.bdev == IMAGE_BDEV && self.workload == DEFAULT_WORKLOAD;
+        same && self.io_size == DEFAULT_IO_SIZE && self.cores == 1
+    }
+}
+
+/// A bdev without a medium, for the hosted twin.
+fn null_bdev() -> Value {
+    let blocks = NULL_SIZE_BYTES / 512;
+    let params = json!({"name": HOSTED_BDEV, "num_blocks": blocks, "block_size": 512});
+    let call = json!({"method": "bdev_null_create", "params": params});
+    json!({"subsystem": "bdev", "config": [call]})
 }
 
 /// Builds, measures and prints.
@@ -88,23 +146,49 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
     if let Some(path) = &arguments.disk {
         disk::check_all(std::slice::from_ref(path))?;
     }
+    if arguments.hosted {
+        return run_hosted(workspace, plan, arguments);
+    }
     packages::ensure_qemu(workspace)?;
     let accel = accel::choose(workspace, arguments.accel)?;
     if arguments.boot || arguments.idle {
         return run_whole(workspace, accel, arguments);
     }
     let (kernel, _) = workspace.build_image()?;
-    let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref()));
-    let measured = measure(&plan, accel, "Basalt", basalt, image::rates, image::instructions)?;
-    let fio =
-        if arguments.skip_fio { None } else { Some(linux(workspace, &plan, accel, arguments)?) };
-    let report = Report { accel, plan, disk: arguments.disk.clone(), basalt: measured, fio };
+    let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref(), plan.job.cores));
+    let (rates, count) = (image::rates, image::instructions);
+    let measured = measure(&plan, accel, "Basalt", basalt, rates, count)?;
+    let alone = arguments.skip_fio || !plan.job.is_default();
+    let fio = if alone { None } else { Some(linux(workspace, &plan, accel, arguments)?) };
+    let place = Place::Machine { accel, disk: arguments.disk.clone() };
+    print(&Report { place, plan, basalt: measured, fio }, arguments);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the hosted twin.
+fn run_hosted(
+    workspace: &Workspace,
+    plan: Plan,
+    arguments: &BenchArguments,
+) -> anyhow::Result<ExitCode> {
+    let twin = Twin::build(workspace)?;
+    let began = Instant::now();
+    eprint!("rates and latencies …");
+    let mut measured = twin.rates(&plan)?;
+    eprint!(" {:.0} s; instructions …", began.elapsed().as_secs_f32());
+    let counted = twin.instructions(&plan);
+    eprintln!(" {:.0} s", began.elapsed().as_secs_f32());
+    note_instructions(&mut measured, counted, "Basalt");
+    print(&Report { place: Place::Host, plan, basalt: measured, fio: None }, arguments);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &Report, arguments: &BenchArguments) {
     if arguments.json {
         println!("{}", report.to_json());
     } else {
         print!("{report}");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Measures the machine as a whole rather than its I/O.
@@ -143,7 +227,7 @@ fn linux(
 ) -> anyhow::Result<Vec<Figures>> {
     let files = crate::linux::Files::make(workspace).context("no files for the Linux guest")?;
     let linux = |accel| {
-        let mut machine = machine(files.kernel(), accel, arguments.disk.as_deref());
+        let mut machine = machine(files.kernel(), accel, arguments.disk.as_deref(), plan.job.cores);
         machine.memory_mib = 1024;
         Ok((machine, &files))
     };
@@ -165,22 +249,27 @@ fn measure<M>(
     eprint!(" {:.0} s; instructions …", began.elapsed().as_secs_f32());
     let counted = instructions(machine(Accel::Counted)?, plan);
     eprintln!(" {:.0} s", began.elapsed().as_secs_f32());
+    note_instructions(&mut figures, counted, name);
+    Ok(figures)
+}
+
+/// Puts the instructions with the rates, which took their time and stand for themselves if nothing
+/// could be counted.
+fn note_instructions(figures: &mut [Figures], counted: anyhow::Result<Vec<u64>>, name: &str) {
     match counted {
         Ok(counted) => {
             for (figures, counted) in figures.iter_mut().zip(counted) {
                 figures.instructions = Some(counted);
             }
         }
-        // The rates took their time and stand for themselves.
         Err(error) => eprintln!("warning: {name}'s instructions could not be counted: {error:#}"),
     }
-    Ok(figures)
 }
 
-/// One core and the drive.
-fn machine(kernel: &Path, accel: Accel, disk: Option<&Path>) -> Machine {
+/// The cores and the drive.
+fn machine(kernel: &Path, accel: Accel, disk: Option<&Path>, cpus: u32) -> Machine {
     let mut machine = Machine::new(kernel, accel);
-    machine.cpus = 1;
+    machine.cpus = cpus;
     match disk {
         Some(path) => {
             machine.disks.push(crate::Disk { path: path.to_path_buf(), direct: false });

@@ -15,21 +15,48 @@ pub(super) struct Figures {
     /// I/Os that were measured.
     pub(super) ios: u64,
     pub(super) iops: u64,
+    pub(super) mib_per_s: u64,
     pub(super) mean_ns: u64,
     pub(super) p50_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) p999_ns: u64,
+    /// Allocations from the heap, in thousandths per I/O.
+    pub(super) milli_allocations: Option<u64>,
     /// Instructions per I/O, waiting left out; none if they could not be counted.
     pub(super) instructions: Option<u64>,
+}
+
+/// Where it was measured.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In a virtual machine.
+    Machine {
+        accel: Accel,
+        /// The file behind the drive, if it has one.
+        disk: Option<PathBuf>,
+    },
+    /// In a process of this host.
+    Host,
+}
+
+impl Place {
+    fn describe(&self, bdev: &str) -> String {
+        match self {
+            Self::Host => format!("hosted, bdev {bdev}"),
+            Self::Machine { accel, disk } => {
+                let disk =
+                    disk.as_ref().map_or("no medium".into(), |disk| disk.display().to_string());
+                format!("{}, bdev {bdev}, NVMe drive with {disk}", accel.name())
+            }
+        }
+    }
 }
 
 /// Everything measured.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) accel: Accel,
+    pub(super) place: Place,
     pub(super) plan: Plan,
-    /// The file behind the drive, if it has one.
-    pub(super) disk: Option<PathBuf>,
     pub(super) basalt: Vec<Figures>,
     pub(super) fio: Option<Vec<Figures>>,
 }
@@ -49,13 +76,15 @@ enum Better {
     Less,
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 8] = [
     Row { name: "IOPS", value: |f| Some(f.iops), decimals: 0, better: Better::More },
     Row { name: "mean, µs", value: |f| Some(f.mean_ns), decimals: 3, better: Better::Less },
     Row { name: "p50, µs", value: |f| Some(f.p50_ns), decimals: 3, better: Better::Less },
     Row { name: "p99, µs", value: |f| Some(f.p99_ns), decimals: 3, better: Better::Less },
     Row { name: "p99.9, µs", value: |f| Some(f.p999_ns), decimals: 3, better: Better::Less },
+    Row { name: "MiB/s", value: |f| Some(f.mib_per_s), decimals: 0, better: Better::More },
     Row { name: "instructions", value: |f| f.instructions, decimals: 0, better: Better::Less },
+    Row { name: "allocations", value: |f| f.milli_allocations, decimals: 3, better: Better::Less },
 ];
 
 impl Row {
@@ -77,14 +106,15 @@ impl Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let disk = self.disk.as_ref().map_or("no medium".into(), |path| path.display().to_string());
-        writeln!(
-            f,
-            "4 KiB random reads, one core, {}, NVMe drive with {disk}, {} s each",
-            self.accel.name(),
-            self.plan.time.as_secs_f64()
-        )?;
-        writeln!(f, "instructions: guest instructions per I/O, waiting left out, under -icount\n")?;
+        let Plan { job, time, .. } = &self.plan;
+        let (place, seconds) = (self.place.describe(&job.bdev), time.as_secs_f64());
+        let (workload, size, cores) = (&job.workload, job.io_size, job.cores);
+        writeln!(f, "{workload} of {size} bytes, {cores} core(s), {place}, {seconds} s each")?;
+        let counted = match self.place {
+            Place::Machine { .. } => "guest instructions per I/O, waiting left out, under -icount",
+            Place::Host => "of user mode per I/O, everything included, by valgrind",
+        };
+        writeln!(f, "instructions: {counted}\n")?;
         let fio = self.fio.is_some();
         let heads = if fio { ("fio", "Basalt is better by") } else { ("", "") };
         writeln!(f, "{:<22}{:>12}{:>12}{:>21}", "", "Basalt", heads.0, heads.1)?;
@@ -124,18 +154,33 @@ impl Report {
                 "ratio": fio.map(|fio| ratios_to_json(basalt, fio)),
             })
         });
+        let (accel, disk) = match &self.place {
+            Place::Machine { accel, disk } => (accel.name(), disk.as_ref()),
+            Place::Host => ("hosted", None),
+        };
         json!({
-            "workload": "randread",
-            "io_size": super::IO_SIZE_BYTES,
-            "accel": self.accel.name(),
-            "disk": self.disk,
+            "bdev": self.plan.job.bdev,
+            "workload": self.plan.job.workload,
+            "io_size": self.plan.job.io_size,
+            "cores": self.plan.job.cores,
+            "accel": accel,
+            "disk": disk,
             "time_s": self.plan.time.as_secs_f64(),
             "depths": depths.collect::<Vec<_>>(),
         })
     }
 }
 
-const KEYS: [&str; 6] = ["iops", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "instructions_per_io"];
+const KEYS: [&str; 8] = [
+    "iops",
+    "mean_ns",
+    "p50_ns",
+    "p99_ns",
+    "p999_ns",
+    "mib_per_s",
+    "instructions_per_io",
+    "milli_allocations_per_io",
+];
 
 fn figures_to_json(figures: &Figures) -> Value {
     let rows = KEYS.iter().zip(&ROWS);
@@ -177,13 +222,15 @@ mod tests {
         p50_ns: 9_000,
         p99_ns: 20_000,
         p999_ns: 40_000,
+        mib_per_s: 4,
+        milli_allocations: Some(0),
         instructions: Some(8_000),
     };
 
     fn report(fio: Option<Vec<Figures>>) -> Report {
         let fast = Figures { iops: 1_234_567, p50_ns: 3_000, instructions: Some(500), ..SLOW };
-        let plan = Plan { depths: vec![1], time: std::time::Duration::from_secs(3), ios: 100 };
-        Report { accel: Accel::Tcg, plan, disk: None, basalt: vec![fast], fio }
+        let place = Place::Machine { accel: Accel::Tcg, disk: None };
+        Report { place, plan: super::super::tests::plan(), basalt: vec![fast], fio }
     }
 
     #[test]

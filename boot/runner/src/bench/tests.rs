@@ -1,8 +1,19 @@
 use super::*;
 use crate::cli::AccelChoice;
 
+pub(super) fn plan() -> Plan {
+    Plan::new(&arguments()).unwrap()
+}
+
 fn arguments() -> BenchArguments {
     BenchArguments {
+        hosted: false,
+        bdev: None,
+        config: None,
+        workload: DEFAULT_WORKLOAD.to_owned(),
+        rwmixread: 50,
+        io_size: DEFAULT_IO_SIZE,
+        cores: 1,
         time: 3.0,
         depths: Vec::new(),
         ios: 20_000,
@@ -34,11 +45,33 @@ fn what_cannot_be_measured_is_refused_with_its_option() {
 
 #[test]
 fn the_drive_without_a_medium_is_an_nvme_drive_on_one_core() {
-    let text = machine(Path::new("/k"), Accel::Counted, None).shell_command();
+    let text = machine(Path::new("/k"), Accel::Counted, None, 1).shell_command();
     for word in ["null-co", "-device nvme,", "-smp 1,maxcpus=2", "-icount shift=0,sleep=off"] {
         assert!(text.contains(word), "{word} is missing in: {text}");
     }
     assert!(!text.contains("thread=multi"), "{text}");
-    let text = machine(Path::new("/k"), Accel::Tcg, Some(Path::new("/d"))).shell_command();
+    let text = machine(Path::new("/k"), Accel::Tcg, Some(Path::new("/d")), 1).shell_command();
     assert!(text.contains("file=/d") && !text.contains("icount"), "{text}");
+}
+
+#[test]
+fn fio_is_measured_with_the_default_io_only() {
+    assert!(plan().job.is_default());
+    let differs = |arguments| !Plan::new(&arguments).unwrap().job.is_default();
+    assert!(differs(BenchArguments { workload: "randwrite".to_owned(), ..arguments() }));
+    assert!(differs(BenchArguments { bdev: Some("Malloc0".to_owned()), ..arguments() }));
+    assert!(differs(BenchArguments { io_size: 512, ..arguments() }));
+    assert!(differs(BenchArguments { cores: 2, ..arguments() }));
+}
+
+#[test]
+fn a_configuration_comes_before_the_benchmark() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"subsystems":[{"subsystem":"bdev","config":[]}]}"#).unwrap();
+    let path = Some(file.path().to_path_buf());
+    let plan = Plan::new(&BenchArguments { config: path, ..arguments() }).unwrap();
+    let config = calls::configuration(&plan, calls::Amount::Ios(5));
+    assert_eq!(config["subsystems"][0]["subsystem"], "bdev");
+    let run = &config["subsystems"][1]["config"][1];
+    assert_eq!((&run["method"], &run["params"]["ios"]), (&json!("bench_run"), &json!(5)));
 }

@@ -5,13 +5,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_bdev::Op;
 use basalt_rpc::{Params, RpcError};
+
+use super::workload::Workload;
 
 /// Largest Io, bytes.
 const IO_SIZE_MAX: usize = 1 << 20;
 
-/// Most Ios in flight.
+/// Most Ios in flight on each core.
 const DEPTH_MAX: usize = 1024;
 
 /// Most depths in one call.
@@ -22,52 +23,63 @@ const TIME_MS_MAX: u64 = 600_000;
 
 const DEFAULT_TIME_MS: u64 = 3_000;
 const DEFAULT_SEED: u64 = 1;
+const DEFAULT_READ_PERCENT: u8 = 50;
 
 /// A benchmark to run: each depth in turn.
-pub(super) struct Bench {
+#[derive(Clone)]
+pub struct Bench {
     pub bdev: String,
-    pub op: Op,
+    pub workload: Workload,
+    /// Of 100 Ios of a mixed workload, how many read.
+    pub read_percent: u8,
     /// Bytes per Io.
     pub io_size: usize,
+    /// Ios in flight on each core.
     pub depths: Vec<usize>,
+    /// How many cores take part, from core 0 on.
+    pub cores: usize,
     pub amount: Amount,
     pub warmup: Duration,
     pub seed: u64,
 }
 
 /// When a run ends.
-pub(super) enum Amount {
+#[derive(Clone, Copy)]
+pub enum Amount {
     /// After this time.
     Time(Duration),
-    /// After this many Ios.
+    /// After this many Ios on each core.
     Ios(u64),
 }
 
 impl Bench {
-    /// Reads and checks the parameters of `bench_run`.
-    pub fn read(mut params: Params) -> Result<Self, RpcError> {
+    /// Reads and checks the parameters of `bench_run`, on a machine with `cores` cores.
+    pub fn read(mut params: Params, cores: usize) -> Result<Self, RpcError> {
         let bdev = params.required("bdev")?;
         let workload: Option<String> = params.optional("workload")?;
+        let read_percent: u8 = params.optional("rwmixread")?.unwrap_or(DEFAULT_READ_PERCENT);
         let io_size: usize = params.optional("io_size")?.unwrap_or(4096);
         let depths: Vec<usize> = params.optional("depths")?.unwrap_or_else(|| vec![1, 32]);
+        let used: usize = params.optional("cores")?.unwrap_or(1);
         let time_ms: Option<u64> = params.optional("time_ms")?;
         let ios: Option<u64> = params.optional("ios")?;
         let warmup_ms: u64 = params.optional("warmup_ms")?.unwrap_or(0);
         let seed: u64 = params.optional("seed")?.unwrap_or(DEFAULT_SEED);
         params.finish()?;
         check("'io_size'", io_size, IO_SIZE_MAX)?;
+        check("'cores'", used, cores)?;
         check("the number of 'depths'", depths.len(), DEPTHS_MAX)?;
         for &depth in &depths {
             check("'depths': each", depth, DEPTH_MAX)?;
         }
+        if read_percent > 100 {
+            return Err(RpcError::params("'rwmixread' is a percentage, at most 100"));
+        }
+        let workload = read_workload(workload.as_deref().unwrap_or("randread"))?;
         let warmup = Duration::from_millis(warmup_ms.min(TIME_MS_MAX));
-        let (op, amount) = (read_workload(workload.as_deref())?, read_amount(time_ms, ios)?);
-        Ok(Self { bdev, op, io_size, depths, amount, warmup, seed })
-    }
-
-    /// The workload's name.
-    pub fn workload(&self) -> &'static str {
-        if self.op == Op::Write { "randwrite" } else { "randread" }
+        let amount = read_amount(time_ms, ios)?;
+        let cores = used;
+        Ok(Self { bdev, workload, read_percent, io_size, depths, cores, amount, warmup, seed })
     }
 }
 
@@ -78,15 +90,11 @@ fn check(what: &str, value: usize, max: usize) -> Result<(), RpcError> {
     Err(RpcError::params(format_args!("{what} must be from 1 to {max}, not {value}")))
 }
 
-fn read_workload(name: Option<&str>) -> Result<Op, RpcError> {
-    match name {
-        None | Some("randread") => Ok(Op::Read),
-        Some("randwrite") => Ok(Op::Write),
-        Some(other) => {
-            let message = format_args!("'workload' is randread or randwrite, not '{other}'");
-            Err(RpcError::params(message))
-        }
-    }
+fn read_workload(name: &str) -> Result<Workload, RpcError> {
+    Workload::find(name).ok_or_else(|| {
+        let names = Workload::names().collect::<Vec<_>>().join(", ");
+        RpcError::params(format_args!("'workload' is one of {names}, not '{name}'"))
+    })
 }
 
 fn read_amount(time_ms: Option<u64>, ios: Option<u64>) -> Result<Amount, RpcError> {

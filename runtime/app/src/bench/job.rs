@@ -1,0 +1,238 @@
+//! The measured loop.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use basalt_bdev::{Channel, Io, Op, RejectReason, SgList};
+use basalt_env::{DmaBuf, Ticks};
+
+use super::random::Random;
+use super::tally::{Failure, Tally};
+use super::workload::{Kind, Order, Workload};
+use super::{Instruments, pattern};
+
+/// What each Io looks like, and where it may lie.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub workload: Workload,
+    /// Of 100 Ios of a mixed workload, how many read.
+    pub read_percent: u8,
+    /// Blocks per Io.
+    pub blocks: u32,
+    /// The first of this core's places; a place is as long as an Io.
+    pub first_place: u64,
+    /// How many places this core has.
+    pub places: u64,
+    /// What the places and the data are derived from.
+    pub seed: u64,
+}
+
+/// When no more Ios are submitted: at either of the two, whichever comes first.
+#[derive(Clone, Copy)]
+pub struct Stop {
+    deadline_ticks: u64,
+    ios: u64,
+}
+
+impl Stop {
+    /// After `time` from now.
+    pub fn after(ticks: impl Ticks, time: Duration) -> Self {
+        let length = time.as_nanos() * u128::from(ticks.hz()) / 1_000_000_000;
+        Self { deadline_ticks: ticks.ticks().saturating_add(length as u64), ios: u64::MAX }
+    }
+
+    /// After `ios` Ios.
+    pub fn after_ios(ios: u64) -> Self {
+        Self { deadline_ticks: u64::MAX, ios }
+    }
+}
+
+/// Whether a job is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Running,
+    Finished,
+}
+
+/// Keeps Ios in flight on one channel. Nothing is allocated once it is made.
+///
+/// Life cycle: made with all its Ios at rest -> [`Self::start`] -> [`Self::round`] until it is
+/// finished, with all Ios at rest again -> started anew, or its [`Tally`] read.
+pub struct Job<T: Ticks> {
+    channel: Channel,
+    with: Instruments<T>,
+    shape: Shape,
+    random: Random,
+    /// Ios not in flight. An Io's tag is the tick at which it was submitted.
+    at_rest: Vec<Io>,
+    stop: Stop,
+    next_place: u64,
+    began: u64,
+    round_began: u64,
+    /// Whether the last round found or submitted Ios.
+    was_busy: bool,
+    failure: Option<Failure>,
+    tally: Box<Tally>,
+}
+
+impl<T: Ticks> Job<T> {
+    /// A job with one Io for each of `buffers`.
+    pub fn new(
+        channel: Channel,
+        with: Instruments<T>,
+        shape: Shape,
+        buffers: Vec<Option<DmaBuf>>,
+    ) -> Self {
+        let make = |buffer: Option<DmaBuf>| {
+            let data = buffer.map_or(SgList::Empty, |mut buffer| {
+                // Whatever the memory held before does not belong on a drive.
+                buffer.as_mut_slice().fill(shape.seed as u8);
+                SgList::One(buffer)
+            });
+            // What has been read is due to be written next, where a place is verified.
+            Io::with_data(Op::Read, 0, shape.blocks, data, 0)
+        };
+        Self {
+            channel,
+            with,
+            shape,
+            random: Random::new(shape.seed.wrapping_add(shape.first_place)),
+            at_rest: buffers.into_iter().map(make).collect(),
+            stop: Stop { deadline_ticks: 0, ios: 0 },
+            next_place: 0,
+            began: 0,
+            round_began: 0,
+            was_busy: false,
+            failure: None,
+            tally: Box::default(),
+        }
+    }
+
+    /// Begins a run with nothing counted yet.
+    pub fn start(&mut self, stop: Stop) {
+        *self.tally = Tally { allocations: (self.with.allocations)(), ..Tally::default() };
+        self.stop = stop;
+        self.began = self.with.ticks.ticks();
+        self.round_began = self.began;
+        self.was_busy = false;
+    }
+
+    /// Takes what has finished, and submits as much again.
+    pub fn round(&mut self) -> Progress {
+        let now = self.with.ticks.ticks();
+        let found = self.reap();
+        self.account(now, self.was_busy | found);
+        if now >= self.stop.deadline_ticks {
+            self.stop.ios = 0;
+        }
+        let submitted = self.submit();
+        self.was_busy = found | submitted;
+        if self.stop.ios != 0 || self.channel.in_flight() != 0 {
+            return Progress::Running;
+        }
+        self.account(self.with.ticks.ticks(), true);
+        self.tally.ticks = self.round_began - self.began;
+        self.tally.allocations = (self.with.allocations)() - self.tally.allocations;
+        Progress::Finished
+    }
+
+    /// What the run has come to.
+    pub fn into_tally(self) -> Result<Box<Tally>, Failure> {
+        self.failure.map_or(Ok(self.tally), Err)
+    }
+
+    /// Books the time since the last round, with everything that the core did in it. It was busy
+    /// if that round found or submitted Ios, and also if this one found some: the device's own
+    /// poller has taken them in since.
+    #[inline]
+    fn account(&mut self, now: u64, is_busy: bool) {
+        if is_busy {
+            self.tally.ticks_busy += now.saturating_sub(self.round_began);
+            self.tally.rounds_busy += 1;
+        }
+        self.round_began = now;
+    }
+
+    #[inline]
+    fn reap(&mut self) -> bool {
+        let Self { channel, with, at_rest, failure, tally, shape, .. } = self;
+        let mut found = false;
+        let _ = channel.poll(|io| {
+            tally.latency.record(with.ticks.ticks().saturating_sub(io.tag));
+            if let Err(error) = io.status {
+                *failure = Some(Failure::Io(io.op, error));
+            } else if shape.workload.kind == Kind::Verify {
+                *failure = failure.or_else(|| pattern::difference(&io, shape.seed));
+            }
+            at_rest.push(io);
+            found = true;
+        });
+        if failure.is_some() {
+            self.stop.ios = 0;
+        }
+        found
+    }
+
+    #[inline]
+    fn submit(&mut self) -> bool {
+        let mut submitted = false;
+        while self.stop.ios != 0
+            && let Some(mut io) = self.at_rest.pop()
+        {
+            self.aim(&mut io);
+            io.tag = self.with.ticks.ticks();
+            let op = io.op;
+            if let Err(refused) = self.channel.submit(io) {
+                self.at_rest.push(refused.io);
+                self.refused(op, refused.reason);
+                break;
+            }
+            self.stop.ios -= 1;
+            submitted = true;
+        }
+        submitted
+    }
+
+    /// Gives the Io something to do.
+    #[inline]
+    fn aim(&mut self, io: &mut Io) {
+        match self.shape.workload.kind {
+            Kind::One(op) => io.op = op,
+            Kind::Mixed => {
+                let reads = self.random.below(100) < u64::from(self.shape.read_percent);
+                io.op = if reads { Op::Read } else { Op::Write };
+            }
+            Kind::Verify if io.op == Op::Write => {
+                // What has just been written is read back, into memory that shows if it is not.
+                io.op = Op::Read;
+                io.data.as_mut_slice().iter_mut().for_each(|buf| buf.as_mut_slice().fill(0));
+                return;
+            }
+            Kind::Verify => io.op = Op::Write,
+        }
+        io.lba = (self.shape.first_place + self.place()) * u64::from(self.shape.blocks);
+        if self.shape.workload.kind == Kind::Verify {
+            pattern::fill(io, self.shape.seed);
+        }
+    }
+
+    #[inline]
+    fn place(&mut self) -> u64 {
+        if self.shape.workload.order == Order::Random {
+            return self.random.below(self.shape.places);
+        }
+        let place = self.next_place;
+        self.next_place = if place + 1 == self.shape.places { 0 } else { place + 1 };
+        place
+    }
+
+    #[cold]
+    fn refused(&mut self, op: Op, reason: RejectReason) {
+        // A queue shorter than the depth is filled again as Ios finish.
+        if reason != RejectReason::QueueFull {
+            self.failure = Some(Failure::Refused(op, reason));
+            self.stop.ios = 0;
+        }
+    }
+}
