@@ -49,13 +49,14 @@ impl Inbox {
 
     /// Hands out what has ended.
     #[inline]
-    pub(crate) fn drain(&self, done: &mut dyn FnMut(Io)) -> Work {
+    pub(crate) fn drain(&self, done: &mut dyn FnMut(&mut Io)) -> Work {
         let mut ended = self.ended.borrow_mut();
         if ended.is_empty() {
             return Work::IDLE;
         }
         let count = ended.len();
-        ended.drain(..).for_each(done);
+        ended.iter_mut().for_each(done);
+        ended.clear();
         self.in_flight.set(self.in_flight.get() - count);
         Work(count as u32)
     }

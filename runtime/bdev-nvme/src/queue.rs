@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
-use basalt_bdev::{Io, IoChannel, IoError, RejectReason, Rejected};
+use basalt_bdev::{Io, IoChannel, IoError, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
 use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
 use basalt_reactor::{Doze, Local, Poller, Rest};
@@ -171,22 +171,23 @@ impl<R: Registers> CoreQueue<R> {
     }
 
     #[inline]
-    fn submit(&self, io: Io, inbox: &Rc<Inbox>) -> Result<(), Rejected> {
+    fn submit(&self, io: &mut Io, inbox: &Rc<Inbox>) -> Result<(), RejectReason> {
         match self.state.get() {
             State::Live => {}
-            State::Waiting => return Err(Rejected { io, reason: RejectReason::QueueFull }),
-            State::Closed => return Err(Rejected { io, reason: RejectReason::Removed }),
+            State::Waiting => return Err(RejectReason::QueueFull),
+            State::Closed => return Err(RejectReason::Removed),
         }
         let mut slot = self.queue.borrow_mut();
         let Some(queue) = slot.as_mut().filter(|_| !inbox.is_full() && !self.is_backlogged())
         else {
-            return Err(Rejected { io, reason: RejectReason::QueueFull });
+            return Err(RejectReason::QueueFull);
         };
-        let Some(direction) = plain_transfer(&io, inbox.limits) else {
+        let Some(direction) = plain_transfer(io, inbox.limits) else {
             return self.submit_other(queue, io, inbox);
         };
-        let pending = Pending::new(io, Rc::clone(inbox));
-        pending.transfer(direction, queue, &inbox.namespace).map_err(hand_back)?;
+        let pending = Pending::new(io.take(), Rc::clone(inbox));
+        let sent = pending.transfer(direction, queue, &inbox.namespace);
+        sent.map_err(|refused| hand_back(refused, io))?;
         self.accepted(inbox);
         Ok(())
     }
@@ -196,16 +197,16 @@ impl<R: Registers> CoreQueue<R> {
     fn submit_other(
         &self,
         queue: &mut IoQueue<R, Pending>,
-        io: Io,
+        io: &mut Io,
         inbox: &Rc<Inbox>,
-    ) -> Result<(), Rejected> {
-        let mut pending = Pending::new(io, Rc::clone(inbox));
+    ) -> Result<(), RejectReason> {
+        let mut pending = Pending::new(io.take(), Rc::clone(inbox));
         if pending.prepare(&self.pool).is_err() {
             inbox.expect();
             pending.fail(IoError::NoResources);
             return Ok(());
         }
-        pending.send(queue).map_err(hand_back)?;
+        pending.send(queue).map_err(|refused| hand_back(refused, io))?;
         self.accepted(inbox);
         Ok(())
     }
@@ -302,10 +303,11 @@ impl<R: Registers> CoreQueue<R> {
     }
 }
 
-/// What the driver refused, as the block layer does.
+/// Puts back what the driver refused, and says why as the block layer does.
 #[cold]
-fn hand_back(refused: basalt_nvme::Rejected<Pending>) -> Rejected {
-    Rejected { io: refused.payload.into_io(), reason: refusal(refused.reason) }
+fn hand_back(refused: basalt_nvme::Rejected<Pending>, io: &mut Io) -> RejectReason {
+    *io = refused.payload.into_io();
+    refusal(refused.reason)
 }
 
 /// A refusal of the driver in the block layer's terms.
@@ -368,13 +370,13 @@ impl<R: Registers> NvmeChannel<R> {
 }
 
 impl<R: Registers> IoChannel for NvmeChannel<R> {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         self.queue.submit(io, &self.inbox)
     }
 
     /// The core's own pollers ring the doorbell and empty the completion queue, once a round for
     /// all channels; this hands out what they found for this one.
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         self.inbox.drain(done)
     }
 }

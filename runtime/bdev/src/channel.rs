@@ -47,8 +47,14 @@ impl Channel {
     /// Hands over an Io; a refused one comes straight back.
     #[inline]
     pub fn submit(&mut self, mut io: Io) -> Result<(), Rejected> {
-        if let Some(reason) = self.refusal(&io) {
-            return Err(Rejected { io, reason });
+        self.submit_in_place(&mut io).map_err(|reason| Rejected { io, reason })
+    }
+
+    /// Takes `io`, or leaves it as it is and says why. It spares the Io a move.
+    #[inline]
+    pub fn submit_in_place(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        if let Some(reason) = self.refusal(io) {
+            return Err(reason);
         }
         io.submitted = self.local.now();
         self.inner.submit(io)?;
@@ -59,6 +65,12 @@ impl Channel {
     /// Hands each finished Io to `done`.
     #[inline]
     pub fn poll(&mut self, mut done: impl FnMut(Io)) -> Work {
+        self.poll_in_place(|io| done(io.take()))
+    }
+
+    /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
+    #[inline]
+    pub fn poll_in_place(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
         if self.in_flight == 0 {
             return Work::IDLE;
         }
@@ -69,7 +81,7 @@ impl Channel {
         let work = self.inner.poll(&mut |io| {
             if let Some(stat) = stat {
                 let bytes = if io.op == Op::Flush { 0 } else { u64::from(io.blocks) << shift };
-                stat.record(&io, bytes, now);
+                stat.record(io, bytes, now);
             }
             finished += 1;
             done(io);

@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use basalt_env::Work;
 
-use crate::{Io, RejectReason, Rejected};
+use crate::{Io, RejectReason};
 
 /// Ios that a channel without hardware has carried out, until the next poll. Bounded, as a
 /// device's queue would be, so that nothing grows on the I/O path.
@@ -22,23 +22,24 @@ impl DoneQueue {
     #[inline]
     pub(crate) fn push(
         &mut self,
-        mut io: Io,
+        io: &mut Io,
         carry_out: impl FnOnce(&mut Io),
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), RejectReason> {
         if self.ios.len() == self.ios.capacity() {
-            return Err(Rejected { io, reason: RejectReason::QueueFull });
+            return Err(RejectReason::QueueFull);
         }
-        carry_out(&mut io);
+        carry_out(io);
         io.status = Ok(());
-        self.ios.push(io);
+        self.ios.push(io.take());
         Ok(())
     }
 
-    /// Hands everything to `done`, in the order it came.
+    /// Shows everything to `done`, in the order it came.
     #[inline]
-    pub(crate) fn drain(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    pub(crate) fn drain(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         let work = Work(self.ios.len() as u32);
-        self.ios.drain(..).for_each(done);
+        self.ios.iter_mut().for_each(done);
+        self.ios.clear();
         work
     }
 }

@@ -168,10 +168,10 @@ impl Io {
         Self { op, lba, blocks, data, tag, status: Ok(()), submitted: Instant::ZERO }
     }
 
-    /// Moves it out of where it lies; a flush, which has no data, stays behind.
-    #[inline]
+    /// Moves it out of where it lies; what stays behind is the same without data.
+    #[inline(always)]
     #[must_use]
     pub fn take(&mut self) -> Self {
-        core::mem::replace(self, Self::new(Op::Flush, 0, 0, 0))
+        Self { data: core::mem::take(&mut self.data), ..*self }
     }
 }

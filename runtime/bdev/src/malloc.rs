@@ -10,7 +10,7 @@ use basalt_reactor::Local;
 use crate::create::check_geometry;
 use crate::done::DoneQueue;
 use crate::uuid::Uuid;
-use crate::{Bdev, BdevInfo, CreateError, Io, IoChannel, Op, OpenError, Registry, Rejected};
+use crate::{Bdev, BdevInfo, CreateError, Io, IoChannel, Op, OpenError, Registry, RejectReason};
 
 /// What a RAM disk is to be like.
 #[derive(Clone, Debug, Default)]
@@ -77,12 +77,12 @@ struct MallocChannel {
 }
 
 impl IoChannel for MallocChannel {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         let (memory, shift) = (&*self.memory, self.block_shift);
         self.done.push(io, |io| carry_out(memory, shift, io))
     }
 
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         self.done.drain(done)
     }
 }

@@ -11,7 +11,7 @@ use basalt_reactor::Local;
 use crate::create::check_geometry;
 use crate::done::DoneQueue;
 use crate::uuid::Uuid;
-use crate::{Bdev, BdevInfo, CreateError, Io, IoChannel, Op, OpenError, Registry, Rejected};
+use crate::{Bdev, BdevInfo, CreateError, Io, IoChannel, Op, OpenError, Registry, RejectReason};
 
 /// What a null bdev is to be like.
 #[derive(Clone, Debug, Default)]
@@ -66,11 +66,11 @@ struct NullChannel {
 }
 
 impl IoChannel for NullChannel {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         self.done.push(io, |_| {})
     }
 
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         self.done.drain(done)
     }
 }

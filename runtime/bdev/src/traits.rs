@@ -104,11 +104,16 @@ pub struct Rejected {
 /// Implementations may rely on a [`Channel`](crate::Channel) above them having checked range,
 /// support and buffer length. Dropping one with Ios in flight is allowed: it must keep their
 /// buffers until the device is done with them.
+///
+/// An Io is handed on by reference, so that it moves only where somebody keeps it: a layer that
+/// passes it on edits it where it lies, on the way down and on the way up.
 pub trait IoChannel {
-    /// Hands over an Io. The device sees it at the end of the core's round at the latest.
-    fn submit(&mut self, io: Io) -> Result<(), Rejected>;
+    /// Takes `io` ([`Io::take`]), which the device sees at the end of the core's round at the
+    /// latest; or leaves it as it is and says why.
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason>;
 
-    /// Hands each finished Io to `done`. A module with hardware may leave doorbells and completion
-    /// queues to a poller of its own, so that a round costs one of each for all channels.
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work;
+    /// Shows each finished Io to `done`, which may take it; what it leaves is dropped. A module
+    /// with hardware may leave doorbells and completion queues to a poller of its own, so that a
+    /// round costs one of each for all channels.
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work;
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use basalt_bdev::{Io, IoChannel, IoError, IoStatus, Op, RejectReason, Rejected};
+use basalt_bdev::{Io, IoChannel, IoError, IoStatus, Op, RejectReason};
 use basalt_env::{DmaBuf, DmaPool, Work};
 use basalt_hosted::{FileOp, Finished};
 
@@ -46,24 +46,24 @@ impl FileChannel {
 }
 
 impl IoChannel for FileChannel {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
-        let op = file_op(&io, self.block_size);
-        let bounce = match self.bounce(&io) {
-            Ok(bounce) => bounce,
-            Err(reason) => return Err(Rejected { io, reason }),
-        };
-        let submitted = self.ring.borrow_mut().submit(op, FileIo { io, bounce });
-        submitted.map_err(|FileIo { io, .. }| Rejected { io, reason: RejectReason::QueueFull })
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        let op = file_op(io, self.block_size);
+        let bounce = self.bounce(io)?;
+        let submitted = self.ring.borrow_mut().submit(op, FileIo { io: io.take(), bounce });
+        submitted.map_err(|refused| {
+            *io = refused.io;
+            RejectReason::QueueFull
+        })
     }
 
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         let count = self.ring.borrow_mut().poll(|Finished { payload, result }| {
             let FileIo { mut io, bounce } = payload;
             io.status = status(&io, result.map_err(|errno| errno as i32));
             if let Some(whole) = bounce.filter(|_| io.op == Op::Read) {
                 scatter(whole.as_slice(), &mut io);
             }
-            done(io);
+            done(&mut io);
         });
         Work(count)
     }

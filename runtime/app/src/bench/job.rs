@@ -7,9 +7,9 @@ use core::time::Duration;
 use basalt_bdev::{Channel, Io, Op, RejectReason, SgList};
 use basalt_env::{DmaBuf, Ticks};
 
-use super::random::Random;
+use super::aim::Aim;
 use super::tally::{Failure, Tally};
-use super::workload::{Kind, Order, Workload};
+use super::workload::{Kind, Workload};
 use super::{Instruments, pattern};
 
 /// What each Io looks like, and where it may lie.
@@ -63,11 +63,10 @@ pub struct Job<T: Ticks> {
     channel: Channel,
     with: Instruments<T>,
     shape: Shape,
-    random: Random,
+    aim: Aim,
     /// Ios not in flight. An Io's tag is the tick at which it was submitted.
     at_rest: Vec<Io>,
     stop: Stop,
-    next_place: u64,
     began: u64,
     round_began: u64,
     /// Whether the last round found or submitted Ios.
@@ -97,10 +96,9 @@ impl<T: Ticks> Job<T> {
             channel,
             with,
             shape,
-            random: Random::new(shape.seed.wrapping_add(shape.first_place)),
+            aim: Aim::new(shape),
             at_rest: buffers.into_iter().map(make).collect(),
             stop: Stop { deadline_ticks: 0, ios: 0 },
-            next_place: 0,
             began: 0,
             round_began: 0,
             was_busy: false,
@@ -158,14 +156,14 @@ impl<T: Ticks> Job<T> {
     fn reap(&mut self) -> bool {
         let Self { channel, with, at_rest, failure, tally, shape, .. } = self;
         let mut found = false;
-        let _ = channel.poll(|io| {
+        let _ = channel.poll_in_place(|io| {
             tally.latency.record(with.ticks.ticks().saturating_sub(io.tag));
             if let Err(error) = io.status {
                 *failure = Some(Failure::Io(io.op, error));
             } else if shape.workload.kind == Kind::Verify {
-                *failure = failure.or_else(|| pattern::difference(&io, shape.seed));
+                *failure = failure.or_else(|| pattern::difference(io, shape.seed));
             }
-            at_rest.push(io);
+            at_rest.push(io.take());
             found = true;
         });
         if failure.is_some() {
@@ -178,53 +176,21 @@ impl<T: Ticks> Job<T> {
     fn submit(&mut self) -> bool {
         let mut submitted = false;
         while self.stop.ios != 0
-            && let Some(mut io) = self.at_rest.pop()
+            && let Some(io) = self.at_rest.last_mut()
         {
-            self.aim(&mut io);
+            self.aim.direct(io);
             io.tag = self.with.ticks.ticks();
-            let op = io.op;
-            if let Err(refused) = self.channel.submit(io) {
-                self.at_rest.push(refused.io);
-                self.refused(op, refused.reason);
+            if let Err(reason) = self.channel.submit_in_place(io) {
+                let op = io.op;
+                self.refused(op, reason);
                 break;
             }
+            // What it left behind has no data.
+            self.at_rest.pop();
             self.stop.ios -= 1;
             submitted = true;
         }
         submitted
-    }
-
-    /// Gives the Io something to do.
-    #[inline]
-    fn aim(&mut self, io: &mut Io) {
-        match self.shape.workload.kind {
-            Kind::One(op) => io.op = op,
-            Kind::Mixed => {
-                let reads = self.random.below(100) < u64::from(self.shape.read_percent);
-                io.op = if reads { Op::Read } else { Op::Write };
-            }
-            Kind::Verify if io.op == Op::Write => {
-                // What has just been written is read back, into memory that shows if it is not.
-                io.op = Op::Read;
-                io.data.as_mut_slice().iter_mut().for_each(|buf| buf.as_mut_slice().fill(0));
-                return;
-            }
-            Kind::Verify => io.op = Op::Write,
-        }
-        io.lba = (self.shape.first_place + self.place()) * u64::from(self.shape.blocks);
-        if self.shape.workload.kind == Kind::Verify {
-            pattern::fill(io, self.shape.seed);
-        }
-    }
-
-    #[inline]
-    fn place(&mut self) -> u64 {
-        if self.shape.workload.order == Order::Random {
-            return self.random.below(self.shape.places);
-        }
-        let place = self.next_place;
-        self.next_place = if place + 1 == self.shape.places { 0 } else { place + 1 };
-        place
     }
 
     #[cold]

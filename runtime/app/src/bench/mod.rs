@@ -18,10 +18,10 @@
 //! `-icount shift=0`), `ticks_per_io` is instructions per Io: of everything the cores did, their
 //! other pollers included, but for the rounds in which they neither found nor submitted an Io.
 
+mod aim;
 mod job;
 mod params;
 mod pattern;
-mod random;
 mod run;
 mod tally;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use basalt_env::{CoreId, DmaPool, Work};
 use basalt_reactor::Local;
 use basalt_ring::{Full, spsc};
 
-use crate::{Io, IoChannel, IoError, OpenError, RejectReason, Rejected};
+use crate::{Io, IoChannel, IoError, OpenError, RejectReason};
 use packed::PackedIo;
 
 /// Most Ios in flight on one channel.
@@ -66,26 +66,27 @@ struct Borrowed {
 }
 
 impl IoChannel for Borrowed {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         if self.requests.is_abandoned() {
-            return Err(Rejected { io, reason: RejectReason::Removed });
+            return Err(RejectReason::Removed);
         }
         if self.in_flight >= DEPTH {
-            return Err(Rejected { io, reason: RejectReason::QueueFull });
+            return Err(RejectReason::QueueFull);
         }
-        if let Err(Full(packed)) = self.requests.push(PackedIo::new(io)) {
-            return Err(Rejected { io: packed.open(&self.pool), reason: RejectReason::QueueFull });
+        if let Err(Full(packed)) = self.requests.push(PackedIo::new(io.take())) {
+            *io = packed.open(&self.pool);
+            return Err(RejectReason::QueueFull);
         }
         self.in_flight += 1;
         self.local.wake(self.lender);
         Ok(())
     }
 
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         let mut count = 0;
         while let Some(packed) = self.replies.pop() {
             count += 1;
-            done(packed.open(&self.pool));
+            done(&mut packed.open(&self.pool));
         }
         self.in_flight -= count;
         Work(count as u32)
@@ -111,25 +112,25 @@ impl Tenant {
     fn poll(&mut self, local: &Local, pool: &DmaPool) -> Work {
         let Self { channel, requests, replies, held, .. } = self;
         let mut work = Work::IDLE;
-        let mut reply = |io: Io| {
+        let mut reply = |io: &mut Io| {
             // There is room for as many as are in flight, unless the borrower has gone.
-            let _ = replies.push(PackedIo::new(io));
+            let _ = replies.push(PackedIo::new(io.take()));
             local.wake(self.borrower);
         };
-        while let Some(io) = held.take().or_else(|| requests.pop().map(|io| io.open(pool))) {
+        while let Some(mut io) = held.take().or_else(|| requests.pop().map(|io| io.open(pool))) {
             let submitted = match channel {
-                Ok(channel) => channel.submit(io),
-                Err(_) => Err(Rejected { io, reason: RejectReason::Removed }),
+                Ok(channel) => channel.submit(&mut io),
+                Err(_) => Err(RejectReason::Removed),
             };
             match submitted {
                 Ok(()) => work += Work(1),
-                Err(Rejected { io, reason: RejectReason::QueueFull }) => {
+                Err(RejectReason::QueueFull) => {
                     *held = Some(io);
                     break;
                 }
-                Err(Rejected { mut io, reason }) => {
+                Err(reason) => {
                     io.status = Err(IoError::from(reason));
-                    reply(io);
+                    reply(&mut io);
                     work += Work(1);
                 }
             }

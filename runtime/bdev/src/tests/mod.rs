@@ -17,9 +17,7 @@ use basalt_env::{DmaPool, Instant, Work};
 use basalt_hosted::Machine;
 use basalt_reactor::{Local, Options, Reactor, mesh};
 
-use crate::{
-    Bdev, BdevInfo, Io, IoChannel, Op, OpenError, Registry, RejectReason, Rejected, suite,
-};
+use crate::{Bdev, BdevInfo, Io, IoChannel, Op, OpenError, Registry, RejectReason, suite};
 
 /// A machine with a few cores that one thread runs in turn.
 struct Cores {
@@ -137,18 +135,18 @@ struct HeldChannel {
 }
 
 impl IoChannel for HeldChannel {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         if self.queues.accepted.borrow().len() >= self.depth {
-            return Err(Rejected { io, reason: RejectReason::QueueFull });
+            return Err(RejectReason::QueueFull);
         }
-        self.queues.accepted.borrow_mut().push(io);
+        self.queues.accepted.borrow_mut().push(io.take());
         Ok(())
     }
 
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
-        let ended: Vec<_> = self.queues.finished.borrow_mut().drain(..).collect();
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        let mut ended: Vec<_> = self.queues.finished.borrow_mut().drain(..).collect();
         let work = Work(ended.len() as u32);
-        ended.into_iter().for_each(done);
+        ended.iter_mut().for_each(done);
         work
     }
 }

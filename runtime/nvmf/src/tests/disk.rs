@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Mutex;
 
-use basalt_bdev::{Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason, Rejected};
+use basalt_bdev::{Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason};
 use basalt_env::Work;
 use basalt_reactor::Local;
 
@@ -74,23 +74,23 @@ struct DiskChannel {
 }
 
 impl IoChannel for DiskChannel {
-    fn submit(&mut self, io: Io) -> Result<(), Rejected> {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         if self.queue.len() >= self.shared.depth {
-            return Err(Rejected { io, reason: RejectReason::QueueFull });
+            return Err(RejectReason::QueueFull);
         }
         assert!(!self.shared.lacks.contains(&io.op));
-        self.queue.push(io);
+        self.queue.push(io.take());
         Ok(())
     }
 
-    fn poll(&mut self, done: &mut dyn FnMut(Io)) -> Work {
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         if self.shared.hold.load(Ordering::Relaxed) {
             return Work::IDLE;
         }
         let count = self.queue.len() as u32;
         for mut io in self.queue.drain(..) {
             self.shared.run(&mut io);
-            done(io);
+            done(&mut io);
         }
         Work(count)
     }
