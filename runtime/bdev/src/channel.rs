@@ -20,27 +20,22 @@ use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected};
 /// length, operations the bdev does not do or the descriptor does not allow, and everything once
 /// the bdev was removed. Ios accepted before a removal still come back.
 pub struct Channel {
-    // Read by every submission; the rest once a round or less.
+    // Read by every submission.
     num_blocks: u64,
     block_shift: u32,
     allowed: u8,
-    in_flight: u32,
-    inner: Box<dyn IoChannel>,
-    local: Local,
-    descriptor: Descriptor,
+    below: BaseChannel,
 }
 
 impl Channel {
-    pub(crate) fn new(inner: Box<dyn IoChannel>, descriptor: Descriptor, local: Local) -> Self {
+    pub(crate) fn new(below: BaseChannel) -> Self {
+        let descriptor = &below.descriptor;
         let info = descriptor.info();
         Self {
             num_blocks: info.num_blocks,
             block_shift: info.block_size.trailing_zeros(),
             allowed: descriptor.allowed(),
-            in_flight: 0,
-            inner,
-            local,
-            descriptor,
+            below,
         }
     }
 
@@ -56,53 +51,35 @@ impl Channel {
         if let Some(reason) = self.refusal(io) {
             return Err(reason);
         }
-        io.submitted = self.local.now();
-        self.inner.submit(io)?;
-        self.in_flight += 1;
-        Ok(())
+        io.submitted = self.below.local.now();
+        self.below.submit(io)
     }
 
     /// Hands each finished Io to `done`.
     #[inline]
     pub fn poll(&mut self, mut done: impl FnMut(Io)) -> Work {
-        self.poll_in_place(|io| done(io.take()))
+        self.below.poll(|io| done(io.take()))
     }
 
     /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
     #[inline]
-    pub fn poll_in_place(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
-        if self.in_flight == 0 {
-            return Work::IDLE;
-        }
-        let now = self.local.now();
-        let shift = self.block_shift;
-        let stat = self.descriptor.node().stats.writer(self.local.core());
-        let mut finished = 0;
-        let work = self.inner.poll(&mut |io| {
-            if let Some(stat) = stat {
-                let bytes = if io.op == Op::Flush { 0 } else { u64::from(io.blocks) << shift };
-                stat.record(io, bytes, now);
-            }
-            finished += 1;
-            done(io);
-        });
-        self.in_flight = self.in_flight.saturating_sub(finished);
-        work
+    pub fn poll_in_place(&mut self, done: impl FnMut(&mut Io)) -> Work {
+        self.below.poll(done)
     }
 
     /// Ios accepted and not yet handed back.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.below.in_flight()
     }
 
     /// What it was made of.
     pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+        &self.below.descriptor
     }
 
     #[inline]
     fn refusal(&self, io: &Io) -> Option<RejectReason> {
-        if self.descriptor.is_removed() {
+        if self.below.descriptor.is_removed() {
             return Some(RejectReason::Removed);
         }
         if self.allowed & 1 << io.op.index() == 0 {
@@ -120,7 +97,63 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.descriptor.info().name;
-        write!(f, "Channel({name}, core {}, {} in flight)", self.local.core(), self.in_flight)
+        let name = &self.descriptor().info().name;
+        write!(
+            f,
+            "Channel({name}, core {}, {} in flight)",
+            self.below.local.core(),
+            self.in_flight()
+        )
+    }
+}
+
+/// A channel for a layer that has its Ios from a [`Channel`] above it, and so passes on only what
+/// its base does too, inside the base, with data of the right length. It counts and does not check;
+/// an Io's time runs from when the layer got it, unless the layer says otherwise.
+pub struct BaseChannel {
+    inner: Box<dyn IoChannel>,
+    in_flight: u32,
+    block_shift: u32,
+    local: Local,
+    descriptor: Descriptor,
+}
+
+impl BaseChannel {
+    pub(crate) fn new(inner: Box<dyn IoChannel>, descriptor: Descriptor, local: Local) -> Self {
+        let block_shift = descriptor.info().block_size.trailing_zeros();
+        Self { inner, in_flight: 0, block_shift, local, descriptor }
+    }
+
+    /// Takes `io`, or leaves it as it is and says why.
+    #[inline]
+    pub fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        self.inner.submit(io)?;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
+    #[inline]
+    pub fn poll(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
+        if self.in_flight == 0 {
+            return Work::IDLE;
+        }
+        let (now, shift) = (self.local.now(), self.block_shift);
+        let stat = self.descriptor.node().stats.writer(self.local.core());
+        let mut finished = 0;
+        let work = self.inner.poll(&mut |io| {
+            if let Some(stat) = stat {
+                stat.record(io, shift, now);
+            }
+            finished += 1;
+            done(io);
+        });
+        self.in_flight = self.in_flight.saturating_sub(finished);
+        work
+    }
+
+    /// Ios passed on and not yet handed back.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
     }
 }

@@ -1,6 +1,6 @@
 use core::fmt;
 
-use crate::RegisterError;
+use crate::{OpenError, RegisterError};
 
 /// Why a bdev module cannot make a bdev.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,8 @@ pub enum CreateError {
     },
     /// The registry refused it.
     Register(RegisterError),
+    /// What it is to stand on cannot be had.
+    Base(OpenError),
 }
 
 impl From<RegisterError> for CreateError {
@@ -38,6 +40,7 @@ impl fmt::Display for CreateError {
                 write!(f, "{bytes} bytes do not fit into the machine's memory")
             }
             Self::Register(error) => error.fmt(f),
+            Self::Base(error) => write!(f, "its base: {error}"),
         }
     }
 }

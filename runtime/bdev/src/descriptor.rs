@@ -4,7 +4,7 @@ use core::fmt;
 use basalt_reactor::Local;
 
 use crate::node::Node;
-use crate::{Access, Bdev, BdevInfo, Channel, IoStat, Op, OpenError};
+use crate::{Access, BaseChannel, Bdev, BdevInfo, Channel, IoStat, Op, OpenError};
 
 /// An open bdev, with what its owner may do to it. Any core may hold it and make channels of it;
 /// clones share one claim, which ends with the last of them.
@@ -26,11 +26,16 @@ impl Descriptor {
 
     /// This core's channel.
     pub fn channel(&self, local: &Local) -> Result<Channel, OpenError> {
+        Ok(Channel::new(self.base_channel(local)?))
+    }
+
+    /// This core's channel, for a layer over the bdev.
+    pub fn base_channel(&self, local: &Local) -> Result<BaseChannel, OpenError> {
         if self.is_removed() {
             return Err(OpenError::Removed);
         }
         let inner = self.bdev().channel(local)?;
-        Ok(Channel::new(inner, self.clone(), local.clone()))
+        Ok(BaseChannel::new(inner, self.clone(), local.clone()))
     }
 
     /// The bdev's fixed properties.

@@ -13,7 +13,7 @@
 //! [`Descriptor`] with an [`Access`]; [`Descriptor::channel`] gives a core its [`Channel`], which
 //! checks and counts ([`IoStat`]); an [`AsyncChannel`] around that makes operations awaitable. A
 //! core that a device has no queue for gets its channel by another core ([`remote_channel`]).
-//! [`malloc`] and [`null`] are the modules without hardware.
+//! [`malloc`] and [`null`] are the modules without hardware, [`vbdev`] has those over other bdevs.
 //!
 //! Neighbours: adapters (`runtime/bdev-nvme`) implement [`Bdev`]; `runtime/nvmf` and `runtime/rpc`
 //! use it. The nouns are SPDK's (`include/spdk/bdev.h`).
@@ -40,9 +40,10 @@ pub mod suite;
 mod tests;
 mod traits;
 pub mod uuid;
+pub mod vbdev;
 
 pub use asynchronous::{AsyncChannel, Transfer};
-pub use channel::Channel;
+pub use channel::{BaseChannel, Channel};
 pub use claim::Access;
 pub use create::CreateError;
 pub use descriptor::Descriptor;

@@ -119,14 +119,16 @@ impl CoreStat {
 
     /// Counts a finished Io. Called on the owning core only.
     #[inline]
-    pub(crate) fn record(&self, io: &Io, bytes: u64, now: Instant) {
+    pub(crate) fn record(&self, io: &Io, block_shift: u32, now: Instant) {
         let counters = &self.ops[io.op.index()];
         if io.status.is_err() {
             return add(&counters.errors, 1);
         }
         let ns = now.as_ns().saturating_sub(io.submitted.as_ns());
         add(&counters.ops, 1);
-        add(&counters.bytes, bytes);
+        // A flush covers no blocks in particular.
+        let blocks = if io.op == Op::Flush { 0 } else { u64::from(io.blocks) };
+        add(&counters.bytes, blocks << block_shift);
         add(&counters.latency_total_ns, ns);
         if ns < counters.latency_min_ns.load(Ordering::Relaxed) {
             counters.latency_min_ns.store(ns, Ordering::Relaxed);

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub mod errno {
     /// No such entry.
     pub const ENOENT: i64 = 2;
+    /// Operation not permitted.
+    pub const EPERM: i64 = 1;
     /// Input/output error.
     pub const EIO: i64 = 5;
     /// Out of memory.

@@ -20,15 +20,15 @@ use basalt_reactor::{Local, Options, Reactor, mesh};
 use crate::{Bdev, BdevInfo, Io, IoChannel, Op, OpenError, Registry, RejectReason, suite};
 
 /// A machine with a few cores that one thread runs in turn.
-struct Cores {
+pub(crate) struct Cores {
     reactors: Vec<Reactor>,
     now: Instant,
-    pool: DmaPool,
-    registry: Rc<Registry>,
+    pub(crate) pool: DmaPool,
+    pub(crate) registry: Rc<Registry>,
 }
 
 impl Cores {
-    fn new(cores: usize) -> Self {
+    pub(crate) fn new(cores: usize) -> Self {
         let reactors: Vec<_> =
             mesh(cores, Options::default()).into_iter().map(|seed| seed.build()).collect();
         let registry = Rc::new(Registry::new(cores, 42));
@@ -37,12 +37,12 @@ impl Cores {
         Self { reactors, now: Instant::from_ns(1_000), pool, registry }
     }
 
-    fn core(&self, core: usize) -> Local {
+    pub(crate) fn core(&self, core: usize) -> Local {
         self.reactors[core].local()
     }
 
     /// A round of 1 µs.
-    fn round(&mut self) {
+    pub(crate) fn round(&mut self) {
         self.now = self.now + Duration::from_micros(1);
         for reactor in &mut self.reactors {
             let _ = reactor.poll(self.now);

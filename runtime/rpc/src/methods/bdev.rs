@@ -9,7 +9,7 @@ use core::time::Duration;
 use basalt_bdev::malloc::MallocOptions;
 use basalt_bdev::null::NullOptions;
 use basalt_bdev::uuid::{self, Uuid};
-use basalt_bdev::{Bdev, CreateError, Op, RegisterError, Registry};
+use basalt_bdev::{Bdev, CreateError, Op, OpenError, RegisterError, Registry};
 use serde_json::{Map, Value, json};
 
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
@@ -97,7 +97,7 @@ fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
         fields["optimal_io_boundary"] = info.optimal_io_boundary.into();
     }
     if registry.is_claimed(&info.name) {
-        fields["claim_type"] = "read_many_write_one".into();
+        fields["claim_type"] = "exclusive_write".into();
     }
     fields
 }
@@ -212,12 +212,15 @@ pub(super) fn read_uuid(params: &mut Params) -> Result<Option<Uuid>, RpcError> {
     uuid.map(Some).ok_or_else(|| RpcError::params(format_args!("'{text}' is not a UUID")))
 }
 
-fn create_error(error: CreateError) -> RpcError {
+pub(super) fn create_error(error: CreateError) -> RpcError {
     let errno = match error {
         CreateError::BadBlockSize { .. } | CreateError::NoBlocks => errno::EINVAL,
         CreateError::NoMemory { .. } => errno::ENOMEM,
         CreateError::Register(RegisterError::BadGeometry) => errno::EINVAL,
         CreateError::Register(RegisterError::NameTaken | RegisterError::UuidTaken) => errno::EEXIST,
+        CreateError::Base(OpenError::NoMemory) => errno::ENOMEM,
+        CreateError::Base(OpenError::Claimed) => errno::EPERM,
+        CreateError::Base(_) => errno::ENODEV,
     };
     RpcError::errno(errno, error)
 }

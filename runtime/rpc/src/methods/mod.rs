@@ -10,6 +10,7 @@ mod nvme;
 mod nvmf;
 mod options;
 mod thread;
+mod vbdev;
 
 pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
@@ -26,6 +27,7 @@ pub fn register_all(router: &mut Router) {
     net::register(router);
     bdev::register(router);
     iostat::register(router);
+    vbdev::register(router);
     file::register(router);
     nvme::register(router);
     nvmf::register(router);

@@ -8,6 +8,7 @@ mod framing;
 mod nvmf;
 mod protocol;
 mod server;
+mod vbdev;
 
 use alloc::rc::Rc;
 use alloc::string::String;

@@ -1,0 +1,54 @@
+use alloc::format;
+use alloc::string::String;
+
+use crate::uuid::{self, Uuid};
+use crate::{Access, BdevInfo, CreateError, Descriptor, Registry};
+
+/// A bdev that a virtual one stands on, claimed for it alone.
+pub(crate) struct Base {
+    pub(crate) descriptor: Descriptor,
+}
+
+impl Base {
+    pub(crate) fn claim(registry: &Registry, name: &str) -> Result<Self, CreateError> {
+        let descriptor = registry.open(name, Access::Exclusive).map_err(CreateError::Base)?;
+        Ok(Self { descriptor })
+    }
+
+    /// What a bdev of the same shape is, called `name`. Without a UUID of its own it gets one that
+    /// is the same whenever it is made over the same base.
+    pub(crate) fn same_shape(
+        &self,
+        name: &str,
+        product_name: &'static str,
+        uuid: Option<Uuid>,
+    ) -> BdevInfo {
+        let info = self.descriptor.info();
+        let derived = || uuid::derive(&[product_name.as_bytes(), &info.uuid, name.as_bytes()]);
+        BdevInfo {
+            name: String::from(name),
+            product_name,
+            uuid: uuid.unwrap_or_else(derived),
+            ..info.clone()
+        }
+    }
+
+    /// Its name as a JSON string.
+    pub(crate) fn name_json(&self) -> String {
+        json_string(&self.descriptor.info().name)
+    }
+}
+
+/// `text` as a JSON string (RFC 8259 §7).
+pub(crate) fn json_string(text: &str) -> String {
+    let mut json = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            '\0'..='\u{1f}' => json.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => json.push(character),
+        }
+    }
+    json.push('"');
+    json
+}

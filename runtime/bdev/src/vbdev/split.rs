@@ -1,0 +1,129 @@
+//! A bdev cut into parts of equal size (SPDK's `bdev_split`).
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use basalt_env::Work;
+use basalt_reactor::Local;
+
+use super::Recipe;
+use super::base::Base;
+use crate::{
+    BaseChannel, Bdev, BdevInfo, CreateError, Io, IoChannel, Op, OpenError, Registry, RejectReason,
+};
+
+/// The module's product name, as SPDK prints it.
+pub const PRODUCT_NAME: &str = "Split Disk";
+
+/// Into what a bdev is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SplitOptions {
+    /// Parts, at least 1.
+    pub count: u32,
+    /// MiB of each part; 0 for as much as fits.
+    pub size_mib: u64,
+}
+
+/// Parts of the bdev called `base`, called `<base>p0`, `<base>p1`, …
+pub fn recipe(base: &str, options: SplitOptions) -> Recipe {
+    let below = String::from(base);
+    Recipe {
+        name: below.clone(),
+        product_name: PRODUCT_NAME,
+        handle: None,
+        bases: vec![below.clone()],
+        make: Box::new(move |registry| cut(registry, &below, options)),
+    }
+}
+
+fn cut(
+    registry: &Registry,
+    name: &str,
+    options: SplitOptions,
+) -> Result<Vec<Arc<dyn Bdev>>, CreateError> {
+    let base = Arc::new(Base::claim(registry, name)?);
+    let info = base.descriptor.info();
+    let (count, per_part) = parts(info, options)?;
+    // A part that ends inside a stripe of the base would begin the next one there.
+    let aligned = per_part.is_multiple_of(u64::from(info.optimal_io_boundary.max(1)));
+    let part = |index: u32| -> Arc<dyn Bdev> {
+        let name = format!("{}p{index}", info.name);
+        let mut part = base.same_shape(&name, PRODUCT_NAME, None);
+        part.num_blocks = per_part;
+        part.optimal_io_boundary = if aligned { info.optimal_io_boundary } else { 0 };
+        let offset = u64::from(index) * per_part;
+        Arc::new(Split { info: part, base: Arc::clone(&base), offset })
+    };
+    Ok((0..count).map(part).collect())
+}
+
+/// How many parts there is room for, and how many blocks each has.
+fn parts(info: &BdevInfo, options: SplitOptions) -> Result<(u32, u64), CreateError> {
+    let SplitOptions { count, size_mib } = options;
+    let all = info.num_blocks;
+    let per_part = match size_mib {
+        0 => all / u64::from(count.max(1)),
+        _ => size_mib.saturating_mul((1 << 20) / u64::from(info.block_size)),
+    };
+    let room = all.checked_div(per_part).unwrap_or(0).min(u64::from(count)) as u32;
+    if room == 0 {
+        return Err(CreateError::NoBlocks);
+    }
+    if room < count {
+        let name = &info.name;
+        log::warn!(target: "bdev", "{name}: there is room for {room} of {count} parts only");
+    }
+    Ok((room, per_part))
+}
+
+struct Split {
+    info: BdevInfo,
+    base: Arc<Base>,
+    /// The first block of the part.
+    offset: u64,
+}
+
+impl Bdev for Split {
+    fn info(&self) -> &BdevInfo {
+        &self.info
+    }
+
+    fn supports(&self, op: Op) -> bool {
+        self.base.descriptor.allows(op)
+    }
+
+    fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
+        let base = self.base.descriptor.base_channel(local)?;
+        Ok(Box::new(SplitChannel { base, offset: self.offset }))
+    }
+
+    fn driver_specific(&self) -> String {
+        let (base, offset) = (self.base.name_json(), self.offset);
+        format!("{{\"split\":{{\"base_bdev\":{base},\"offset_blocks\":{offset}}}}}")
+    }
+}
+
+struct SplitChannel {
+    base: BaseChannel,
+    offset: u64,
+}
+
+impl IoChannel for SplitChannel {
+    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        // A flush names no blocks, so that its first one may be any number.
+        io.lba = io.lba.wrapping_add(self.offset);
+        self.base.submit(io).inspect_err(|_| io.lba = io.lba.wrapping_sub(self.offset))
+    }
+
+    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        let offset = self.offset;
+        self.base.poll(|io| {
+            io.lba = io.lba.wrapping_sub(offset);
+            done(io);
+        })
+    }
+}
