@@ -67,7 +67,7 @@ fn main() {
     let mut done = 0;
     for _ in 0..ROUNDS {
         driver_submits(&mut queue, &ns, &mut idle);
-        queue.commit();
+        let _ = queue.commit();
         done += driver_completes(&mut queue, &mut idle);
     }
     println!("{done} I/Os");

@@ -91,7 +91,7 @@ impl<R: Registers> AdminQueue<R> {
         let tag = self.slots.insert(pending).map_err(|_| AdminError::QueueFull)?;
         command.cid = U16::new(tag.as_u16());
         self.rings.push(&command);
-        self.rings.commit();
+        let _ = self.rings.commit();
         Ok(tag)
     }
 

@@ -1,15 +1,12 @@
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_env::{DmaBuf, DmaMem, DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
+use basalt_env::{DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::{
-    Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, PAGE_SIZE, QueueId, Status,
-};
+use basalt_nvme_spec::{Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, QueueId, Status};
 use basalt_ring::{Full, Slots, StaleTag, Tag};
-use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
 
+use crate::describe::{Describe, Lists, NoData, Ranges, Segments};
 use crate::registers::{Health, health};
 use crate::rings::Rings;
 use crate::{Namespace, NotQuiesced, Payload, QueueError, Quiesced, RejectReason, Rejected, prp};
@@ -129,8 +126,7 @@ const UNSEEN: Instant = Instant::from_ns(u64::MAX);
 pub struct IoQueue<R: Registers, T> {
     rings: Rings<R>,
     slots: Slots<InFlight<T>>,
-    /// One page per slot: a PRP list or the ranges of a Dataset Management.
-    lists: Vec<DmaMem>,
+    lists: Lists,
     fault: Option<QueueError>,
     transfer_max: u64,
     oncs: Oncs,
@@ -146,13 +142,13 @@ impl<R: Registers, T> IoQueue<R, T> {
         let QueueSpec { registers, stride, address, epoch, serial, qid, entries, .. } = spec;
         let rings = Rings::allocate(pool, registers, qid, entries, stride)?;
         let depth = usize::from(entries - 1);
-        let lists: Result<Vec<_>, _> = (0..depth).map(|_| pool.alloc_shared(PAGE_SIZE)).collect();
+        let lists = Lists::allocate(pool, depth)?;
         let slots = Slots::with_capacity(depth).map_err(|_| OutOfDmaMemory { requested: depth })?;
         let (sq, cq) = (rings.sq_bus(), rings.cq_bus());
         Ok(Self {
             rings,
             slots,
-            lists: lists?,
+            lists,
             fault: None,
             transfer_max: spec.transfer_max,
             oncs: spec.oncs,
@@ -194,7 +190,7 @@ impl<R: Registers, T> IoQueue<R, T> {
 
     /// Flushes `ns`: all completed writes become durable.
     pub fn flush(&mut self, ns: &Namespace, payload: T) -> Result<Ticket, Rejected<T>> {
-        self.submit(Command::flush(ns.nsid()), payload, no_data)
+        self.submit(Command::flush(ns.nsid()), payload, NoData)
     }
 
     /// Makes blocks read as zeroes, where the controller can ([`Oncs::WRITE_ZEROES`]).
@@ -211,7 +207,7 @@ impl<R: Registers, T> IoQueue<R, T> {
         if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
             return Err(Rejected { payload, reason: RejectReason::OutOfRange });
         }
-        self.submit(Command::write_zeroes(ns.nsid(), lba, blocks), payload, no_data)
+        self.submit(Command::write_zeroes(ns.nsid(), lba, blocks), payload, NoData)
     }
 
     /// Tells the controller that ranges (1 to 256) are no longer needed, where it can
@@ -230,15 +226,12 @@ impl<R: Registers, T> IoQueue<R, T> {
         } else {
             let count = ranges.len() as u32;
             let command = Command::dataset_management(ns.nsid(), count, DsmAttributes::DEALLOCATE);
-            return self.submit(command, payload, |_, list| {
-                list.copy_in(0, ranges.as_bytes());
-                Ok(prp::Prps { prp1: list.phys().as_u64(), prp2: 0 })
-            });
+            return self.submit(command, payload, Ranges(ranges));
         };
         Err(Rejected { payload, reason })
     }
 
-    /// Keeps the payload, has `describe` name its data, and writes the entry.
+    /// Keeps the payload, has `data` describe what it carries, and writes the entry.
     ///
     /// Always inlined, so that the payload moves but once, from its maker to its slot; and it is
     /// described from there, so that its maker's copy need not be in memory.
@@ -247,22 +240,18 @@ impl<R: Registers, T> IoQueue<R, T> {
         &mut self,
         mut command: Command,
         payload: T,
-        describe: impl FnOnce(&T, &DmaMem) -> Result<prp::Prps, RejectReason>,
+        data: impl Describe<T>,
     ) -> Result<Ticket, Rejected<T>> {
         if let Some(error) = self.fault {
             return Err(Rejected { payload, reason: RejectReason::Failed(error) });
         }
-        let tag = match self.slots.insert(InFlight { payload, seen: UNSEEN }) {
-            Ok(tag) => tag,
+        let (tag, kept) = match self.slots.insert_ref(InFlight { payload, seen: UNSEEN }) {
+            Ok(inserted) => inserted,
             Err(Full(InFlight { payload, .. })) => {
                 return Err(Rejected { payload, reason: RejectReason::QueueFull });
             }
         };
-        let described = match (self.slots.get(tag), self.lists.get(self.slots.index(tag))) {
-            (Ok(kept), Some(list)) => describe(&kept.payload, list),
-            _ => Err(RejectReason::QueueFull),
-        };
-        match described {
+        match data.describe(&kept.payload, tag, &self.lists) {
             Ok(prp::Prps { prp1, prp2 }) => command.set_prps(prp1, prp2),
             Err(reason) => return self.hand_back(tag, reason),
         }
@@ -283,10 +272,11 @@ impl<R: Registers, T> IoQueue<R, T> {
         }
     }
 
-    /// Tells the device about everything submitted since the last time: one doorbell a round.
+    /// Tells the device about everything submitted since the last time, if anything was: one
+    /// doorbell a round.
     #[inline]
-    pub fn commit(&mut self) {
-        self.rings.commit();
+    pub fn commit(&mut self) -> Work {
+        self.rings.commit()
     }
 
     /// Takes up to `budget` completions and hands back what each command carried.
@@ -315,7 +305,10 @@ impl<R: Registers, T> IoQueue<R, T> {
         mut end: impl FnMut(&mut Slots<InFlight<T>>, Tag, Status) -> Result<(), StaleTag>,
     ) -> Work {
         let mut found = 0;
-        while found < budget && self.fault.is_none() {
+        if self.fault.is_some() {
+            return Work::IDLE;
+        }
+        while found < budget {
             let Some(completion) = self.rings.next_completion() else { break };
             let tag = Tag::from_u16(completion.cid);
             if end(&mut self.slots, tag, completion.status).is_err() {
@@ -323,7 +316,9 @@ impl<R: Registers, T> IoQueue<R, T> {
                 break;
             }
             found += 1;
-            self.stats.failed += u64::from(!completion.status.is_success());
+            if !completion.status.is_success() {
+                self.stats.failed += 1;
+            }
         }
         if found != 0 {
             self.stats.completed += u64::from(found);
@@ -438,30 +433,8 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         if bytes > transfer_max {
             return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
         }
-        self.submit(command, payload, |payload, list| describe(payload.segments(), bytes, list))
+        self.submit(command, payload, Segments { bytes })
     }
-}
-
-fn no_data<T>(_: &T, _: &DmaMem) -> Result<prp::Prps, RejectReason> {
-    Ok(prp::Prps { prp1: 0, prp2: 0 })
-}
-
-/// Describes segments that must be `bytes` long together.
-#[inline(always)]
-fn describe(segments: &[DmaBuf], bytes: u64, list: &DmaMem) -> Result<prp::Prps, RejectReason> {
-    match segments {
-        // The common case, one buffer, is told apart once.
-        [only] if only.len() as u64 == bytes => prp::build_one(only, list),
-        segments => describe_any(segments, bytes, list),
-    }
-}
-
-#[cold]
-fn describe_any(segments: &[DmaBuf], bytes: u64, list: &DmaMem) -> Result<prp::Prps, RejectReason> {
-    if segments.iter().map(|segment| segment.len() as u64).sum::<u64>() != bytes {
-        return Err(RejectReason::BadLength);
-    }
-    prp::build(segments, list)
 }
 
 impl<R: Registers, T> Drop for IoQueue<R, T> {
@@ -476,7 +449,7 @@ impl<R: Registers, T> Drop for IoQueue<R, T> {
             self.slots.len()
         );
         self.rings.leak();
-        core::mem::take(&mut self.lists).into_iter().for_each(core::mem::forget);
+        self.lists.leak();
         self.slots.drain().for_each(core::mem::forget);
     }
 }

@@ -19,6 +19,7 @@ extern crate alloc;
 
 mod admin;
 mod controller;
+mod describe;
 mod discover;
 mod error;
 mod io_queue;

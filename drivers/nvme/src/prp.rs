@@ -18,17 +18,18 @@ pub(crate) struct Prps {
     pub(crate) prp2: u64,
 }
 
-/// Describes one buffer as PRPs; within two pages that needs neither list nor loop.
+/// Describes one buffer within two pages as PRPs, which needs neither list nor loop; `None` if it
+/// is not so.
 #[inline(always)]
-pub(crate) fn build_one(only: &DmaBuf, list: &DmaMem) -> Result<Prps, RejectReason> {
+pub(crate) fn build_short(only: &DmaBuf) -> Option<Prps> {
     let start = only.phys().as_u64();
     let first = PAGE - start % PAGE;
     let len = only.len() as u64;
     if !start.is_multiple_of(4) || len > first + PAGE {
-        return build(core::slice::from_ref(only), list);
+        return None;
     }
     let prp2 = if len > first { start + first } else { 0 };
-    Ok(Prps { prp1: start, prp2 })
+    Some(Prps { prp1: start, prp2 })
 }
 
 /// Describes `segments` as PRPs (base specification §4.1.1), with `list` for the entries beyond

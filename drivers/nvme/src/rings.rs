@@ -1,7 +1,7 @@
 use alloc::rc::Rc;
 use core::sync::atomic::{Ordering, fence};
 
-use basalt_env::{DmaMem, DmaPool, OutOfDmaMemory, Registers};
+use basalt_env::{DmaMem, DmaPool, OutOfDmaMemory, Registers, Work};
 use basalt_nvme_spec::registers::{cq_head_doorbell, sq_tail_doorbell};
 use basalt_nvme_spec::{Command, Completion, QueueId, Status};
 use basalt_ring::Cursor;
@@ -94,14 +94,15 @@ impl<R: Registers> Rings<R> {
 
     /// Rings the submission doorbell if anything was pushed since the last time.
     #[inline]
-    pub(crate) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) -> Work {
         if self.sq.index() == self.sq_rung {
-            return;
+            return Work::IDLE;
         }
         self.sq_rung = self.sq.index();
         // The entries and what they point to must be in memory before the device is told.
         fence(Ordering::Release);
         self.registers.write32(self.sq_doorbell, self.sq_rung as u32);
+        Work(1)
     }
 
     /// Takes the next completion, if the device has written one.

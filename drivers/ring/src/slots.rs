@@ -135,6 +135,12 @@ impl<T, const BITS: u32> Slots<T, BITS> {
     /// Puts `value` into a free slot, or gives it back if there is none.
     #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Tag<BITS>, Full<T>> {
+        self.insert_ref(value).map(|(tag, _)| tag)
+    }
+
+    /// As [`Self::insert`], with a look at `value` where it lies now.
+    #[inline(always)]
+    pub fn insert_ref(&mut self, value: T) -> Result<(Tag<BITS>, &mut T), Full<T>> {
         if self.is_full() {
             return Err(Full(value));
         }
@@ -145,7 +151,11 @@ impl<T, const BITS: u32> Slots<T, BITS> {
         // The slot is free. Not to look whether there is something to drop helps the I/O path.
         core::mem::forget(slot.value.replace(value));
         self.head = self.head.wrapping_add(1);
-        Ok(Tag(slot.tag))
+        match &mut slot.value {
+            Some(value) => Ok((Tag(slot.tag), value)),
+            // Not so: it was just put there.
+            None => unreachable!(),
+        }
     }
 
     /// Takes what `tag` names. The tag is stale from now on.
@@ -167,13 +177,15 @@ impl<T, const BITS: u32> Slots<T, BITS> {
         tag: Tag<BITS>,
         look: impl FnOnce(&mut T) -> R,
     ) -> Result<R, StaleTag> {
-        let slot = self.slots.get_mut(self.index(tag)).ok_or(StaleTag)?;
+        let (index, next) = (self.index(tag), self.next(tag));
+        let slot = self.slots.get_mut(index).ok_or(StaleTag)?;
         if slot.tag != tag.0 {
             return Err(StaleTag);
         }
         let result = look(slot.value.as_mut().ok_or(StaleTag)?);
         slot.value = None;
-        self.release(tag);
+        slot.tag = next;
+        self.give_back(index);
         Ok(result)
     }
 
@@ -213,18 +225,27 @@ impl<T, const BITS: u32> Slots<T, BITS> {
 
     /// Makes `tag` stale, whose slot was just emptied, and queues the slot behind the free ones.
     #[inline]
-    fn release(&mut self, Tag(tag): Tag<BITS>) {
-        let index = tag & self.mask;
-        let (Some(slot), Some(free)) = (
-            self.slots.get_mut(index as usize),
-            self.free.get_mut((self.tail & self.mask) as usize),
-        ) else {
-            return;
-        };
+    fn release(&mut self, tag: Tag<BITS>) {
+        let (index, next) = (self.index(tag), self.next(tag));
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.tag = next;
+            self.give_back(index);
+        }
+    }
+
+    /// The tag of the next generation in the same slot.
+    #[inline]
+    const fn next(&self, Tag(tag): Tag<BITS>) -> u32 {
         let is_last = tag >= self.last_from;
-        slot.tag = if is_last { index } else { tag + self.mask + 1 };
-        *free = index;
-        self.tail = self.tail.wrapping_add(1);
+        if is_last { tag & self.mask } else { tag + self.mask + 1 }
+    }
+
+    #[inline]
+    fn give_back(&mut self, index: usize) {
+        if let Some(free) = self.free.get_mut((self.tail & self.mask) as usize) {
+            *free = index as u32;
+            self.tail = self.tail.wrapping_add(1);
+        }
     }
 
     /// The number of the slot that `tag` names or named; below the capacity if the tag is ours.

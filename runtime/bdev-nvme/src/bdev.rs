@@ -118,7 +118,7 @@ fn own_channel<R: Registers>(
     if queue.is_closed() {
         return Err(OpenError::Removed);
     }
-    Ok(NvmeChannel::boxed(queue, namespace, limits))
+    NvmeChannel::boxed(queue, namespace, limits).ok_or(OpenError::NoMemory)
 }
 
 /// The namespace's own UUID or NGUID; else one derived from its EUI64, or at last from the serial

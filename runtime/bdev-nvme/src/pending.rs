@@ -1,11 +1,9 @@
-use alloc::rc::Rc;
-
 use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
 use basalt_nvme::{Direction, IoQueue, Namespace, Payload, Rejected};
 use basalt_nvme_spec::{DsmRange, Status};
 
-use crate::inbox::Inbox;
+use crate::inbox::{InboxId, Inboxes};
 use crate::split::{self, Limits, Piece};
 
 /// Most blocks one command without data can name (NVM §3.2.8: NLB has 16 bits).
@@ -17,8 +15,9 @@ pub(crate) const BLOCKS_MAX: u32 = 1 << 16;
 /// one after the other: whoever sends such Ios has the next one in the queue anyway, and so there
 /// is no parent to count children, nor a question of who owns the buffers.
 pub(crate) struct Pending {
-    io: Io,
-    inbox: Rc<Inbox>,
+    pub(crate) io: Io,
+    /// Where it goes to in the end.
+    pub(crate) inbox: InboxId,
     /// Blocks that earlier pieces have covered.
     blocks_done: u32,
     /// Blocks of the piece in flight.
@@ -68,7 +67,7 @@ impl Pending {
     /// An Io of which all is to be done: by one [`plain_transfer`], or else [`Self::prepare`] comes
     /// next.
     #[inline(always)]
-    pub(crate) fn new(io: Io, inbox: Rc<Inbox>) -> Self {
+    pub(crate) fn new(io: Io, inbox: InboxId) -> Self {
         Self { blocks: io.blocks, io, inbox, blocks_done: 0, carrier: Carrier::Whole }
     }
 
@@ -88,11 +87,11 @@ impl Pending {
     }
 
     /// Decides what the next command carries.
-    pub(crate) fn prepare(&mut self, pool: &DmaPool) -> Result<(), OutOfDmaMemory> {
+    pub(crate) fn prepare(&mut self, limits: Limits, pool: &DmaPool) -> Result<(), OutOfDmaMemory> {
         let left = self.io.blocks - self.blocks_done;
         self.carrier = Carrier::Whole;
         match self.io.op {
-            Op::Read | Op::Write => self.choose_piece(left, pool),
+            Op::Read | Op::Write => self.choose_piece(left, limits, pool),
             Op::WriteZeroes => {
                 self.blocks = left.min(BLOCKS_MAX);
                 Ok(())
@@ -109,9 +108,8 @@ impl Pending {
     pub(crate) fn send<R: Registers>(
         self,
         queue: &mut IoQueue<R, Self>,
+        namespace: &Namespace,
     ) -> Result<(), Rejected<Self>> {
-        let inbox = Rc::clone(&self.inbox);
-        let namespace = &inbox.namespace;
         let (lba, blocks) = self.next_blocks();
         let sent = match self.io.op {
             Op::Read => queue.read(namespace, lba, blocks, self),
@@ -129,39 +127,33 @@ impl Pending {
         (self.io.lba + u64::from(self.blocks_done), self.blocks)
     }
 
-    /// Takes note of how the piece in flight ended. Whether there is another one to do.
+    /// Takes note of how the piece in flight ended, `block` bytes being the size of a block.
+    /// Whether there is another one to do.
     #[inline]
-    pub(crate) fn piece_ended(&mut self, status: Status) -> bool {
+    pub(crate) fn piece_ended(&mut self, status: Status, block: usize) -> bool {
         if !status.is_success() {
             let (sct, sc, dnr) = (status.sct(), status.sc(), status.dnr());
             self.io.status = Err(IoError::Nvme { sct, sc, dnr });
             return false;
         }
         if let Carrier::Bounce(_) = self.carrier {
-            self.empty_bounce();
+            self.empty_bounce(block);
         }
         self.blocks_done += self.blocks;
         self.io.status = Ok(());
         self.blocks_done < self.io.blocks
     }
 
-    /// Gives the Io to its channel as it is. What stays behind has no data.
-    #[inline]
-    pub(crate) fn finish(&mut self) {
-        self.inbox.put(self.io.take());
-    }
-
     /// Moves it out of where it lies; what stays behind has no data.
     pub(crate) fn take(&mut self) -> Self {
         let carrier = core::mem::replace(&mut self.carrier, Carrier::Whole);
-        let (io, inbox) = (self.io.take(), Rc::clone(&self.inbox));
-        Self { io, inbox, blocks_done: self.blocks_done, blocks: self.blocks, carrier }
+        Self { io: self.io.take(), carrier, ..*self }
     }
 
     /// Gives the Io to its channel as failed.
-    pub(crate) fn fail(mut self, error: IoError) {
+    pub(crate) fn fail(mut self, error: IoError, inboxes: &Inboxes) {
         self.io.status = Err(error);
-        self.finish();
+        inboxes.put(self.inbox, self.io);
     }
 
     /// The Io, of which nothing was done yet.
@@ -169,11 +161,16 @@ impl Pending {
         self.io
     }
 
-    fn choose_piece(&mut self, left: u32, pool: &DmaPool) -> Result<(), OutOfDmaMemory> {
-        let limits = self.inbox.limits;
+    fn choose_piece(
+        &mut self,
+        left: u32,
+        limits: Limits,
+        pool: &DmaPool,
+    ) -> Result<(), OutOfDmaMemory> {
+        let skip = self.skip(limits.block);
         let left = left as usize * limits.block;
         let segments = self.io.data.as_slice().iter().map(split::segment);
-        match split::next_piece(segments, self.skip(), left, limits) {
+        match split::next_piece(segments, skip, left, limits) {
             // The driver's list of pages has no room for more buffers than this anyway.
             Piece::Direct { bufs, bytes } if bufs.end <= usize::from(u16::MAX) => {
                 self.carrier = Carrier::Part(bufs.start as u16, bufs.end as u16);
@@ -181,27 +178,27 @@ impl Pending {
             }
             Piece::Direct { bytes, .. } | Piece::Bounced { bytes } => {
                 self.blocks = (bytes / limits.block) as u32;
-                self.carrier = Carrier::Bounce(self.fill_bounce(pool.alloc(bytes)?));
+                self.carrier = Carrier::Bounce(self.fill_bounce(skip, pool.alloc(bytes)?));
             }
         }
         Ok(())
     }
 
     /// Where in the Io's data the piece in flight begins, bytes.
-    fn skip(&self) -> usize {
-        self.blocks_done as usize * self.inbox.limits.block
+    fn skip(&self, block: usize) -> usize {
+        self.blocks_done as usize * block
     }
 
-    fn fill_bounce(&self, mut bounce: DmaBuf) -> DmaBuf {
+    fn fill_bounce(&self, skip: usize, mut bounce: DmaBuf) -> DmaBuf {
         if self.io.op == Op::Write {
-            split::gather(self.io.data.as_slice(), self.skip(), &mut bounce);
+            split::gather(self.io.data.as_slice(), skip, &mut bounce);
         }
         bounce
     }
 
     #[cold]
-    fn empty_bounce(&mut self) {
-        let skip = self.skip();
+    fn empty_bounce(&mut self, block: usize) {
+        let skip = self.skip(block);
         let carrier = core::mem::replace(&mut self.carrier, Carrier::Whole);
         if let (Carrier::Bounce(bounce), Op::Read) = (carrier, self.io.op) {
             split::scatter(&bounce, self.io.data.as_mut_slice(), skip);

@@ -11,7 +11,7 @@ use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Qui
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Inboxes};
 use crate::pending::{Pending, plain_transfer};
 use crate::split::Limits;
 
@@ -33,11 +33,11 @@ const BUDGET: u32 = 128;
 pub(crate) struct CoreQueue<R: Registers> {
     id: ControllerId,
     state: Cell<State>,
+    /// Whether it is live and nothing waits for a slot: all that [`Self::submit`] has to know.
+    open: Cell<bool>,
     queue: RefCell<Option<IoQueue<R, Pending>>>,
     /// Ios with pieces still to be sent. Each has just left a slot, so there is a slot for each.
     backlog: RefCell<VecDeque<Pending>>,
-    /// Whether the device has yet to be told of a command.
-    unrung: Cell<bool>,
     /// A fault that core 0 has not been told of yet.
     unreported: Cell<Option<QueueError>>,
     /// The run of the controller that the queue pair belongs to.
@@ -48,6 +48,9 @@ pub(crate) struct CoreQueue<R: Registers> {
     message: RefCell<Option<WakeMessage<R>>>,
     /// Whether the device may send it.
     allowed: Cell<bool>,
+    inboxes: Inboxes,
+    /// Whether a channel has emptied the completion queue in this round.
+    polled: Cell<bool>,
     pollers: RefCell<Vec<Poller>>,
 }
 
@@ -64,36 +67,35 @@ impl<R: Registers> CoreQueue<R> {
         Rc::new(Self {
             id,
             state: Cell::new(State::Waiting),
+            open: Cell::new(false),
             queue: RefCell::new(None),
             backlog: RefCell::new(VecDeque::with_capacity(depth)),
-            unrung: Cell::new(false),
             unreported: Cell::new(None),
             run: Cell::new(0),
             depth,
             pool,
             message: RefCell::new(None),
             allowed: Cell::new(false),
+            inboxes: Inboxes::default(),
+            polled: Cell::new(false),
             pollers: RefCell::default(),
         })
     }
 
-    /// Takes completions every round, rings the doorbell at the end of a round in which anything
-    /// was submitted, and looks for late commands every `check_period`.
+    /// At the end of every round, takes completions if no channel has, and rings the doorbell if
+    /// anything was submitted; looks for late commands every `check_period`.
     pub(crate) fn start(self: &Rc<Self>, local: &Local, check_period: Duration) {
         let resting = Rc::downgrade(self);
         local
             .on_rest(move |_, rest| resting.upgrade().map_or(Doze::Gone, |queue| queue.doze(rest)));
-        let [polled, rung, checked] = [(); 3].map(|()| Rc::downgrade(self));
-        let poll = local.poller("bdev_nvme_poll", move |local| {
-            polled.upgrade().map_or(Work::IDLE, |queue| queue.poll(local))
-        });
-        let ring = local.late_poller("bdev_nvme_ring", move |_| {
-            rung.upgrade().map_or(Work::IDLE, |queue| queue.ring())
+        let [polled, checked] = [(); 2].map(|()| Rc::downgrade(self));
+        let poll = local.late_poller("bdev_nvme_poll", move |local| {
+            polled.upgrade().map_or(Work::IDLE, |queue| queue.end_round(local))
         });
         let check = local.timed_poller("bdev_nvme_check", check_period, move |local| {
             checked.upgrade().map_or(Work::IDLE, |queue| queue.check(local))
         });
-        self.pollers.borrow_mut().extend([poll, ring, check]);
+        self.pollers.borrow_mut().extend([poll, check]);
     }
 
     /// Takes the pair the controller is to be told of.
@@ -109,7 +111,7 @@ impl<R: Registers> CoreQueue<R> {
         *self.message.borrow_mut() = message;
         self.allowed.set(false);
         self.unreported.set(None);
-        self.state.set(State::Live);
+        self.set_state(State::Live);
     }
 
     /// Lets the device end the core's rests. It still may once the core works again, and is only
@@ -138,7 +140,7 @@ impl<R: Registers> CoreQueue<R> {
     /// No more Ios for now.
     pub(crate) fn suspend(&self) {
         if self.state.get() == State::Live {
-            self.state.set(State::Waiting);
+            self.set_state(State::Waiting);
         }
     }
 
@@ -146,16 +148,17 @@ impl<R: Registers> CoreQueue<R> {
     pub(crate) fn abort(&self, proof: Quiesced, error: IoError) -> Result<(), NotQuiesced> {
         self.suspend();
         if let Some(queue) = self.queue.borrow_mut().as_mut() {
-            queue.abort_all(proof, |pending| pending.fail(error))?;
+            queue.abort_all(proof, |pending| pending.fail(error, &self.inboxes))?;
         }
         self.queue.take();
-        self.backlog.borrow_mut().drain(..).for_each(|pending| pending.fail(error));
+        let mut backlog = self.backlog.borrow_mut();
+        backlog.drain(..).for_each(|pending| pending.fail(error, &self.inboxes));
         Ok(())
     }
 
     /// The device will not come back, or not for this core.
     pub(crate) fn close(&self) {
-        self.state.set(State::Closed);
+        self.set_state(State::Closed);
         self.pollers.take();
         self.queue.take();
     }
@@ -171,24 +174,24 @@ impl<R: Registers> CoreQueue<R> {
     }
 
     #[inline]
-    fn submit(&self, io: &mut Io, inbox: &Rc<Inbox>) -> Result<(), RejectReason> {
-        match self.state.get() {
-            State::Live => {}
-            State::Waiting => return Err(RejectReason::QueueFull),
-            State::Closed => return Err(RejectReason::Removed),
+    fn submit(&self, io: &mut Io, inbox: &Inbox) -> Result<(), RejectReason> {
+        if !self.open.get() {
+            return Err(self.refusal());
         }
-        let mut slot = self.queue.borrow_mut();
-        let Some(queue) = slot.as_mut().filter(|_| !inbox.is_full() && !self.is_backlogged())
-        else {
+        // In use only if somebody submits from where another channel hands out its Ios.
+        let Ok(mut slot) = self.queue.try_borrow_mut() else {
+            return Err(RejectReason::QueueFull);
+        };
+        let Some(queue) = slot.as_mut().filter(|_| !inbox.is_full()) else {
             return Err(RejectReason::QueueFull);
         };
         let Some(direction) = plain_transfer(io, inbox.limits) else {
             return self.submit_other(queue, io, inbox);
         };
-        let pending = Pending::new(io.take(), Rc::clone(inbox));
+        let pending = Pending::new(io.take(), inbox.id);
         let sent = pending.transfer(direction, queue, &inbox.namespace);
         sent.map_err(|refused| hand_back(refused, io))?;
-        self.accepted(inbox);
+        inbox.expect();
         Ok(())
     }
 
@@ -198,81 +201,117 @@ impl<R: Registers> CoreQueue<R> {
         &self,
         queue: &mut IoQueue<R, Pending>,
         io: &mut Io,
-        inbox: &Rc<Inbox>,
+        inbox: &Inbox,
     ) -> Result<(), RejectReason> {
-        let mut pending = Pending::new(io.take(), Rc::clone(inbox));
-        if pending.prepare(&self.pool).is_err() {
+        let mut pending = Pending::new(io.take(), inbox.id);
+        if pending.prepare(inbox.limits, &self.pool).is_err() {
             inbox.expect();
-            pending.fail(IoError::NoResources);
+            pending.fail(IoError::NoResources, &self.inboxes);
             return Ok(());
         }
-        pending.send(queue).map_err(|refused| hand_back(refused, io))?;
-        self.accepted(inbox);
+        pending.send(queue, &inbox.namespace).map_err(|refused| hand_back(refused, io))?;
+        inbox.expect();
         Ok(())
     }
 
-    #[inline]
-    fn accepted(&self, inbox: &Inbox) {
-        inbox.expect();
-        self.unrung.set(true);
+    #[cold]
+    fn refusal(&self) -> RejectReason {
+        match self.state.get() {
+            State::Live | State::Waiting => RejectReason::QueueFull,
+            State::Closed => RejectReason::Removed,
+        }
     }
 
-    #[inline]
-    fn is_backlogged(&self) -> bool {
-        !self.backlog.borrow().is_empty()
+    fn set_state(&self, state: State) {
+        self.state.set(state);
+        self.open.set(state == State::Live && self.backlog.borrow().is_empty());
     }
 
-    fn poll(&self, local: &Local) -> Work {
+    /// Whatever is submitted from now on waits until this has been sent.
+    #[cold]
+    fn put_back(&self, pending: Pending) {
+        self.backlog.borrow_mut().push_back(pending);
+        self.open.set(false);
+    }
+
+    /// Empties the completion queue for all channels. What is `mine` goes to `done` where it lies,
+    /// what is another's to its inbox. How many were mine, and how many there were.
+    #[inline]
+    fn poll(&self, mine: Option<&Inbox>, done: &mut dyn FnMut(&mut Io)) -> (Work, Work) {
+        let mut slot = self.queue.borrow_mut();
+        let Some(queue) = slot.as_mut().filter(|_| self.state.get() == State::Live) else {
+            return (Work::IDLE, Work::IDLE);
+        };
+        let mut count = 0;
+        let work = queue.poll_in_place(BUDGET, |pending, status| {
+            if let Some(inbox) = mine.filter(|inbox| inbox.id == pending.inbox) {
+                if !pending.piece_ended(status, inbox.limits.block) {
+                    count += 1;
+                    return done(&mut pending.io);
+                }
+                self.put_back(pending.take());
+            } else if let Some(inbox) = self.inboxes.get(pending.inbox) {
+                match pending.piece_ended(status, inbox.limits.block) {
+                    false => inbox.put(pending.io.take()),
+                    true => self.put_back(pending.take()),
+                }
+            }
+        });
+        mine.iter().for_each(|inbox| inbox.settle(count as usize));
+        if work.is_busy() && self.allowed.get() {
+            self.hold();
+        }
+        (Work(count), work)
+    }
+
+    /// What a channel is handed: what was found for it before, and what there is now.
+    #[inline]
+    fn poll_for(&self, inbox: &Inbox, done: &mut dyn FnMut(&mut Io)) -> Work {
+        let waited = inbox.drain(done);
+        if self.polled.replace(true) {
+            return waited;
+        }
+        waited + self.poll(Some(inbox), done).0
+    }
+
+    /// Once a round, for all channels: completions nobody has asked for, pieces, faults, doorbell.
+    fn end_round(&self, local: &Local) -> Work {
         if self.state.get() != State::Live {
             self.report(local);
             return Work::IDLE;
         }
-        let mut slot = self.queue.borrow_mut();
-        let Some(queue) = slot.as_mut() else { return Work::IDLE };
-        let work = queue.poll_in_place(BUDGET, |pending, status| {
-            if pending.piece_ended(status) {
-                self.backlog.borrow_mut().push_back(pending.take());
-            } else {
-                pending.finish();
-            }
-        });
-        if work.is_busy() && self.allowed.get() {
-            self.hold();
+        let mut work = Work::IDLE;
+        if !self.polled.replace(false) {
+            work += self.poll(None, &mut |_| {}).1;
         }
-        if self.is_backlogged() {
+        let mut slot = self.queue.borrow_mut();
+        let Some(queue) = slot.as_mut() else { return work };
+        if !self.open.get() {
             self.send_next_pieces(queue);
         }
         if let Some(error) = queue.fault() {
             self.fail(error, local);
+        } else {
+            work += queue.commit();
         }
         work
-    }
-
-    /// Tells the device of what was submitted: once a round, for all channels.
-    fn ring(&self) -> Work {
-        if !self.unrung.replace(false) || self.state.get() != State::Live {
-            return Work::IDLE;
-        }
-        self.queue.borrow_mut().iter_mut().for_each(IoQueue::commit);
-        Work(1)
     }
 
     fn send_next_pieces(&self, queue: &mut IoQueue<R, Pending>) {
         let mut backlog = self.backlog.borrow_mut();
         while let Some(mut pending) = backlog.pop_front() {
-            if pending.prepare(&self.pool).is_err() {
-                pending.fail(IoError::NoResources);
+            let Some(inbox) = self.inboxes.get(pending.inbox) else { continue };
+            if pending.prepare(inbox.limits, &self.pool).is_err() {
+                pending.fail(IoError::NoResources, &self.inboxes);
                 continue;
             }
-            let Err(refused) = pending.send(queue) else {
-                self.unrung.set(true);
-                continue;
-            };
+            let Err(refused) = pending.send(queue, &inbox.namespace) else { continue };
             match refusal(refused.reason) {
                 RejectReason::QueueFull => return backlog.push_front(refused.payload),
-                reason => refused.payload.fail(reason.into()),
+                reason => refused.payload.fail(reason.into(), &self.inboxes),
             }
         }
+        self.open.set(self.state.get() == State::Live);
     }
 
     /// Looks for what a poll cannot see.
@@ -363,9 +402,9 @@ impl<R: Registers> NvmeChannel<R> {
         queue: Rc<CoreQueue<R>>,
         namespace: Namespace,
         limits: Limits,
-    ) -> Box<dyn IoChannel> {
-        let inbox = Rc::new(Inbox::new(namespace, limits, queue.depth));
-        Box::new(Self { queue, inbox })
+    ) -> Option<Box<dyn IoChannel>> {
+        let inbox = queue.inboxes.open(namespace, limits, queue.depth)?;
+        Some(Box::new(Self { queue, inbox }))
     }
 }
 
@@ -374,10 +413,9 @@ impl<R: Registers> IoChannel for NvmeChannel<R> {
         self.queue.submit(io, &self.inbox)
     }
 
-    /// The core's own pollers ring the doorbell and empty the completion queue, once a round for
-    /// all channels; this hands out what they found for this one.
+    /// The first channel that asks in a round empties the completion queue for all.
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        self.inbox.drain(done)
+        self.queue.poll_for(&self.inbox, done)
     }
 }
 

@@ -11,7 +11,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// A counter at zero.
     pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self::from_value(0)
+    }
+
+    /// A counter at `value`.
+    pub const fn from_value(value: u64) -> Self {
+        Self(AtomicU64::new(value))
     }
 
     /// Counts `n` more, wrapping at 2^64.

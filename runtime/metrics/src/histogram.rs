@@ -33,7 +33,7 @@ impl Histogram {
             buckets: [const { Counter::new() }; BUCKETS],
             count: Counter::new(),
             sum: Counter::new(),
-            min: Counter::new(),
+            min: Counter::from_value(u64::MAX),
             max: Counter::new(),
         }
     }
@@ -43,7 +43,7 @@ impl Histogram {
     pub fn record(&self, value: u64) {
         self.buckets[bucket_of(value)].add(1);
         self.sum.add(value);
-        if value < self.min.get() || self.count.get() == 0 {
+        if value < self.min.get() {
             self.min.set(value);
         }
         if value > self.max.get() {
@@ -65,7 +65,7 @@ impl Histogram {
 
     /// The smallest value, exactly; 0 if there is none.
     pub fn min(&self) -> u64 {
-        self.min.get()
+        if self.count() == 0 { 0 } else { self.min.get() }
     }
 
     /// The largest value, exactly; 0 if there is none.
@@ -114,9 +114,7 @@ impl Histogram {
         if other.count() == 0 {
             return;
         }
-        if self.count() == 0 || other.min() < self.min() {
-            self.min.set(other.min());
-        }
+        self.min.set(self.min.get().min(other.min.get()));
         self.max.set(self.max().max(other.max()));
         self.sum.add(other.sum.get());
         self.count.add(other.count());
@@ -128,7 +126,8 @@ impl Histogram {
     /// Forgets everything. Only the writer may call this.
     pub fn reset(&self) {
         self.buckets.iter().for_each(|bucket| bucket.set(0));
-        for counter in [&self.count, &self.sum, &self.min, &self.max] {
+        self.min.set(u64::MAX);
+        for counter in [&self.count, &self.sum, &self.max] {
             counter.set(0);
         }
     }

@@ -59,7 +59,7 @@ fn completions_of_unknown_or_finished_commands_fail_the_queue() {
         let mut ready = faulty(fault, 1);
         ready.submit_read(1);
         ready.submit_read(2);
-        ready.queue.commit();
+        let _ = ready.queue.commit();
         let _ = ready.queue.poll(64, |_, _| {});
         assert!(matches!(ready.queue.fault(), Some(QueueError::BadCompletion { .. })));
         assert_eq!(ready.queue.stats().bad_completions, 1);
@@ -101,7 +101,7 @@ fn a_fault_can_befall_every_command() {
 fn after_a_restart_only_queues_of_the_new_run_are_taken() {
     let mut ready = faulty(Fault::DropCompletion, 1);
     ready.submit_read(3);
-    ready.queue.commit();
+    let _ = ready.queue.commit();
     let early = ready.bench.run(ready.controller.stop());
     ready.bench.run(ready.controller.restart()).unwrap();
     let stale = ready.bench.run(ready.controller.create_io_queue(ready.queue.address(), None));
@@ -119,7 +119,7 @@ fn after_a_restart_only_queues_of_the_new_run_are_taken() {
 fn a_queue_dropped_in_use_gives_its_memory_up_rather_than_free_it() {
     let mut ready = faulty(Fault::DropCompletion, 1);
     ready.submit_read(0);
-    ready.queue.commit();
+    let _ = ready.queue.commit();
     let Ready { bench, controller, queue, .. } = ready;
     let before = bench.pool.stats().bytes_free;
     drop(queue);

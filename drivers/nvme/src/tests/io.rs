@@ -89,7 +89,7 @@ fn lengths_and_ranges_are_checked_before_the_device_sees_anything() {
         let refused = ready.queue.read(&ready.ns, lba, blocks, (0, data)).unwrap_err();
         assert_eq!(refused.reason, reason, "{lba} {blocks}");
     }
-    ready.queue.commit();
+    let _ = ready.queue.commit();
     assert_eq!(ready.bench.model.io_commands(), 0);
 }
 
@@ -161,7 +161,7 @@ fn the_rings_wrap_many_times_and_ring_one_doorbell_a_round() {
         let count = 1 + round % 4;
         let before = ready.bench.model.doorbells();
         (0..count).for_each(|tag| ready.submit_read(tag));
-        ready.queue.commit();
+        let _ = ready.queue.commit();
         let work = ready.queue.poll(64, |_, status| assert!(status.is_success()));
         assert_eq!(u64::from(work.0), count);
         assert_eq!(ready.bench.model.doorbells() - before, 2);
@@ -175,7 +175,7 @@ fn the_rings_wrap_many_times_and_ring_one_doorbell_a_round() {
 fn a_poll_keeps_to_its_budget() {
     let mut ready = Ready::with_defaults();
     (0..10).for_each(|tag| ready.submit_read(tag));
-    ready.queue.commit();
+    let _ = ready.queue.commit();
     assert_eq!(ready.queue.poll(3, |_, _| {}).0, 3);
     assert_eq!(ready.queue.outstanding(), 7);
     assert_eq!(ready.queue.poll(64, |_, _| {}).0, 7);

@@ -97,7 +97,7 @@ impl Bench {
     fn drain(&self, queue: &mut Queue) -> Vec<(Payload, Status)> {
         let mut done = Vec::new();
         for _ in 0..4096 {
-            queue.commit();
+            let _ = queue.commit();
             let _ = queue.poll(64, |payload, status| done.push((payload, status)));
             if queue.outstanding() == 0 {
                 break;

@@ -9,6 +9,8 @@ use super::workload::{Kind, Order};
 /// Chooses, for one core.
 pub struct Aim {
     shape: Shape,
+    /// Whether all Ios do the same, as they were made to.
+    same: bool,
     random: Random,
     next_place: u64,
 }
@@ -16,20 +18,26 @@ pub struct Aim {
 impl Aim {
     pub fn new(shape: Shape) -> Self {
         let random = Random::new(shape.seed.wrapping_add(shape.first_place));
-        Self { shape, random, next_place: 0 }
+        let same = matches!(shape.workload.kind, Kind::One(_));
+        Self { shape, same, random, next_place: 0 }
     }
 
     /// Gives the Io something to do.
     #[inline]
     pub fn direct(&mut self, io: &mut Io) {
-        match self.shape.workload.kind {
-            Kind::One(op) => io.op = op,
-            Kind::Mixed => {
-                let reads = self.random.below(100) < u64::from(self.shape.read_percent);
-                io.op = if reads { Op::Read } else { Op::Write };
-            }
-            Kind::Verify => return self.direct_verified(io),
+        if !self.same {
+            return self.direct_other(io);
         }
+        self.place(io);
+    }
+
+    #[cold]
+    fn direct_other(&mut self, io: &mut Io) {
+        if self.shape.workload.kind == Kind::Verify {
+            return self.direct_verified(io);
+        }
+        let reads = self.random.below(100) < u64::from(self.shape.read_percent);
+        io.op = if reads { Op::Read } else { Op::Write };
         self.place(io);
     }
 

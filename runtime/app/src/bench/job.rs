@@ -64,8 +64,10 @@ pub struct Job<T: Ticks> {
     with: Instruments<T>,
     shape: Shape,
     aim: Aim,
-    /// Ios not in flight. An Io's tag is the tick at which it was submitted.
-    at_rest: Vec<Io>,
+    /// Room for all Ios. Those not in flight are the first; an Io's tag is the tick at which it
+    /// was submitted.
+    ios: Box<[Io]>,
+    at_rest: usize,
     stop: Stop,
     began: u64,
     round_began: u64,
@@ -89,15 +91,20 @@ impl<T: Ticks> Job<T> {
                 buffer.as_mut_slice().fill(shape.seed as u8);
                 SgList::One(buffer)
             });
-            // What has been read is due to be written next, where a place is verified.
-            Io::with_data(Op::Read, 0, shape.blocks, data, 0)
+            let op = match shape.workload.kind {
+                Kind::One(op) => op,
+                // What has been read is due to be written next, where a place is verified.
+                Kind::Mixed | Kind::Verify => Op::Read,
+            };
+            Io::with_data(op, 0, shape.blocks, data, 0)
         };
         Self {
             channel,
             with,
             shape,
             aim: Aim::new(shape),
-            at_rest: buffers.into_iter().map(make).collect(),
+            at_rest: buffers.len(),
+            ios: buffers.into_iter().map(make).collect(),
             stop: Stop { deadline_ticks: 0, ios: 0 },
             began: 0,
             round_began: 0,
@@ -154,17 +161,17 @@ impl<T: Ticks> Job<T> {
 
     #[inline]
     fn reap(&mut self) -> bool {
-        let Self { channel, with, at_rest, failure, tally, shape, .. } = self;
+        let Self { channel, with, ios, at_rest, failure, tally, shape, .. } = self;
         let mut found = false;
         let _ = channel.poll_in_place(|io| {
             tally.latency.record(with.ticks.ticks().saturating_sub(io.tag));
-            if let Err(error) = io.status {
-                *failure = Some(Failure::Io(io.op, error));
-            } else if shape.workload.kind == Kind::Verify {
-                *failure = failure.or_else(|| pattern::difference(io, shape.seed));
-            }
-            at_rest.push(io.take());
             found = true;
+            let Some(room) = ios.get_mut(*at_rest) else { return };
+            core::mem::swap(room, io);
+            *at_rest += 1;
+            if room.status.is_err() || shape.workload.kind == Kind::Verify {
+                look(room, shape.seed, failure);
+            }
         });
         if failure.is_some() {
             self.stop.ios = 0;
@@ -176,7 +183,7 @@ impl<T: Ticks> Job<T> {
     fn submit(&mut self) -> bool {
         let mut submitted = false;
         while self.stop.ios != 0
-            && let Some(io) = self.at_rest.last_mut()
+            && let Some(io) = self.at_rest.checked_sub(1).and_then(|last| self.ios.get_mut(last))
         {
             self.aim.direct(io);
             io.tag = self.with.ticks.ticks();
@@ -186,7 +193,7 @@ impl<T: Ticks> Job<T> {
                 break;
             }
             // What it left behind has no data.
-            self.at_rest.pop();
+            self.at_rest -= 1;
             self.stop.ios -= 1;
             submitted = true;
         }
@@ -201,4 +208,13 @@ impl<T: Ticks> Job<T> {
             self.stop.ios = 0;
         }
     }
+}
+
+/// What is wrong with a finished Io, if anything is.
+#[cold]
+fn look(io: &Io, seed: u64, failure: &mut Option<Failure>) {
+    *failure = match io.status {
+        Err(error) => Some(Failure::Io(io.op, error)),
+        Ok(()) => failure.or_else(|| pattern::difference(io, seed)),
+    };
 }

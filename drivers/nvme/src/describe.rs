@@ -1,0 +1,88 @@
+use alloc::vec::Vec;
+
+use basalt_env::{DmaBuf, DmaMem, DmaPool, OutOfDmaMemory};
+use basalt_nvme_spec::{DsmRange, PAGE_SIZE};
+use basalt_ring::Tag;
+use zerocopy::IntoBytes;
+
+use crate::{Payload, RejectReason, prp};
+
+/// How a command's data is described to the device. A trait, as closures cannot be told to inline.
+pub(crate) trait Describe<T> {
+    /// `tag` is the command's; its list is at the tag's index of `lists`.
+    fn describe(self, payload: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason>;
+}
+
+/// There is none.
+pub(crate) struct NoData;
+
+impl<T> Describe<T> for NoData {
+    #[inline(always)]
+    fn describe(self, _: &T, _: Tag, _: &Lists) -> Result<prp::Prps, RejectReason> {
+        Ok(prp::Prps { prp1: 0, prp2: 0 })
+    }
+}
+
+/// Ranges of a Dataset Management.
+pub(crate) struct Ranges<'a>(pub(crate) &'a [DsmRange]);
+
+impl<T> Describe<T> for Ranges<'_> {
+    fn describe(self, _: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
+        let list = lists.of(tag)?;
+        list.copy_in(0, self.0.as_bytes());
+        Ok(prp::Prps { prp1: list.phys().as_u64(), prp2: 0 })
+    }
+}
+
+/// The payload's segments, which must be so many bytes together.
+pub(crate) struct Segments {
+    pub(crate) bytes: u64,
+}
+
+impl<T: Payload> Describe<T> for Segments {
+    #[inline(always)]
+    fn describe(self, payload: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
+        let segments = payload.segments();
+        // The common case, one buffer within two pages, is told apart once.
+        if let [only] = segments
+            && only.len() as u64 == self.bytes
+            && let Some(prps) = prp::build_short(only)
+        {
+            return Ok(prps);
+        }
+        describe_any(segments, self.bytes, lists.of(tag)?)
+    }
+}
+
+/// One page per slot: a PRP list or the ranges of a Dataset Management.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    pages: Vec<DmaMem>,
+    /// The bits of a tag that are the slot's number.
+    mask: usize,
+}
+
+impl Lists {
+    pub(crate) fn allocate(pool: &DmaPool, count: usize) -> Result<Self, OutOfDmaMemory> {
+        let pages: Result<Vec<_>, _> = (0..count).map(|_| pool.alloc_shared(PAGE_SIZE)).collect();
+        Ok(Self { pages: pages?, mask: count.next_power_of_two() - 1 })
+    }
+
+    pub(crate) fn of(&self, tag: Tag) -> Result<&DmaMem, RejectReason> {
+        let index = usize::from(tag.as_u16()) & self.mask;
+        self.pages.get(index).ok_or(RejectReason::QueueFull)
+    }
+
+    /// Gives the pages up for good, for the device may still read them.
+    pub(crate) fn leak(&mut self) {
+        core::mem::take(&mut self.pages).into_iter().for_each(core::mem::forget);
+    }
+}
+
+#[cold]
+fn describe_any(segments: &[DmaBuf], bytes: u64, list: &DmaMem) -> Result<prp::Prps, RejectReason> {
+    if segments.iter().map(|segment| segment.len() as u64).sum::<u64>() != bytes {
+        return Err(RejectReason::BadLength);
+    }
+    prp::build(segments, list)
+}
