@@ -37,6 +37,10 @@ impl QueueCounts {
 pub struct AsyncEvent(pub u32);
 
 impl AsyncEvent {
+    /// In the configuration (§5.27.1.8) and in OAES: all critical warnings of the health log page.
+    pub const CONFIG_HEALTH: u32 = 0xff;
+    /// In the configuration and in OAES: namespace attribute notices.
+    pub const CONFIG_NAMESPACE: u32 = 1 << 8;
     /// Type 0: error status.
     pub const TYPE_ERROR: u8 = 0;
     /// Type 1: SMART or health status.

@@ -14,6 +14,7 @@ use basalt_ring::Tag;
 use zerocopy::FromBytes;
 
 use crate::admin::{AdminQueue, check_buffer};
+use crate::discover::failed;
 use crate::io_queue::{QueueAddress, QueueSpec};
 use crate::registers::{Health, configuration, configure, health};
 use crate::yield_now::yield_now;
@@ -153,6 +154,7 @@ impl<D: Device> Controller<D> {
         self.identify_controller().await?;
         let queues = self.agree_on_queues().await?;
         self.queues.set(queues);
+        self.arm_events().await.map_err(failed(Command::async_event_request()))?;
         self.rescan().await?;
         self.log_summary();
         Ok(())
@@ -354,13 +356,13 @@ impl<D: Device> Controller<D> {
     }
 
     /// Keeps one more Asynchronous Event Request with the controller.
-    pub fn request_event(&self) -> Result<(), AdminError> {
+    pub(crate) fn request_event(&self) -> Result<(), AdminError> {
         self.admin.borrow_mut().request_event()
     }
 
     /// An event that has arrived, if any; its request is used up, so ask again. Reading the log
     /// page it names lets the controller report the next of its kind.
-    pub fn poll_event(&self) -> Option<AsyncEvent> {
+    pub(crate) fn poll_event(&self) -> Option<AsyncEvent> {
         let mut admin = self.admin.borrow_mut();
         admin.poll();
         admin.take_event()

@@ -22,6 +22,7 @@ mod controller;
 mod describe;
 mod discover;
 mod error;
+mod events;
 mod io_queue;
 mod namespace;
 mod payload;
@@ -37,6 +38,7 @@ pub use controller::{Clock, Controller, Options, Quiesced};
 pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
+pub use events::Events;
 pub use io_queue::{Direction, IoQueue, IoQueueStats, QueueAddress, QueueSpec, Ticket};
 pub use namespace::Namespace;
 pub use payload::Payload;

@@ -10,7 +10,7 @@
 //! 5. [`export`]: what is served when no configuration says otherwise.
 //! 6. [`announce`]: how to reach it.
 //!
-//! [`bench`] measures the block layer of the running program.
+//! [`mod@bench`] measures the block layer of the running program.
 //!
 //! Neighbours: the crates of `runtime/` below, `boot/` above. It names no environment.
 #![no_std]

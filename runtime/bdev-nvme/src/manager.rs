@@ -21,6 +21,9 @@ use crate::queue::{CoreQueue, CoreQueues};
 
 /// How long another core may take to do as told.
 const CORE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a controller is asked for events, as SPDK asks (`nvme_adminq_poll_period_us`, 1 s),
+/// but sooner.
+const EVENT_PERIOD: Duration = Duration::from_millis(250);
 /// How long a detach waits for what is in flight.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
@@ -63,14 +66,38 @@ where
     /// Does what it is asked to until it is asked to let go.
     pub(crate) async fn run(self) {
         loop {
-            match self.handle.next().await {
-                Request::Fault(run, fault) => self.see_to(run, fault).await,
-                Request::Reset(answer) => answer.send(self.reset_if_alive().await),
-                Request::Detach(answer) => {
+            match self.local.timeout(EVENT_PERIOD, self.handle.next()).await {
+                Err(_) => self.look_for_events().await,
+                Ok(Request::Fault(run, fault)) => self.see_to(run, fault).await,
+                Ok(Request::Reset(answer)) => answer.send(self.reset_if_alive().await),
+                Ok(Request::Detach(answer)) => {
                     self.detach().await;
                     return answer.send(Ok(()));
                 }
             }
+        }
+    }
+
+    /// The controller tells of what has befallen it, and of changes of its namespaces.
+    async fn look_for_events(&self) {
+        if self.has_failed() {
+            return;
+        }
+        let changed = match self.controller.see_to_events().await {
+            Ok(events) => events.namespaces_changed,
+            Err(error) => {
+                log::error!(target: "bdev_nvme", "{}: events: {error}", self.name());
+                // The result is in the state, and in the log.
+                let _ = self.reset(IoError::Aborted).await;
+                return;
+            }
+        };
+        if !changed {
+            return;
+        }
+        match self.controller.rescan().await {
+            Ok(()) => self.sync_bdevs(),
+            Err(error) => log::error!(target: "bdev_nvme", "{}: {error}", self.name()),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub doorbell_stride: usize,
     /// I/O queue pairs it grants.
     pub queues: u16,
+    /// Asynchronous Event Requests it holds at once, at least 1.
+    pub event_requests: u8,
     /// Largest transfer as a power of two of 4 KiB; 0 for no limit.
     pub mdts: u8,
     /// Optional NVM commands it does.
@@ -84,6 +86,7 @@ impl Default for Config {
             doorbell_stride: 4,
             queues: 8,
             mdts: 8,
+            event_requests: 4,
             oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
             ready_after: 2,
             namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],
@@ -150,6 +153,32 @@ impl Model {
         let Some(ns) = state.namespace(nsid) else { return Vec::new() };
         let start = (lba as usize).saturating_mul(ns.config.block_size as usize);
         ns.data.iter().skip(start).take(len).copied().collect()
+    }
+
+    /// Adds a namespace, zeroed, and tells the driver.
+    pub fn add_namespace(&self, config: NamespaceConfig) {
+        let mut state = self.lock();
+        let at = state.namespaces.partition_point(|other| other.config.nsid < config.nsid);
+        state.namespaces.insert(at, state::Namespace::new(config));
+        state.namespace_changed(config.nsid);
+    }
+
+    /// Takes a namespace away, and tells the driver.
+    pub fn remove_namespace(&self, nsid: u32) {
+        let mut state = self.lock();
+        state.namespaces.retain(|namespace| namespace.config.nsid != nsid);
+        state.namespace_changed(nsid);
+    }
+
+    /// Gives a namespace another size in blocks, new ones being zero, and tells the driver.
+    pub fn resize_namespace(&self, nsid: u32, blocks: u64) {
+        let mut state = self.lock();
+        if let Some(namespace) = state.namespace_mut(nsid) {
+            namespace.config.blocks = blocks;
+            let bytes = blocks * u64::from(namespace.config.block_size);
+            namespace.data.resize(bytes as usize, 0);
+        }
+        state.namespace_changed(nsid);
     }
 
     /// Completes one waiting Asynchronous Event Request with `event`; whether there was one.

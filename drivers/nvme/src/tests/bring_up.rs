@@ -5,7 +5,7 @@ use basalt_nvme_spec::{
 };
 
 use super::*;
-use crate::AdminError;
+use crate::{AdminError, Events};
 
 fn short() -> Options {
     Options { admin_timeout: Duration::from_millis(200), ..Options::default() }
@@ -177,16 +177,51 @@ fn an_abandoned_admin_command_keeps_its_buffer_until_it_completes() {
 }
 
 #[test]
-fn events_arrive_once_for_each_request() {
+fn events_arrive_once_and_are_asked_for_again_once_they_were_seen_to() {
     let bench = Bench::with_defaults();
     let controller = bench.controller(Options::default());
-    let event = AsyncEvent::new(AsyncEvent::TYPE_NOTICE, 0, 4);
-    assert!(!bench.model.raise_event(event));
-    controller.request_event().unwrap();
-    assert_eq!(controller.poll_event(), None);
-    assert!(bench.model.raise_event(event));
-    assert_eq!(controller.poll_event(), Some(event));
-    assert_eq!(controller.poll_event(), None);
+    let event = AsyncEvent::new(AsyncEvent::TYPE_HEALTH, AsyncEvent::HEALTH_TEMPERATURE, 2);
+    for _ in 0..3 {
+        assert_eq!(bench.run(controller.see_to_events()).unwrap(), Events::default());
+        let raised = (0..9).take_while(|_| bench.model.raise_event(event)).count();
+        assert_eq!(raised, 4, "as many as the controller takes requests for");
+        let events = bench.run(controller.see_to_events()).unwrap();
+        assert_eq!(events, Events { count: 4, namespaces_changed: false });
+    }
+    assert_eq!(bench.model.violations(), [""; 0]);
+}
+
+#[test]
+fn a_controller_with_few_requests_is_sent_no_more_than_it_takes() {
+    let bench = Bench::new(Config { event_requests: 1, ..Config::default() });
+    let controller = bench.controller(Options::default());
+    let event = AsyncEvent::new(AsyncEvent::TYPE_ERROR, 0, 1);
+    for _ in 0..2 {
+        assert_eq!((0..9).take_while(|_| bench.model.raise_event(event)).count(), 1);
+        assert_eq!(bench.run(controller.see_to_events()).unwrap().count, 1);
+        bench.run(controller.restart()).unwrap();
+    }
+}
+
+#[test]
+fn namespaces_that_come_go_and_grow_are_told_of_and_found() {
+    let bench = Bench::with_defaults();
+    let controller = bench.controller(Options::default());
+    let changed = |count| Events { count, namespaces_changed: count > 0 };
+    let nsids = || -> Vec<(u32, u64)> {
+        bench.run(controller.rescan()).unwrap();
+        controller.namespaces().iter().map(|ns| (ns.nsid(), ns.blocks())).collect()
+    };
+    bench.model.add_namespace(NamespaceConfig::new(3, 512, 100));
+    bench.model.add_namespace(NamespaceConfig::new(2, 4096, 10));
+    assert_eq!(bench.run(controller.see_to_events()).unwrap(), changed(1), "both in one");
+    assert_eq!(nsids(), [(1, 16_384), (2, 10), (3, 100)]);
+    bench.model.remove_namespace(1);
+    assert_eq!(bench.run(controller.see_to_events()).unwrap(), changed(1));
+    bench.model.resize_namespace(3, 200);
+    assert_eq!(bench.run(controller.see_to_events()).unwrap(), changed(1));
+    assert_eq!(nsids(), [(2, 10), (3, 200)]);
+    assert_eq!(bench.run(controller.see_to_events()).unwrap(), changed(0));
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! `ios` in place of `time_ms` ends after so many Ios of each core, for runs that are to be
 //! repeatable; `warmup_ms` runs before anything is counted; `seed` chooses the blocks; `cores` is
 //! how many cores take part, each on a part of the bdev of its own. Workloads are bdevperf's
-//! ([`workload`]), `rwmixread` being the percentage of reads in a mixed one; all that write
+//! (`workload`), `rwmixread` being the percentage of reads in a mixed one; all that write
 //! overwrite what is on the bdev. `bench_exit` ends the program with success, so that a
 //! configuration of these two calls is a whole benchmark.
 //!

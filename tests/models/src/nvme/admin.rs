@@ -1,17 +1,14 @@
 use basalt_nvme_spec::identify::{LbaFormat, NamespaceDescriptor, NamespaceList};
 use basalt_nvme_spec::log_page::ErrorEntry;
 use basalt_nvme_spec::{
-    AdminOpcode, Cns, Command, Csi, FeatureId, IdentifyController, IdentifyNamespace, LogPageId,
-    NSID_ALL, QueueCounts, QueueId, Status, Version, set_ascii_field,
+    AdminOpcode, AsyncEvent, Cns, Command, Csi, FeatureId, IdentifyController, IdentifyNamespace,
+    LogPageId, NSID_ALL, QueueCounts, QueueId, Status, Version, set_ascii_field,
 };
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::queues::{Answer, CompletionQueue, ERRORS_MAX, SubmissionQueue};
 use super::state::{Namespace, State};
-
-/// Asynchronous Event Requests held at once.
-const EVENTS_MAX: usize = 4;
 
 impl State {
     /// Carries out an admin command. `corrupt` turns one bit of the data it returns.
@@ -30,7 +27,7 @@ impl State {
             AdminOpcode::DELETE_IO_CQ => self.delete_cq(command),
             AdminOpcode::ABORT => Ok(1),
             AdminOpcode::ASYNC_EVENT_REQUEST => {
-                if self.events_waiting.len() < EVENTS_MAX {
+                if self.events_waiting.len() < self.config.event_requests.into() {
                     self.events_waiting.push_back(command.cid.get());
                     return None;
                 }
@@ -72,7 +69,8 @@ impl State {
         page.cntlid = U16::new(1);
         page.ver = U32::new(Version::V2_0.0);
         page.cntrltype = 1;
-        page.aerl = EVENTS_MAX as u8 - 1;
+        page.aerl = self.config.event_requests - 1;
+        page.oaes = U32::new(AsyncEvent::CONFIG_NAMESPACE);
         page.acl = 3;
         page.elpe = ERRORS_MAX as u8 - 1;
         page.sqes = 0x66;
@@ -171,7 +169,7 @@ impl State {
                 self.smart.as_bytes().to_vec()
             }
             LogPageId::FIRMWARE_SLOT => firmware_page(),
-            LogPageId::CHANGED_NAMESPACES => NamespaceList::default().as_bytes().to_vec(),
+            LogPageId::CHANGED_NAMESPACES => self.changed_page(),
             _ => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
         };
         if corrupt {
@@ -185,6 +183,18 @@ impl State {
         // Reading past the end of a page is allowed and gives zeroes here (§5.16.1).
         part.resize(command.log_bytes().min(1 << 20) as usize, 0);
         self.send_data(command, &part).map(|()| 0)
+    }
+
+    /// Reading it clears it.
+    fn changed_page(&mut self) -> Vec<u8> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        let mut list = NamespaceList::default();
+        for (entry, nsid) in list.nsid.iter_mut().zip(changed) {
+            entry.set(nsid);
+        }
+        list.as_bytes().to_vec()
     }
 
     fn error_page(&self) -> Vec<u8> {

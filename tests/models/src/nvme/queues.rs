@@ -2,7 +2,9 @@ use std::collections::VecDeque;
 
 use basalt_env::PhysAddr;
 use basalt_nvme_spec::log_page::ErrorEntry;
-use basalt_nvme_spec::{AsyncEvent, Command, Completion, Csts, QueueId, Status};
+use basalt_nvme_spec::{
+    AsyncEvent, Command, Completion, Csts, FeatureId, LogPageId, QueueId, Status,
+};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -207,6 +209,20 @@ impl State {
             queue.tail = (queue.tail + 1) % queue.entries;
             queue.phase ^= queue.tail == 0;
         }
+    }
+
+    /// Tells of a changed namespace, unless earlier changes have not been read of yet, or nobody
+    /// wants to know (base specification 2.0 §5.2.1).
+    pub(super) fn namespace_changed(&mut self, nsid: u32) {
+        let told = !self.changed.is_empty();
+        self.changed.push(nsid);
+        let config = self.features.get(&FeatureId::ASYNC_EVENT_CONFIG.0).copied().unwrap_or(0);
+        if told || config & AsyncEvent::CONFIG_NAMESPACE == 0 {
+            return;
+        }
+        let log = LogPageId::CHANGED_NAMESPACES.0;
+        let notice = AsyncEvent::NOTICE_NAMESPACE;
+        self.raise_event(AsyncEvent::new(AsyncEvent::TYPE_NOTICE, notice, log));
     }
 
     pub(super) fn raise_event(&mut self, event: AsyncEvent) -> bool {

@@ -21,6 +21,13 @@ pub(super) struct Namespace {
     pub(super) data: Vec<u8>,
 }
 
+impl Namespace {
+    pub(super) fn new(config: NamespaceConfig) -> Self {
+        let len = config.blocks * u64::from(config.block_size);
+        Self { config, data: vec![0; len as usize] }
+    }
+}
+
 /// The whole controller.
 pub(super) struct State {
     pub(super) bus: Bus,
@@ -41,6 +48,8 @@ pub(super) struct State {
     pub(super) namespaces: Vec<Namespace>,
     pub(super) features: BTreeMap<u8, u32>,
     pub(super) events_waiting: VecDeque<u16>,
+    /// Namespaces that have changed since the log page of them was read.
+    pub(super) changed: Vec<u32>,
     pub(super) delayed: Vec<Delayed>,
     pub(super) errors: VecDeque<ErrorEntry>,
     pub(super) smart: SmartHealth,
@@ -52,10 +61,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(bus: Bus, config: Config) -> Self {
         let stride = config.doorbell_stride;
-        let namespaces = config.namespaces.iter().map(|&config| {
-            let len = config.blocks * u64::from(config.block_size);
-            Namespace { config, data: vec![0; len as usize] }
-        });
+        let namespaces = config.namespaces.iter().map(|&config| Namespace::new(config));
         Self {
             bus,
             cap: Cap::build(config.queue_entries_max, Duration::from_secs(1), stride),
@@ -74,6 +80,7 @@ impl State {
             cqs: BTreeMap::new(),
             features: BTreeMap::new(),
             events_waiting: VecDeque::new(),
+            changed: Vec::new(),
             delayed: Vec::new(),
             errors: VecDeque::new(),
             smart: SmartHealth { available_spare: 100, ..SmartHealth::default() },
