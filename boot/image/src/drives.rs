@@ -28,26 +28,19 @@ pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>) {
     }
 }
 
-/// Attaches a controller that came later, under the first name that is free; gives the names of its
-/// bdevs.
-pub async fn attach_late(local: &Local, device: PciDevice) -> Vec<String> {
+/// Attaches a controller that came later, under the first name that is free.
+pub async fn attach_late(local: &Local, device: PciDevice) {
     let controllers = NvmeControllers::of(local);
     let mut names = (0_u32..).map(|index| format!("Nvme{index}"));
     let name = names.find(|name| controllers.get(name).is_none()).unwrap_or_default();
-    attach(local, device, name).await
+    attach(local, device, name).await;
 }
 
-async fn attach(local: &Local, device: PciDevice, name: String) -> Vec<String> {
+async fn attach(local: &Local, device: PciDevice, name: String) {
     let address = device.address();
     match basalt_bdev_nvme::attach(local, device, Options::named(name.clone())).await {
-        Ok(bdevs) => {
-            report(local, &name, &bdevs);
-            bdevs
-        }
-        Err(error) => {
-            log::error!(target: "nvme", "{name} ({address}): {error}; it is left out");
-            Vec::new()
-        }
+        Ok(bdevs) => report(local, &name, &bdevs),
+        Err(error) => log::error!(target: "nvme", "{name} ({address}): {error}; it is left out"),
     }
 }
 

@@ -1,13 +1,10 @@
 //! Drives that come and go while the machine runs.
 
-use alloc::rc::Rc;
 use core::time::Duration;
 
-use basalt_app::export::{self, Exports};
 use basalt_pci::hotplug::{Event, Slot};
 use basalt_pci::{Addresses, Function};
 use basalt_reactor::Local;
-use basalt_rpc::Rpc;
 
 use crate::devices::{Firmware, Slots};
 use crate::drives;
@@ -24,8 +21,6 @@ pub struct Watch {
     pub firmware: Firmware,
     pub addresses: Addresses,
     pub slots: Slots,
-    pub rpc: Rc<Rpc>,
-    pub exports: Exports,
 }
 
 /// Watches the machine's slots, if it has any.
@@ -104,10 +99,6 @@ impl Watch {
             return;
         }
         let Some(device) = self.firmware.claim(&self.addresses, function) else { return };
-        for bdev in drives::attach_late(local, device).await {
-            if self.exports == Exports::Everything {
-                export::add(&self.rpc, &bdev).await;
-            }
-        }
+        drives::attach_late(local, device).await;
     }
 }

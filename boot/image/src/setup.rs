@@ -4,14 +4,14 @@
 use alloc::rc::Rc;
 
 use basalt_app::bench::{self, Instruments};
-use basalt_app::export::{self, Exports};
 use basalt_app::memory::{self, Heap};
-use basalt_app::{Ports, announce, control, first_read, roll_call, services};
+use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bare::{
     Clock, EXIT_FAILURE, EXIT_SUCCESS, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig,
     exit, power_off,
 };
 use basalt_bdev::Registry;
+use basalt_bdev_nvme::PRODUCT_NAME;
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router};
@@ -68,13 +68,11 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
     config.apply(&rpc).await?;
-    let exports = if config.has_subsystem("nvmf") {
-        Exports::ByConfiguration
-    } else {
+    if !config.has_subsystem("nvmf") {
         export::run(local, &rpc, PORTS).await;
-        Exports::Everything
-    };
-    hotplug::start(local, Watch { firmware, addresses, slots, rpc, exports });
+        export::follow(local, &rpc, |bdev| bdev.info().product_name == PRODUCT_NAME);
+    }
+    hotplug::start(local, Watch { firmware, addresses, slots });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;
     announce::pollers(local).await;
     local.mesh().settle();

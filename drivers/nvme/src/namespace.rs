@@ -72,6 +72,12 @@ impl Namespace {
         self.blocks
     }
 
+    /// The same namespace with another size.
+    #[must_use]
+    pub const fn with_blocks(self, blocks: u64) -> Self {
+        Self { blocks, ..self }
+    }
+
     /// I/O that does not cross a multiple of this many blocks is fastest; 0 if unknown.
     pub const fn optimal_boundary(&self) -> u16 {
         self.optimal_boundary

@@ -3,22 +3,13 @@
 use alloc::format;
 use alloc::rc::Rc;
 
-use basalt_bdev::Registry;
+use basalt_bdev::{Bdev, Event, Registry};
 use basalt_nvmf::{DEFAULT_NQN, DISCOVERY_NQN};
 use basalt_reactor::Local;
 use basalt_rpc::{Rpc, RpcError};
 use serde_json::json;
 
 use crate::Ports;
-
-/// What decides about bdevs that come later.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exports {
-    /// No configuration: everything is served.
-    Everything,
-    /// Whoever configures the machine.
-    ByConfiguration,
-}
 
 /// Exports every bdev in the default subsystem to any host, by the calls a client would make, so
 /// that they are saved like all others. What cannot be exported is said.
@@ -46,8 +37,22 @@ async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), Rp
     Ok(())
 }
 
+/// Exports as well, from now on, what comes later and `is_drive`: not what a client makes, who will
+/// say what it is for.
+pub fn follow(local: &Local, rpc: &Rc<Rpc>, is_drive: impl Fn(&dyn Bdev) -> bool + 'static) {
+    let Some(registry) = local.service::<Registry>() else { return };
+    let (local, rpc) = (local.clone(), Rc::downgrade(rpc));
+    registry.subscribe(move |event| {
+        let (Event::Registered(bdev), Some(rpc)) = (event, rpc.upgrade()) else { return };
+        if is_drive(&**bdev) {
+            let name = bdev.info().name.clone();
+            local.spawn("export", async move { add(&rpc, &name).await });
+        }
+    });
+}
+
 /// Exports the bdev called `name` in the default subsystem as well; says so if it cannot be.
-pub async fn add(rpc: &Rc<Rpc>, name: &str) {
+async fn add(rpc: &Rc<Rpc>, name: &str) {
     let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
     if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
         log::error!(target: "nvmf", "{name}: {error}");

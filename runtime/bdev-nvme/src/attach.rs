@@ -107,7 +107,7 @@ where
         manager.abandon().await;
         return Err(AttachError::NoQueues);
     }
-    manager.sync_bdevs();
+    manager.sync_bdevs().await;
     let names = manager.bdevs();
     local.spawn("bdev_nvme", manager.run());
     Ok(names)

@@ -17,6 +17,9 @@ use crate::lenders::Lenders;
 use crate::queue::{CoreQueues, NvmeChannel};
 use crate::split::Limits;
 
+/// What the bdevs are, as SPDK prints it.
+pub const PRODUCT_NAME: &str = "NVMe disk";
+
 /// A namespace as a bdev.
 pub(crate) struct NvmeBdev<R> {
     info: BdevInfo,
@@ -51,9 +54,9 @@ impl<R> NvmeBdev<R> {
         }
         let info = BdevInfo {
             name: format!("{}n{}", family.name, namespace.nsid()),
-            product_name: "NVMe disk",
+            product_name: PRODUCT_NAME,
             block_size: namespace.block_size(),
-            num_blocks: namespace.blocks(),
+            num_blocks: namespace.blocks().into(),
             uuid: unique_id(family, &namespace),
             optimal_io_boundary: namespace.optimal_boundary().into(),
         };
@@ -91,7 +94,9 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        let (controller, namespace, limits) = (self.controller, self.namespace, self.limits);
+        let (controller, limits) = (self.controller, self.limits);
+        // Of the size it has now.
+        let namespace = self.namespace.with_blocks(self.info.num_blocks.get());
         let own = own_channel::<R>(local, controller, namespace, limits);
         if own.as_ref().err() != Some(&OpenError::NoQueueOnCore) {
             return own;

@@ -19,7 +19,8 @@ pub(crate) struct InboxId(u16);
 /// channel is gone, what still arrives is dropped: the device is done with it.
 pub(crate) struct Inbox {
     pub(crate) id: InboxId,
-    pub(crate) namespace: Namespace,
+    /// Changed only while nothing is submitted.
+    namespace: RefCell<Namespace>,
     pub(crate) limits: Limits,
     ended: RefCell<Vec<Io>>,
     in_flight: Cell<usize>,
@@ -31,7 +32,14 @@ impl Inbox {
     fn new(id: InboxId, namespace: Namespace, limits: Limits, depth: usize) -> Rc<Self> {
         let ended = RefCell::new(Vec::with_capacity(depth));
         let (in_flight, closed) = (Cell::new(0), Cell::new(false));
+        let namespace = RefCell::new(namespace);
         Rc::new(Self { id, namespace, limits, ended, in_flight, depth, closed })
+    }
+
+    /// What its Ios are for.
+    #[inline]
+    pub(crate) fn namespace(&self) -> Ref<'_, Namespace> {
+        self.namespace.borrow()
     }
 
     /// Whether as many Ios are under way as it has room for.
@@ -110,6 +118,16 @@ impl Inboxes {
             None => inboxes.push(Rc::clone(&inbox)),
         }
         Some(inbox)
+    }
+
+    /// The namespace with that identifier has so many blocks now.
+    pub(crate) fn resize(&self, nsid: u32, blocks: u64) {
+        for inbox in self.inboxes.borrow().iter() {
+            let mut namespace = inbox.namespace.borrow_mut();
+            if namespace.nsid() == nsid {
+                *namespace = namespace.with_blocks(blocks);
+            }
+        }
     }
 
     /// The one of that name.

@@ -33,4 +33,5 @@ mod split;
 mod tests;
 
 pub use attach::{AttachError, Options, attach};
+pub use bdev::PRODUCT_NAME;
 pub use controllers::{ControlError, ControllerInfo, ControllerState, NvmeControllers};

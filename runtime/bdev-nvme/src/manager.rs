@@ -96,7 +96,7 @@ where
             return;
         }
         match self.controller.rescan().await {
-            Ok(()) => self.sync_bdevs(),
+            Ok(()) => self.sync_bdevs().await,
             Err(error) => log::error!(target: "bdev_nvme", "{}: {error}", self.name()),
         }
     }
@@ -150,7 +150,7 @@ where
         if !self.make_queues().await {
             return false;
         }
-        self.sync_bdevs();
+        self.sync_bdevs().await;
         true
     }
 
@@ -293,10 +293,13 @@ where
         let _ = self.on_core(core, close).await;
     }
 
-    /// Makes the registry agree with the controller's namespaces: what is gone or has changed its
-    /// shape goes, what is new comes.
-    pub(crate) fn sync_bdevs(&self) {
+    /// Makes the registry agree with the controller's namespaces: what has another size only is
+    /// resized, what is gone or is another one goes, what is new comes.
+    pub(crate) async fn sync_bdevs(&self) {
         let present = self.controller.namespaces();
+        for namespace in &present {
+            self.resize_bdev(namespace).await;
+        }
         self.remove_bdevs(|shown| !present.contains(shown));
         let identify = self.controller.identify();
         let family = Family {
@@ -316,6 +319,23 @@ where
         }
         self.shown.borrow_mut().sort_by_key(|(namespace, _)| namespace.nsid());
         self.handle.info.borrow_mut().bdevs = self.bdevs();
+    }
+
+    async fn resize_bdev(&self, namespace: &Namespace) {
+        let (nsid, blocks) = (namespace.nsid(), namespace.blocks());
+        let was = |(shown, _): &&mut (Namespace, String)| {
+            shown != namespace && shown.with_blocks(blocks) == *namespace
+        };
+        let name = self.shown.borrow_mut().iter_mut().find(was).map(|(shown, name)| {
+            *shown = *namespace;
+            name.clone()
+        });
+        let Some(name) = name else { return };
+        // Nobody is told of blocks before every core lets them pass.
+        self.on_each_core(move |queue| queue.resize(nsid, blocks)).await;
+        if let Err(error) = self.registry.has_size(&name, blocks) {
+            log::error!(target: "bdev_nvme", "{name}: {error}");
+        }
     }
 
     fn show(&self, family: &Family<'_>, namespace: Namespace) {

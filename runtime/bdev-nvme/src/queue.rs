@@ -156,6 +156,11 @@ impl<R: Registers> CoreQueue<R> {
         Ok(())
     }
 
+    /// The namespace with that identifier has so many blocks now.
+    pub(crate) fn resize(&self, nsid: u32, blocks: u64) {
+        self.inboxes.resize(nsid, blocks);
+    }
+
     /// The device will not come back, or not for this core.
     pub(crate) fn close(&self) {
         self.set_state(State::Closed);
@@ -189,7 +194,7 @@ impl<R: Registers> CoreQueue<R> {
             return self.submit_other(queue, io, inbox);
         };
         let pending = Pending::new(io.take(), inbox.id);
-        let sent = pending.transfer(direction, queue, &inbox.namespace);
+        let sent = pending.transfer(direction, queue, &inbox.namespace());
         sent.map_err(|refused| hand_back(refused, io))?;
         inbox.expect();
         Ok(())
@@ -209,7 +214,7 @@ impl<R: Registers> CoreQueue<R> {
             pending.fail(IoError::NoResources, &self.inboxes);
             return Ok(());
         }
-        pending.send(queue, &inbox.namespace).map_err(|refused| hand_back(refused, io))?;
+        pending.send(queue, &inbox.namespace()).map_err(|refused| hand_back(refused, io))?;
         inbox.expect();
         Ok(())
     }
@@ -305,7 +310,7 @@ impl<R: Registers> CoreQueue<R> {
                 pending.fail(IoError::NoResources, &self.inboxes);
                 continue;
             }
-            let Err(refused) = pending.send(queue, &inbox.namespace) else { continue };
+            let Err(refused) = pending.send(queue, &inbox.namespace()) else { continue };
             match refusal(refused.reason) {
                 RejectReason::QueueFull => return backlog.push_front(refused.payload),
                 reason => refused.payload.fail(reason.into(), &self.inboxes),

@@ -21,7 +21,6 @@ use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected};
 /// the bdev was removed. Ios accepted before a removal still come back.
 pub struct Channel {
     // Read by every submission.
-    num_blocks: u64,
     block_shift: u32,
     allowed: u8,
     below: BaseChannel,
@@ -30,13 +29,7 @@ pub struct Channel {
 impl Channel {
     pub(crate) fn new(below: BaseChannel) -> Self {
         let descriptor = &below.descriptor;
-        let info = descriptor.info();
-        Self {
-            num_blocks: info.num_blocks,
-            block_shift: info.block_size.trailing_zeros(),
-            allowed: descriptor.allowed(),
-            below,
-        }
+        Self { block_shift: below.block_shift, allowed: descriptor.allowed(), below }
     }
 
     /// Hands over an Io; a refused one comes straight back.
@@ -79,13 +72,14 @@ impl Channel {
 
     #[inline]
     fn refusal(&self, io: &Io) -> Option<RejectReason> {
-        if self.below.descriptor.is_removed() {
+        let node = self.below.descriptor.node();
+        if node.claims.is_removed() {
             return Some(RejectReason::Removed);
         }
         if self.allowed & 1 << io.op.index() == 0 {
             return Some(RejectReason::Unsupported);
         }
-        let ends_inside = |end| end <= self.num_blocks;
+        let ends_inside = |end| end <= node.num_blocks.get();
         let end = io.lba.checked_add(u64::from(io.blocks));
         if io.op != Op::Flush && (io.blocks == 0 || !end.is_some_and(ends_inside)) {
             return Some(RejectReason::OutOfRange);

@@ -36,7 +36,7 @@ pub fn create(registry: &Registry, options: MallocOptions) -> Result<Arc<dyn Bde
     let info = BdevInfo {
         product_name: "Malloc disk",
         block_size: options.block_size,
-        num_blocks: options.num_blocks,
+        num_blocks: options.num_blocks.into(),
         uuid: options.uuid.unwrap_or_else(|| registry.make_uuid(&name)),
         optimal_io_boundary: options.optimal_io_boundary,
         name,

@@ -2,18 +2,21 @@ use alloc::sync::Arc;
 
 use crate::claim::Claims;
 use crate::stat::Stats;
-use crate::{Bdev, Op};
+use crate::{Bdev, BlockCount, Op};
 
 /// A registered bdev: what registry, descriptors and channels on all cores share.
 pub(crate) struct Node {
     pub(crate) bdev: Arc<dyn Bdev>,
     pub(crate) claims: Claims,
+    /// As the bdev's own, but at hand.
+    pub(crate) num_blocks: BlockCount,
     pub(crate) stats: Stats,
 }
 
 impl Node {
     pub(crate) fn new(bdev: Arc<dyn Bdev>, cores: usize) -> Arc<Self> {
-        Arc::new(Self { bdev, claims: Claims::default(), stats: Stats::new(cores) })
+        let num_blocks = bdev.info().num_blocks.clone();
+        Arc::new(Self { bdev, claims: Claims::default(), num_blocks, stats: Stats::new(cores) })
     }
 
     /// The supported operations as a bit set over [`Op::index`].

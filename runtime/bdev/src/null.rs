@@ -33,7 +33,7 @@ pub fn create(registry: &Registry, options: NullOptions) -> Result<Arc<dyn Bdev>
     let info = BdevInfo {
         product_name: "Null disk",
         block_size: options.block_size,
-        num_blocks: options.num_blocks,
+        num_blocks: options.num_blocks.into(),
         uuid: options.uuid.unwrap_or_else(|| registry.make_uuid(&name)),
         optimal_io_boundary: 0,
         name,

@@ -32,6 +32,8 @@ type Listener = Rc<dyn Fn(&Event)>;
 pub enum Event {
     /// A bdev was added.
     Registered(Arc<dyn Bdev>),
+    /// A bdev has another size now; it was so many blocks before.
+    Resized(Arc<dyn Bdev>, u64),
     /// A bdev was taken out. Who has it open should close it; its channels refuse submissions.
     Removed(Arc<dyn Bdev>),
 }
@@ -55,6 +57,27 @@ impl fmt::Display for RegisterError {
             Self::BadGeometry => {
                 "the block size is not a power of two from 512, or the size is zero or too large"
             }
+        })
+    }
+}
+
+/// Why a bdev cannot have another size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResizeError {
+    /// There is no bdev of that name.
+    NoSuchBdev,
+    /// No blocks, or more bytes than 2^63.
+    BadGeometry,
+    /// It would become smaller while somebody has it open.
+    Busy,
+}
+
+impl fmt::Display for ResizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchBdev => "there is no bdev of that name",
+            Self::BadGeometry => "the size is zero or too large",
+            Self::Busy => "the bdev is open and cannot become smaller",
         })
     }
 }
@@ -114,6 +137,29 @@ impl Registry {
         let node = self.node(name).ok_or(UnregisterError::NoSuchBdev)?;
         node.claims.remove();
         Ok(self.take_out(&node))
+    }
+
+    /// Gives a bdev another size, as its owner asks for; refused if it would become smaller under
+    /// somebody who has it open, as SPDK refuses that.
+    ///
+    /// # Errors
+    /// See [`ResizeError`].
+    pub fn resize(&self, name: &str, num_blocks: u64) -> Result<(), ResizeError> {
+        let node = self.node(name).ok_or(ResizeError::NoSuchBdev)?;
+        if num_blocks < node.num_blocks.get() && node.claims.is_open() {
+            return Err(ResizeError::Busy);
+        }
+        self.set_size(&node, num_blocks)
+    }
+
+    /// Takes note that the medium has another size, whether or not that suits anybody: what lies
+    /// beyond a new end is gone.
+    ///
+    /// # Errors
+    /// See [`ResizeError`]; never that the bdev is open.
+    pub fn has_size(&self, name: &str, num_blocks: u64) -> Result<(), ResizeError> {
+        let node = self.node(name).ok_or(ResizeError::NoSuchBdev)?;
+        self.set_size(&node, num_blocks)
     }
 
     /// Opens the bdev with that name or UUID.
@@ -185,9 +231,8 @@ impl Registry {
     }
 
     fn admit(&self, info: &BdevInfo) -> Result<(), RegisterError> {
-        let bytes = info.num_blocks.checked_mul(u64::from(info.block_size));
         let sane = info.block_size.is_power_of_two() && info.block_size >= 512;
-        if !sane || !bytes.is_some_and(|bytes| bytes > 0 && bytes < 1 << 63) {
+        if !sane || !is_size(info.num_blocks.get(), info.block_size) {
             return Err(RegisterError::BadGeometry);
         }
         if info.name.is_empty() || self.node(&info.name).is_some() {
@@ -210,6 +255,23 @@ impl Registry {
         by_name.or_else(by_alias).map(Arc::clone)
     }
 
+    fn set_size(&self, node: &Node, num_blocks: u64) -> Result<(), ResizeError> {
+        let info = node.bdev.info();
+        if !is_size(num_blocks, info.block_size) {
+            return Err(ResizeError::BadGeometry);
+        }
+        let before = info.num_blocks.get();
+        if before == num_blocks {
+            return Ok(());
+        }
+        info.num_blocks.set(num_blocks);
+        node.num_blocks.set(num_blocks);
+        let name = &info.name;
+        log::info!(target: "bdev", "{name}: {num_blocks} blocks now, {before} before");
+        self.announce(&Event::Resized(Arc::clone(&node.bdev), before));
+        Ok(())
+    }
+
     fn take_out(&self, node: &Arc<Node>) -> Arc<dyn Bdev> {
         self.nodes.borrow_mut().retain(|other| !Arc::ptr_eq(other, node));
         let bdev = Arc::clone(&node.bdev);
@@ -227,12 +289,19 @@ impl Registry {
     }
 }
 
+/// Whether a bdev can have so many blocks.
+fn is_size(num_blocks: u64, block_size: u32) -> bool {
+    let bytes = num_blocks.checked_mul(u64::from(block_size));
+    bytes.is_some_and(|bytes| bytes > 0 && bytes < 1 << 63)
+}
+
 /// One line about a bdev, for the log.
 struct Summary<'a>(&'a BdevInfo);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BdevInfo { name, product_name, block_size, num_blocks, .. } = self.0;
+        let num_blocks = num_blocks.get();
         write!(f, "{name} ({product_name}, {num_blocks} blocks of {block_size} bytes)")
     }
 }

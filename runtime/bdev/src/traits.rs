@@ -1,13 +1,14 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use basalt_env::Work;
 use basalt_reactor::Local;
 
 use crate::{Io, Op};
 
-/// What is fixed about a bdev.
+/// What there is to know about a bdev.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BdevInfo {
     /// Unique name, for example `Nvme0n1`.
@@ -16,8 +17,8 @@ pub struct BdevInfo {
     pub product_name: &'static str,
     /// Bytes per logical block, a power of two from 512.
     pub block_size: u32,
-    /// Number of logical blocks.
-    pub num_blocks: u64,
+    /// Number of logical blocks now.
+    pub num_blocks: BlockCount,
     /// RFC 9562 UUID.
     pub uuid: [u8; 16],
     /// A multiple of this many blocks, aligned, is written fastest; 0 if unknown.
@@ -26,14 +27,51 @@ pub struct BdevInfo {
 
 impl BdevInfo {
     /// Capacity in bytes.
-    pub const fn size_bytes(&self) -> u64 {
-        self.num_blocks * self.block_size as u64
+    pub fn size_bytes(&self) -> u64 {
+        self.num_blocks.get() * self.block_size as u64
     }
 }
 
+/// A size in blocks, which changes when the bdev is resized.
+#[derive(Debug)]
+pub struct BlockCount(AtomicU64);
+
+impl BlockCount {
+    /// The size now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Only the registry changes sizes, as others are to hear of it.
+    pub(crate) fn set(&self, blocks: u64) {
+        self.0.store(blocks, Ordering::Relaxed);
+    }
+}
+
+impl From<u64> for BlockCount {
+    fn from(blocks: u64) -> Self {
+        Self(AtomicU64::new(blocks))
+    }
+}
+
+impl Clone for BlockCount {
+    fn clone(&self) -> Self {
+        Self::from(self.get())
+    }
+}
+
+impl PartialEq for BlockCount {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for BlockCount {}
+
 /// A block device. Shared by all cores; immutable but for atomics.
 pub trait Bdev: Send + Sync {
-    /// Its fixed properties.
+    /// Its properties.
     fn info(&self) -> &BdevInfo;
 
     /// Whether it accepts `op`.
@@ -41,6 +79,12 @@ pub trait Bdev: Send + Sync {
 
     /// Makes this core's channel (SPDK's `get_io_channel`).
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError>;
+
+    /// Of a bdev over others: its size in blocks, now that one of those has changed its own. `None`
+    /// if that changes nothing.
+    fn resized_with_base(&self) -> Option<u64> {
+        None
+    }
 
     /// The module-specific part of `bdev_get_bdevs`, as one JSON object.
     fn driver_specific(&self) -> String {

@@ -63,7 +63,7 @@ fn create(registry: &Registry, options: FileOptions) -> Result<Arc<dyn Bdev>, Rp
     let info = BdevInfo {
         product_name: module.product_name(),
         block_size: geometry.block_size,
-        num_blocks: geometry.num_blocks,
+        num_blocks: geometry.num_blocks.into(),
         uuid: uuid.unwrap_or_else(|| registry.make_uuid(&name)),
         optimal_io_boundary: 0,
         name,

@@ -102,7 +102,7 @@ fn what_is_written_is_in_the_file_and_punched_room_is_given_back() {
     let bytes = fs::read(core.file.path()).unwrap();
     assert!(bytes[8 * block..12 * block].iter().all(|byte| *byte == 0x6b));
     assert!(bytes[..8 * block].iter().chain(&bytes[12 * block..]).all(|byte| *byte == 0));
-    run(&mut core, Io::new(Op::Unmap, 0, disk.info().num_blocks as u32, 0));
+    run(&mut core, Io::new(Op::Unmap, 0, disk.info().num_blocks.get() as u32, 0));
     assert!(fs::read(core.file.path()).unwrap().iter().all(|byte| *byte == 0));
     assert_eq!(fs::metadata(core.file.path()).unwrap().len(), 1 << 20, "its length stays");
 }
@@ -114,7 +114,7 @@ fn a_file_that_was_cut_fails_reads_behind_its_end_and_no_others() {
     let disk = core.registry.open("Aio0", Access::ReadWrite).unwrap();
     let mut channel = disk.channel(&core.local()).unwrap();
     core.file.as_file().set_len(64 << 10).unwrap();
-    let blocks = disk.info().num_blocks;
+    let blocks = disk.info().num_blocks.get();
     for lba in [0, blocks - 1] {
         let buffer = core.pool.alloc(disk.info().block_size as usize).unwrap();
         channel.submit(Io::with_data(Op::Read, lba, 1, SgList::One(buffer), lba)).unwrap();
@@ -195,5 +195,5 @@ fn what_is_no_storage_is_refused_with_a_reason() {
 fn a_file_of_odd_sectors_is_served_in_sectors() {
     let core = Core::new(3 * 512);
     let bdev = create(&core.registry, core.options()).unwrap();
-    assert_eq!((bdev.info().block_size, bdev.info().num_blocks), (512, 3));
+    assert_eq!((bdev.info().block_size, bdev.info().num_blocks.get()), (512, 3));
 }

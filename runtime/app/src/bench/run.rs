@@ -72,7 +72,7 @@ fn shape(bench: &Bench, info: &BdevInfo, index: usize, depth: usize) -> Result<S
         let message = format_args!("'io_size' must be a multiple of {}", info.block_size);
         return Err(RpcError::params(message));
     }
-    let places = info.num_blocks / u64::from(blocks) / bench.cores as u64;
+    let places = info.num_blocks.get() / u64::from(blocks) / bench.cores as u64;
     if places < depth as u64 {
         let message = "the bdev is too small for so many Ios of 'io_size'";
         return Err(RpcError::params(message));

@@ -1,7 +1,7 @@
 use alloc::string::ToString;
 use alloc::vec;
 
-use basalt_bdev::{Op, uuid};
+use basalt_bdev::{Io, Op, RejectReason, uuid};
 use basalt_models::nvme::{Config, Fault, Model, NamespaceConfig, admin, enable};
 use basalt_nvme_spec::AdminOpcode;
 use basalt_nvme_spec::identify::Oncs;
@@ -15,9 +15,9 @@ fn every_namespace_becomes_a_bdev() {
     let mut rig = Rig::new(1, Config { namespaces, ..Config::default() });
     assert_eq!(rig.attach().unwrap(), ["Nvme0n1", "Nvme0n5"]);
     let one = rig.registry.get("Nvme0n1").unwrap();
-    assert_eq!((one.info().block_size, one.info().num_blocks), (512, 2048));
+    assert_eq!((one.info().block_size, one.info().num_blocks.get()), (512, 2048));
     let five = rig.registry.get("Nvme0n5").unwrap();
-    assert_eq!((five.info().block_size, five.info().num_blocks), (4096, 100));
+    assert_eq!((five.info().block_size, five.info().num_blocks.get()), (4096, 100));
     assert_eq!(five.info().uuid, NamespaceConfig::new(5, 4096, 100).uuid);
     assert_eq!(five.info().product_name, "NVMe disk");
     let json = five.driver_specific();
@@ -109,5 +109,40 @@ fn a_detached_controller_leaves_nothing_behind() {
     let again = rig.wait_for(async move { controllers.detach("Nvme0").await });
     assert_eq!(again, Err(ControlError::NoSuchController));
     rig.attach().unwrap();
+    rig.assert_no_violations();
+}
+
+#[test]
+fn bdevs_follow_the_namespaces_that_the_controller_tells_of() {
+    let mut rig = Rig::attached(2, Config::default());
+    let disk = rig.registry.get("Nvme0n1").unwrap();
+    let mut channels = [0, 1].map(|core| rig.channel(core));
+    let at = |lba, rig: &Rig| Io::with_data(Op::Write, lba, 1, rig.filled(0, &[7; 512]), 0);
+    let beyond = at(16_384, &rig);
+    assert_eq!(channels[0].submit(beyond).unwrap_err().reason, RejectReason::OutOfRange);
+    rig.model.resize_namespace(1, 20_000);
+    rig.model.add_namespace(NamespaceConfig::new(4, 4096, 50));
+    rig.rounds(1_000);
+    assert_eq!(disk.info().num_blocks.get(), 20_000, "the same bdev, larger");
+    assert_eq!(rig.info().bdevs, ["Nvme0n1", "Nvme0n4"]);
+    for core in [0, 1] {
+        let data = rig.filled(core, &[7; 512]);
+        let io = Io::with_data(Op::Write, 19_999, 1, data, 0);
+        channels[core].submit(io).unwrap();
+        assert_eq!(rig.drain(&mut channels[core], 1)[0].status, Ok(()));
+    }
+    let mut fresh = rig.channel(0);
+    let io = at(19_998, &rig);
+    fresh.submit(io).unwrap();
+    assert_eq!(rig.drain(&mut fresh, 1)[0].status, Ok(()));
+    assert_eq!(rig.model.contents(1, 19_998, 1), [7]);
+
+    rig.model.remove_namespace(4);
+    rig.model.resize_namespace(1, 100);
+    rig.rounds(1_000);
+    assert_eq!(rig.info().bdevs, ["Nvme0n1"]);
+    assert_eq!(disk.info().num_blocks.get(), 100);
+    let beyond = at(100, &rig);
+    assert_eq!(channels[1].submit(beyond).unwrap_err().reason, RejectReason::OutOfRange);
     rig.assert_no_violations();
 }

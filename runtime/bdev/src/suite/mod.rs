@@ -76,7 +76,7 @@ impl Bench<'_> {
     }
 
     fn num_blocks(&self) -> u64 {
-        self.descriptor.info().num_blocks
+        self.descriptor.info().num_blocks.get()
     }
 
     fn buf(&self, len: usize) -> DmaBuf {

@@ -109,7 +109,7 @@ fn info(registry: &Registry, name: &str) -> BdevInfo {
         name: String::from(name),
         product_name: "test disk",
         block_size: 512,
-        num_blocks: 1000,
+        num_blocks: 1000.into(),
         uuid: registry.make_uuid(name),
         optimal_io_boundary: 0,
     }

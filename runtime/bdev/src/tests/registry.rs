@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use super::{Cores, Held, info};
-use crate::{Access, Event, OpenError, RegisterError, Registry, UnregisterError, uuid};
+use crate::{
+    Access, Event, OpenError, RegisterError, Registry, ResizeError, UnregisterError, uuid,
+};
 
 #[test]
 fn bdevs_are_found_by_name_and_uuid_and_listed_in_order() {
@@ -38,8 +40,8 @@ fn two_bdevs_share_neither_name_nor_uuid_nor_bad_geometry() {
     assert_eq!(held(&|info| info.name = uuid::format(&uuid)), Err(RegisterError::NameTaken));
     assert_eq!(held(&|info| info.block_size = 520), Err(RegisterError::BadGeometry));
     assert_eq!(held(&|info| info.block_size = 256), Err(RegisterError::BadGeometry));
-    assert_eq!(held(&|info| info.num_blocks = 0), Err(RegisterError::BadGeometry));
-    assert_eq!(held(&|info| info.num_blocks = 1 << 60), Err(RegisterError::BadGeometry));
+    assert_eq!(held(&|info| info.num_blocks = 0.into()), Err(RegisterError::BadGeometry));
+    assert_eq!(held(&|info| info.num_blocks = (1 << 60).into()), Err(RegisterError::BadGeometry));
     assert_eq!(held(&|_| {}), Ok(()));
 }
 
@@ -92,6 +94,7 @@ fn listeners_hear_of_every_change_and_may_use_the_registry() {
     registry.subscribe(move |event| {
         let (what, bdev) = match event {
             Event::Registered(bdev) => ("new", bdev),
+            Event::Resized(bdev, _) => ("size", bdev),
             Event::Removed(bdev) => ("gone", bdev),
         };
         let listed = table.upgrade().unwrap().list().len();
@@ -131,4 +134,27 @@ fn uuids_survive_their_text_form() {
     }
     assert_eq!(uuid::parse("2ad3cf6--9f1b-4a9e-8a77-0123456789ab"), None);
     assert_eq!(uuid::parse("2ad3cf6é-f1b-4a9e-8a77-0123456789ab"), None);
+}
+
+#[test]
+fn a_bdev_may_grow_while_it_is_open_and_shrink_when_it_is_not() {
+    let registry = Rc::new(Registry::new(1, 7));
+    Held::register(&registry, "a", 1);
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let log = Rc::clone(&heard);
+    registry.subscribe(move |event| {
+        if let Event::Resized(bdev, before) = event {
+            log.borrow_mut().push((*before, bdev.info().num_blocks.get()));
+        }
+    });
+    let open = registry.open("a", Access::ReadOnly).unwrap();
+    registry.resize("a", 2000).unwrap();
+    assert_eq!(registry.resize("a", 1999), Err(ResizeError::Busy));
+    registry.resize("a", 2000).unwrap();
+    drop(open);
+    registry.resize("a", 10).unwrap();
+    assert_eq!(registry.resize("a", 0), Err(ResizeError::BadGeometry));
+    assert_eq!(registry.resize("a", 1 << 60), Err(ResizeError::BadGeometry));
+    assert_eq!(registry.resize("b", 1), Err(ResizeError::NoSuchBdev));
+    assert_eq!(*heard.borrow(), [(1000, 2000), (2000, 10)]);
 }

@@ -120,6 +120,10 @@ impl Bdev for Delay {
         }))
     }
 
+    fn resized_with_base(&self) -> Option<u64> {
+        Some(self.base.descriptor.info().num_blocks.get())
+    }
+
     fn driver_specific(&self) -> String {
         let (name, base) = (json_string(&self.info.name), self.base.name_json());
         let times = Latency::ALL.map(|(which, name)| {

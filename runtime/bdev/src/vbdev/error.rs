@@ -174,6 +174,10 @@ impl Bdev for ErrorDisk {
         }))
     }
 
+    fn resized_with_base(&self) -> Option<u64> {
+        Some(self.base.descriptor.info().num_blocks.get())
+    }
+
     fn driver_specific(&self) -> String {
         format!("{{\"error_disk\":{{\"base_bdev\":{}}}}}", self.base.name_json())
     }

@@ -52,6 +52,10 @@ impl Bdev for Passthru {
         Ok(Box::new(PassthruChannel { base: self.base.descriptor.base_channel(local)? }))
     }
 
+    fn resized_with_base(&self) -> Option<u64> {
+        Some(self.base.descriptor.info().num_blocks.get())
+    }
+
     fn driver_specific(&self) -> String {
         let (name, base) = (json_string(&self.info.name), self.base.name_json());
         format!("{{\"passthru\":{{\"name\":{name},\"base_bdev_name\":{base}}}}}")

@@ -141,6 +141,11 @@ impl Vbdevs {
                     }
                 });
             }
+            Event::Resized(bdev, _) => {
+                all.iter().filter(|kept| kept.stands_on(&**bdev)).for_each(|kept| {
+                    kept.follow_size(&registry);
+                });
+            }
             Event::Removed(bdev) => {
                 all.iter().for_each(|kept| kept.forget(&bdev.info().name));
                 all.iter().filter(|kept| kept.stands_on(&**bdev)).for_each(|kept| {
@@ -172,6 +177,17 @@ impl Kept {
         for name in self.made.take() {
             // Somebody may have removed it already.
             let _ = registry.remove(&name);
+        }
+    }
+
+    fn follow_size(&self, registry: &Registry) {
+        let made = self.made.borrow().clone();
+        for bdev in made.iter().filter_map(|name| registry.get(name)) {
+            let name = &bdev.info().name;
+            let size = bdev.resized_with_base();
+            if let Some(Err(error)) = size.map(|size| registry.has_size(name, size)) {
+                log::error!(target: "bdev", "{name} cannot follow its base: {error}");
+            }
         }
     }
 

@@ -53,7 +53,7 @@ fn cut(
     let part = |index: u32| -> Arc<dyn Bdev> {
         let name = format!("{}p{index}", info.name);
         let mut part = base.same_shape(&name, PRODUCT_NAME, None);
-        part.num_blocks = per_part;
+        part.num_blocks = per_part.into();
         part.optimal_io_boundary = if aligned { info.optimal_io_boundary } else { 0 };
         let offset = u64::from(index) * per_part;
         Arc::new(Split { info: part, base: Arc::clone(&base), offset })
@@ -64,7 +64,7 @@ fn cut(
 /// How many parts there is room for, and how many blocks each has.
 fn parts(info: &BdevInfo, options: SplitOptions) -> Result<(u32, u64), CreateError> {
     let SplitOptions { count, size_mib } = options;
-    let all = info.num_blocks;
+    let all = info.num_blocks.get();
     let per_part = match size_mib {
         0 => all / u64::from(count.max(1)),
         _ => size_mib.saturating_mul((1 << 20) / u64::from(info.block_size)),

@@ -8,6 +8,7 @@ use super::error::{self, Fault, Faults, Injection};
 use super::split::{self, SplitOptions};
 use super::{Made, Recipe, Vbdevs, passthru};
 use crate::malloc::{self, MallocOptions};
+use crate::null::{self, NullOptions};
 use crate::suite::{self, Medium};
 use crate::tests::Cores;
 use crate::{
@@ -93,7 +94,7 @@ fn every_module_and_a_tower_of_them_behave_like_any_bdev() {
     assert_eq!(rig.names(), ["M", "Mp0", "Mp1", "P", "EE_P", "Top", "Other"]);
     for name in ["Top", "Other"] {
         let disk = rig.cores.registry.open(name, Access::ReadWrite).unwrap();
-        assert_eq!(disk.info().num_blocks, 200);
+        assert_eq!(disk.info().num_blocks.get(), 200);
         suite::run(&mut rig.cores, &disk, Medium::Keeps);
     }
     let reads = |name| rig.cores.registry.iostat(name).unwrap().op(Op::Read).ops;
@@ -108,7 +109,7 @@ fn parts_of_a_split_lie_one_after_the_other() {
     rig.create(split::recipe("M", SplitOptions { count: 4, size_mib: 0 }));
     for part in 0..4 {
         let name = alloc::format!("Mp{part}");
-        assert_eq!(rig.cores.registry.get(&name).unwrap().info().num_blocks, 25);
+        assert_eq!(rig.cores.registry.get(&name).unwrap().info().num_blocks.get(), 25);
         let mut channel = rig.channel(&name);
         let io = rig.io(Op::Write, 24, part + 1, 0);
         channel.submit(io).unwrap();
@@ -321,4 +322,29 @@ fn a_pending_io_never_ends_and_faults_may_wait_for_a_queue_to_form() {
     drop(channel);
     rig.vbdevs.delete(error::PRODUCT_NAME, "EE_M").unwrap();
     assert!(!rig.cores.registry.is_claimed("M"));
+}
+
+#[test]
+fn what_stands_on_a_bdev_grows_with_it_and_open_channels_reach_the_new_end() {
+    let mut rig = Rig::new();
+    let options = NullOptions {
+        name: Some("N".to_string()),
+        num_blocks: 100,
+        block_size: 512,
+        ..NullOptions::default()
+    };
+    null::create(&rig.cores.registry, options).unwrap();
+    rig.passthru("P", "N");
+    rig.create(error::recipe("P", Faults::default(), None));
+    let mut channel = rig.channel("EE_P");
+    let beyond = rig.io(Op::Write, 150, 0, 0);
+    assert_eq!(channel.submit(beyond).unwrap_err().reason, RejectReason::OutOfRange);
+    rig.cores.registry.resize("N", 200).unwrap();
+    let size = |name| rig.cores.registry.get(name).unwrap().info().num_blocks.get();
+    assert_eq!(["N", "P", "EE_P"].map(size), [200; 3]);
+    channel.submit(rig.io(Op::Write, 150, 0, 0)).unwrap();
+    assert_eq!(rig.finished(&mut channel, 1), [(0, Ok(()), 0)]);
+    rig.cores.registry.has_size("N", 50).unwrap();
+    let beyond = rig.io(Op::Write, 50, 0, 0);
+    assert_eq!(channel.submit(beyond).unwrap_err().reason, RejectReason::OutOfRange);
 }

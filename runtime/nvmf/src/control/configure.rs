@@ -225,6 +225,20 @@ impl Target {
         }
     }
 
+    /// Every host hears of a size that has changed.
+    pub(super) fn bdev_resized(&self, bdev: &Arc<dyn Bdev>) {
+        let state = &mut *self.state.borrow_mut();
+        let mut changed = Vec::new();
+        for subsystem in &state.subsystems {
+            let ours = subsystem.namespaces.iter();
+            let ours = ours.filter(|(_, namespace)| Arc::ptr_eq(namespace.bdev.bdev(), bdev));
+            changed.extend(ours.map(|(nsid, _)| (subsystem.nqn.clone(), *nsid)));
+        }
+        for (nqn, nsid) in changed {
+            self.namespaces_changed(state, &nqn, nsid);
+        }
+    }
+
     /// Serves the subsystem at `listener`: a port, at an address or all of them. With the name of
     /// the discovery subsystem, serves discovery alone there. Again, if it does already.
     pub async fn add_listener(

@@ -163,7 +163,7 @@ fn namespace(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
 
 fn describe(namespace: &Namespace, identify: &mut IdentifyNamespace) {
     let info = namespace.bdev.info();
-    let blocks = info.num_blocks;
+    let blocks = info.num_blocks.get();
     identify.nsze = blocks.into();
     identify.ncap = blocks.into();
     identify.nuse = blocks.into();

@@ -97,17 +97,20 @@ impl Target {
         });
         *target.poller.borrow_mut() = Some(poller);
         local.provide(Rc::clone(&target));
-        target.follow_removals();
+        target.follow_bdevs();
         target
     }
 
-    /// A namespace ends with its bdev.
-    fn follow_removals(self: &Rc<Self>) {
+    /// A namespace ends with its bdev, and is as large.
+    fn follow_bdevs(self: &Rc<Self>) {
         let Some(registry) = self.local.service::<Registry>() else { return };
         let target = Rc::downgrade(self);
         registry.subscribe(move |event| {
-            if let (Event::Removed(bdev), Some(target)) = (event, target.upgrade()) {
-                target.bdev_removed(bdev);
+            let Some(target) = target.upgrade() else { return };
+            match event {
+                Event::Removed(bdev) => target.bdev_removed(bdev),
+                Event::Resized(bdev, _) => target.bdev_resized(bdev),
+                Event::Registered(_) => {}
             }
         });
     }

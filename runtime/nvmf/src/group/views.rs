@@ -135,7 +135,7 @@ fn open(nsid: u32, bdev: &Descriptor, channels: &mut Channels, local: &Local) ->
         nsid,
         channel: channel.ok(),
         block_shift: info.block_size.trailing_zeros(),
-        blocks: info.num_blocks,
+        blocks: info.num_blocks.get(),
         supported: Op::ALL.map(|op| bdev.allows(op)),
     }
 }

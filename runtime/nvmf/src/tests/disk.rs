@@ -37,7 +37,7 @@ impl Disk {
             name: String::from("Ram0"),
             product_name: "test disk",
             block_size,
-            num_blocks,
+            num_blocks: num_blocks.into(),
             uuid: [7; 16],
             optimal_io_boundary: 0,
         };

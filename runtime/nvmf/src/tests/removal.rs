@@ -57,6 +57,30 @@ fn a_removed_bdev_takes_its_namespace_along_and_hosts_are_told() {
 }
 
 #[test]
+fn a_resized_bdev_has_its_new_size_on_every_core_and_hosts_are_told() {
+    let (mut world, _) = world();
+    let (mut admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut io = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let (beyond, _) = io.run(&mut world, transport(Command::read(2, 64, 1), 512), &[], &[]);
+    assert!(beyond.status().is(Status::LBA_OUT_OF_RANGE));
+    let want = Command::set_features(FeatureId::ASYNC_EVENT_CONFIG, 1 << 8);
+    assert!(admin.run(&mut world, want, &[], &[]).0.status().is_success());
+    let held = admin.submit(&world, Command::async_event_request(), &[]);
+    world.registry.resize("Ram0", 100).unwrap();
+    let (event, _) = admin.complete(&mut world, &[]);
+    assert_eq!(event.cid.get(), held);
+    let log = Command::get_log_page(LogPageId::CHANGED_NAMESPACES, 0, 0, 4096);
+    let (_, bytes) = admin.fetch(&mut world, log, 4096);
+    let list = NamespaceList::read_from_bytes(&bytes).unwrap();
+    assert_eq!(list.iter().collect::<Vec<_>>(), [2]);
+    let (_, bytes) = admin.fetch(&mut world, Command::identify(Cns::NAMESPACE, 2), 4096);
+    assert_eq!(bytes[..8], 100_u64.to_le_bytes());
+    world.registry.has_size("Ram0", 40).unwrap();
+    let (event, _) = io.run(&mut world, transport(Command::read(2, 40, 1), 512), &[], &[]);
+    assert!(event.status().is(Status::LBA_OUT_OF_RANGE));
+}
+
+#[test]
 fn commands_under_way_at_a_removed_bdev_end_one_way_or_another() {
     let (mut world, shared) = world();
     let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);

@@ -1,5 +1,6 @@
 //! Block devices: listing them, and making those that need no hardware.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,7 +10,7 @@ use core::time::Duration;
 use basalt_bdev::malloc::MallocOptions;
 use basalt_bdev::null::NullOptions;
 use basalt_bdev::uuid::{self, Uuid};
-use basalt_bdev::{Bdev, CreateError, Op, OpenError, RegisterError, Registry};
+use basalt_bdev::{Bdev, CreateError, Op, OpenError, RegisterError, Registry, ResizeError};
 use serde_json::{Map, Value, json};
 
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
@@ -45,6 +46,7 @@ pub(super) fn register(router: &mut Router) {
         delete(&cx, params, "Malloc disk")
     });
     router.register("bdev_null_create", When::Runtime, null_create);
+    router.register("bdev_null_resize", When::Runtime, null_resize);
     router
         .register("bdev_null_delete", When::Runtime, |cx, params| delete(&cx, params, "Null disk"));
 }
@@ -79,7 +81,7 @@ fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
         "aliases": [uuid],
         "product_name": info.product_name,
         "block_size": info.block_size,
-        "num_blocks": info.num_blocks,
+        "num_blocks": info.num_blocks.get(),
         "uuid": uuid,
         "numa_id": -1,
         "assigned_rate_limits": {
@@ -165,6 +167,27 @@ fn null_create(cx: Context, mut params: Params) -> Outcome {
     finish_create(params)?;
     let created = basalt_bdev::null::create(&*cx.service::<Registry>()?, options);
     remember_created(&cx, created)
+}
+
+/// `new_size` is in MiB.
+fn null_resize(cx: Context, mut params: Params) -> Outcome {
+    let name: String = params.required("name")?;
+    let mib: u64 = params.required("new_size")?;
+    params.finish()?;
+    let registry = cx.service::<Registry>()?;
+    let bdev = registry.get(&name).filter(|bdev| bdev.info().product_name == "Null disk");
+    let Some(bdev) = bdev else { return Err(no_such_device(&name)) };
+    let blocks = mib.saturating_mul((1 << 20) / u64::from(bdev.info().block_size));
+    registry.resize(&name, blocks).map_err(|error| {
+        let errno = match error {
+            ResizeError::NoSuchBdev => errno::ENODEV,
+            ResizeError::BadGeometry => errno::EINVAL,
+            ResizeError::Busy => errno::EBUSY,
+        };
+        RpcError::errno(errno, format_args!("{name}: {error}"))
+    })?;
+    cx.remember("bdev", format!("{}/size", bdev.info().name));
+    Ok(Value::Bool(true))
 }
 
 /// Refuses metadata, which would be promised and not kept; drops hints; refuses the unknown.

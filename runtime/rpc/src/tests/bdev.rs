@@ -91,6 +91,13 @@ fn a_null_bdev_is_made_and_deleted() {
     assert_eq!(machine.call("bdev_null_create", params).unwrap(), "N");
     let listed = machine.call("bdev_get_bdevs", json!({"name": "N"})).unwrap();
     assert_eq!(listed[0]["product_name"], "Null disk");
+    let resize = |size| json!({"name": "N", "new_size": size});
+    assert_eq!(machine.call("bdev_null_resize", resize(3)).unwrap(), true);
+    let listed = machine.call("bdev_get_bdevs", json!({"name": "N"})).unwrap();
+    let bytes = ["num_blocks", "block_size"].map(|name| listed[0][name].as_u64().unwrap());
+    assert_eq!(bytes[0] * bytes[1], 3 << 20);
+    assert_eq!(machine.code("bdev_null_resize", resize(0)), -22);
+    assert_eq!(machine.code("bdev_null_resize", json!({"name": "M", "new_size": 1})), -19);
     assert_eq!(machine.call("bdev_null_delete", json!({"name": "N"})).unwrap(), true);
 }
 
