@@ -77,6 +77,12 @@ impl Command {
         Self::on_range(NvmOpcode::WRITE, nsid, lba, blocks)
     }
 
+    /// Compare (NVM §3.2.1). `blocks` is 1 to 65,536; the data pointer is still to be set.
+    #[inline]
+    pub fn compare(nsid: u32, lba: u64, blocks: u32) -> Self {
+        Self::on_range(NvmOpcode::COMPARE, nsid, lba, blocks)
+    }
+
     /// Write Zeroes (NVM §3.2.8). `blocks` is 1 to 65,536.
     #[inline]
     pub fn write_zeroes(nsid: u32, lba: u64, blocks: u32) -> Self {

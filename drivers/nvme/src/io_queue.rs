@@ -72,6 +72,8 @@ pub enum Direction {
     Read,
     /// From the buffers to the device.
     Write,
+    /// As well, to be compared with what is there.
+    Compare,
 }
 
 /// Names a submitted command until it completes.
@@ -409,6 +411,21 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         self.transfer(Direction::Write, ns, lba, blocks, payload)
     }
 
+    /// Compares `blocks` (1 to 65,536) at `lba` with the payload's buffers, where the controller can
+    /// ([`Oncs::COMPARE`]).
+    pub fn compare(
+        &mut self,
+        ns: &Namespace,
+        lba: u64,
+        blocks: u32,
+        payload: T,
+    ) -> Result<Ticket, Rejected<T>> {
+        if !self.oncs.contains(Oncs::COMPARE) {
+            return Err(Rejected { payload, reason: RejectReason::Unsupported });
+        }
+        self.transfer(Direction::Compare, ns, lba, blocks, payload)
+    }
+
     /// [`Self::read`] or [`Self::write`], for callers that do both alike.
     ///
     /// Always inlined: see `Self::submit`.
@@ -424,6 +441,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         let command = match direction {
             Direction::Read => Command::read(ns.nsid(), lba, blocks),
             Direction::Write => Command::write(ns.nsid(), lba, blocks),
+            Direction::Compare => Command::compare(ns.nsid(), lba, blocks),
         };
         let bytes = ns.bytes(blocks);
         let transfer_max = self.transfer_max;

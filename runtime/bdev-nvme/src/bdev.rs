@@ -90,6 +90,8 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
             Op::Read | Op::Write | Op::Flush => true,
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
+            Op::Compare => self.optional.contains(Oncs::COMPARE),
+            Op::Copy => false,
         }
     }
 

@@ -1,6 +1,6 @@
 use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
-use basalt_nvme::{Direction, IoQueue, Namespace, Payload, Rejected};
+use basalt_nvme::{Direction, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected};
 use basalt_nvme_spec::{DsmRange, Status};
 
 use crate::inbox::{InboxId, Inboxes};
@@ -42,7 +42,7 @@ pub(crate) fn plain_transfer(io: &Io, limits: Limits) -> Option<Direction> {
     let direction = match io.op {
         Op::Read => Direction::Read,
         Op::Write => Direction::Write,
-        Op::Flush | Op::Unmap | Op::WriteZeroes => return None,
+        _ => return None,
     };
     match &io.data {
         SgList::One(only) if only.len() <= limits.transfer_max => Some(direction),
@@ -91,12 +91,12 @@ impl Pending {
         let left = self.io.blocks - self.blocks_done;
         self.carrier = Carrier::Whole;
         match self.io.op {
-            Op::Read | Op::Write => self.choose_piece(left, limits, pool),
+            Op::Read | Op::Write | Op::Compare => self.choose_piece(left, limits, pool),
             Op::WriteZeroes => {
                 self.blocks = left.min(BLOCKS_MAX);
                 Ok(())
             }
-            Op::Flush | Op::Unmap => {
+            Op::Flush | Op::Unmap | Op::Copy => {
                 self.blocks = left;
                 Ok(())
             }
@@ -114,6 +114,8 @@ impl Pending {
         let sent = match self.io.op {
             Op::Read => queue.read(namespace, lba, blocks, self),
             Op::Write => queue.write(namespace, lba, blocks, self),
+            Op::Compare => queue.compare(namespace, lba, blocks, self),
+            Op::Copy => Err(Rejected { payload: self, reason: DriverReason::Unsupported }),
             Op::Flush => queue.flush(namespace, self),
             Op::WriteZeroes => queue.write_zeroes(namespace, lba, blocks, self),
             Op::Unmap => queue.deallocate(namespace, &[DsmRange::new(lba, blocks)], self),
@@ -190,7 +192,7 @@ impl Pending {
     }
 
     fn fill_bounce(&self, skip: usize, mut bounce: DmaBuf) -> DmaBuf {
-        if self.io.op == Op::Write {
+        if self.io.op != Op::Read {
             split::gather(self.io.data.as_slice(), skip, &mut bounce);
         }
         bounce

@@ -4,7 +4,8 @@ use core::fmt;
 use basalt_env::Work;
 use basalt_reactor::Local;
 
-use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected};
+use crate::emulate::Emulator;
+use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected, SgList};
 
 /// One core's checked and counted way to one bdev.
 ///
@@ -22,14 +23,17 @@ use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected};
 pub struct Channel {
     // Read by every submission.
     block_shift: u32,
-    allowed: u8,
+    /// Operations that the bdev does itself, as far as they are allowed.
+    native: u8,
     below: BaseChannel,
+    /// Made for the first operation that the bdev does not do itself.
+    emulator: Option<Box<Emulator>>,
 }
 
 impl Channel {
     pub(crate) fn new(below: BaseChannel) -> Self {
-        let descriptor = &below.descriptor;
-        Self { block_shift: below.block_shift, allowed: descriptor.allowed(), below }
+        let native = below.descriptor.native();
+        Self { block_shift: below.block_shift, native, below, emulator: None }
     }
 
     /// Hands over an Io; a refused one comes straight back.
@@ -41,6 +45,9 @@ impl Channel {
     /// Takes `io`, or leaves it as it is and says why. It spares the Io a move.
     #[inline]
     pub fn submit_in_place(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        if self.native & 1 << io.op.index() == 0 {
+            return self.emulate(io);
+        }
         if let Some(reason) = self.refusal(io) {
             return Err(reason);
         }
@@ -51,18 +58,22 @@ impl Channel {
     /// Hands each finished Io to `done`.
     #[inline]
     pub fn poll(&mut self, mut done: impl FnMut(Io)) -> Work {
-        self.below.poll(|io| done(io.take()))
+        self.poll_in_place(|io| done(io.take()))
     }
 
     /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
     #[inline]
-    pub fn poll_in_place(&mut self, done: impl FnMut(&mut Io)) -> Work {
-        self.below.poll(done)
+    pub fn poll_in_place(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
+        let work = self.below.poll(&mut done);
+        match &mut self.emulator {
+            None => work,
+            Some(emulator) => work + emulator.poll(&mut done),
+        }
     }
 
     /// Ios accepted and not yet handed back.
     pub fn in_flight(&self) -> u32 {
-        self.below.in_flight()
+        self.below.in_flight() + self.emulator.as_ref().map_or(0, |emulator| emulator.in_flight())
     }
 
     /// What it was made of.
@@ -70,14 +81,40 @@ impl Channel {
         &self.below.descriptor
     }
 
+    /// What the bdev does not do itself, if other operations make up for it.
+    #[cold]
+    fn emulate(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        let descriptor = &self.below.descriptor;
+        if !descriptor.is_removed() && !descriptor.allows(io.op) {
+            return Err(RejectReason::Unsupported);
+        }
+        if let Some(reason) = self.refusal(io).or_else(|| self.source_refusal(io)) {
+            return Err(reason);
+        }
+        io.submitted = self.below.local.now();
+        if let Some(emulator) = &mut self.emulator {
+            return emulator.begin(io);
+        }
+        let emulator = Emulator::new(&self.below.descriptor, &self.below.local)?;
+        self.emulator.insert(Box::new(emulator)).begin(io)
+    }
+
+    /// What is copied must lie inside as well.
+    fn source_refusal(&self, io: &Io) -> Option<RejectReason> {
+        let end = match (io.op, &io.data) {
+            (Op::Copy, SgList::Blocks(from)) => from.checked_add(io.blocks.into()),
+            (Op::Copy, _) => return Some(RejectReason::BadBuffer),
+            _ => return None,
+        };
+        let size = self.below.descriptor.node().num_blocks.get();
+        (!end.is_some_and(|end| end <= size)).then_some(RejectReason::OutOfRange)
+    }
+
     #[inline]
     fn refusal(&self, io: &Io) -> Option<RejectReason> {
         let node = self.below.descriptor.node();
         if node.claims.is_removed() {
             return Some(RejectReason::Removed);
-        }
-        if self.allowed & 1 << io.op.index() == 0 {
-            return Some(RejectReason::Unsupported);
         }
         let ends_inside = |end| end <= node.num_blocks.get();
         let end = io.lba.checked_add(u64::from(io.blocks));
@@ -144,6 +181,11 @@ impl BaseChannel {
         });
         self.in_flight = self.in_flight.saturating_sub(finished);
         work
+    }
+
+    /// What it was made of.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
     }
 
     /// Ios passed on and not yet handed back.

@@ -53,7 +53,8 @@ impl Descriptor {
         self.open.access
     }
 
-    /// Whether the bdev does `op` and the access allows it.
+    /// Whether `op` can be done, by the bdev itself or by other operations of it, and the access
+    /// allows it.
     pub fn allows(&self, op: Op) -> bool {
         self.allowed() & 1 << op.index() != 0
     }
@@ -75,9 +76,19 @@ impl Descriptor {
 
     /// The operations as a bit set over [`Op::index`].
     pub(crate) fn allowed(&self) -> u8 {
-        let readable = 1 << Op::Read.index() | 1 << Op::Flush.index();
-        let mask = if self.open.access.may_write() { u8::MAX } else { readable };
-        self.open.node.supported() & mask
+        let node = &self.open.node;
+        (node.native() | node.emulated()) & self.mask()
+    }
+
+    /// Those of them that the bdev does itself.
+    pub(crate) fn native(&self) -> u8 {
+        self.open.node.native() & self.mask()
+    }
+
+    fn mask(&self) -> u8 {
+        let readable = [Op::Read, Op::Flush, Op::Compare];
+        let readable = readable.iter().fold(0, |set, op| set | 1 << op.index());
+        if self.open.access.may_write() { u8::MAX } else { readable }
     }
 }
 

@@ -18,21 +18,32 @@ pub enum Op {
     Unmap,
     /// The blocks read as zeroes afterwards.
     WriteZeroes,
+    /// Whether the buffers hold what the blocks do; if not, it ends as NVMe's Compare Failure.
+    Compare,
+    /// Blocks elsewhere on the bdev ([`SgList::Blocks`]) to these.
+    Copy,
 }
 
 impl Op {
     /// Every operation, for tables indexed by [`Op::index`].
-    pub const ALL: [Self; 5] =
-        [Self::Read, Self::Write, Self::Flush, Self::Unmap, Self::WriteZeroes];
+    pub const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Write,
+        Self::Flush,
+        Self::Unmap,
+        Self::WriteZeroes,
+        Self::Compare,
+        Self::Copy,
+    ];
 
     /// Position in [`Op::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// Whether it moves data between buffers and device.
+    /// Whether it moves data between buffers and device, as long as the blocks.
     pub const fn has_data(self) -> bool {
-        matches!(self, Self::Read | Self::Write)
+        matches!(self, Self::Read | Self::Write | Self::Compare)
     }
 }
 
@@ -46,13 +57,15 @@ pub enum SgList {
     One(DmaBuf),
     /// Several. The vector comes back with the Io, so its owner can use it again.
     Many(Vec<DmaBuf>),
+    /// No buffers: the data is that of as many blocks of the bdev, from this one on.
+    Blocks(u64),
 }
 
 impl SgList {
     /// The buffers in order.
     pub fn as_slice(&self) -> &[DmaBuf] {
         match self {
-            Self::Empty => &[],
+            Self::Empty | Self::Blocks(_) => &[],
             Self::One(buf) => core::slice::from_ref(buf),
             Self::Many(bufs) => bufs,
         }
@@ -61,7 +74,7 @@ impl SgList {
     /// The buffers in order, to write.
     pub fn as_mut_slice(&mut self) -> &mut [DmaBuf] {
         match self {
-            Self::Empty => &mut [],
+            Self::Empty | Self::Blocks(_) => &mut [],
             Self::One(buf) => core::slice::from_mut(buf),
             Self::Many(bufs) => bufs,
         }
@@ -71,7 +84,7 @@ impl SgList {
     #[inline]
     pub fn len(&self) -> usize {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Blocks(_) => 0,
             Self::One(buf) => buf.len(),
             Self::Many(bufs) => bufs.iter().map(DmaBuf::len).sum(),
         }
@@ -166,6 +179,11 @@ impl Io {
     /// An operation with data.
     pub fn with_data(op: Op, lba: u64, blocks: u32, data: SgList, tag: u64) -> Self {
         Self { op, lba, blocks, data, tag, status: Ok(()), submitted: Instant::ZERO }
+    }
+
+    /// Copies `blocks` blocks from `from` to `lba`.
+    pub fn copy(from: u64, lba: u64, blocks: u32, tag: u64) -> Self {
+        Self::with_data(Op::Copy, lba, blocks, SgList::Blocks(from), tag)
     }
 
     /// Moves it out of where it lies; what stays behind is the same without data.

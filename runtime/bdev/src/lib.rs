@@ -27,6 +27,7 @@ mod claim;
 mod create;
 mod descriptor;
 mod done;
+mod emulate;
 mod io;
 pub mod malloc;
 mod node;

@@ -57,8 +57,8 @@ impl Bdev for Malloc {
         &self.info
     }
 
-    fn supports(&self, _: Op) -> bool {
-        true
+    fn supports(&self, op: Op) -> bool {
+        matches!(op, Op::Read | Op::Write | Op::Flush | Op::Unmap | Op::WriteZeroes)
     }
 
     fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
@@ -101,6 +101,7 @@ fn carry_out(memory: &SharedRegion, shift: u32, io: &mut Io) {
             at += buf.len();
         }),
         Op::Unmap | Op::WriteZeroes => memory.zero(at, (io.blocks as usize) << shift),
-        Op::Flush => {}
+        // The last two are made of reads and writes.
+        Op::Flush | Op::Compare | Op::Copy => {}
     }
 }

@@ -1,6 +1,7 @@
 use alloc::sync::Arc;
 
 use crate::claim::Claims;
+use crate::emulate::is_emulated;
 use crate::stat::Stats;
 use crate::{Bdev, BlockCount, Op};
 
@@ -19,9 +20,18 @@ impl Node {
         Arc::new(Self { bdev, claims: Claims::default(), num_blocks, stats: Stats::new(cores) })
     }
 
-    /// The supported operations as a bit set over [`Op::index`].
-    pub(crate) fn supported(&self) -> u8 {
-        let bit = |op: &Op| u8::from(self.bdev.supports(*op)) << op.index();
-        Op::ALL.iter().map(bit).fold(0, |set, bit| set | bit)
+    /// The operations the bdev does itself, as a bit set over [`Op::index`].
+    pub(crate) fn native(&self) -> u8 {
+        Self::set(|op| self.bdev.supports(op))
+    }
+
+    /// Those that are made of others.
+    pub(crate) fn emulated(&self) -> u8 {
+        Self::set(|op| is_emulated(op, |op| self.bdev.supports(op)))
+    }
+
+    fn set(has: impl Fn(Op) -> bool) -> u8 {
+        let bit = |op: Op| u8::from(has(op)) << op.index();
+        Op::ALL.into_iter().map(bit).fold(0, |set, bit| set | bit)
     }
 }

@@ -11,7 +11,8 @@ use super::Rig;
 fn an_nvme_bdev_behaves_with_any_block_size_and_transfer_limit() {
     for (block_size, mdts) in [(512, 8), (4096, 8), (512, 1), (4096, 1), (4096, 0)] {
         let namespaces = alloc::vec![NamespaceConfig::new(1, block_size, 1000)];
-        let mut rig = Rig::attached(1, Config { mdts, namespaces, ..Config::default() });
+        let oncs = Config::default().oncs | Oncs::COMPARE;
+        let mut rig = Rig::attached(1, Config { mdts, namespaces, oncs, ..Config::default() });
         let disk = rig.open("Nvme0n1");
         suite::run(&mut rig, &disk, Medium::Keeps);
         rig.assert_no_violations();

@@ -21,6 +21,7 @@ enum PackedList {
     Empty,
     One(Parcel),
     Many(Vec<Parcel>),
+    Blocks(u64),
 }
 
 impl PackedIo {
@@ -28,6 +29,7 @@ impl PackedIo {
         let Io { op, lba, blocks, data, tag, status, submitted } = io;
         let data = match data {
             SgList::Empty => PackedList::Empty,
+            SgList::Blocks(from) => PackedList::Blocks(from),
             SgList::One(buf) => PackedList::One(Parcel::new(buf)),
             // In place: a parcel has the layout of a buffer.
             SgList::Many(bufs) => PackedList::Many(bufs.into_iter().map(Parcel::new).collect()),
@@ -40,6 +42,7 @@ impl PackedIo {
         let Self { op, lba, blocks, data, tag, status, submitted } = self;
         let data = match data {
             PackedList::Empty => SgList::Empty,
+            PackedList::Blocks(from) => SgList::Blocks(from),
             PackedList::One(parcel) => SgList::One(parcel.open(pool)),
             PackedList::Many(parcels) => {
                 SgList::Many(parcels.into_iter().map(|parcel| parcel.open(pool)).collect())

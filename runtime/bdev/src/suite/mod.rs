@@ -2,6 +2,7 @@
 //!
 //! It panics at the first behaviour that is not met, which is what a test wants.
 
+mod emulated;
 mod limits;
 mod random;
 mod transfer;
@@ -42,6 +43,12 @@ pub fn run(rig: &mut dyn Rig, descriptor: &Descriptor, medium: Medium) {
     bench.several_buffers_make_one_transfer();
     bench.the_last_block_can_be_used();
     bench.zeroes_and_unmapped_blocks_read_as_zeroes();
+    bench.transfers_of_any_length_keep_their_data();
+    bench.zeroes_of_any_length_leave_their_neighbours_alone();
+    bench.overlapping_writes_leave_the_later_data();
+    bench.a_transfer_may_have_a_buffer_for_each_block();
+    bench.a_compare_tells_equal_blocks_from_others();
+    bench.a_copy_copies_also_where_both_ends_overlap();
     bench.a_flush_ends_well();
     bench.blocks_outside_are_refused();
     bench.wrong_data_lengths_are_refused();

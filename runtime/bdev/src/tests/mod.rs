@@ -34,6 +34,9 @@ impl Cores {
         let registry = Rc::new(Registry::new(cores, 42));
         reactors[0].local().provide(Rc::clone(&registry));
         let pool = Machine::new().pool(16 << 20);
+        for reactor in &reactors {
+            reactor.local().provide(Rc::new(pool.clone()));
+        }
         Self { reactors, now: Instant::from_ns(1_000), pool, registry }
     }
 
@@ -121,7 +124,7 @@ impl Bdev for Held {
     }
 
     fn supports(&self, op: Op) -> bool {
-        op != Op::Unmap
+        matches!(op, Op::Read | Op::Write | Op::Flush | Op::WriteZeroes)
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {

@@ -103,7 +103,7 @@ impl Bdev for Delay {
     }
 
     fn supports(&self, op: Op) -> bool {
-        self.base.descriptor.allows(op)
+        self.base.descriptor.bdev().supports(op)
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {

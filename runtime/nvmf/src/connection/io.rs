@@ -8,9 +8,6 @@ use super::slot::SlotState;
 use crate::command::{self, Outcome, Transfer};
 use crate::group::{Core, Namespace, Tag};
 
-/// Zeroes written at once where the bdev has no Write Zeroes, bytes.
-const ZERO_CHUNK: usize = 64 << 10;
-
 /// Checks an I/O command and says what it needs (NVM command set 1.0, §3.2).
 pub(super) fn plan(
     command: &Command,
@@ -21,7 +18,7 @@ pub(super) fn plan(
     let transfer = || command::transfer(command, capsule_len, core.config.io_len_max);
     let namespace = || core.views.namespace(view, command.nsid.get());
     let (namespace, transfer) = match NvmOpcode(command.opcode) {
-        opcode @ (NvmOpcode::READ | NvmOpcode::WRITE) => {
+        opcode @ (NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::COMPARE) => {
             let namespace = namespace()?;
             if opcode == NvmOpcode::WRITE {
                 check_writable(&namespace)?;
@@ -93,10 +90,10 @@ impl Queue {
         let io = match NvmOpcode(command.opcode) {
             NvmOpcode::READ => Io::with_data(Op::Read, lba, blocks, self.take_data(index), tag),
             NvmOpcode::WRITE => Io::with_data(Op::Write, lba, blocks, self.take_data(index), tag),
-            NvmOpcode::WRITE_ZEROES if namespace.supports(Op::WriteZeroes) => {
-                Io::new(Op::WriteZeroes, lba, blocks, tag)
+            NvmOpcode::COMPARE => {
+                Io::with_data(Op::Compare, lba, blocks, self.take_data(index), tag)
             }
-            NvmOpcode::WRITE_ZEROES => return self.write_zero_chunk(index, None, namespace, core),
+            NvmOpcode::WRITE_ZEROES => Io::new(Op::WriteZeroes, lba, blocks, tag),
             NvmOpcode::DATASET_MANAGEMENT => return self.next_range(index, namespace, core),
             _ => return self.flush_bdev(index, namespace, core),
         };
@@ -127,38 +124,6 @@ impl Queue {
             return self.finish(index, Outcome::OK);
         }
         let io = Io::new(Op::Flush, 0, 0, self.tag(index).to_u64());
-        self.submit(index, io, core);
-    }
-
-    /// Writes the next zeroes of a Write Zeroes command the bdev cannot do itself. `buffer` is the
-    /// one used before, which still holds zeroes.
-    fn write_zero_chunk(
-        &mut self,
-        index: u16,
-        buffer: Option<SgList>,
-        namespace: Namespace,
-        core: &mut Core,
-    ) {
-        let tag = self.tag(index).to_u64();
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let (lba, blocks) = (slot.command.lba(), slot.command.blocks());
-        let chunk = (blocks - slot.progress).min((ZERO_CHUNK >> namespace.block_shift) as u32);
-        let chunk = chunk.max(1);
-        let len = (chunk as usize) << namespace.block_shift;
-        let mut data = match buffer {
-            Some(data) => data,
-            None => {
-                let Ok(mut buf) = core.pool.alloc(len) else {
-                    return self.finish(index, Status::NAMESPACE_NOT_READY.into());
-                };
-                buf.as_mut_slice().fill(0);
-                SgList::One(buf)
-            }
-        };
-        if let [buf] = data.as_mut_slice() {
-            buf.set_len(len);
-        }
-        let io = Io::with_data(Op::Write, lba + u64::from(slot.progress), chunk, data, tag);
         self.submit(index, io, core);
     }
 
@@ -285,12 +250,6 @@ impl Queue {
             (NvmOpcode::DATASET_MANAGEMENT, _) => {
                 slot.progress += 1;
                 return self.next_range(index, namespace, core);
-            }
-            (NvmOpcode::WRITE_ZEROES, Op::Write) => {
-                slot.progress += io.blocks;
-                if slot.progress < command.blocks() {
-                    return self.write_zero_chunk(index, Some(io.data), namespace, core);
-                }
             }
             (_, Op::Flush) => return self.finish(index, Outcome::OK),
             (opcode, _) => {

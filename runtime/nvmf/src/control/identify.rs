@@ -138,7 +138,8 @@ fn io_controller(
     identify.maxcmd = config.queue_size_max.into();
     identify.nn = subsystem.options.namespaces_max.into();
     identify.mnan = subsystem.options.namespaces_max.into();
-    identify.oncs = (Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES | Oncs::SAVE).bits().into();
+    let optional = Oncs::COMPARE | Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES | Oncs::SAVE;
+    identify.oncs = optional.bits().into();
     identify.vwc = CACHE;
     identify.sgls = SGLS.into();
     identify.ioccsz = ((64 + config.in_capsule_len) / 16).into();

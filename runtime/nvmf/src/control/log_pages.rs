@@ -177,7 +177,7 @@ fn effects() -> Vec<u8> {
         AdminOpcode::ASYNC_EVENT_REQUEST,
         AdminOpcode::KEEP_ALIVE,
     ];
-    const READS: [NvmOpcode; 2] = [NvmOpcode::READ, NvmOpcode::FLUSH];
+    const READS: [NvmOpcode; 3] = [NvmOpcode::READ, NvmOpcode::COMPARE, NvmOpcode::FLUSH];
     const WRITES: [NvmOpcode; 3] =
         [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES, NvmOpcode::DATASET_MANAGEMENT];
     let mut effects = CommandEffects::default();

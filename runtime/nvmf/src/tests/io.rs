@@ -152,6 +152,28 @@ fn zeroes_are_written_even_where_the_disk_cannot_do_it_itself() {
 }
 
 #[test]
+fn a_compare_succeeds_on_equal_data_only_and_leaves_the_disk_alone() {
+    let mut world = World::new();
+    let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut host = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    for len in [512, 4096, 200 << 10] {
+        let bytes = pattern(len, 3);
+        write(&mut host, &mut world, 50, &bytes);
+        let mut other = bytes.clone();
+        other[len - 1] ^= 1;
+        let blocks = (len / 512) as u32;
+        let command = transport(Command::compare(1, 50, blocks), len);
+        assert!(host.run(&mut world, command, &[], &bytes).0.status().is_success());
+        let differs = host.run(&mut world, command, &[], &other).0.status();
+        assert!(differs.is(Status::COMPARE_FAILURE), "{differs:?}");
+        assert!(read(&mut host, &mut world, 50, len) == bytes);
+    }
+    let beyond = transport(Command::compare(1, u64::MAX - 3, 1), 512);
+    let (refused, _) = host.run(&mut world, beyond, &[], &[]);
+    assert!(refused.status().is(Status::LBA_OUT_OF_RANGE));
+}
+
+#[test]
 fn deallocated_ranges_are_unmapped_one_by_one() {
     let mut world = World::new();
     let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);

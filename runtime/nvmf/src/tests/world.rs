@@ -74,6 +74,7 @@ impl World {
             let stack = Rc::new(RefCell::new(TestStack::new()));
             let pool = machine.pool(memory);
             let local = world.reactors[core].local();
+            local.provide(Rc::new(pool.clone()));
             let group = PollGroup::start(&local, stack.clone(), pool.clone(), config);
             world.stacks.push(stack);
             world.pools.push(pool);

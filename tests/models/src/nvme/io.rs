@@ -28,6 +28,7 @@ impl State {
             NvmOpcode::FLUSH => self.exists(command).map(drop),
             NvmOpcode::READ => self.read(command, corrupt),
             NvmOpcode::WRITE => self.write(command),
+            NvmOpcode::COMPARE if self.config.oncs.contains(Oncs::COMPARE) => self.compare(command),
             NvmOpcode::WRITE_ZEROES if self.config.oncs.contains(Oncs::WRITE_ZEROES) => {
                 self.zero(command, command.lba(), command.blocks().into())
             }
@@ -72,6 +73,16 @@ impl State {
         self.smart.host_writes = (self.smart.host_writes.get() + 1).into();
         self.bytes(command, range)?.copy_from_slice(&data);
         Ok(())
+    }
+
+    fn compare(&mut self, command: &Command) -> Result<(), Status> {
+        let range = self.extent(command)?;
+        let mut data = vec![0; range.len()];
+        self.fetch_data(command, &mut data)?;
+        match *self.bytes(command, range)? == *data {
+            true => Ok(()),
+            false => Err(Status::COMPARE_FAILURE.with_dnr()),
+        }
     }
 
     fn zero(&mut self, command: &Command, lba: u64, blocks: u64) -> Result<(), Status> {
