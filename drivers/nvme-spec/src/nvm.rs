@@ -105,8 +105,9 @@ impl Command {
         }
     }
 
+    /// A command on a range of blocks (1 to 65,536); the data pointer is still to be set.
     #[inline]
-    fn on_range(opcode: NvmOpcode, nsid: u32, lba: u64, blocks: u32) -> Self {
+    pub fn on_range(opcode: NvmOpcode, nsid: u32, lba: u64, blocks: u32) -> Self {
         Self {
             cdw10: U32::new(lba as u32),
             cdw11: U32::new((lba >> 32) as u32),

@@ -2,7 +2,9 @@ use core::time::Duration;
 
 use basalt_env::{DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::{Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, QueueId, Status};
+use basalt_nvme_spec::{
+    Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, NvmOpcode, QueueId, Status,
+};
 use basalt_ring::{Full, Slots, StaleTag, Tag};
 use zerocopy::little_endian::U16;
 
@@ -67,13 +69,20 @@ impl QueueAddress {
 
 /// Which way a transfer goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Direction {
     /// From the device to the buffers.
-    Read,
+    Read = NvmOpcode::READ.0,
     /// From the buffers to the device.
-    Write,
+    Write = NvmOpcode::WRITE.0,
     /// As well, to be compared with what is there.
-    Compare,
+    Compare = NvmOpcode::COMPARE.0,
+}
+
+impl Direction {
+    const fn opcode(self) -> NvmOpcode {
+        NvmOpcode(self as u8)
+    }
 }
 
 /// Names a submitted command until it completes.
@@ -132,7 +141,9 @@ pub struct IoQueue<R: Registers, T> {
     fault: Option<QueueError>,
     transfer_max: u64,
     oncs: Oncs,
+    /// What has been submitted is not counted, but is what has ended and what has not.
     stats: IoQueueStats,
+    aborted: u64,
     timeout: Duration,
     where_to: QueueAddress,
 }
@@ -155,6 +166,7 @@ impl<R: Registers, T> IoQueue<R, T> {
             transfer_max: spec.transfer_max,
             oncs: spec.oncs,
             stats: IoQueueStats::default(),
+            aborted: 0,
             timeout: spec.timeout,
             where_to: QueueAddress { qid, entries, sq, cq, address, epoch, serial },
         })
@@ -186,8 +198,9 @@ impl<R: Registers, T> IoQueue<R, T> {
     }
 
     /// What it has seen.
-    pub const fn stats(&self) -> IoQueueStats {
-        self.stats
+    pub fn stats(&self) -> IoQueueStats {
+        let ended = self.stats.completed + self.aborted;
+        IoQueueStats { submitted: ended + self.outstanding() as u64, ..self.stats }
     }
 
     /// Flushes `ns`: all completed writes become durable.
@@ -259,7 +272,6 @@ impl<R: Registers, T> IoQueue<R, T> {
         }
         command.cid = U16::new(tag.as_u16());
         self.rings.push(&command);
-        self.stats.submitted += 1;
         Ok(Ticket(tag.as_u16()))
     }
 
@@ -381,6 +393,7 @@ impl<R: Registers, T> IoQueue<R, T> {
         }
         self.fault.get_or_insert(QueueError::Stopped);
         let count = self.slots.len();
+        self.aborted += count as u64;
         self.slots.drain().for_each(|entry| aborted(entry.payload));
         Ok(count)
     }
@@ -411,8 +424,8 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         self.transfer(Direction::Write, ns, lba, blocks, payload)
     }
 
-    /// Compares `blocks` (1 to 65,536) at `lba` with the payload's buffers, where the controller can
-    /// ([`Oncs::COMPARE`]).
+    /// Compares `blocks` (1 to 65,536) at `lba` with the payload's buffers, where the controller
+    /// can ([`Oncs::COMPARE`]).
     pub fn compare(
         &mut self,
         ns: &Namespace,
@@ -438,11 +451,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        let command = match direction {
-            Direction::Read => Command::read(ns.nsid(), lba, blocks),
-            Direction::Write => Command::write(ns.nsid(), lba, blocks),
-            Direction::Compare => Command::compare(ns.nsid(), lba, blocks),
-        };
+        let command = Command::on_range(direction.opcode(), ns.nsid(), lba, blocks);
         let bytes = ns.bytes(blocks);
         let transfer_max = self.transfer_max;
         if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {

@@ -19,8 +19,7 @@ pub(crate) struct InboxId(u16);
 /// channel is gone, what still arrives is dropped: the device is done with it.
 pub(crate) struct Inbox {
     pub(crate) id: InboxId,
-    /// Changed only while nothing is submitted.
-    namespace: RefCell<Namespace>,
+    namespace: Cell<Namespace>,
     pub(crate) limits: Limits,
     ended: RefCell<Vec<Io>>,
     in_flight: Cell<usize>,
@@ -32,14 +31,14 @@ impl Inbox {
     fn new(id: InboxId, namespace: Namespace, limits: Limits, depth: usize) -> Rc<Self> {
         let ended = RefCell::new(Vec::with_capacity(depth));
         let (in_flight, closed) = (Cell::new(0), Cell::new(false));
-        let namespace = RefCell::new(namespace);
+        let namespace = Cell::new(namespace);
         Rc::new(Self { id, namespace, limits, ended, in_flight, depth, closed })
     }
 
     /// What its Ios are for.
-    #[inline]
-    pub(crate) fn namespace(&self) -> Ref<'_, Namespace> {
-        self.namespace.borrow()
+    #[inline(always)]
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.namespace.get()
     }
 
     /// Whether as many Ios are under way as it has room for.
@@ -123,9 +122,8 @@ impl Inboxes {
     /// The namespace with that identifier has so many blocks now.
     pub(crate) fn resize(&self, nsid: u32, blocks: u64) {
         for inbox in self.inboxes.borrow().iter() {
-            let mut namespace = inbox.namespace.borrow_mut();
-            if namespace.nsid() == nsid {
-                *namespace = namespace.with_blocks(blocks);
+            if inbox.namespace().nsid() == nsid {
+                inbox.namespace.set(inbox.namespace().with_blocks(blocks));
             }
         }
     }

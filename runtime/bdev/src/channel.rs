@@ -64,11 +64,16 @@ impl Channel {
     /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
     #[inline]
     pub fn poll_in_place(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
-        let work = self.below.poll(&mut done);
-        match &mut self.emulator {
-            None => work,
-            Some(emulator) => work + emulator.poll(&mut done),
+        if self.emulator.is_some() {
+            return self.poll_both(&mut done);
         }
+        self.below.poll(done)
+    }
+
+    #[cold]
+    fn poll_both(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        let emulated = self.emulator.as_mut().map_or(Work::IDLE, |emulator| emulator.poll(done));
+        self.below.poll(done) + emulated
     }
 
     /// Ios accepted and not yet handed back.
@@ -83,6 +88,7 @@ impl Channel {
 
     /// What the bdev does not do itself, if other operations make up for it.
     #[cold]
+    #[inline(never)]
     fn emulate(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         let descriptor = &self.below.descriptor;
         if !descriptor.is_removed() && !descriptor.allows(io.op) {
@@ -107,7 +113,7 @@ impl Channel {
             _ => return None,
         };
         let size = self.below.descriptor.node().num_blocks.get();
-        (!end.is_some_and(|end| end <= size)).then_some(RejectReason::OutOfRange)
+        end.is_none_or(|end| end > size).then_some(RejectReason::OutOfRange)
     }
 
     #[inline]
@@ -116,13 +122,26 @@ impl Channel {
         if node.claims.is_removed() {
             return Some(RejectReason::Removed);
         }
-        let ends_inside = |end| end <= node.num_blocks.get();
-        let end = io.lba.checked_add(u64::from(io.blocks));
-        if io.op != Op::Flush && (io.blocks == 0 || !end.is_some_and(ends_inside)) {
+        if !io.op.has_data() {
+            return self.refusal_without_data(io);
+        }
+        // No more than the first block, if there are none or so many that the number wraps.
+        let end = io.lba.wrapping_add(u64::from(io.blocks));
+        if end <= io.lba || end > node.num_blocks.get() {
             return Some(RejectReason::OutOfRange);
         }
-        let len = if io.op.has_data() { u64::from(io.blocks) << self.block_shift } else { 0 };
+        let len = u64::from(io.blocks) << self.block_shift;
         (io.data.len() as u64 != len).then_some(RejectReason::BadBuffer)
+    }
+
+    #[cold]
+    fn refusal_without_data(&self, io: &Io) -> Option<RejectReason> {
+        let size = self.below.descriptor.node().num_blocks.get();
+        let end = io.lba.checked_add(u64::from(io.blocks));
+        if io.op != Op::Flush && (io.blocks == 0 || end.is_none_or(|end| end > size)) {
+            return Some(RejectReason::OutOfRange);
+        }
+        (!io.data.is_empty()).then_some(RejectReason::BadBuffer)
     }
 }
 

@@ -62,19 +62,25 @@ pub enum Progress {
 pub struct Job<T: Ticks> {
     channel: Channel,
     with: Instruments<T>,
-    shape: Shape,
     aim: Aim,
-    /// Room for all Ios. Those not in flight are the first; an Io's tag is the tick at which it
-    /// was submitted.
-    ios: Box<[Io]>,
-    at_rest: usize,
+    rest: Rest,
     stop: Stop,
     began: u64,
     round_began: u64,
     /// Whether the last round found or submitted Ios.
     was_busy: bool,
-    failure: Option<Failure>,
     tally: Box<Tally>,
+}
+
+/// Room for all Ios. Those not in flight are the first; an Io's tag is the tick at which it was
+/// submitted.
+struct Rest {
+    ios: Box<[Io]>,
+    count: usize,
+    /// What the data of verified places is derived from.
+    verified: Option<u64>,
+    /// What was wrong with an Io that came back, or was refused.
+    failure: Option<Failure>,
 }
 
 impl<T: Ticks> Job<T> {
@@ -101,15 +107,17 @@ impl<T: Ticks> Job<T> {
         Self {
             channel,
             with,
-            shape,
             aim: Aim::new(shape),
-            at_rest: buffers.len(),
-            ios: buffers.into_iter().map(make).collect(),
+            rest: Rest {
+                count: buffers.len(),
+                ios: buffers.into_iter().map(make).collect(),
+                verified: (shape.workload.kind == Kind::Verify).then_some(shape.seed),
+                failure: None,
+            },
             stop: Stop { deadline_ticks: 0, ios: 0 },
             began: 0,
             round_began: 0,
             was_busy: false,
-            failure: None,
             tally: Box::default(),
         }
     }
@@ -144,7 +152,7 @@ impl<T: Ticks> Job<T> {
 
     /// What the run has come to.
     pub fn into_tally(self) -> Result<Box<Tally>, Failure> {
-        self.failure.map_or(Ok(self.tally), Err)
+        self.rest.failure.map_or(Ok(self.tally), Err)
     }
 
     /// Books the time since the last round, with everything that the core did in it. It was busy
@@ -161,19 +169,14 @@ impl<T: Ticks> Job<T> {
 
     #[inline]
     fn reap(&mut self) -> bool {
-        let Self { channel, with, ios, at_rest, failure, tally, shape, .. } = self;
+        let Self { channel, with, rest, tally, .. } = self;
         let mut found = false;
         let _ = channel.poll_in_place(|io| {
             tally.latency.record(with.ticks.ticks().saturating_sub(io.tag));
             found = true;
-            let Some(room) = ios.get_mut(*at_rest) else { return };
-            core::mem::swap(room, io);
-            *at_rest += 1;
-            if room.status.is_err() || shape.workload.kind == Kind::Verify {
-                look(room, shape.seed, failure);
-            }
+            rest.take(io);
         });
-        if failure.is_some() {
+        if self.rest.failure.is_some() {
             self.stop.ios = 0;
         }
         found
@@ -183,7 +186,7 @@ impl<T: Ticks> Job<T> {
     fn submit(&mut self) -> bool {
         let mut submitted = false;
         while self.stop.ios != 0
-            && let Some(io) = self.at_rest.checked_sub(1).and_then(|last| self.ios.get_mut(last))
+            && let Some(io) = self.rest.last()
         {
             self.aim.direct(io);
             io.tag = self.with.ticks.ticks();
@@ -193,7 +196,7 @@ impl<T: Ticks> Job<T> {
                 break;
             }
             // What it left behind has no data.
-            self.at_rest -= 1;
+            self.rest.count -= 1;
             self.stop.ios -= 1;
             submitted = true;
         }
@@ -204,17 +207,39 @@ impl<T: Ticks> Job<T> {
     fn refused(&mut self, op: Op, reason: RejectReason) {
         // A queue shorter than the depth is filled again as Ios finish.
         if reason != RejectReason::QueueFull {
-            self.failure = Some(Failure::Refused(op, reason));
+            self.rest.failure = Some(Failure::Refused(op, reason));
             self.stop.ios = 0;
         }
     }
 }
 
-/// What is wrong with a finished Io, if anything is.
-#[cold]
-fn look(io: &Io, seed: u64, failure: &mut Option<Failure>) {
-    *failure = match io.status {
-        Err(error) => Some(Failure::Io(io.op, error)),
-        Ok(()) => failure.or_else(|| pattern::difference(io, seed)),
-    };
+impl Rest {
+    #[inline]
+    fn last(&mut self) -> Option<&mut Io> {
+        self.ios.get_mut(self.count.checked_sub(1)?)
+    }
+
+    /// An Io has come back.
+    #[inline(always)]
+    fn take(&mut self, io: &mut Io) {
+        let is_plain = io.status.is_ok() && self.verified.is_none();
+        let Some(room) = self.ios.get_mut(self.count) else { return };
+        core::mem::swap(room, io);
+        self.count += 1;
+        if !is_plain {
+            self.look();
+        }
+    }
+
+    /// What is wrong with the last Io, if anything is.
+    #[cold]
+    fn look(&mut self) {
+        let (verified, before) = (self.verified, self.failure);
+        let Some(io) = self.last() else { return };
+        let differs = || verified.and_then(|seed| pattern::difference(io, seed));
+        self.failure = match io.status {
+            Err(error) => Some(Failure::Io(io.op, error)),
+            Ok(()) => before.or_else(differs),
+        };
+    }
 }

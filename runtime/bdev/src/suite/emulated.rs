@@ -90,7 +90,7 @@ impl Bench<'_> {
 
     fn compare(&mut self, channel: &mut Channel, bytes: &[u8]) -> IoStatus {
         let blocks = (bytes.len() / self.block_size()) as u32;
-        let cut = bytes.len() / 2 & !3;
+        let cut = (bytes.len() / 2) & !3;
         let bufs = [self.filled(&bytes[..cut]), self.filled(&bytes[cut..])];
         let io = Io::with_data(Op::Compare, 1, blocks, SgList::Many(bufs.into()), 7);
         self.finish(channel, io).status
