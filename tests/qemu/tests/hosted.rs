@@ -61,6 +61,39 @@ fn linux_writes_to_a_file_through_the_twin_and_reads_it_back() {
 }
 
 #[test]
+fn spdks_client_stacks_bdevs_and_lets_them_fail() {
+    let twin = HostedTwin::new("stack");
+    let rpc = SpdkRpc::new(twin.rpc);
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    // Before there is anything it could stand on.
+    assert_eq!(rpc.call("bdev_passthru_create -b Ram0p0 -p Pt0"), "Pt0");
+    assert_eq!(rpc.call("bdev_malloc_create -b Ram0 16 512"), "Ram0");
+    assert_eq!(rpc.call("bdev_split_create Ram0 2 -s 4"), "Ram0p0 Ram0p1");
+    assert_eq!(rpc.call("bdev_delay_create -b Ram0p1 -d D0 -r 10 -t 20 -w 30 -n 40"), "D0");
+    rpc.text("bdev_delay_update_latency D0 p99_read 25");
+    rpc.text("bdev_error_create Pt0");
+    let inject = "bdev_error_inject_error EE_Pt0 write corrupt_data -n 2 -o 7 -v 1";
+    rpc.text(inject);
+    let shown = rpc.call("bdev_get_bdevs -b D0");
+    assert_eq!(shown[0]["driver_specific"]["delay"]["p99_read_latency"], 25);
+    assert_eq!(shown[0]["num_blocks"], 8192);
+    let all = rpc.call("bdev_get_bdevs");
+    let names: Vec<_> = all.as_array().unwrap().iter().map(|bdev| &bdev["name"]).collect();
+    for name in ["Ram0", "Ram0p0", "Ram0p1", "Pt0", "D0", "EE_Pt0"] {
+        assert!(names.contains(&&json!(name)), "{name} of {names:?}");
+    }
+    let complaint = rpc.complaint("bdev_passthru_create -b Ram0 -p Pt1");
+    assert!(complaint.contains("claimed"), "{complaint}");
+    rpc.call("bdev_null_create Null0 1 4096");
+    rpc.text("bdev_null_resize Null0 5");
+    assert_eq!(rpc.call("bdev_get_bdevs -b Null0")[0]["num_blocks"], 1280);
+    rpc.text("bdev_malloc_delete Ram0");
+    let left = rpc.call("bdev_get_bdevs");
+    assert_eq!(left.as_array().unwrap().len(), 1, "all went with what they stood on: {left}");
+}
+
+#[test]
 fn what_spdks_client_makes_of_files_and_memory_is_saved_and_comes_back() {
     let (one, two) = (file(), file());
     let [one, two] = [one.path(), two.path()].map(|path| path.display().to_string());
