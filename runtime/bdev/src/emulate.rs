@@ -47,7 +47,7 @@ pub(crate) struct Emulator {
     jobs: Slots<Job, 32>,
     /// Jobs for whose next step there was no room.
     waiting: VecDeque<Tag<32>>,
-    /// Chunks that have come back; kept to be used again.
+    /// Room for chunks that have come back.
     returned: Vec<Io>,
     ended: Vec<Io>,
     block_shift: u32,
@@ -103,11 +103,12 @@ impl Emulator {
 
     /// Goes on with what has come back, and shows what has ended to `done`.
     pub(crate) fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        let Self { channel, returned, .. } = self;
-        let _ = channel.poll(|chunk| returned.push(chunk.take()));
-        for mut chunk in core::mem::take(&mut self.returned) {
+        let mut returned = core::mem::take(&mut self.returned);
+        let _ = self.channel.poll(|chunk| returned.push(chunk.take()));
+        for mut chunk in returned.drain(..) {
             self.chunk_ended(&mut chunk);
         }
+        self.returned = returned;
         for _ in 0..self.waiting.len() {
             if let Some(tag) = self.waiting.pop_front() {
                 self.go_on(tag);

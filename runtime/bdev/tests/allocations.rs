@@ -8,6 +8,8 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 
 use basalt_bdev::malloc::{self, MallocOptions};
+use basalt_bdev::vbdev::split::{self, SplitOptions};
+use basalt_bdev::vbdev::{Vbdevs, passthru};
 use basalt_bdev::{Access, AsyncChannel, Channel, Descriptor, Io, Op, Registry, SgList};
 use basalt_env::{DmaPool, Instant};
 use basalt_hosted::Machine;
@@ -107,4 +109,32 @@ fn reads_and_writes_allocate_nothing() {
     run(1000);
     assert!(reads.get() - before.1 > 1000, "the readers keep reading");
     assert_eq!(allocations() - before.0, 0, "awaited");
+}
+
+#[test]
+fn layers_and_emulated_operations_allocate_nothing() {
+    let pool = Machine::new().pool(8 << 20);
+    let mut reactor = mesh(1, Options::default()).pop().unwrap().build();
+    let local = reactor.local();
+    local.provide(Rc::new(pool.clone()));
+    let registry = Rc::new(Registry::new(1, 0));
+    let options = MallocOptions { block_size: 4096, num_blocks: 256, ..MallocOptions::default() };
+    malloc::create(&registry, options).unwrap();
+    let vbdevs = Vbdevs::new(&registry);
+    vbdevs.create(passthru::recipe("P", "Malloc0", None)).unwrap();
+    vbdevs.create(split::recipe("P", SplitOptions { count: 2, size_mib: 0 })).unwrap();
+    let disk = registry.open("Pp1", Access::ReadWrite).unwrap();
+    let mut channel = disk.channel(&local).unwrap();
+    let io = |i: u64| match i % 3 {
+        0 => Io::copy(i, i + 40, 2, i),
+        1 => Io::with_data(Op::Compare, i, 1, pooled(&pool), i),
+        _ => Io::with_data(Op::Read, i, 1, pooled(&pool), i),
+    };
+    let mut ios: Vec<_> = (0..48).map(io).collect();
+    let mut spare = Vec::with_capacity(48);
+    go_round(&mut channel, &mut ios, &mut spare);
+    let before = allocations();
+    go_round(&mut channel, &mut ios, &mut spare);
+    assert_eq!(allocations() - before, 0);
+    let _ = reactor.poll(Instant::ZERO);
 }

@@ -86,7 +86,8 @@ impl Vbdevs {
     pub fn create(&self, recipe: Recipe) -> Result<Made, CreateError> {
         let name_taken = CreateError::Register(RegisterError::NameTaken);
         let registry = self.registry.upgrade().ok_or(name_taken)?;
-        let same = |kept: &Rc<Kept>| kept.recipe.name == recipe.name;
+        // A split is called as its base, which may itself be of a recipe.
+        let same = |kept: &Rc<Kept>| kept.is(recipe.product_name, &recipe.name);
         if self.kept.borrow().iter().any(same) {
             return Err(name_taken);
         }
@@ -111,9 +112,7 @@ impl Vbdevs {
     /// # Errors
     /// There is none.
     pub fn delete(&self, product_name: &str, name: &str) -> Result<(), UnregisterError> {
-        let is_it =
-            |kept: &Rc<Kept>| kept.recipe.name == name && kept.recipe.product_name == product_name;
-        let at = self.kept.borrow().iter().position(is_it);
+        let at = self.kept.borrow().iter().position(|kept| kept.is(product_name, name));
         let kept = at.map(|at| self.kept.borrow_mut().remove(at));
         let kept = kept.ok_or(UnregisterError::NoSuchBdev)?;
         if let Some(registry) = self.registry.upgrade() {
@@ -125,8 +124,9 @@ impl Vbdevs {
     /// The handle of the recipe of that name, if it has one of that type.
     pub fn handle<T: Clone + 'static>(&self, name: &str) -> Option<T> {
         let kept = self.kept.borrow();
-        let kept = kept.iter().find(|kept| kept.recipe.name == name)?;
-        kept.recipe.handle.as_ref()?.downcast_ref::<T>().cloned()
+        let named = kept.iter().filter(|kept| kept.recipe.name == name);
+        let mut handles = named.filter_map(|kept| kept.recipe.handle.as_ref()?.downcast_ref());
+        handles.next().cloned()
     }
 
     fn hear(&self, event: &Event) {
@@ -157,6 +157,10 @@ impl Vbdevs {
 }
 
 impl Kept {
+    fn is(&self, product_name: &str, name: &str) -> bool {
+        self.recipe.name == name && self.recipe.product_name == product_name
+    }
+
     fn make(&self, registry: &Registry) -> Result<(), CreateError> {
         let there = |name: &String| registry.get(name).is_some();
         if !self.recipe.bases.iter().all(there) {

@@ -110,7 +110,8 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "write": bdev.supports(Op::Write),
         "unmap": bdev.supports(Op::Unmap),
         "flush": bdev.supports(Op::Flush),
-        "write_zeroes": bdev.supports(Op::WriteZeroes),
+        // Made of writes where the bdev has none, as SPDK's are.
+        "write_zeroes": bdev.supports(Op::WriteZeroes) || bdev.supports(Op::Write),
         "reset": false,
         "nvme_admin": false,
         "nvme_io": false,
@@ -119,12 +120,12 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "get_zone_info": false,
         "zone_management": false,
         "zone_append": false,
-        "compare": false,
+        "compare": bdev.supports(Op::Compare),
         "compare_and_write": false,
         "abort": false,
         "seek_hole": false,
         "seek_data": false,
-        "copy": false,
+        "copy": bdev.supports(Op::Copy),
         "nvme_iov_md": false,
     })
 }
