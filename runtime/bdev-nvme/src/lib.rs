@@ -2,8 +2,9 @@
 //!
 //! 1. The admin queue of a controller belongs to a task on core 0; each core has an I/O queue pair
 //!    of its own, from its own memory, that all its channels share. No lock, no hand-over.
-//! 2. One poller per core and controller rings the doorbell and empties the completion queue, once
-//!    a round; what it finds goes to the inbox of the channel that sent it.
+//! 2. The first channel of a core that asks in a round empties the completion queue: what is its
+//!    own it gets where it lies, what is another's goes to that one's inbox. A poller at the end of
+//!    the round rings the doorbell, and empties the queue if nobody has asked.
 //! 3. What one command cannot carry goes in pieces; what no command can describe goes through a
 //!    bounce buffer. Nothing is allocated from the heap on the way.
 //! 4. When a queue fails (a lie, a late command, a fatal status, a device that is gone), all

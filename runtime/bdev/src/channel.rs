@@ -125,7 +125,7 @@ impl Channel {
         if !io.op.has_data() {
             return self.refusal_without_data(io);
         }
-        // No more than the first block, if there are none or so many that the number wraps.
+        // No blocks end where they begin, and too many wrap round to before it.
         let end = io.lba.wrapping_add(u64::from(io.blocks));
         if end <= io.lba || end > node.num_blocks.get() {
             return Some(RejectReason::OutOfRange);

@@ -38,7 +38,7 @@ impl Descriptor {
         Ok(BaseChannel::new(inner, self.clone(), local.clone()))
     }
 
-    /// The bdev's fixed properties.
+    /// The bdev's properties.
     pub fn info(&self) -> &BdevInfo {
         self.bdev().info()
     }

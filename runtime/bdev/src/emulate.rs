@@ -134,7 +134,9 @@ impl Emulator {
             return self.end(tag, chunk.status);
         }
         if let SgList::One(buf) = core::mem::take(&mut chunk.data) {
-            if job.io.op == Op::Compare && !is_same(&job.io, job.done << self.block_shift, &buf) {
+            if job.io.op == Op::Compare
+                && !is_same(&job.io, (job.done as usize) << self.block_shift, &buf)
+            {
                 return self.end(tag, Err(COMPARE_FAILURE));
             }
             job.buf = Some(buf);
@@ -222,8 +224,8 @@ impl Job {
 }
 
 /// Whether the Io's data from byte `offset` on is that of `buf`.
-fn is_same(io: &Io, offset: u32, buf: &DmaBuf) -> bool {
-    let mut skip = offset as usize;
+fn is_same(io: &Io, offset: usize, buf: &DmaBuf) -> bool {
+    let mut skip = offset;
     let mut rest = buf.as_slice();
     for part in io.data.as_slice() {
         if skip >= part.len() {

@@ -156,8 +156,8 @@ impl<T: Ticks> Job<T> {
     }
 
     /// Books the time since the last round, with everything that the core did in it. It was busy
-    /// if that round found or submitted Ios, and also if this one found some: the device's own
-    /// poller has taken them in since.
+    /// if that round found or submitted Ios, and also if this one found some: whoever shares the
+    /// device, or a layer below, may have taken them in since.
     #[inline]
     fn account(&mut self, now: u64, is_busy: bool) {
         if is_busy {

@@ -358,7 +358,7 @@ impl State {
         for channel in 0..self.core.channels.bound() {
             work += self.core.channels.poll(channel, &mut self.done);
             for at in 0..self.done.len() {
-                let Some(io) = self.done.get_mut(at).map(take_io) else { break };
+                let Some(io) = self.done.get_mut(at).map(Io::take) else { break };
                 let tag = Tag::from_u64(io.tag);
                 match connection(&mut self.places, tag.connection) {
                     Some(connection) => connection.io_done(&mut self.core, tag, io),
@@ -379,11 +379,6 @@ impl State {
             }
         }
     }
-}
-
-/// Leaves an empty Io in place of `io`.
-fn take_io(io: &mut Io) -> Io {
-    core::mem::replace(io, Io::new(basalt_bdev::Op::Flush, 0, 0, 0))
 }
 
 fn connection(places: &mut [Place], slot: u16) -> Option<&mut Connection> {
