@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use basalt_bare::{IdentityMap, MachinePorts, PciConfig};
+use basalt_env::{CoreId, Nearness, Node};
 use basalt_pci::hotplug::Hotplug;
-use basalt_pci::{Addresses, BusRange, Claimed, Function, PciAddress};
+use basalt_pci::{Addresses, BusRange, Claimed, Function, PciAddress, Roots};
 
 use crate::guard::Guard;
 
@@ -21,7 +22,27 @@ pub struct Firmware {
     pub ports: MachinePorts,
     /// ACPI's table with the machine's byte code.
     pub dsdt: &'static [u8],
+    pub nodes: Nodes,
     pub guard: Guard,
+}
+
+/// What is near what.
+pub struct Nodes {
+    roots: Roots,
+    nearness: Nearness,
+}
+
+impl Nodes {
+    /// Of a machine with this DSDT and these cores.
+    pub fn new(dsdt: &[u8], nearness: Nearness) -> Self {
+        Self { roots: Roots::read(dsdt), nearness }
+    }
+
+    /// The node of a device, if firmware tells of it, and all cores, nearest first.
+    pub fn near(&self, address: PciAddress) -> Option<(Node, Vec<CoreId>)> {
+        let node = self.roots.node_of(address)?;
+        Some((node, self.nearness.cores_by_distance(node)))
+    }
 }
 
 /// The devices that are used, in the order of their addresses, and the places for more.

@@ -13,32 +13,37 @@ use basalt_reactor::Local;
 use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeState};
 use basalt_rpc::{RpcError, errno};
 
-use crate::devices::PciDevice;
+use crate::devices::{Nodes, PciDevice};
 
 /// Attaches every controller as `Nvme0`, `Nvme1`, … in the order of their addresses.
 ///
 /// One that does not come up is reported and left out.
-pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>) {
+pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>, nodes: &Nodes) {
     provide_control(local);
     if controllers.is_empty() {
         log::warn!(target: "nvme", "there is no NVMe controller");
     }
     for (index, device) in controllers.into_iter().enumerate() {
-        attach(local, device, format!("Nvme{index}")).await;
+        attach(local, device, format!("Nvme{index}"), nodes).await;
     }
 }
 
 /// Attaches a controller that came later, under the first name that is free.
-pub async fn attach_late(local: &Local, device: PciDevice) {
+pub async fn attach_late(local: &Local, device: PciDevice, nodes: &Nodes) {
     let controllers = NvmeControllers::of(local);
     let mut names = (0_u32..).map(|index| format!("Nvme{index}"));
     let name = names.find(|name| controllers.get(name).is_none()).unwrap_or_default();
-    attach(local, device, name).await;
+    attach(local, device, name, nodes).await;
 }
 
-async fn attach(local: &Local, device: PciDevice, name: String) {
+async fn attach(local: &Local, device: PciDevice, name: String, nodes: &Nodes) {
     let address = device.address();
-    match basalt_bdev_nvme::attach(local, device, Options::named(name.clone())).await {
+    let mut options = Options::named(name.clone());
+    if let Some((node, cores)) = nodes.near(address) {
+        log::info!(target: "nvme", "{name} ({address}) is on node {node}");
+        options.cores = cores;
+    }
+    match basalt_bdev_nvme::attach(local, device, options).await {
         Ok(bdevs) => report(local, &name, &bdevs),
         Err(error) => log::error!(target: "nvme", "{name} ({address}): {error}; it is left out"),
     }
@@ -64,7 +69,7 @@ fn report(local: &Local, name: &str, bdevs: &[String]) {
             info.address,
             info.model,
             info.serial,
-            info.queues
+            info.queues.len()
         );
     }
     let Some(registry) = local.service::<Registry>() else { return };

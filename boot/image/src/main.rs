@@ -56,6 +56,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         map: machine.mmio(),
         ports: machine.io_ports(),
         dsdt: machine.dsdt(),
+        nearness: machine.nearness(),
         iommu: machine.take_iommu(),
         clock: machine.clock(),
         config: machine.config_blob().unwrap_or_default(),

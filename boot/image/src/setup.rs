@@ -12,11 +12,12 @@ use basalt_bare::{
 };
 use basalt_bdev::Registry;
 use basalt_bdev_nvme::PRODUCT_NAME;
+use basalt_env::Nearness;
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router};
 
-use crate::devices::{self, Devices, Firmware};
+use crate::devices::{self, Devices, Firmware, Nodes};
 use crate::guard::Guard;
 use crate::hotplug::{self, Watch};
 use crate::{drives, network, stray};
@@ -30,6 +31,7 @@ pub struct Parts {
     pub ports: MachinePorts,
     /// ACPI's table with the machine's byte code.
     pub dsdt: &'static [u8],
+    pub nearness: Nearness,
     pub iommu: Option<IommuParts>,
     pub clock: Clock,
     /// The configuration as it was handed over.
@@ -50,15 +52,16 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config)?;
     let interfaces = config.interfaces()?;
     roll_call::run(local).await;
-    let Parts { pci_config: config_space, map, ports, dsdt, iommu, clock, .. } = parts;
+    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, .. } = parts;
     // Before any device may use memory.
     let guard = Guard::start(local, iommu, map, clock);
-    let firmware = Firmware { config: config_space, map, ports, dsdt, guard };
+    let nodes = Nodes::new(dsdt, nearness);
+    let firmware = Firmware { config: config_space, map, ports, dsdt, nodes, guard };
     let Devices { addresses, slots, nvme, virtio_net } = devices::find(&firmware);
     stray::run_if_asked(local, &firmware, &addresses).await;
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
-    drives::attach_all(local, nvme).await;
+    drives::attach_all(local, nvme, &firmware.nodes).await;
     first_read::run(local, move || clock.now()).await;
     network::start(local, clock, virtio_net, &interfaces);
     let transport = TransportConfig::default();

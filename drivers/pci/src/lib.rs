@@ -5,7 +5,8 @@
 //!    finds where its registers are.
 //! 3. [`Claimed`] turns a function into an [`basalt_env::Device`] for exactly one driver.
 //! 4. [`hotplug`] tells of devices that come and go; [`Addresses`] finds some for one that came.
-//! 5. Configuration space is written by the device: every number in it is checked, every list is
+//! 5. [`Roots`] tells which node of a NUMA machine a function is on.
+//! 6. Configuration space is written by the device: every number in it is checked, every list is
 //!    walked a bounded number of steps.
 //!
 //! Neighbours: configuration access comes from an environment (`kernel/bare`), claimed functions
@@ -14,6 +15,7 @@
 
 extern crate alloc;
 
+mod aml;
 mod assign;
 mod bar;
 mod bridge;
@@ -23,6 +25,7 @@ mod function;
 pub mod hotplug;
 mod msix;
 mod regs;
+mod roots;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -35,6 +38,7 @@ pub use capability::{
 };
 pub use claimed::Claimed;
 pub use function::{Function, HeaderKind};
+pub use roots::Roots;
 pub use scan::{BusRange, scan};
 
 #[doc(no_inline)]

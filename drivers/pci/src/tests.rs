@@ -357,3 +357,31 @@ fn bridges_to_old_buses_make_requests_their_own() {
     fake.set(at(0, 1, 0), 0x40, 0x0072_0010, 0); // PCI Express to PCI.
     assert_eq!(addresses.requesters(&fake, at(1, 2, 0)), [at(1, 2, 0), at(1, 0, 0)]);
 }
+
+/// Writes the few terms of ACPI's byte code that matter here.
+pub(crate) mod term {
+    use alloc::vec::Vec;
+
+    pub fn package(op: &[u8], body: &[u8]) -> Vec<u8> {
+        // Always the two-byte form, which is allowed for short lengths too.
+        let len = body.len() + 2;
+        let lead = [0x40 | (len & 0xf) as u8, (len >> 4) as u8];
+        [op, &lead, body].concat()
+    }
+
+    pub fn device(name: &[u8; 4], terms: &[Vec<u8>]) -> Vec<u8> {
+        package(&[0x5b, 0x82], &[&name[..], &terms.concat()].concat())
+    }
+
+    pub fn scope(name: &[u8], terms: &[Vec<u8>]) -> Vec<u8> {
+        package(&[0x10], &[name, &terms.concat()].concat())
+    }
+
+    pub fn number(name: &[u8; 4], value: u32) -> Vec<u8> {
+        [&[0x08], &name[..], &[0x0c], &value.to_le_bytes()].concat()
+    }
+
+    pub fn region(name: &[u8; 4], port: u16) -> Vec<u8> {
+        [&[0x5b, 0x80], &name[..], &[1, 0x0b], &port.to_le_bytes(), &[0x0a, 8]].concat()
+    }
+}

@@ -8,7 +8,7 @@ use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
 
-use basalt_env::{CoreId, DmaArena};
+use basalt_env::{CoreId, DmaArena, Nearness, Numa};
 use bootloader_api::BootInfo;
 use spin::Once;
 
@@ -76,6 +76,7 @@ pub struct Machine {
     arenas: Vec<DmaArena>,
     /// APIC identifiers by core.
     apic_ids: &'static [u32],
+    numa: Numa,
     io_apics: Vec<IoApic>,
     rtc_signal: Option<Signal>,
 }
@@ -188,8 +189,19 @@ impl Machine {
         let config = config(boot_info);
         let dsdt = platform.dsdt;
         let apic_ids = APIC_IDS.call_once(|| apic_ids.leak());
-        let Platform { io_apics, rtc_signal, .. } = platform;
-        Ok(Self { clock, pci_config, config, dsdt, iommu, arenas, apic_ids, io_apics, rtc_signal })
+        let Platform { io_apics, rtc_signal, numa, .. } = platform;
+        Ok(Self {
+            clock,
+            pci_config,
+            config,
+            dsdt,
+            iommu,
+            arenas,
+            apic_ids,
+            numa,
+            io_apics,
+            rtc_signal,
+        })
     }
 
     /// The clock, running since the machine was started.
@@ -210,6 +222,11 @@ impl Machine {
     /// ACPI's table with the machine's byte code (DSDT); empty if there is none.
     pub fn dsdt(&self) -> &'static [u8] {
         self.dsdt
+    }
+
+    /// Which cores are near which node.
+    pub fn nearness(&self) -> Nearness {
+        Nearness::new(self.numa.clone(), self.apic_ids.into())
     }
 
     /// What an IOMMU is driven with, once; `None` if the machine has none.

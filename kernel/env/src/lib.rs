@@ -34,7 +34,7 @@ pub use device::{
 pub use dma::{DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory, Parcel, SharedRegion};
 pub use instant::Instant;
 pub use mmio::{Mmio, Registers};
-pub use numa::{Node, Numa};
+pub use numa::{Nearness, Node, Numa};
 pub use rtc::RtcRegisters;
 pub use ticks::Ticks;
 pub use untrusted::Untrusted;

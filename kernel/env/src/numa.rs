@@ -4,6 +4,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::CoreId;
+
 /// A node's number: ACPI's proximity domain.
 pub type Node = u32;
 
@@ -110,6 +112,32 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+/// Which of a machine's cores are near a node.
+#[derive(Clone, Debug)]
+pub struct Nearness {
+    numa: Numa,
+    apic_ids: Vec<u32>,
+}
+
+impl Nearness {
+    /// Of the cores with these APIC identifiers, in order.
+    pub const fn new(numa: Numa, apic_ids: Vec<u32>) -> Self {
+        Self { numa, apic_ids }
+    }
+
+    /// All cores in the order of their distance from a node. Those that are equally far keep their
+    /// order, those on no known node come last.
+    pub fn cores_by_distance(&self, from: Node) -> Vec<CoreId> {
+        let distance = |core: &CoreId| {
+            let node = self.numa.node_of_core(self.apic_ids[core.index()]);
+            node.map_or(u16::MAX, |node| self.numa.distance(from, node).into())
+        };
+        let mut cores: Vec<_> = (0..self.apic_ids.len()).map(|core| CoreId(core as u16)).collect();
+        cores.sort_by_key(distance);
+        cores
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -171,6 +199,15 @@ mod tests {
         assert_eq!((near(0), near(1)), (vec![0], vec![1, 4]));
         let alone: Vec<_> = numa.memory_near(0, &[0]).collect();
         assert_eq!(alone.len(), 3, "one node has it all");
+    }
+
+    #[test]
+    fn cores_are_told_by_their_distance_from_a_node() {
+        let (srat, slit) = tables();
+        let nearness = Nearness::new(Numa::read(&srat, &slit), vec![0, 7, 1, 300]);
+        let cores = |from| nearness.cores_by_distance(from);
+        assert_eq!(cores(0), [0, 2, 3, 1].map(CoreId));
+        assert_eq!(cores(2), [2, 3, 0, 1].map(CoreId));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use core::fmt;
 use core::time::Duration;
 
 use basalt_bdev::Registry;
-use basalt_env::{Device, DmaPool, Registers};
+use basalt_env::{CoreId, Device, DmaPool, Registers};
 use basalt_nvme::{Controller, InitError};
 use basalt_reactor::Local;
 
@@ -20,6 +20,9 @@ pub struct Options {
     pub name: String,
     /// Entries of each core's queues; one less can be in flight. The controller may do with fewer.
     pub queue_entries: u16,
+    /// The cores that get queues first if there are not enough for all, such as those near the
+    /// device; those not named follow in order.
+    pub cores: Vec<CoreId>,
     /// How long the device may take over an I/O before it is reset.
     pub io_timeout: Duration,
     /// How long an admin command may take.
@@ -35,6 +38,7 @@ impl Options {
         Self {
             name: name.into(),
             queue_entries: 256,
+            cores: Vec::new(),
             io_timeout: Duration::from_secs(30),
             admin_timeout: Duration::from_secs(10),
             reset_timeout: Duration::from_secs(60),
@@ -135,7 +139,7 @@ where
         firmware: text(&identify.fr).into(),
         cntlid: identify.cntlid.get(),
         state: ControllerState::Enabled,
-        queues: 0,
+        queues: Vec::new(),
         resets: 0,
         bdevs: Vec::new(),
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use basalt_env::PciAddress;
+use basalt_env::{CoreId, PciAddress};
 use basalt_nvme::QueueError;
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
@@ -59,8 +59,8 @@ pub struct ControllerInfo {
     pub cntlid: u16,
     /// Where it stands.
     pub state: ControllerState,
-    /// I/O queue pairs, of which each serves one core.
-    pub queues: usize,
+    /// The cores that have an I/O queue pair.
+    pub queues: Vec<CoreId>,
     /// Resets so far.
     pub resets: u32,
     /// Its bdevs, in order of namespace.

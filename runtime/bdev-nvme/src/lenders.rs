@@ -23,13 +23,14 @@ impl Lenders {
         }
     }
 
+    /// Those that have one.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = CoreId> {
+        let lends = |(_, lends): &(usize, &AtomicBool)| lends.load(Ordering::Relaxed);
+        self.cores.iter().enumerate().filter(lends).map(|(core, _)| CoreId(core as u16))
+    }
+
     /// Who lends to `core`: those that have one take turns.
     pub(crate) fn lender_of(&self, core: CoreId) -> Option<CoreId> {
-        let lenders = || {
-            let lends = |(_, lends): &(usize, &AtomicBool)| lends.load(Ordering::Relaxed);
-            self.cores.iter().enumerate().filter(lends)
-        };
-        let turn = core.index().checked_rem(lenders().count())?;
-        lenders().nth(turn).map(|(core, _)| CoreId(core as u16))
+        self.iter().nth(core.index().checked_rem(self.iter().count())?)
     }
 }

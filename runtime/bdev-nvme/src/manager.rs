@@ -175,7 +175,7 @@ where
     async fn give_up(&self) {
         log::error!(target: "bdev_nvme", "{}: given up", self.name());
         self.handle.set_state(ControllerState::Failed);
-        self.handle.info.borrow_mut().queues = 0;
+        self.handle.info.borrow_mut().queues.clear();
         // A reset that ran out of time may have left it half way up.
         let proof = self.controller.stop().await;
         self.take_back(proof, IoError::Removed).await;
@@ -229,31 +229,29 @@ where
         }
     }
 
-    /// Gives the first cores a queue pair each, which they lend to the others. Whether any has one
-    /// now.
+    /// Gives the first cores in turn a queue pair each, which they lend to the others. Whether any
+    /// has one now.
     pub(crate) async fn make_queues(&self) -> bool {
-        let mut made = 0;
         self.cores().for_each(|core| self.handle.lenders.set(core, false));
-        for (core, qid) in self.cores().zip(1..) {
+        for (core, qid) in self.cores_in_turn().zip(1..) {
             let Some(spec) = self.controller.queue_spec(qid) else { break };
             match self.make_queue(core, spec).await {
-                Ok(()) => {
-                    self.handle.lenders.set(core, true);
-                    made += 1;
-                }
+                Ok(()) => self.handle.lenders.set(core, true),
                 Err(NoQueue::Refused) => self.drop_queue(core).await,
                 Err(NoQueue::Unknown) => return false,
             }
         }
-        if made < self.local.cores() {
-            let cores = self.local.cores();
-            let name = self.name();
+        let with_queue: Vec<_> = self.handle.lenders.iter().collect();
+        let (made, cores, name) = (with_queue.len(), self.local.cores(), self.name());
+        if made < cores {
+            let with_queue: Vec<_> = with_queue.iter().map(|core| core.0).collect();
             log::warn!(
                 target: "bdev_nvme",
-                "{name}: queues for {made} of {cores} cores, which lend them to the others"
+                "{name}: queues for {made} of {cores} cores, which lend them to the others: \
+                 {with_queue:?}"
             );
         }
-        self.handle.info.borrow_mut().queues = made;
+        self.handle.info.borrow_mut().queues = with_queue;
         made > 0
     }
 
@@ -384,6 +382,14 @@ where
 
     fn cores(&self) -> impl Iterator<Item = CoreId> + use<D> {
         (0..self.local.cores()).map(|core| CoreId(core as u16))
+    }
+
+    /// All cores in the order in which they get queues.
+    fn cores_in_turn(&self) -> impl Iterator<Item = CoreId> {
+        let first = &self.options.cores;
+        let others = self.cores().filter(|core| !first.contains(core));
+        let first = first.iter().copied().filter(|core| core.index() < self.local.cores());
+        first.chain(others)
     }
 
     /// Has every core that has a queue of this controller do `f` with it.

@@ -80,6 +80,25 @@ fn a_node_with_too_little_memory_gets_some_of_another() {
 }
 
 #[test]
+fn a_drive_with_few_queues_gives_them_to_the_cores_of_its_node() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(64 << 20).unwrap();
+    let (machine, port) = machine(4, &[(512, Some("0-1")), (512, Some("2-3"))]).user_network(4420);
+    let device = |machine: BasaltGuest, device| machine.qemu_arg("-device").qemu_arg(device);
+    let machine = device(machine, "pxb-pcie,id=far,bus_nr=0x80,numa_node=1,bus=pcie.0");
+    let machine = device(machine, "pcie-root-port,id=below,bus=far,chassis=9")
+        .qemu_arg("-drive")
+        .qemu_arg(&format!("if=none,id=few,format=raw,file={}", file.path().display()));
+    let guest = device(machine, "nvme,serial=few,drive=few,max_ioqpairs=2,bus=below").start();
+    guest.wait_for_line("is on node 1", BOOT);
+    guest.wait_for_line("queues for 2 of 4 cores, which lend them to the others: [2, 3]", BOOT);
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut host = Initiator::connect(port).unwrap();
+    let on = host.namespaces().unwrap()[0];
+    host.verify(on, 0, 1 << 20, 1).unwrap();
+}
+
+#[test]
 fn sixty_four_cores_serve() {
     let guest = verify(BasaltGuest::new("many").cpus(64).memory_mib(2048));
     guest.wait_for_line("core 63: all 64 cores answer it", BOOT);

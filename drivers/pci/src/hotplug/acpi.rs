@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use basalt_env::{ConfigSpace, IoPorts, PciAddress};
 
-use super::aml::{self, Selector};
 use super::{Event, Slot, SlotKind};
+use crate::aml::{self, Selector};
 use crate::bridge;
 
 /// Slots that were filled since the register was last read, a bit per device number.

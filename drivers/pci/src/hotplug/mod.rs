@@ -8,7 +8,6 @@
 //! [`Event::Gone`].
 
 mod acpi;
-mod aml;
 mod express;
 #[cfg(test)]
 mod tests;

@@ -8,38 +8,10 @@ use std::vec::Vec;
 use basalt_env::IoPorts;
 use proptest::prelude::*;
 
-use super::aml::{self, Facts, Selector};
 use super::*;
-use crate::tests::{Fake, at};
+use crate::aml::{self, Facts, Selector};
+use crate::tests::{Fake, at, term};
 use crate::{BusRange, scan};
-
-/// Writes the few terms of ACPI's byte code that matter here.
-mod term {
-    use alloc::vec::Vec;
-
-    pub fn package(op: &[u8], body: &[u8]) -> Vec<u8> {
-        // Always the two-byte form, which is allowed for short lengths too.
-        let len = body.len() + 2;
-        let lead = [0x40 | (len & 0xf) as u8, (len >> 4) as u8];
-        [op, &lead, body].concat()
-    }
-
-    pub fn device(name: &[u8; 4], terms: &[Vec<u8>]) -> Vec<u8> {
-        package(&[0x5b, 0x82], &[&name[..], &terms.concat()].concat())
-    }
-
-    pub fn scope(name: &[u8], terms: &[Vec<u8>]) -> Vec<u8> {
-        package(&[0x10], &[name, &terms.concat()].concat())
-    }
-
-    pub fn number(name: &[u8; 4], value: u32) -> Vec<u8> {
-        [&[0x08], &name[..], &[0x0c], &value.to_le_bytes()].concat()
-    }
-
-    pub fn region(name: &[u8; 4], port: u16) -> Vec<u8> {
-        [&[0x5b, 0x80], &name[..], &[1, 0x0b], &port.to_le_bytes(), &[0x0a, 8]].concat()
-    }
-}
 
 const PORTS: u16 = 0xcc0;
 
@@ -80,7 +52,7 @@ fn the_byte_code_tells_ports_and_selectors_with_the_way_to_each_bus() {
     let facts = aml::read(&dsdt());
     let selector = |number, path: &[(u8, u8)]| Selector { number, path: path.into() };
     let selectors = vec![selector(7, &[(1, 0)]), selector(8, &[(2, 0), (0, 0), (3, 0)])];
-    assert_eq!(facts, Facts { ports: Some(PORTS), selectors });
+    assert_eq!(facts, Facts { ports: Some(PORTS), selectors, roots: vec![] });
 }
 
 proptest! {

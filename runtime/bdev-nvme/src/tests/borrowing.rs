@@ -11,7 +11,7 @@ use super::*;
 /// A machine of three cores whose controller has two queues.
 fn short_of_queues() -> Rig {
     let rig = Rig::attached(3, Config { queues: 2, ..Config::default() });
-    assert_eq!(rig.info().queues, 2);
+    assert_eq!(rig.info().queues, [0, 1].map(CoreId));
     rig
 }
 
@@ -26,6 +26,19 @@ fn a_core_without_a_queue_does_all_that_the_others_do() {
     rig.assert_no_violations();
     rig.rounds(2);
     assert_eq!(stats(&rig), before, "all memory is back where it is of");
+}
+
+#[test]
+fn cores_near_the_device_have_its_queues() {
+    let mut rig = Rig::new(3, Config { queues: 2, ..Config::default() });
+    let cores = [2, 7, 1].map(CoreId).into();
+    rig.attach_with(Options { cores, ..quick() }).unwrap();
+    assert_eq!(rig.info().queues, [1, 2].map(CoreId));
+    reset(&mut rig).unwrap();
+    assert_eq!(rig.info().queues, [1, 2].map(CoreId), "and after a reset");
+    let mut channel = rig.channel(0);
+    channel.submit(rig.read(0, 0, 0)).unwrap();
+    assert_eq!(rig.drain(&mut channel, 1)[0].status, Ok(()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use alloc::vec::Vec;
 
 use basalt_bdev::{Channel, IoError, IoStatus, RejectReason};
+use basalt_env::CoreId;
 use basalt_models::nvme::{Config, Fault, admin, any_io, enable, io};
 use basalt_nvme_spec::{AdminOpcode, NvmOpcode};
 
@@ -177,7 +178,7 @@ fn a_core_that_gets_no_queue_after_a_reset_hears_that_it_is_gone() {
         plan.on(admin(AdminOpcode::CREATE_IO_SQ).nth(2), Fault::Status(1, 1));
     });
     reset(&mut rig).unwrap();
-    assert_eq!(rig.info().queues, 1);
+    assert_eq!(rig.info().queues, [CoreId(0)]);
     submit_and_succeed(&mut rig, &mut first);
     assert_eq!(second.submit(rig.read(1, 0, 0)).unwrap_err().reason, RejectReason::Removed);
     let mut borrowed = rig.channel(1);

@@ -12,7 +12,7 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use basalt_bdev::{Access, Channel, Descriptor, Io, Op, Registry, SgList, suite};
-use basalt_env::{DmaBuf, DmaPool, Instant};
+use basalt_env::{CoreId, DmaBuf, DmaPool, Instant};
 use basalt_hosted::Machine;
 use basalt_models::nvme::{Config, Model};
 use basalt_reactor::{Local, Reactor, mesh};
@@ -34,6 +34,16 @@ struct Rig {
     now: Instant,
     /// The core that the suite runs on.
     suite_core: usize,
+}
+
+/// Options whose limits are soon reached.
+fn quick() -> Options {
+    Options {
+        io_timeout: IO_TIMEOUT,
+        admin_timeout: Duration::from_millis(100),
+        reset_timeout: Duration::from_secs(10),
+        ..Options::named("Nvme0")
+    }
 }
 
 impl Rig {
@@ -61,13 +71,11 @@ impl Rig {
     }
 
     fn attach(&mut self) -> Result<Vec<String>, AttachError> {
+        self.attach_with(quick())
+    }
+
+    fn attach_with(&mut self, options: Options) -> Result<Vec<String>, AttachError> {
         let (local, device) = (self.core(0), self.model.device());
-        let options = Options {
-            io_timeout: IO_TIMEOUT,
-            admin_timeout: Duration::from_millis(100),
-            reset_timeout: Duration::from_secs(10),
-            ..Options::named("Nvme0")
-        };
         self.wait_for(async move { attach(&local, device, options).await })
     }
 

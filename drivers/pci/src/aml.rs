@@ -1,7 +1,10 @@
-//! The few facts about hot plugging that only ACPI's byte code has (ACPI 6.5 §20.2), read without
-//! running it: QEMU writes them as constants (its `docs/specs/acpi_pci_hotplug.rst`).
+//! The few facts about host bridges and hot plugging that only ACPI's byte code has (ACPI 6.5
+//! §20.2), read without running it: QEMU writes them as constants, the latter after its
+//! `docs/specs/acpi_pci_hotplug.rst`.
 
 use alloc::vec::Vec;
+
+use basalt_env::Node;
 
 /// A table nested deeper is none that firmware made.
 const DEPTH_MAX: usize = 16;
@@ -24,6 +27,7 @@ const EXTERNAL_OP: u8 = 0x15;
 const EXT_PREFIX: u8 = 0x5b;
 const IF_OP: u8 = 0xa0;
 const ELSE_OP: u8 = 0xa1;
+const RETURN_OP: u8 = 0xa4;
 const ONES_OP: u8 = 0xff;
 
 const EXT_MUTEX: u8 = 0x01;
@@ -45,6 +49,17 @@ pub struct Selector {
     pub path: Vec<(u8, u8)>,
 }
 
+/// A host bridge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Root {
+    /// `_SEG` (ACPI 6.5 §6.5.6).
+    pub segment: u16,
+    /// `_BBN` (§6.5.5), the first of its buses.
+    pub bus: u8,
+    /// `_PXM` (§6.2.14).
+    pub node: Option<Node>,
+}
+
 /// What the table says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
@@ -52,6 +67,8 @@ pub struct Facts {
     pub ports: Option<u16>,
     /// Buses with slots.
     pub selectors: Vec<Selector>,
+    /// Host bridges but for those that do not say where they are: of these there is one at most.
+    pub roots: Vec<Root>,
 }
 
 /// Reads a DSDT, header included. A part that is encoded in a way not known here is passed over.
@@ -86,6 +103,7 @@ fn is_host_bridge(name: Name) -> bool {
 fn walk(terms: &[u8], mut scope: Scope, depth: usize, facts: &mut Facts) {
     let mut reader = Reader { bytes: terms };
     let mut selector = None;
+    let (mut segment, mut bus, mut node) = (0, None, None);
     while let Some(term) = reader.term() {
         match term {
             Term::Number(name, value) => match &name {
@@ -98,6 +116,9 @@ fn walk(terms: &[u8], mut scope: Scope, depth: usize, facts: &mut Facts) {
                     }
                 }
                 b"BSEL" => selector = Some(value as u32),
+                b"_SEG" => segment = value as u16,
+                b"_BBN" => bus = Some(value as u8),
+                b"_PXM" => node = Node::try_from(value).ok(),
                 _ => {}
             },
             Term::Region(name, port) => {
@@ -122,6 +143,7 @@ fn walk(terms: &[u8], mut scope: Scope, depth: usize, facts: &mut Facts) {
     if let Some(number) = selector.filter(|_| scope.on_root) {
         facts.selectors.push(Selector { number, path: scope.path });
     }
+    facts.roots.extend(bus.map(|bus| Root { segment, bus, node }));
 }
 
 type Name = [u8; 4];
@@ -150,7 +172,15 @@ impl<'a> Reader<'a> {
                 let name = self.name()?;
                 Some(self.data()?.map_or(Term::Other, |value| Term::Number(name, value)))
             }
-            METHOD_OP | IF_OP | ELSE_OP => self.package().map(|_| Term::Other),
+            METHOD_OP => {
+                let inner = self.package()?;
+                Some(
+                    inner
+                        .constant_method()
+                        .map_or(Term::Other, |(name, value)| Term::Number(name, value)),
+                )
+            }
+            IF_OP | ELSE_OP => self.package().map(|_| Term::Other),
             ALIAS_OP => {
                 self.name()?;
                 self.name().map(|_| Term::Other)
@@ -184,6 +214,13 @@ impl<'a> Reader<'a> {
             op if EXT_OTHERS_WITH_LENGTH.contains(&op) => self.package().map(|_| Term::Other),
             _ => None,
         }
+    }
+
+    /// A method that does nothing but give a number, which some firmware writes for a constant.
+    fn constant_method(mut self) -> Option<(Name, u64)> {
+        let name = self.name()?;
+        let _flags = self.byte()?;
+        (self.byte()? == RETURN_OP).then(|| self.data())??.map(|value| (name, value))
     }
 
     /// A constant: a number, or something else that is passed over.
