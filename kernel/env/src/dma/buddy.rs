@@ -3,6 +3,8 @@ use alloc::vec::Vec;
 
 /// Smallest block, bytes.
 pub(super) const BLOCK_MIN: usize = 512;
+/// Most units of 512 bytes in a block.
+pub(super) const UNITS_MAX: u16 = 1 << (ORDERS - 1);
 /// Orders 0 (512 B) to 13 (4 MiB).
 pub(super) const ORDERS: usize = 14;
 
@@ -31,6 +33,27 @@ pub(super) fn order_for(len: usize) -> Option<usize> {
 /// The size in bytes of a block of `order`.
 pub(super) const fn size_of_order(order: usize) -> usize {
     BLOCK_MIN << order
+}
+
+/// The order of the block that so many units at `offset` bytes are, if they are one.
+pub(super) fn order_of(offset: usize, units: u16) -> Option<u8> {
+    let aligned = (offset / BLOCK_MIN).is_multiple_of(units.into());
+    (aligned && units.is_power_of_two()).then(|| units.trailing_zeros() as u8)
+}
+
+/// The blocks that so many units at `offset` bytes fall into: how many bytes further on each
+/// begins, and its order.
+pub(super) fn blocks_in(offset: usize, units: u16) -> impl Iterator<Item = (usize, u8)> {
+    let start = offset / BLOCK_MIN;
+    let end = start + usize::from(units);
+    let mut unit = start;
+    core::iter::from_fn(move || {
+        let left = end - unit;
+        let order = (left > 0).then(|| largest_order_at(unit, left))?;
+        let at = (unit - start) * BLOCK_MIN;
+        unit += 1 << order;
+        Some((at, order as u8))
+    })
 }
 
 impl Buddy {

@@ -3,27 +3,37 @@
 use core::fmt;
 use core::ptr::NonNull;
 
+use super::buddy::{BLOCK_MIN, UNITS_MAX};
 use super::pool::Shared;
 use super::{DmaPool, buddy};
 use crate::PhysAddr;
 
-/// An owned block of DMA memory; returns to its pool on drop. It stays on its core, unless it is
-/// sent to another as a [`Parcel`](super::Parcel).
+/// Owned DMA memory; returns to its pool on drop. It stays on its core, unless it is sent to
+/// another as a [`Parcel`](super::Parcel).
+///
+/// It is one block of the pool, or a part of one ([`Self::split_off`]). Each part is a buffer in
+/// its own right, which returns its own memory.
 ///
 /// Life cycle: `alloc` -> owner reads and writes it -> moved into a command's slot while the
 /// device uses it -> handed back with the completion -> dropped. Nothing borrows it across DMA.
 pub struct DmaBuf {
     ptr: NonNull<u8>,
     len: u32,
+    /// How much memory it is, in units of the smallest block.
+    units: u16,
+    /// The order of the block, or [`PART`].
     order: u8,
     /// Whether it is on a core other than its pool's.
     away: bool,
     pool: &'static Shared,
 }
 
+/// Marks memory that is not one block, because it was split.
+const PART: u8 = u8::MAX;
+
 impl DmaBuf {
     pub(super) fn new(ptr: NonNull<u8>, len: usize, order: u8, pool: &'static Shared) -> Self {
-        Self { ptr, len: len as u32, order, away: false, pool }
+        Self { ptr, len: len as u32, units: 1 << order, order, away: false, pool }
     }
 
     /// It is about to go to another core.
@@ -48,9 +58,47 @@ impl DmaBuf {
         self.len == 0
     }
 
-    /// Bytes the block can hold.
+    /// Bytes it can hold.
     pub fn capacity(&self) -> usize {
-        buddy::size_of_order(usize::from(self.order))
+        usize::from(self.units) * BLOCK_MIN
+    }
+
+    /// Cuts it in two: keeps the first `at` bytes, and gives the others. `None`, and nothing
+    /// happens, if `at` is not a multiple of 512 with at least a byte in use before and after it.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Option<Self> {
+        if !at.is_multiple_of(BLOCK_MIN) || at == 0 || at >= self.len() {
+            return None;
+        }
+        let units = (at / BLOCK_MIN) as u16;
+        // SAFETY: `at` is less than `len`, which lies inside the memory.
+        let ptr = unsafe { self.ptr.add(at) };
+        let (order, away, pool) = (PART, self.away, self.pool);
+        let len = self.len - at as u32;
+        let rest = Self { ptr, len, units: self.units - units, order, away, pool };
+        (self.len, self.units, self.order) = (at as u32, units, PART);
+        Some(rest)
+    }
+
+    /// Puts `next` back behind it: the reverse of [`Self::split_off`].
+    ///
+    /// # Errors
+    /// Gives `next` back if it is not the memory that comes next, or this one has room left.
+    pub fn join(&mut self, next: Self) -> Result<(), Self> {
+        let end = self.ptr.as_ptr().wrapping_add(self.capacity());
+        let adjacent = core::ptr::eq(self.pool, next.pool) && end == next.ptr.as_ptr();
+        let units = self.units.checked_add(next.units).filter(|units| *units <= UNITS_MAX);
+        let Some(units) = units.filter(|_| adjacent && self.away == next.away) else {
+            return Err(next);
+        };
+        if self.len() != self.capacity() {
+            return Err(next);
+        }
+        self.len += next.len;
+        self.units = units;
+        self.order = buddy::order_of(self.pool.offset_of(self.ptr), units).unwrap_or(PART);
+        core::mem::forget(next);
+        Ok(())
     }
 
     /// Sets how many bytes are in use, at most [`Self::capacity`].
@@ -82,14 +130,26 @@ impl DmaBuf {
     pub(super) fn base(&self) -> NonNull<u8> {
         self.ptr
     }
+
+    /// Gives a block of its memory back, for good.
+    #[inline]
+    fn give(&self, ptr: NonNull<u8>, order: u8) {
+        if self.away {
+            self.pool.give_from_afar(ptr, order);
+        } else {
+            self.pool.give(ptr, order);
+        }
+    }
 }
 
 impl Drop for DmaBuf {
     fn drop(&mut self) {
-        if self.away {
-            self.pool.give_from_afar(self.ptr, self.order);
-        } else {
-            self.pool.give(self.ptr, self.order);
+        if self.order != PART {
+            return self.give(self.ptr, self.order);
+        }
+        for (at, order) in buddy::blocks_in(self.pool.offset_of(self.ptr), self.units) {
+            // SAFETY: the blocks make up the memory, so each begins inside it.
+            self.give(unsafe { self.ptr.add(at) }, order);
         }
     }
 }

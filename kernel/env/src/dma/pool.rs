@@ -97,8 +97,7 @@ impl Shared {
             // SAFETY: the block is being given back, so nobody else refers to it.
             unsafe { ptr.write_bytes(byte, buddy::size_of_order(usize::from(order))) };
         }
-        let offset = ptr.as_ptr() as usize - self.base.as_ptr() as usize;
-        self.buddy.borrow_mut().give(offset, usize::from(order));
+        self.buddy.borrow_mut().give(self.offset_of(ptr), usize::from(order));
     }
 
     /// Takes a block back from any core.
@@ -116,7 +115,13 @@ impl Shared {
     }
 
     pub(super) fn bus_of(&self, ptr: NonNull<u8>) -> PhysAddr {
-        self.bus.offset((ptr.as_ptr() as usize - self.base.as_ptr() as usize) as u64)
+        self.bus.offset(self.offset_of(ptr) as u64)
+    }
+
+    /// How far into the arena memory of it is, bytes.
+    #[inline]
+    pub(super) fn offset_of(&self, ptr: NonNull<u8>) -> usize {
+        ptr.as_ptr() as usize - self.base.as_ptr() as usize
     }
 }
 

@@ -203,6 +203,53 @@ fn no_block_is_lost_or_handed_out_twice_while_other_cores_give_back() {
     assert_eq!(home.stats().bytes_free, 4 << 20);
 }
 
+#[test]
+fn a_buffer_that_was_cut_can_be_put_together_again() {
+    let pool = pool(4 << 20);
+    let mut buf = pool.alloc(4000).unwrap();
+    buf.as_mut_slice().iter_mut().zip(0..).for_each(|(byte, at): (_, u32)| *byte = (at >> 9) as u8);
+    for at in [0, 100, 512 * 8, 4000] {
+        assert!(buf.split_off(at).is_none(), "no cut at {at}");
+    }
+    let bus = buf.phys().as_u64();
+    let mut third = buf.split_off(1536).unwrap();
+    let mut second = buf.split_off(512).unwrap();
+    assert_eq!([buf.len(), second.len(), third.len()], [512, 1024, 2464]);
+    assert_eq!([buf.capacity(), second.capacity(), third.capacity()], [512, 1024, 2560]);
+    let starts = [&buf, &second, &third].map(|part| part.phys().as_u64() - bus);
+    assert_eq!(starts, [0, 512, 1536]);
+    assert_eq!((second.as_slice()[0], second.as_slice()[1023], third.as_slice()[0]), (1, 2, 3));
+    third.set_len(1 << 20);
+    assert_eq!(third.len(), 2560, "it ends where the block does");
+    third.set_len(2464);
+    second.as_mut_slice()[0] = 9;
+    third = buf.join(third).unwrap_err();
+    second.set_len(1023);
+    third = second.join(third).unwrap_err();
+    second.set_len(1024);
+    second.join(third).unwrap();
+    buf.join(second).unwrap();
+    assert_eq!((buf.len(), buf.capacity(), buf.as_slice()[512]), (4000, 4096, 9));
+    drop(buf);
+    assert_eq!(pool.stats().bytes_free, 4 << 20);
+    assert!(pool.alloc(4 << 20).is_ok());
+}
+
+#[test]
+fn parts_of_a_buffer_return_each_on_its_own_from_any_core() {
+    let (home, other) = (pool(4 << 20), pool(4 << 20));
+    let mut first = home.alloc(64 << 10).unwrap();
+    let rest = first.split_off(24 << 10).unwrap();
+    let mut parcel = Parcel::new(first).open(&other);
+    let further = parcel.split_off(512).unwrap();
+    drop(further);
+    assert_eq!(home.stats().bytes_free, (4 << 20) - (40 << 10) - 512);
+    let home_again = Parcel::new(parcel).open(&home);
+    drop((rest, home_again));
+    assert_eq!(home.stats().bytes_free, 4 << 20);
+    assert!(home.alloc(4 << 20).is_ok(), "all have merged");
+}
+
 /// Something that happens to a pool.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -214,6 +261,10 @@ enum Step {
     DropAfar(usize),
     /// It goes to another core and comes back.
     Visit(usize),
+    /// It is cut after so many units, if it is that long.
+    Cut(usize, usize),
+    /// It is put before the next one in memory, if that belongs there.
+    Join(usize),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -222,6 +273,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Drop),
         1 => any::<usize>().prop_map(Step::DropAfar),
         1 => any::<usize>().prop_map(Step::Visit),
+        2 => (any::<usize>(), 1_usize..64).prop_map(|(at, units)| Step::Cut(at, units)),
+        2 => any::<usize>().prop_map(Step::Join),
     ]
 }
 
@@ -245,6 +298,20 @@ proptest! {
                 Step::Visit(at) => {
                     let parcel = Parcel::new(out.swap_remove(at % out.len()));
                     out.push(Parcel::new(parcel.open(&other)).open(&home));
+                }
+                Step::Cut(at, units) => {
+                    let at = at % out.len();
+                    let rest = out[at].split_off(units * 512);
+                    out.extend(rest);
+                }
+                Step::Join(at) => {
+                    let mut first = out.swap_remove(at % out.len());
+                    let end = first.phys().as_u64() + first.capacity() as u64;
+                    let next = out.iter().position(|buf| buf.phys().as_u64() == end);
+                    if let Some(next) = next.map(|next| out.swap_remove(next)) {
+                        out.extend(first.join(next).err());
+                    }
+                    out.push(first);
                 }
             }
             let mut spans: Vec<_> =
