@@ -21,6 +21,8 @@ pub enum CreateError {
     Register(RegisterError),
     /// What it is to stand on cannot be had.
     Base(OpenError),
+    /// What it is to stand on does not suit it.
+    Unsuitable(&'static str),
 }
 
 impl From<RegisterError> for CreateError {
@@ -41,6 +43,7 @@ impl fmt::Display for CreateError {
             }
             Self::Register(error) => error.fmt(f),
             Self::Base(error) => write!(f, "its base: {error}"),
+            Self::Unsuitable(reason) => f.write_str(reason),
         }
     }
 }

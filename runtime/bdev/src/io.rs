@@ -1,7 +1,8 @@
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::{DmaBuf, Instant};
+use basalt_env::{DmaBuf, DmaPool, Instant, OutOfDmaMemory};
 
 use crate::RejectReason;
 
@@ -59,6 +60,9 @@ pub enum SgList {
     Many(Vec<DmaBuf>),
     /// No buffers: the data is that of as many blocks of the bdev, from this one on.
     Blocks(u64),
+    /// What several Ios are to write. Who has one of these reads the buffers only, and need not
+    /// hand them back.
+    Shared(Rc<Self>),
 }
 
 impl SgList {
@@ -68,13 +72,14 @@ impl SgList {
             Self::Empty | Self::Blocks(_) => &[],
             Self::One(buf) => core::slice::from_ref(buf),
             Self::Many(bufs) => bufs,
+            Self::Shared(list) => list.as_slice(),
         }
     }
 
-    /// The buffers in order, to write.
+    /// The buffers in order, to write; none if they are shared.
     pub fn as_mut_slice(&mut self) -> &mut [DmaBuf] {
         match self {
-            Self::Empty | Self::Blocks(_) => &mut [],
+            Self::Empty | Self::Blocks(_) | Self::Shared(_) => &mut [],
             Self::One(buf) => core::slice::from_mut(buf),
             Self::Many(bufs) => bufs,
         }
@@ -87,6 +92,7 @@ impl SgList {
             Self::Empty | Self::Blocks(_) => 0,
             Self::One(buf) => buf.len(),
             Self::Many(bufs) => bufs.iter().map(DmaBuf::len).sum(),
+            Self::Shared(list) => list.len(),
         }
     }
 
@@ -94,7 +100,43 @@ impl SgList {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The same bytes in other buffers, of 1 MiB but for the last.
+    pub(crate) fn copy_in(&self, pool: &DmaPool) -> Result<Self, OutOfDmaMemory> {
+        let mut bufs = Vec::new();
+        let mut left = self.len();
+        while left > 0 {
+            let len = left.min(COPY_BUF);
+            bufs.push(pool.alloc(len)?);
+            left -= len;
+        }
+        self.copy_to(&mut bufs);
+        Ok(Self::Many(bufs))
+    }
+
+    /// Copies the bytes to buffers that are as long together.
+    pub(crate) fn copy_to(&self, bufs: &mut [DmaBuf]) {
+        let mut from = self.as_slice().iter().map(DmaBuf::as_slice);
+        let mut source: &[u8] = &[];
+        for buf in bufs {
+            let mut target = buf.as_mut_slice();
+            while !target.is_empty() {
+                if source.is_empty() {
+                    let Some(next) = from.next() else { return };
+                    source = next;
+                    continue;
+                }
+                let len = source.len().min(target.len());
+                let (now, later) = target.split_at_mut(len);
+                now.copy_from_slice(&source[..len]);
+                (source, target) = (&source[len..], later);
+            }
+        }
+    }
 }
+
+/// Bytes of each buffer of a copy.
+const COPY_BUF: usize = 1 << 20;
 
 /// Why an accepted [`Io`] failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -21,7 +21,7 @@ use basalt_env::{CoreId, DmaPool, Work};
 use basalt_reactor::Local;
 use basalt_ring::{Full, spsc};
 
-use crate::{Io, IoChannel, IoError, OpenError, RejectReason};
+use crate::{Io, IoChannel, IoError, OpenError, RejectReason, SgList};
 use packed::PackedIo;
 
 /// Most Ios in flight on one channel.
@@ -72,6 +72,11 @@ impl IoChannel for Borrowed {
         }
         if self.in_flight >= DEPTH {
             return Err(RejectReason::QueueFull);
+        }
+        if let SgList::Shared(list) = &io.data {
+            // What others share cannot leave the core.
+            let copy = list.copy_in(&self.pool).map_err(|_| RejectReason::QueueFull)?;
+            io.data = copy;
         }
         if let Err(Full(packed)) = self.requests.push(PackedIo::new(io.take())) {
             *io = packed.open(&self.pool);

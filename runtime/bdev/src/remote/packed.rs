@@ -28,7 +28,8 @@ impl PackedIo {
     pub(super) fn new(io: Io) -> Self {
         let Io { op, lba, blocks, data, tag, status, submitted } = io;
         let data = match data {
-            SgList::Empty => PackedList::Empty,
+            // A channel packs no shared data, which cannot leave its core.
+            SgList::Empty | SgList::Shared(_) => PackedList::Empty,
             SgList::Blocks(from) => PackedList::Blocks(from),
             SgList::One(buf) => PackedList::One(Parcel::new(buf)),
             // In place: a parcel has the layout of a buffer.

@@ -2,14 +2,15 @@
 //!
 //! - [`Vbdevs`] knows which virtual bdevs were asked for, makes each as soon as its bases are
 //!   there, and takes it away when one of them goes.
-//! - A module ([`passthru`], [`split`], [`delay`], [`error`]) claims its bases, makes its bdevs,
-//!   and passes Ios on.
+//! - A module ([`passthru`], [`split`], [`delay`], [`error`], [`raid`]) claims its bases, makes its
+//!   bdevs, and passes Ios on.
 
 mod base;
 pub mod delay;
 pub mod error;
 mod frames;
 pub mod passthru;
+pub mod raid;
 mod recipe;
 pub mod split;
 #[cfg(test)]

@@ -129,6 +129,13 @@ impl Vbdevs {
         handles.next().cloned()
     }
 
+    /// The handles of that type, in order of creation.
+    pub fn handles<T: Clone + 'static>(&self) -> Vec<T> {
+        let kept = self.kept.borrow();
+        let handles = kept.iter().filter_map(|kept| kept.recipe.handle.as_ref()?.downcast_ref());
+        handles.cloned().collect()
+    }
+
     fn hear(&self, event: &Event) {
         let Some(registry) = self.registry.upgrade() else { return };
         // Making and taking away are events in turn, so nothing is borrowed meanwhile.

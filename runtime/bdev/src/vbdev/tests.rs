@@ -16,13 +16,13 @@ use crate::{
     RejectReason, SgList,
 };
 
-struct Rig {
-    cores: Cores,
-    vbdevs: Rc<Vbdevs>,
+pub(super) struct Rig {
+    pub(super) cores: Cores,
+    pub(super) vbdevs: Rc<Vbdevs>,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let cores = Cores::new(2);
         let vbdevs = Vbdevs::of(&cores.core(0)).unwrap();
         Self { cores, vbdevs }
@@ -35,37 +35,41 @@ impl Rig {
         rig
     }
 
-    fn add_disk(&self, name: &str, num_blocks: u64) {
+    pub(super) fn add_disk(&self, name: &str, num_blocks: u64) {
         let name = Some(name.to_string());
         let options = MallocOptions { name, num_blocks, block_size: 512, ..Default::default() };
         malloc::create(&self.cores.registry, options).unwrap();
     }
 
-    fn create(&self, recipe: Recipe) -> Made {
+    pub(super) fn create(&self, recipe: Recipe) -> Made {
         self.vbdevs.create(recipe).unwrap()
     }
 
-    fn passthru(&self, name: &str, base: &str) -> Made {
+    pub(super) fn passthru(&self, name: &str, base: &str) -> Made {
         self.create(passthru::recipe(name, base, None))
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         self.cores.registry.list().iter().map(|bdev| bdev.info().name.clone()).collect()
     }
 
-    fn channel(&self, name: &str) -> Channel {
+    pub(super) fn channel(&self, name: &str) -> Channel {
         let disk = self.cores.registry.open(name, Access::ReadWrite).unwrap();
         disk.channel(&self.cores.core(0)).unwrap()
     }
 
-    fn io(&self, op: Op, lba: u64, byte: u8, tag: u64) -> Io {
+    pub(super) fn io(&self, op: Op, lba: u64, byte: u8, tag: u64) -> Io {
         let mut buf = self.cores.pool.alloc(512).unwrap();
         buf.as_mut_slice().fill(byte);
         Io::with_data(op, lba, 1, SgList::One(buf), tag)
     }
 
     /// What `channel` finishes in so many rounds of a microsecond: tag, status, first byte.
-    fn finished(&mut self, channel: &mut Channel, rounds: usize) -> Vec<(u64, IoStatus, u8)> {
+    pub(super) fn finished(
+        &mut self,
+        channel: &mut Channel,
+        rounds: usize,
+    ) -> Vec<(u64, IoStatus, u8)> {
         let mut ended = Vec::new();
         for _ in 0..rounds {
             let _ = channel.poll(|io| {

@@ -238,7 +238,9 @@ pub(super) fn read_uuid(params: &mut Params) -> Result<Option<Uuid>, RpcError> {
 
 pub(super) fn create_error(error: CreateError) -> RpcError {
     let errno = match error {
-        CreateError::BadBlockSize { .. } | CreateError::NoBlocks => errno::EINVAL,
+        CreateError::BadBlockSize { .. } | CreateError::NoBlocks | CreateError::Unsuitable(_) => {
+            errno::EINVAL
+        }
         CreateError::NoMemory { .. } => errno::ENOMEM,
         CreateError::Register(RegisterError::BadGeometry) => errno::EINVAL,
         CreateError::Register(RegisterError::NameTaken | RegisterError::UuidTaken) => errno::EEXIST,

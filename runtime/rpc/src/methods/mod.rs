@@ -9,6 +9,7 @@ mod net;
 mod nvme;
 mod nvmf;
 mod options;
+mod raid;
 mod thread;
 mod vbdev;
 
@@ -28,6 +29,7 @@ pub fn register_all(router: &mut Router) {
     bdev::register(router);
     iostat::register(router);
     vbdev::register(router);
+    raid::register(router);
     file::register(router);
     nvme::register(router);
     nvmf::register(router);

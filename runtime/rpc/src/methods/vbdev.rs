@@ -153,7 +153,7 @@ fn split_create(cx: Context, mut params: Params) -> Outcome {
 }
 
 /// Makes it, now or later, and remembers the call for either case.
-fn create(cx: &Context, recipe: Recipe) -> Result<Made, RpcError> {
+pub(super) fn create(cx: &Context, recipe: Recipe) -> Result<Made, RpcError> {
     let key = key(recipe.product_name, &recipe.name);
     let made = vbdevs(cx)?.create(recipe).map_err(|error| match error {
         CreateError::NoBlocks => {
@@ -165,7 +165,7 @@ fn create(cx: &Context, recipe: Recipe) -> Result<Made, RpcError> {
     Ok(made)
 }
 
-fn delete(cx: &Context, mut params: Params, by: &str, product_name: &str) -> Outcome {
+pub(super) fn delete(cx: &Context, mut params: Params, by: &str, product_name: &str) -> Outcome {
     let name: String = params.required(by)?;
     params.finish()?;
     match vbdevs(cx)?.delete(product_name, &name) {
@@ -186,7 +186,7 @@ fn key(product_name: &str, name: &str) -> String {
     }
 }
 
-fn vbdevs(cx: &Context) -> Result<Rc<Vbdevs>, RpcError> {
+pub(super) fn vbdevs(cx: &Context) -> Result<Rc<Vbdevs>, RpcError> {
     let none = || RpcError::new(RpcError::INTERNAL, "there is no table of bdevs");
     Vbdevs::of(cx.local()).ok_or_else(none)
 }

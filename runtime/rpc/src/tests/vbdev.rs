@@ -74,6 +74,51 @@ fn a_delay_is_shown_with_its_times_which_can_be_changed() {
 }
 
 #[test]
+fn raids_are_made_shown_and_deleted_as_spdks_are() {
+    let mut machine = machine();
+    let params = json!({
+        "name": "R", "strip_size_kb": 64, "raid_level": "0", "base_bdevs": ["M", "N"],
+        "superblock": false,
+    });
+    assert_eq!(machine.call("bdev_raid_create", params.clone()).unwrap(), true);
+    let get = |machine: &mut Machine, category| {
+        machine.call("bdev_raid_get_bdevs", json!({"category": category})).unwrap()
+    };
+    let waiting = get(&mut machine, "configuring")[0].take();
+    assert_eq!((&waiting["name"], &waiting["state"]), (&json!("R"), &json!("configuring")));
+    assert_eq!(waiting["num_base_bdevs_discovered"], 1);
+    assert_eq!(get(&mut machine, "online"), json!([]));
+    let disk = json!({"name": "N", "num_blocks": 4096, "block_size": 512});
+    machine.call("bdev_malloc_create", disk).unwrap();
+    let raid = get(&mut machine, "online")[0].take();
+    assert_eq!(raid["base_bdevs_list"][1]["name"], "N");
+    let shown = named(&mut machine, "R");
+    assert_eq!(
+        (&shown["product_name"], &shown["num_blocks"]),
+        (&json!("Raid Volume"), &json!(8192))
+    );
+    let specific = &shown["driver_specific"]["raid"];
+    assert_eq!(
+        (&specific["raid_level"], &specific["strip_size_kb"]),
+        (&json!("raid0"), &json!(64))
+    );
+    assert_eq!(machine.code("bdev_raid_create", params), -17);
+    for wrong in [
+        json!({"name": "S", "raid_level": "raid9", "base_bdevs": ["M"], "strip_size_kb": 4}),
+        json!({"name": "S", "raid_level": "concat", "base_bdevs": [], "strip_size_kb": 4}),
+        json!({"name": "S", "raid_level": "concat", "base_bdevs": ["X"], "strip_size_kb": 3}),
+        json!({"name": "S", "raid_level": "concat", "base_bdevs": ["X"], "strip_size_kb": 4,
+               "superblock": true}),
+    ] {
+        assert_eq!(machine.code("bdev_raid_create", wrong.clone()), -22, "{wrong}");
+    }
+    assert_eq!(machine.code("bdev_raid_get_bdevs", json!({"category": "some"})), -32602);
+    assert_eq!(machine.call("bdev_raid_delete", json!({"name": "R"})).unwrap(), true);
+    assert_eq!(get(&mut machine, "all"), json!([]));
+    assert_eq!(named(&mut machine, "M")["claimed"], false);
+}
+
+#[test]
 fn errors_are_injected_by_spdks_names() {
     let mut machine = machine();
     assert_eq!(machine.call("bdev_error_create", json!({"base_name": "M"})).unwrap(), true);

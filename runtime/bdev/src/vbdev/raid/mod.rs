@@ -1,0 +1,184 @@
+//! Bdevs over several others (SPDK's `bdev_raid`).
+//!
+//! - `raid0` deals strips of blocks out to its bases in turn; `concat` has one base after the
+//!   other. Without one of them there is no such bdev.
+
+mod describe;
+mod layout;
+mod scatter;
+mod striped;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use self::describe::{Slot, describe};
+use self::layout::Layout;
+use self::striped::Striped;
+use super::Recipe;
+use super::base::Base;
+use crate::uuid::{self, Uuid};
+use crate::{Bdev, BdevInfo, BlockCount, CreateError, Registry};
+
+/// The module's product name, as SPDK prints it.
+pub const PRODUCT_NAME: &str = "Raid Volume";
+
+/// Most bases of one, as SPDK has it.
+const BASES_MAX: usize = 255;
+
+/// How blocks are kept on the bases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// Each on one of them, in strips.
+    Raid0,
+    /// Each on one of them, one base after the other.
+    Concat,
+}
+
+impl Level {
+    /// All of them, with SPDK's names.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Raid0, "raid0"), (Self::Concat, "concat")];
+
+    /// SPDK's name for it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(level, _)| *level == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// What a raid bdev is to be like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RaidOptions {
+    /// Its name.
+    pub name: String,
+    /// How blocks are kept.
+    pub level: Level,
+    /// KiB of a strip, a power of two.
+    pub strip_size_kib: u32,
+    /// Names or UUIDs of the bases, in order; at least one.
+    pub bases: Vec<String>,
+    /// Its UUID; derived from its name and its bases if not given.
+    pub uuid: Option<Uuid>,
+}
+
+/// What is to be known of a raid bdev, there or not: the handle of its recipe.
+#[derive(Clone, Debug)]
+pub struct Raid {
+    options: Rc<RaidOptions>,
+}
+
+impl Raid {
+    /// What was asked for.
+    pub fn options(&self) -> &RaidOptions {
+        &self.options
+    }
+
+    /// As the bdev's own [`Bdev::driver_specific`], but also while it is not there.
+    pub fn describe(&self, registry: &Registry) -> String {
+        let RaidOptions { name, bases, .. } = &*self.options;
+        let raid = registry.get(name).filter(|bdev| bdev.info().product_name == PRODUCT_NAME);
+        raid.map_or_else(
+            || {
+                let slots = bases.iter().map(|base| Slot::found(base, registry.get(base)));
+                describe(&self.options, None, slots.collect())
+            },
+            |raid| raid.driver_specific(),
+        )
+    }
+}
+
+/// Whether `options` can be carried out, whatever the bases are.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(options: &RaidOptions) -> Result<(), &'static str> {
+    let RaidOptions { bases, strip_size_kib, .. } = options;
+    if bases.is_empty() {
+        return Err("it needs at least one base bdev");
+    }
+    if bases.len() > BASES_MAX {
+        return Err("it can have 255 base bdevs at most");
+    }
+    if bases.iter().enumerate().any(|(at, base)| bases[..at].contains(base)) {
+        return Err("a base bdev is named twice");
+    }
+    if !strip_size_kib.is_power_of_two() {
+        return Err("its strip size must be a power of two of KiB");
+    }
+    Ok(())
+}
+
+/// A raid bdev, made once all of its bases are there.
+pub fn recipe(options: RaidOptions) -> Recipe {
+    let raid = Raid { options: Rc::new(options.clone()) };
+    Recipe {
+        name: options.name.clone(),
+        product_name: PRODUCT_NAME,
+        bases: options.bases.clone(),
+        handle: Some(Box::new(raid)),
+        make: Box::new(move |registry| Ok(vec![assemble(registry, &options)?])),
+    }
+}
+
+fn assemble(registry: &Registry, options: &RaidOptions) -> Result<Arc<dyn Bdev>, CreateError> {
+    check(options).map_err(CreateError::Unsuitable)?;
+    let bases = options.bases.iter().map(|base| Base::claim(registry, base));
+    let bases: Vec<_> = bases.collect::<Result<_, _>>()?;
+    let infos: Vec<_> = bases.iter().map(|base| base.descriptor.info()).collect();
+    let block_size = infos.first().ok_or(CreateError::Unsuitable("it has no bases"))?.block_size;
+    if infos.iter().any(|info| info.block_size != block_size) {
+        return Err(CreateError::Unsuitable("its bases have blocks of different sizes"));
+    }
+    let strip = u64::from(options.strip_size_kib) * 1024 / u64::from(block_size);
+    if strip == 0 {
+        return Err(CreateError::Unsuitable("a strip is smaller than a block of its bases"));
+    }
+    // Whole strips only, as SPDK has it.
+    let sizes = infos.iter().map(|info| info.num_blocks.get() / strip * strip);
+    let sizes: Vec<u64> = sizes.collect();
+    let layout = layout(options.level, strip, &sizes);
+    let num_blocks = match &layout {
+        Layout::Striped { bases, .. } => sizes.iter().min().map_or(0, |least| least * bases),
+        Layout::Concat(ends) => ends.last().copied().unwrap_or(0),
+    };
+    if sizes.contains(&0) {
+        return Err(CreateError::Unsuitable("a base is smaller than a strip"));
+    }
+    let info = BdevInfo {
+        name: options.name.clone(),
+        product_name: PRODUCT_NAME,
+        block_size,
+        num_blocks: BlockCount::from(num_blocks),
+        uuid: options.uuid.unwrap_or_else(|| derive_uuid(&options.name, &infos)),
+        optimal_io_boundary: u32::try_from(strip).unwrap_or(0),
+    };
+    let slots = infos.iter().map(|info| Slot::of(info)).collect();
+    let json = describe(options, Some(info.uuid), slots);
+    Ok(Arc::new(Striped { info, bases, layout: Arc::new(layout), json }))
+}
+
+fn layout(level: Level, strip: u64, sizes: &[u64]) -> Layout {
+    match level {
+        Level::Raid0 => {
+            Layout::Striped { strip_shift: strip.trailing_zeros(), bases: sizes.len() as u64 }
+        }
+        Level::Concat => {
+            let ends = sizes.iter().scan(0, |end, size| {
+                *end += size;
+                Some(*end)
+            });
+            Layout::Concat(ends.collect())
+        }
+    }
+}
+
+/// The same whenever it is made of the same bases.
+fn derive_uuid(name: &str, infos: &[&BdevInfo]) -> Uuid {
+    let mut parts = vec![PRODUCT_NAME.as_bytes(), name.as_bytes()];
+    parts.extend(infos.iter().map(|info| &info.uuid[..]));
+    uuid::derive(&parts)
+}

@@ -1,0 +1,81 @@
+//! Bdevs over several others: raid0 and concat.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use basalt_bdev::Registry;
+use basalt_bdev::vbdev::raid::{self, Level, PRODUCT_NAME, Raid, RaidOptions};
+use serde_json::{Map, Value};
+
+use super::bdev::read_uuid;
+use super::vbdev::{create, delete, vbdevs};
+use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+
+pub(super) fn register(router: &mut Router) {
+    router.register("bdev_raid_create", When::Runtime, raid_create);
+    router.register("bdev_raid_get_bdevs", When::Runtime, raid_get_bdevs);
+    router.register("bdev_raid_delete", When::Runtime, |cx, mut params| {
+        if params.optional("clear_sb")?.unwrap_or(false) {
+            return Err(RpcError::errno(errno::EINVAL, "there are no superblocks to be cleared"));
+        }
+        delete(&cx, params, "name", PRODUCT_NAME)
+    });
+}
+
+fn raid_create(cx: Context, mut params: Params) -> Outcome {
+    let name: String = params.required("name")?;
+    let level: String = params.required("raid_level")?;
+    let strip_size_kib: u32 = params.optional("strip_size_kb")?.unwrap_or(0);
+    let bases: Vec<String> = params.required("base_bdevs")?;
+    let superblock: bool = params.optional("superblock")?.unwrap_or(false);
+    let uuid = read_uuid(&mut params)?;
+    params.finish()?;
+    if superblock {
+        let message = "superblocks are not supported: leave 'superblock' out, and keep the \
+                       configuration instead";
+        return Err(RpcError::errno(errno::EINVAL, message));
+    }
+    let level = read_level(&level)?;
+    let options = RaidOptions { name, level, strip_size_kib, bases, uuid };
+    raid::check(&options).map_err(|error| RpcError::errno(errno::EINVAL, error))?;
+    create(&cx, raid::recipe(options))?;
+    Ok(Value::Bool(true))
+}
+
+/// SPDK's names, with `raid` or without.
+fn read_level(text: &str) -> Result<Level, RpcError> {
+    let is_it = |name: &str| name == text || name.strip_prefix("raid") == Some(text);
+    let level = Level::ALL.into_iter().find(|(_, name)| is_it(name));
+    level.map(|(level, _)| level).ok_or_else(|| {
+        let known = Level::ALL.map(|(_, name)| name).join(", ");
+        RpcError::errno(errno::EINVAL, format!("'raid_level' is one of {known}, not '{text}'"))
+    })
+}
+
+fn raid_get_bdevs(cx: Context, mut params: Params) -> Outcome {
+    let category: String = params.required("category")?;
+    params.finish()?;
+    if !["all", "online", "configuring", "offline"].contains(&category.as_str()) {
+        let message = format_args!(
+            "'category' is one of all, online, configuring, offline, not '{category}'"
+        );
+        return Err(RpcError::params(message));
+    }
+    let registry = cx.service::<Registry>()?;
+    let raids = vbdevs(&cx)?.handles::<Raid>();
+    let shown = raids.iter().map(|raid| raid_to_json(raid, raid.describe(&registry)));
+    let matches = |raid: &Value| category == "all" || raid["state"] == *category;
+    Ok(shown.filter(matches).collect())
+}
+
+/// Its name, then what [`basalt_bdev::Bdev::driver_specific`] says.
+fn raid_to_json(raid: &Raid, specific: String) -> Value {
+    let mut specific: Value = serde_json::from_str(&specific).unwrap_or_default();
+    let mut shown = Map::new();
+    shown.insert("name".into(), raid.options().name.clone().into());
+    if let Value::Object(members) = specific["raid"].take() {
+        shown.extend(members);
+    }
+    shown.into()
+}
