@@ -113,6 +113,11 @@ impl Registry {
         }
     }
 
+    /// How many cores the machine has.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// Adds a bdev.
     pub fn register(&self, bdev: Arc<dyn Bdev>) -> Result<(), RegisterError> {
         self.admit(bdev.info())?;

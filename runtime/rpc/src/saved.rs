@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,29 +10,32 @@ use serde_json::{Map, Value, json};
 /// Each call is filed under a key that names what it made, such as `nqn…/ns/1`. Making the same
 /// thing again replaces its call, and deleting a thing drops the calls of everything below it, so
 /// the list is as bounded as the things themselves.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Saved {
     calls: Vec<SavedCall>,
 }
 
-#[derive(Debug)]
 struct SavedCall {
     subsystem: &'static str,
     key: String,
-    method: String,
-    params: Option<Map<String, Value>>,
+    call: Call,
 }
+
+/// A call as it is to be saved.
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) params: Option<Map<String, Value>>,
+    /// Puts in what has changed since.
+    pub(crate) renew: Option<Renew>,
+}
+
+/// Brings the parameters of a call up to date.
+pub(crate) type Renew = Box<dyn Fn(&mut Map<String, Value>)>;
 
 impl Saved {
     /// Files a call that made `key`.
-    pub(crate) fn put(
-        &mut self,
-        subsystem: &'static str,
-        key: String,
-        method: String,
-        params: Option<Map<String, Value>>,
-    ) {
-        let call = SavedCall { subsystem, key, method, params };
+    pub(crate) fn put(&mut self, subsystem: &'static str, key: String, call: Call) {
+        let call = SavedCall { subsystem, key, call };
         let same = |old: &&mut SavedCall| old.subsystem == subsystem && old.key == call.key;
         match self.calls.iter_mut().find(same) {
             Some(old) => *old = call,
@@ -64,13 +68,18 @@ impl Saved {
 impl SavedCall {
     /// The bdev it makes a namespace of.
     fn bdev(&self) -> Option<&str> {
-        self.params.as_ref()?.get("namespace")?.get("bdev_name")?.as_str()
+        self.call.params.as_ref()?.get("namespace")?.get("bdev_name")?.as_str()
     }
 
     fn to_json(&self) -> Value {
-        match &self.params {
-            Some(params) => json!({"method": self.method, "params": params}),
-            None => json!({"method": self.method}),
+        let Call { method, params, renew } = &self.call;
+        let mut params = params.clone();
+        if let Some(renew) = renew {
+            renew(params.get_or_insert_default());
+        }
+        match params {
+            Some(params) => json!({"method": method, "params": params}),
+            None => json!({"method": method}),
         }
     }
 }

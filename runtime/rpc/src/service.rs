@@ -12,6 +12,7 @@ use basalt_reactor::Local;
 use serde_json::{Map, Value};
 
 use crate::message::{BadRequest, Id, Message, Request, reply};
+use crate::saved::{Call, Renew};
 use crate::{Params, Router, RpcError, Saved, State};
 
 /// Bytes of replies after which the rest of a batch is refused: a small request must not fill the
@@ -242,7 +243,19 @@ impl Context {
         for (name, value) in chosen {
             params.get_or_insert_default().insert(name.into(), value);
         }
-        self.file(subsystem, key.into(), params);
+        self.file(subsystem, key.into(), params, None);
+    }
+
+    /// Remembers this call with parameters that `renew` brings up to date whenever they are asked
+    /// for.
+    pub fn remember_live(
+        &self,
+        subsystem: &'static str,
+        key: impl Into<String>,
+        renew: impl Fn(&mut Map<String, Value>) + 'static,
+    ) {
+        let params = (*self.params).clone();
+        self.file(subsystem, key.into(), params, Some(Box::new(renew)));
     }
 
     /// Remembers this call with other parameters than it came with.
@@ -252,12 +265,18 @@ impl Context {
         key: impl Into<String>,
         params: Map<String, Value>,
     ) {
-        self.file(subsystem, key.into(), Some(params));
+        self.file(subsystem, key.into(), Some(params), None);
     }
 
-    fn file(&self, subsystem: &'static str, key: String, params: Option<Map<String, Value>>) {
-        let method = String::from(self.method());
-        self.rpc.saved.borrow_mut().put(subsystem, key, method, params);
+    fn file(
+        &self,
+        subsystem: &'static str,
+        key: String,
+        params: Option<Map<String, Value>>,
+        renew: Option<Renew>,
+    ) {
+        let call = Call { method: String::from(self.method()), params, renew };
+        self.rpc.saved.borrow_mut().put(subsystem, key, call);
     }
 
     /// Forgets the calls that made `key` and everything below it.

@@ -81,6 +81,7 @@ pub fn recipe(name: &str, base: &str, latencies: Latencies, uuid: Option<Uuid>) 
     Recipe {
         name: own.clone(),
         product_name: PRODUCT_NAME,
+        survives: None,
         handle: Some(Box::new(latencies.clone())),
         bases: vec![below.clone()],
         make: Box::new(move |registry| {

@@ -139,6 +139,7 @@ pub fn recipe(base: &str, faults: Faults, uuid: Option<Uuid>) -> Recipe {
     Recipe {
         name: own.clone(),
         product_name: PRODUCT_NAME,
+        survives: None,
         handle: Some(Box::new(faults.clone())),
         bases: vec![below.clone()],
         make: Box::new(move |registry| {

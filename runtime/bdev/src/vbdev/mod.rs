@@ -16,4 +16,4 @@ pub mod split;
 #[cfg(test)]
 mod tests;
 
-pub use recipe::{Made, Recipe, Vbdevs};
+pub use recipe::{Made, Recipe, Survives, Vbdevs};

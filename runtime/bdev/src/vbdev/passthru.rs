@@ -24,6 +24,7 @@ pub fn recipe(name: &str, base: &str, uuid: Option<Uuid>) -> Recipe {
     Recipe {
         name: own.clone(),
         product_name: PRODUCT_NAME,
+        survives: None,
         handle: None,
         bases: vec![below.clone()],
         make: Box::new(move |registry| {

@@ -14,6 +14,9 @@ use crate::{Bdev, CreateError, Event, OpenError, RegisterError, Registry, Unregi
 /// Makes the bdevs of a recipe, not registered yet.
 type Make = Box<dyn Fn(&Registry) -> Result<Vec<Arc<dyn Bdev>>, CreateError>>;
 
+/// Whether what a recipe made outlives a bdev.
+pub type Survives = Box<dyn Fn(&dyn Bdev) -> bool>;
+
 /// A virtual bdev that was asked for: what it stands on, and how it is made.
 ///
 /// ```text
@@ -30,6 +33,9 @@ pub struct Recipe {
     pub bases: Vec<String>,
     /// How it is made once all of them are there.
     pub make: Make,
+    /// Told of each bdev that goes while it is made: whether what was made is there to stay.
+    /// Without it, nothing is that stands on that bdev.
+    pub survives: Option<Survives>,
     /// What can be changed of it, there or not: [`Vbdevs::handle`].
     pub handle: Option<Box<dyn Any>>,
 }
@@ -155,7 +161,7 @@ impl Vbdevs {
             }
             Event::Removed(bdev) => {
                 all.iter().for_each(|kept| kept.forget(&bdev.info().name));
-                all.iter().filter(|kept| kept.stands_on(&**bdev)).for_each(|kept| {
+                all.iter().filter(|kept| kept.falls_with(&**bdev)).for_each(|kept| {
                     kept.take_away(&registry);
                 });
             }
@@ -206,6 +212,13 @@ impl Kept {
         let info = bdev.info();
         let is_it = |base: &String| *base == info.name || uuid::parse(base) == Some(info.uuid);
         self.recipe.bases.iter().any(is_it)
+    }
+
+    fn falls_with(&self, bdev: &dyn Bdev) -> bool {
+        match &self.recipe.survives {
+            Some(survives) => !self.made.borrow().is_empty() && !survives(bdev),
+            None => self.stands_on(bdev),
+        }
     }
 
     fn waits_for(&self, bdev: &dyn Bdev) -> bool {

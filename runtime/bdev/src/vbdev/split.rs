@@ -34,6 +34,7 @@ pub fn recipe(base: &str, options: SplitOptions) -> Recipe {
     Recipe {
         name: below.clone(),
         product_name: PRODUCT_NAME,
+        survives: None,
         handle: None,
         bases: vec![below.clone()],
         make: Box::new(move |registry| cut(registry, &below, options)),

@@ -179,7 +179,7 @@ pub(super) fn delete(cx: &Context, mut params: Params, by: &str, product_name: &
 }
 
 /// What a call is remembered under: not the bdev's name, as it outlives the bdev.
-fn key(product_name: &str, name: &str) -> String {
+pub(super) fn key(product_name: &str, name: &str) -> String {
     match product_name {
         split::PRODUCT_NAME => format!("split/{name}"),
         _ => format!("vbdev/{name}"),

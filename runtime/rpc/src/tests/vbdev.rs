@@ -1,4 +1,5 @@
 use alloc::borrow::ToOwned as _;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use serde_json::{Value, json};
@@ -116,6 +117,53 @@ fn raids_are_made_shown_and_deleted_as_spdks_are() {
     assert_eq!(machine.call("bdev_raid_delete", json!({"name": "R"})).unwrap(), true);
     assert_eq!(get(&mut machine, "all"), json!([]));
     assert_eq!(named(&mut machine, "M")["claimed"], false);
+}
+
+#[test]
+fn a_mirror_is_changed_by_name_and_saved_as_it_is_then() {
+    let mut machine = machine();
+    machine.boot().provide(Rc::new(basalt_hosted::Machine::new().pool(4 << 20)));
+    for name in ["N", "O"] {
+        let disk = json!({"name": name, "num_blocks": 4096, "block_size": 512});
+        machine.call("bdev_malloc_create", disk).unwrap();
+    }
+    let params = json!({"name": "R", "raid_level": "raid1", "base_bdevs": ["M", "N"]});
+    assert_eq!(machine.call("bdev_raid_create", params).unwrap(), true);
+    let uuid = named(&mut machine, "R")["uuid"].take();
+    let saved = |machine: &mut Machine| {
+        let config = machine.call("framework_get_config", json!({"name": "bdev"})).unwrap();
+        let mut calls = config.as_array().unwrap().iter();
+        let raid = calls.find(|call| call["method"] == "bdev_raid_create");
+        raid.unwrap()["params"].clone()
+    };
+    assert_eq!(saved(&mut machine)["uuid"], uuid);
+    let add = |name| json!({"raid_bdev": "R", "base_bdev": name});
+    assert_eq!(machine.code("bdev_raid_add_base_bdev", add("O")), -22, "it has two");
+    let remove = |name| json!({"name": name});
+    assert_eq!(machine.code("bdev_raid_remove_base_bdev", remove("O")), -19);
+    assert_eq!(machine.call("bdev_raid_remove_base_bdev", remove("M")).unwrap(), true);
+    assert_eq!(saved(&mut machine)["base_bdevs"], json!(["N"]));
+    assert_eq!(machine.code("bdev_raid_remove_base_bdev", remove("N")), -16);
+    let options = json!({"process_window_size_kb": 64, "process_max_bandwidth_mb_sec": 0});
+    assert_eq!(machine.call("bdev_raid_set_options", options).unwrap(), true);
+    let odd = json!({"process_window_size_kb": 65});
+    assert_eq!(machine.code("bdev_raid_set_options", odd), -22);
+    assert_eq!(machine.call("bdev_raid_add_base_bdev", add("O")).unwrap(), true);
+    let raid = json!({"category": "online"});
+    let shown = machine.call("bdev_raid_get_bdevs", raid.clone()).unwrap()[0].take();
+    assert_eq!(
+        (&shown["process"]["type"], &shown["process"]["target"]),
+        (&json!("rebuild"), &json!("O"))
+    );
+    (0..2000).for_each(|_| machine.round());
+    let shown = machine.call("bdev_raid_get_bdevs", raid).unwrap()[0].take();
+    assert_eq!(shown["process"], Value::Null, "{shown}");
+    let params = saved(&mut machine);
+    assert_eq!((&params["base_bdevs"], &params["uuid"]), (&json!(["O", "N"]), &uuid));
+    assert_eq!(
+        machine.code("bdev_raid_add_base_bdev", json!({"raid_bdev": "M", "base_bdev": "O"})),
+        -19
+    );
 }
 
 #[test]

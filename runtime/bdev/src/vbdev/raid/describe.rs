@@ -48,8 +48,33 @@ impl Slot {
     }
 }
 
+/// Blocks that are being copied to a new base.
+pub(super) struct Process {
+    pub(super) target: String,
+    /// Blocks it has.
+    pub(super) done: u64,
+    pub(super) percent: u64,
+}
+
+impl Process {
+    fn json(&self) -> String {
+        let Self { target, done, percent } = self;
+        let target = json_string(target);
+        format!(
+            "\"process\":{{\"type\":\"rebuild\",\"target\":{target},\"progress\":{{\
+             \"blocks\":{done},\"percent\":{percent}}}}},"
+        )
+    }
+}
+
 /// The JSON object with the single member `raid`. Without a UUID it is not there yet.
-pub(super) fn describe(options: &RaidOptions, uuid: Option<Uuid>, slots: Vec<Slot>) -> String {
+pub(super) fn describe(
+    options: &RaidOptions,
+    uuid: Option<Uuid>,
+    slots: Vec<Slot>,
+    process: Option<Process>,
+) -> String {
+    let process = process.map_or_else(String::new, |process| process.json());
     let RaidOptions { level, strip_size_kib, .. } = options;
     let state = if uuid.is_some() { "online" } else { "configuring" };
     let uuid = uuid::format(&uuid.or(options.uuid).unwrap_or_default());
@@ -62,6 +87,6 @@ pub(super) fn describe(options: &RaidOptions, uuid: Option<Uuid>, slots: Vec<Slo
         "{{\"raid\":{{\"uuid\":\"{uuid}\",\"strip_size_kb\":{strip_size_kib},\
          \"state\":\"{state}\",\"raid_level\":\"{level}\",\"superblock\":false,\
          \"num_base_bdevs\":{count},\"num_base_bdevs_discovered\":{found},\
-         \"num_base_bdevs_operational\":{operational},\"base_bdevs_list\":[{slots}]}}}}"
+         \"num_base_bdevs_operational\":{operational},{process}\"base_bdevs_list\":[{slots}]}}}}"
     )
 }

@@ -1,10 +1,12 @@
 //! Bdevs over several others (SPDK's `bdev_raid`).
 //!
+//! - `raid1` has each block on all of its bases, and goes on as long as there is one of them.
 //! - `raid0` deals strips of blocks out to its bases in turn; `concat` has one base after the
 //!   other. Without one of them there is no such bdev.
 
 mod describe;
 mod layout;
+mod mirror;
 mod scatter;
 mod striped;
 #[cfg(test)]
@@ -13,15 +15,22 @@ mod tests;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+
+use basalt_reactor::Local;
+use spin::Mutex;
 
 use self::describe::{Slot, describe};
 use self::layout::Layout;
+pub use self::mirror::ProcessOptions;
+use self::mirror::{Loss, Mirror, MirrorBdev, Names};
 use self::striped::Striped;
-use super::Recipe;
 use super::base::Base;
+use super::{Recipe, Survives};
 use crate::uuid::{self, Uuid};
 use crate::{Bdev, BdevInfo, BlockCount, CreateError, Registry};
 
@@ -34,6 +43,8 @@ const BASES_MAX: usize = 255;
 /// How blocks are kept on the bases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
+    /// Each on all of them.
+    Raid1,
     /// Each on one of them, in strips.
     Raid0,
     /// Each on one of them, one base after the other.
@@ -42,7 +53,8 @@ pub enum Level {
 
 impl Level {
     /// All of them, with SPDK's names.
-    pub const ALL: [(Self, &'static str); 2] = [(Self::Raid0, "raid0"), (Self::Concat, "concat")];
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Raid0, "raid0"), (Self::Raid1, "raid1"), (Self::Concat, "concat")];
 
     /// SPDK's name for it.
     pub fn name(self) -> &'static str {
@@ -57,7 +69,7 @@ pub struct RaidOptions {
     pub name: String,
     /// How blocks are kept.
     pub level: Level,
-    /// KiB of a strip, a power of two.
+    /// KiB of a strip, a power of two; 0 for [`Level::Raid1`], which has none.
     pub strip_size_kib: u32,
     /// Names or UUIDs of the bases, in order; at least one.
     pub bases: Vec<String>,
@@ -69,12 +81,86 @@ pub struct RaidOptions {
 #[derive(Clone, Debug)]
 pub struct Raid {
     options: Rc<RaidOptions>,
+    /// The bases by place; of a mirror, those that have all blocks.
+    names: Names,
+    /// While it is there and is one.
+    mirror: Rc<RefCell<Weak<Mirror>>>,
+}
+
+/// Why the bases of a raid bdev cannot be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeError {
+    /// The bdev is not there, or its level allows no changes.
+    NoMirror,
+    /// It has no base of that name.
+    NoSuchBase,
+    /// No other base has all blocks.
+    LastBase,
+    /// The new one does not suit it.
+    Create(CreateError),
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoMirror => "only the bases of a raid1 that is online can be changed",
+            Self::NoSuchBase => "it has no such base bdev",
+            Self::LastBase => "no other base bdev has all blocks: delete the raid bdev instead",
+            Self::Create(error) => return error.fmt(f),
+        })
+    }
 }
 
 impl Raid {
     /// What was asked for.
     pub fn options(&self) -> &RaidOptions {
         &self.options
+    }
+
+    /// The names of its bases now: those it was made of, but of a mirror only those that have all
+    /// blocks.
+    pub fn bases(&self) -> Vec<String> {
+        self.names.lock().iter().flatten().cloned().collect()
+    }
+
+    /// Whether that bdev is or was to be one of its bases.
+    pub fn has_base(&self, name: &str) -> bool {
+        let is_member = |mirror: &Mirror| mirror.has(name);
+        self.mirror().is_some_and(|mirror| is_member(&mirror))
+            || self.names.lock().iter().flatten().any(|base| base == name)
+    }
+
+    /// Gives a mirror a base, which gets all blocks. To be called on core 0.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn add_base(
+        &self,
+        local: &Local,
+        registry: &Registry,
+        name: &str,
+    ) -> Result<(), ChangeError> {
+        let mirror = self.mirror().ok_or(ChangeError::NoMirror)?;
+        let serial = mirror.add(registry, name).map_err(ChangeError::Create)?;
+        local.spawn("raid_rebuild", mirror::rebuild(local.clone(), mirror, serial));
+        Ok(())
+    }
+
+    /// Takes a base from a mirror.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn remove_base(&self, name: &str) -> Result<(), ChangeError> {
+        let mirror = self.mirror().ok_or(ChangeError::NoMirror)?;
+        match mirror.lose(name, &"it was taken away") {
+            Loss::Survived => Ok(()),
+            Loss::NotMember => Err(ChangeError::NoSuchBase),
+            Loss::Last => Err(ChangeError::LastBase),
+        }
+    }
+
+    fn mirror(&self) -> Option<Arc<Mirror>> {
+        self.mirror.borrow().upgrade()
     }
 
     /// As the bdev's own [`Bdev::driver_specific`], but also while it is not there.
@@ -84,7 +170,7 @@ impl Raid {
         raid.map_or_else(
             || {
                 let slots = bases.iter().map(|base| Slot::found(base, registry.get(base)));
-                describe(&self.options, None, slots.collect())
+                describe(&self.options, None, slots.collect(), None)
             },
             |raid| raid.driver_specific(),
         )
@@ -96,7 +182,7 @@ impl Raid {
 /// # Errors
 /// What is wrong with them.
 pub fn check(options: &RaidOptions) -> Result<(), &'static str> {
-    let RaidOptions { bases, strip_size_kib, .. } = options;
+    let RaidOptions { bases, strip_size_kib, level, .. } = options;
     if bases.is_empty() {
         return Err("it needs at least one base bdev");
     }
@@ -106,26 +192,54 @@ pub fn check(options: &RaidOptions) -> Result<(), &'static str> {
     if bases.iter().enumerate().any(|(at, base)| bases[..at].contains(base)) {
         return Err("a base bdev is named twice");
     }
-    if !strip_size_kib.is_power_of_two() {
-        return Err("its strip size must be a power of two of KiB");
+    match level {
+        Level::Raid1 if *strip_size_kib != 0 => Err("a raid1 has no strips, so no strip size"),
+        Level::Raid0 | Level::Concat if !strip_size_kib.is_power_of_two() => {
+            Err("its strip size must be a power of two of KiB")
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// A raid bdev, made once all of its bases are there.
 pub fn recipe(options: RaidOptions) -> Recipe {
-    let raid = Raid { options: Rc::new(options.clone()) };
+    let names = options.bases.iter().cloned().map(Some).collect();
+    let names: Names = Arc::new(Mutex::new(names));
+    let raid = Raid {
+        options: Rc::new(options.clone()),
+        names: Arc::clone(&names),
+        mirror: Rc::default(),
+    };
+    let mirror = Rc::clone(&raid.mirror);
+    let survivor = raid.clone();
+    let survives = move |gone: &dyn Bdev| {
+        let lost = |mirror: Arc<Mirror>| mirror.lose(&gone.info().name, &"it is gone");
+        survivor.mirror().map(lost) != Some(Loss::Last)
+    };
+    let is_mirror = options.level == Level::Raid1;
+    let (name, bases) = (options.name.clone(), options.bases.clone());
     Recipe {
-        name: options.name.clone(),
+        name,
         product_name: PRODUCT_NAME,
-        bases: options.bases.clone(),
+        bases,
         handle: Some(Box::new(raid)),
-        make: Box::new(move |registry| Ok(vec![assemble(registry, &options)?])),
+        survives: is_mirror.then(|| Box::new(survives) as Survives),
+        make: Box::new(move |registry| {
+            check(&options).map_err(CreateError::Unsuitable)?;
+            let bdev: Arc<dyn Bdev> = match options.level {
+                Level::Raid0 | Level::Concat => assemble(registry, &options)?,
+                Level::Raid1 => {
+                    let made = mirror::assemble(registry, &options, &names)?;
+                    *mirror.borrow_mut() = Arc::downgrade(&made);
+                    Arc::new(MirrorBdev(made))
+                }
+            };
+            Ok(vec![bdev])
+        }),
     }
 }
 
 fn assemble(registry: &Registry, options: &RaidOptions) -> Result<Arc<dyn Bdev>, CreateError> {
-    check(options).map_err(CreateError::Unsuitable)?;
     let bases = options.bases.iter().map(|base| Base::claim(registry, base));
     let bases: Vec<_> = bases.collect::<Result<_, _>>()?;
     let infos: Vec<_> = bases.iter().map(|base| base.descriptor.info()).collect();
@@ -157,7 +271,7 @@ fn assemble(registry: &Registry, options: &RaidOptions) -> Result<Arc<dyn Bdev>,
         optimal_io_boundary: u32::try_from(strip).unwrap_or(0),
     };
     let slots = infos.iter().map(|info| Slot::of(info)).collect();
-    let json = describe(options, Some(info.uuid), slots);
+    let json = describe(options, Some(info.uuid), slots, None);
     Ok(Arc::new(Striped { info, bases, layout: Arc::new(layout), json }))
 }
 
@@ -166,7 +280,7 @@ fn layout(level: Level, strip: u64, sizes: &[u64]) -> Layout {
         Level::Raid0 => {
             Layout::Striped { strip_shift: strip.trailing_zeros(), bases: sizes.len() as u64 }
         }
-        Level::Concat => {
+        Level::Concat | Level::Raid1 => {
             let ends = sizes.iter().scan(0, |end, size| {
                 *end += size;
                 Some(*end)
