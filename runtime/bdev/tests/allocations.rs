@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 
 use basalt_bdev::malloc::{self, MallocOptions};
+use basalt_bdev::vbdev::raid::{self, Level, RaidOptions};
 use basalt_bdev::vbdev::split::{self, SplitOptions};
 use basalt_bdev::vbdev::{Vbdevs, passthru};
 use basalt_bdev::{Access, AsyncChannel, Channel, Descriptor, Io, Op, Registry, SgList};
@@ -137,4 +138,38 @@ fn layers_and_emulated_operations_allocate_nothing() {
     go_round(&mut channel, &mut ios, &mut spare);
     assert_eq!(allocations() - before, 0);
     let _ = reactor.poll(Instant::ZERO);
+}
+
+#[test]
+fn transfers_over_several_bases_allocate_nothing() {
+    let pool = Machine::new().pool(8 << 20);
+    let reactor = mesh(1, Options::default()).pop().unwrap().build();
+    let local = reactor.local();
+    local.provide(Rc::new(pool.clone()));
+    let registry = Rc::new(Registry::new(1, 0));
+    let vbdevs = Vbdevs::new(&registry);
+    for (name, level) in [("Stripes", Level::Raid0), ("Mirror", Level::Raid1)] {
+        let bases: Vec<_> = (0..3).map(|base| format!("{name}{base}")).collect();
+        for base in &bases {
+            let name = Some(base.clone());
+            let options =
+                MallocOptions { name, block_size: 512, num_blocks: 256, ..Default::default() };
+            malloc::create(&registry, options).unwrap();
+        }
+        let strip_size_kib = if level == Level::Raid0 { 1 } else { 0 };
+        let name = name.to_string();
+        let options = RaidOptions { name: name.clone(), level, strip_size_kib, bases, uuid: None };
+        vbdevs.create(raid::recipe(options)).unwrap();
+        let disk = registry.open(&name, Access::ReadWrite).unwrap();
+        let mut channel = disk.channel(&local).unwrap();
+        let op = |i| if i % 2 == 0 { Op::Read } else { Op::Write };
+        // Over several strips each.
+        let io = |i| Io::with_data(op(i), i, 8, pooled(&pool), i);
+        let mut ios: Vec<_> = (0..24).map(io).collect();
+        let mut spare = Vec::with_capacity(24);
+        go_round(&mut channel, &mut ios, &mut spare);
+        let before = allocations();
+        go_round(&mut channel, &mut ios, &mut spare);
+        assert_eq!(allocations() - before, 0, "{name}");
+    }
 }
