@@ -5,7 +5,7 @@ use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::{
     Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, NvmOpcode, QueueId, Status,
 };
-use basalt_ring::{Full, Slots, StaleTag, Tag};
+use basalt_ring::{Full, Rest, Slots, StaleTag, Tag};
 use zerocopy::little_endian::U16;
 
 use crate::describe::{Describe, Lists, NoData, Ranges, Segments};
@@ -306,9 +306,15 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// As [`Self::poll`], but `done` sees what each command carried where it lies, and takes from
     /// it what it wants; the rest is dropped. It spares a large payload the moves.
     #[inline]
-    pub fn poll_in_place(&mut self, budget: u32, mut done: impl FnMut(&mut T, Status)) -> Work {
+    pub fn poll_in_place(&mut self, budget: u32, mut done: impl FnMut(&mut T, Status)) -> Work
+    where
+        T: Payload,
+    {
         self.reap(budget, |slots, tag, status| {
-            slots.remove_with(tag, |entry| done(&mut entry.payload, status))
+            slots.remove_with(tag, |entry| {
+                done(&mut entry.payload, status);
+                ((), if entry.payload.is_hollow() { Rest::Hollow } else { Rest::Kept })
+            })
         })
     }
 

@@ -10,6 +10,11 @@ use basalt_env::DmaBuf;
 pub trait Payload {
     /// The buffers in order; each contributes its first `len()` bytes.
     fn segments(&self) -> &[DmaBuf];
+
+    /// Whether nothing is left in it that has to be dropped. It may say no if it is not sure.
+    fn is_hollow(&self) -> bool {
+        false
+    }
 }
 
 impl Payload for () {

@@ -30,7 +30,7 @@ mod sync;
 pub use bell::Bell;
 pub use cursor::Cursor;
 pub use inline_fn::InlineFn;
-pub use slots::{CapacityError, Slots, StaleTag, Tag};
+pub use slots::{CapacityError, Rest, Slots, StaleTag, Tag};
 
 /// The ring or table was full: here is what could not be stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

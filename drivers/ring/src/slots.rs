@@ -57,6 +57,15 @@ impl fmt::Display for CapacityError {
 /// Fewest bits of generation that still make a stale tag unlikely to be taken for a live one.
 const GENERATION_BITS_MIN: u32 = 4;
 
+/// What [`Slots::remove_with`] finds in a slot in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// Something to be dropped.
+    Kept,
+    /// All that has to be dropped was taken out: it is forgotten, which costs nothing.
+    Hollow,
+}
+
 #[derive(Debug)]
 struct Slot<T> {
     /// Names what is in the slot, or what will be put there next.
@@ -170,20 +179,24 @@ impl<T, const BITS: u32> Slots<T, BITS> {
         Ok(value)
     }
 
-    /// Empties the slot that `tag` names once `look` has seen what is in it, where it lies.
+    /// Empties the slot that `tag` names once `look` has seen what is in it, where it lies. What is
+    /// left of it is dropped, but for [`Rest::Hollow`].
     #[inline]
     pub fn remove_with<R>(
         &mut self,
         tag: Tag<BITS>,
-        look: impl FnOnce(&mut T) -> R,
+        look: impl FnOnce(&mut T) -> (R, Rest),
     ) -> Result<R, StaleTag> {
         let (index, next) = (self.index(tag), self.next(tag));
         let slot = self.slots.get_mut(index).ok_or(StaleTag)?;
         if slot.tag != tag.0 {
             return Err(StaleTag);
         }
-        let result = look(slot.value.as_mut().ok_or(StaleTag)?);
-        slot.value = None;
+        let (result, rest) = look(slot.value.as_mut().ok_or(StaleTag)?);
+        match rest {
+            Rest::Hollow => core::mem::forget(slot.value.take()),
+            Rest::Kept => slot.value = None,
+        }
         slot.tag = next;
         self.give_back(index);
         Ok(result)

@@ -129,11 +129,14 @@ pub(crate) fn add_rest(free: &FreeMemory) -> u64 {
 // SAFETY: `Heap` upholds the allocator's contract for memory it was given; the lock makes its use
 // exclusive. Exception handlers, the only code that could interrupt it, do not allocate.
 unsafe impl GlobalAlloc for LockedHeap {
+    // Both once, and not wherever something is allocated or dropped.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let taken = self.0.lock().allocate(layout);
         taken.map_or_else(|| exhausted(layout), NonNull::as_ptr)
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(block) = NonNull::new(block) else {
             return;
