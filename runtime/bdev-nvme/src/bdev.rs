@@ -87,11 +87,11 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
 
     fn supports(&self, op: Op) -> bool {
         match op {
-            Op::Read | Op::Write | Op::Flush => true,
+            Op::Read | Op::Write | Op::Flush | Op::Reset => true,
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
             Op::Compare => self.optional.contains(Oncs::COMPARE),
-            Op::Copy => false,
+            Op::Copy | Op::CompareAndWrite => false,
         }
     }
 
@@ -125,7 +125,7 @@ fn own_channel<R: Registers>(
     if queue.is_closed() {
         return Err(OpenError::Removed);
     }
-    NvmeChannel::boxed(queue, namespace, limits).ok_or(OpenError::NoMemory)
+    NvmeChannel::boxed(local, queue, namespace, limits).ok_or(OpenError::NoMemory)
 }
 
 /// The namespace's own UUID or NGUID; else one derived from its EUI64, or at last from the serial

@@ -175,6 +175,14 @@ impl NvmeControllers {
         self.ask(name, Request::Reset).await
     }
 
+    /// The same, by what it is called among cores.
+    pub(crate) async fn reset_by_id(&self, id: ControllerId) -> Result<(), ControlError> {
+        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
+        let (answer, result) = oneshot::channel();
+        handle.ok_or(ControlError::NoSuchController)?.ask(Request::Reset(answer));
+        result.await.unwrap_or(Err(ControlError::Gone))
+    }
+
     /// Removes a controller's bdevs, shuts it down, and forgets it.
     pub async fn detach(&self, name: &str) -> Result<(), ControlError> {
         self.ask(name, Request::Detach).await

@@ -23,6 +23,7 @@ extern crate alloc;
 mod attach;
 mod bdev;
 mod controllers;
+mod errand;
 mod inbox;
 mod json;
 mod lenders;

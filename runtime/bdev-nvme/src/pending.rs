@@ -61,6 +61,11 @@ impl Payload for Pending {
             Carrier::Bounce(bounce) => core::slice::from_ref(bounce),
         }
     }
+
+    #[inline(always)]
+    fn is_hollow(&self) -> bool {
+        matches!(self.io.data, SgList::Empty) && !matches!(self.carrier, Carrier::Bounce(_))
+    }
 }
 
 impl Pending {
@@ -96,7 +101,7 @@ impl Pending {
                 self.blocks = left.min(BLOCKS_MAX);
                 Ok(())
             }
-            Op::Flush | Op::Unmap | Op::Copy => {
+            Op::Flush | Op::Unmap | Op::Copy | Op::CompareAndWrite | Op::Reset => {
                 self.blocks = left;
                 Ok(())
             }
@@ -115,7 +120,9 @@ impl Pending {
             Op::Read => queue.read(namespace, lba, blocks, self),
             Op::Write => queue.write(namespace, lba, blocks, self),
             Op::Compare => queue.compare(namespace, lba, blocks, self),
-            Op::Copy => Err(Rejected { payload: self, reason: DriverReason::Unsupported }),
+            Op::Copy | Op::CompareAndWrite | Op::Reset => {
+                Err(Rejected { payload: self, reason: DriverReason::Unsupported })
+            }
             Op::Flush => queue.flush(namespace, self),
             Op::WriteZeroes => queue.write_zeroes(namespace, lba, blocks, self),
             Op::Unmap => queue.deallocate(namespace, &[DsmRange::new(lba, blocks)], self),

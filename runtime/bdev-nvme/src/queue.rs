@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
-use basalt_bdev::{Io, IoChannel, IoError, RejectReason};
+use basalt_bdev::{Io, IoChannel, IoError, Op, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
 use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run};
+use crate::errand;
 use crate::inbox::{Inbox, Inboxes};
 use crate::pending::{Pending, plain_transfer};
 use crate::split::Limits;
@@ -398,23 +399,41 @@ impl<R: Registers> CoreQueues<R> {
 
 /// A channel: a place to come back to, in front of the core's queue.
 pub(crate) struct NvmeChannel<R: Registers> {
+    local: Local,
     queue: Rc<CoreQueue<R>>,
     inbox: Rc<Inbox>,
 }
 
 impl<R: Registers> NvmeChannel<R> {
     pub(crate) fn boxed(
+        local: &Local,
         queue: Rc<CoreQueue<R>>,
         namespace: Namespace,
         limits: Limits,
     ) -> Option<Box<dyn IoChannel>> {
         let inbox = queue.inboxes.open(namespace, limits, queue.depth)?;
-        Some(Box::new(Self { queue, inbox }))
+        Some(Box::new(Self { local: local.clone(), queue, inbox }))
+    }
+
+    /// Submits what is for the controller as a whole.
+    #[cold]
+    fn reset(&self, io: &mut Io) -> Result<(), RejectReason> {
+        if self.queue.is_closed() {
+            return Err(RejectReason::Removed);
+        }
+        if self.inbox.is_full() {
+            return Err(RejectReason::QueueFull);
+        }
+        errand::reset(&self.local, self.queue.id, &self.inbox, io.take());
+        Ok(())
     }
 }
 
 impl<R: Registers> IoChannel for NvmeChannel<R> {
     fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        if io.op == Op::Reset {
+            return self.reset(io);
+        }
         self.queue.submit(io, &self.inbox)
     }
 

@@ -1,11 +1,15 @@
 use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::cell::Cell;
 use core::fmt;
 
 use basalt_env::Work;
 use basalt_reactor::Local;
 
 use crate::emulate::Emulator;
-use crate::{Descriptor, Io, IoChannel, Op, RejectReason, Rejected, SgList};
+use crate::gate::OpenChannels;
+use crate::node::Node;
+use crate::{Descriptor, Io, IoChannel, Op, OpSet, RejectReason, Rejected, SgList};
 
 /// One core's checked and counted way to one bdev.
 ///
@@ -24,7 +28,7 @@ pub struct Channel {
     // Read by every submission.
     block_shift: u32,
     /// Operations that the bdev does itself, as far as they are allowed.
-    native: u8,
+    native: OpSet,
     below: BaseChannel,
     /// Made for the first operation that the bdev does not do itself.
     emulator: Option<Box<Emulator>>,
@@ -33,6 +37,7 @@ pub struct Channel {
 impl Channel {
     pub(crate) fn new(below: BaseChannel) -> Self {
         let native = below.descriptor.native();
+        OpenChannels::of(&below.local).add(below.descriptor.node(), &below.in_flight);
         Self { block_shift: below.block_shift, native, below, emulator: None }
     }
 
@@ -45,7 +50,7 @@ impl Channel {
     /// Takes `io`, or leaves it as it is and says why. It spares the Io a move.
     #[inline]
     pub fn submit_in_place(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        if self.native & 1 << io.op.index() == 0 {
+        if !self.native.has(io.op) {
             return self.emulate(io);
         }
         if let Some(reason) = self.refusal(io) {
@@ -119,11 +124,13 @@ impl Channel {
     #[inline]
     fn refusal(&self, io: &Io) -> Option<RejectReason> {
         let node = self.below.descriptor.node();
-        if node.claims.is_removed() {
-            return Some(RejectReason::Removed);
+        if node.claims.has_attention()
+            && let Some(reason) = self.attend(node, io)
+        {
+            return Some(reason);
         }
-        if !io.op.has_data() {
-            return self.refusal_without_data(io);
+        if !matches!(io.op, Op::Read | Op::Write | Op::Compare) {
+            return self.refusal_of_others(io);
         }
         // No blocks end where they begin, and too many wrap round to before it.
         let end = io.lba.wrapping_add(u64::from(io.blocks));
@@ -134,14 +141,31 @@ impl Channel {
         (io.data.len() as u64 != len).then_some(RejectReason::BadBuffer)
     }
 
+    /// What is in the way of `io` now.
     #[cold]
-    fn refusal_without_data(&self, io: &Io) -> Option<RejectReason> {
+    fn attend(&self, node: &Node, io: &Io) -> Option<RejectReason> {
+        if node.claims.is_removed() {
+            return Some(RejectReason::Removed);
+        }
+        // Those that take the gate themselves wait for it elsewhere.
+        let takes_gate = matches!(io.op, Op::CompareAndWrite | Op::Reset);
+        let barred = !takes_gate && node.gate.bars(self.below.local.core(), io);
+        barred.then_some(RejectReason::QueueFull)
+    }
+
+    /// Of those that are no plain transfers.
+    #[cold]
+    fn refusal_of_others(&self, io: &Io) -> Option<RejectReason> {
         let size = self.below.descriptor.node().num_blocks.get();
         let end = io.lba.checked_add(u64::from(io.blocks));
-        if io.op != Op::Flush && (io.blocks == 0 || end.is_none_or(|end| end > size)) {
+        if io.op.has_blocks() && (io.blocks == 0 || end.is_none_or(|end| end > size)) {
             return Some(RejectReason::OutOfRange);
         }
-        (!io.data.is_empty()).then_some(RejectReason::BadBuffer)
+        let len = match io.op {
+            Op::CompareAndWrite => u64::from(io.blocks) << self.block_shift << 1,
+            _ => 0,
+        };
+        (io.data.len() as u64 != len).then_some(RejectReason::BadBuffer)
     }
 }
 
@@ -162,7 +186,7 @@ impl fmt::Debug for Channel {
 /// an Io's time runs from when the layer got it, unless the layer says otherwise.
 pub struct BaseChannel {
     inner: Box<dyn IoChannel>,
-    in_flight: u32,
+    in_flight: Rc<Cell<u32>>,
     block_shift: u32,
     local: Local,
     descriptor: Descriptor,
@@ -171,21 +195,21 @@ pub struct BaseChannel {
 impl BaseChannel {
     pub(crate) fn new(inner: Box<dyn IoChannel>, descriptor: Descriptor, local: Local) -> Self {
         let block_shift = descriptor.info().block_size.trailing_zeros();
-        Self { inner, in_flight: 0, block_shift, local, descriptor }
+        Self { inner, in_flight: Rc::default(), block_shift, local, descriptor }
     }
 
     /// Takes `io`, or leaves it as it is and says why.
     #[inline]
     pub fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         self.inner.submit(io)?;
-        self.in_flight += 1;
+        self.in_flight.set(self.in_flight.get() + 1);
         Ok(())
     }
 
     /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
     #[inline]
     pub fn poll(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
-        if self.in_flight == 0 {
+        if self.in_flight.get() == 0 {
             return Work::IDLE;
         }
         let (now, shift) = (self.local.now(), self.block_shift);
@@ -198,7 +222,7 @@ impl BaseChannel {
             finished += 1;
             done(io);
         });
-        self.in_flight = self.in_flight.saturating_sub(finished);
+        self.in_flight.set(self.in_flight.get().saturating_sub(finished));
         work
     }
 
@@ -209,6 +233,6 @@ impl BaseChannel {
 
     /// Ios passed on and not yet handed back.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.in_flight.get()
     }
 }

@@ -32,8 +32,10 @@ impl Access {
 const READER: u32 = 1;
 const READERS: u32 = (1 << 15) - 1;
 const WRITER: u32 = 1 << 15;
-const WRITERS: u32 = ((1 << 15) - 1) << 15;
-const EXCLUSIVE: u32 = 1 << 30;
+const WRITERS: u32 = ((1 << 14) - 1) << 15;
+const EXCLUSIVE: u32 = 1 << 29;
+/// Submissions have to be looked at.
+const ATTENTION: u32 = 1 << 30;
 const REMOVED: u32 = 1 << 31;
 
 /// Who has a bdev open, in one word: descriptors are dropped on any core.
@@ -60,7 +62,8 @@ impl Claims {
 
     /// Bars every later opener, if there is none now. Says whether there was none.
     pub(crate) fn remove_if_unused(&self) -> bool {
-        self.0.compare_exchange(0, REMOVED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let unused = |state: u32| (state & !ATTENTION == 0).then_some(state | REMOVED);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, unused).is_ok()
     }
 
     /// Bars every later opener and every later submission.
@@ -73,12 +76,28 @@ impl Claims {
         self.0.load(Ordering::Relaxed) & REMOVED != 0
     }
 
+    /// Whether a submission has to be looked at closely, because the bdev is gone or because of
+    /// [`Self::set_attention`].
+    #[inline]
+    pub(crate) fn has_attention(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (REMOVED | ATTENTION) != 0
+    }
+
+    /// Has submissions looked at closely, or no longer.
+    pub(crate) fn set_attention(&self, attention: bool) {
+        if attention {
+            self.0.fetch_or(ATTENTION, Ordering::AcqRel);
+        } else {
+            self.0.fetch_and(!ATTENTION, Ordering::AcqRel);
+        }
+    }
+
     pub(crate) fn is_exclusive(&self) -> bool {
         self.0.load(Ordering::Relaxed) & EXCLUSIVE != 0
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & !REMOVED != 0
+        self.0.load(Ordering::Relaxed) & !(REMOVED | ATTENTION) != 0
     }
 }
 

@@ -4,7 +4,7 @@ use core::fmt;
 use basalt_reactor::Local;
 
 use crate::node::Node;
-use crate::{Access, BaseChannel, Bdev, BdevInfo, Channel, IoStat, Op, OpenError};
+use crate::{Access, BaseChannel, Bdev, BdevInfo, Channel, IoStat, Op, OpSet, OpenError};
 
 /// An open bdev, with what its owner may do to it. Any core may hold it and make channels of it;
 /// clones share one claim, which ends with the last of them.
@@ -56,7 +56,7 @@ impl Descriptor {
     /// Whether `op` can be done, by the bdev itself or by other operations of it, and the access
     /// allows it.
     pub fn allows(&self, op: Op) -> bool {
-        self.allowed() & 1 << op.index() != 0
+        self.allowed().has(op)
     }
 
     /// What the bdev has done, on all cores together.
@@ -70,25 +70,24 @@ impl Descriptor {
         self.open.node.claims.is_removed()
     }
 
-    pub(crate) fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.open.node
     }
 
-    /// The operations as a bit set over [`Op::index`].
-    pub(crate) fn allowed(&self) -> u8 {
+    /// The operations that can be done and are allowed.
+    pub(crate) fn allowed(&self) -> OpSet {
         let node = &self.open.node;
         (node.native() | node.emulated()) & self.mask()
     }
 
-    /// Those of them that the bdev does itself.
-    pub(crate) fn native(&self) -> u8 {
+    /// Those of them that are passed on to the bdev as they are.
+    pub(crate) fn native(&self) -> OpSet {
         self.open.node.native() & self.mask()
     }
 
-    fn mask(&self) -> u8 {
-        let readable = [Op::Read, Op::Flush, Op::Compare];
-        let readable = readable.iter().fold(0, |set, op| set | 1 << op.index());
-        if self.open.access.may_write() { u8::MAX } else { readable }
+    fn mask(&self) -> OpSet {
+        let readable = |op| matches!(op, Op::Read | Op::Flush | Op::Compare);
+        OpSet::of(|op| self.open.access.may_write() || readable(op))
     }
 }
 

@@ -2,7 +2,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::{DmaBuf, DmaPool, Instant, OutOfDmaMemory};
+use basalt_env::{DmaBuf, Instant};
 
 use crate::RejectReason;
 
@@ -23,11 +23,18 @@ pub enum Op {
     Compare,
     /// Blocks elsewhere on the bdev ([`SgList::Blocks`]) to these.
     Copy,
+    /// As [`Op::Compare`] with the first half of the data and, if that is the same, [`Op::Write`]
+    /// with the second half; nobody else changes the blocks in between. There are as many bytes of
+    /// data as twice the blocks.
+    CompareAndWrite,
+    /// The device forgets what it is doing, or all that it is doing ends; then it is as new. `lba`
+    /// and `blocks` are ignored.
+    Reset,
 }
 
 impl Op {
     /// Every operation, for tables indexed by [`Op::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Read,
         Self::Write,
         Self::Flush,
@@ -35,6 +42,8 @@ impl Op {
         Self::WriteZeroes,
         Self::Compare,
         Self::Copy,
+        Self::CompareAndWrite,
+        Self::Reset,
     ];
 
     /// Position in [`Op::ALL`].
@@ -42,9 +51,51 @@ impl Op {
         self as usize
     }
 
-    /// Whether it moves data between buffers and device, as long as the blocks.
+    /// Whether it moves data between buffers and device.
     pub const fn has_data(self) -> bool {
-        matches!(self, Self::Read | Self::Write | Self::Compare)
+        matches!(self, Self::Read | Self::Write | Self::Compare | Self::CompareAndWrite)
+    }
+
+    /// Whether it is about blocks, and not about the bdev as a whole.
+    pub const fn has_blocks(self) -> bool {
+        !matches!(self, Self::Flush | Self::Reset)
+    }
+}
+
+/// A set of operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OpSet(u32);
+
+impl OpSet {
+    pub(crate) fn of(has: impl Fn(Op) -> bool) -> Self {
+        let bit = |op: Op| u32::from(has(op)) << op.index();
+        Self(Op::ALL.into_iter().map(bit).fold(0, |set, bit| set | bit))
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, op: Op) -> bool {
+        self.0 & 1 << op.index() != 0
+    }
+
+    /// Whether all of `other` are in it.
+    pub(crate) const fn has_all(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+}
+
+impl core::ops::BitOr for OpSet {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl core::ops::BitAnd for OpSet {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 }
 
@@ -62,7 +113,7 @@ pub enum SgList {
     Blocks(u64),
     /// What several Ios are to write. Who has one of these reads the buffers only, and need not
     /// hand them back.
-    Shared(Rc<Self>),
+    Shared(Rc<Vec<DmaBuf>>),
 }
 
 impl SgList {
@@ -72,7 +123,7 @@ impl SgList {
             Self::Empty | Self::Blocks(_) => &[],
             Self::One(buf) => core::slice::from_ref(buf),
             Self::Many(bufs) => bufs,
-            Self::Shared(list) => list.as_slice(),
+            Self::Shared(bufs) => bufs,
         }
     }
 
@@ -92,7 +143,7 @@ impl SgList {
             Self::Empty | Self::Blocks(_) => 0,
             Self::One(buf) => buf.len(),
             Self::Many(bufs) => bufs.iter().map(DmaBuf::len).sum(),
-            Self::Shared(list) => list.len(),
+            Self::Shared(bufs) => bufs.iter().map(DmaBuf::len).sum(),
         }
     }
 
@@ -100,43 +151,7 @@ impl SgList {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// The same bytes in other buffers, of 1 MiB but for the last.
-    pub(crate) fn copy_in(&self, pool: &DmaPool) -> Result<Self, OutOfDmaMemory> {
-        let mut bufs = Vec::new();
-        let mut left = self.len();
-        while left > 0 {
-            let len = left.min(COPY_BUF);
-            bufs.push(pool.alloc(len)?);
-            left -= len;
-        }
-        self.copy_to(&mut bufs);
-        Ok(Self::Many(bufs))
-    }
-
-    /// Copies the bytes to buffers that are as long together.
-    pub(crate) fn copy_to(&self, bufs: &mut [DmaBuf]) {
-        let mut from = self.as_slice().iter().map(DmaBuf::as_slice);
-        let mut source: &[u8] = &[];
-        for buf in bufs {
-            let mut target = buf.as_mut_slice();
-            while !target.is_empty() {
-                if source.is_empty() {
-                    let Some(next) = from.next() else { return };
-                    source = next;
-                    continue;
-                }
-                let len = source.len().min(target.len());
-                let (now, later) = target.split_at_mut(len);
-                now.copy_from_slice(&source[..len]);
-                (source, target) = (&source[len..], later);
-            }
-        }
-    }
 }
-
-/// Bytes of each buffer of a copy.
-const COPY_BUF: usize = 1 << 20;
 
 /// Why an accepted [`Io`] failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

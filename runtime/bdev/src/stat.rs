@@ -126,8 +126,7 @@ impl CoreStat {
         }
         let ns = now.as_ns().saturating_sub(io.submitted.as_ns());
         add(&counters.ops, 1);
-        // A flush covers no blocks in particular.
-        let blocks = if io.op == Op::Flush { 0 } else { u64::from(io.blocks) };
+        let blocks = if io.op.has_blocks() { u64::from(io.blocks) } else { 0 };
         add(&counters.bytes, blocks << block_shift);
         add(&counters.latency_total_ns, ns);
         if ns < counters.latency_min_ns.load(Ordering::Relaxed) {

@@ -21,6 +21,7 @@ use basalt_env::{CoreId, DmaPool, Work};
 use basalt_reactor::Local;
 use basalt_ring::{Full, spsc};
 
+use crate::copy::copy_of;
 use crate::{Io, IoChannel, IoError, OpenError, RejectReason, SgList};
 use packed::PackedIo;
 
@@ -75,7 +76,7 @@ impl IoChannel for Borrowed {
         }
         if let SgList::Shared(list) = &io.data {
             // What others share cannot leave the core.
-            let copy = list.copy_in(&self.pool).map_err(|_| RejectReason::QueueFull)?;
+            let copy = copy_of(list, &self.pool).map_err(|_| RejectReason::QueueFull)?;
             io.data = copy;
         }
         if let Err(Full(packed)) = self.requests.push(PackedIo::new(io.take())) {

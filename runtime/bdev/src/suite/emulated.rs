@@ -2,11 +2,11 @@ use super::{Bench, Medium, pattern};
 use crate::{Channel, Io, IoError, IoStatus, Op, SgList};
 
 /// NVM command set 1.0, figure 9.
-const COMPARE_FAILURE: (u8, u8) = (2, 0x85);
+pub(super) const COMPARE_FAILURE: (u8, u8) = (2, 0x85);
 
 impl Bench<'_> {
     /// Lengths below, at and beyond what one command or one chunk carries, as far as there is room.
-    fn lengths(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn lengths(&self) -> impl Iterator<Item = usize> + use<> {
         let (block, room) = (self.block_size(), self.num_blocks() as usize * self.block_size());
         [block, 8 * block, 128 << 10, (128 << 10) + block, 1 << 20, (5 << 18) + block]
             .into_iter()

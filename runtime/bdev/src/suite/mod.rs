@@ -2,6 +2,7 @@
 //!
 //! It panics at the first behaviour that is not met, which is what a test wants.
 
+mod alone;
 mod emulated;
 mod limits;
 mod random;
@@ -49,6 +50,9 @@ pub fn run(rig: &mut dyn Rig, descriptor: &Descriptor, medium: Medium) {
     bench.a_transfer_may_have_a_buffer_for_each_block();
     bench.a_compare_tells_equal_blocks_from_others();
     bench.a_copy_copies_also_where_both_ends_overlap();
+    bench.a_compare_and_write_writes_if_nothing_has_changed();
+    bench.of_those_who_compare_and_write_at_once_one_wins();
+    bench.a_reset_ends_all_that_is_under_way();
     bench.a_flush_ends_well();
     bench.blocks_outside_are_refused();
     bench.wrong_data_lengths_are_refused();

@@ -2,6 +2,7 @@
 
 mod asynchronous;
 mod channel;
+mod gate;
 mod modules;
 mod registry;
 

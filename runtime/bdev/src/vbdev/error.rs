@@ -66,6 +66,8 @@ pub struct Injection {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     of: Arc<[Slot; FALLIBLE.len()]>,
+    /// How often the bdev was reset: all channels end what is pending then.
+    resets: Arc<AtomicU32>,
 }
 
 /// Written by core 0, read by all. While it is written, nothing is left of it.
@@ -162,15 +164,17 @@ impl Bdev for ErrorDisk {
     }
 
     fn supports(&self, op: Op) -> bool {
-        self.base.descriptor.bdev().supports(op)
+        // It ends what is pending, whether or not the base can be reset.
+        op == Op::Reset || self.base.descriptor.bdev().supports(op)
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         Ok(Box::new(ErrorChannel {
+            resets: self.faults.resets.load(Ordering::Relaxed),
             base: self.base.descriptor.base_channel(local)?,
             faults: self.faults.clone(),
             frames: Frames::new()?,
-            failed: Vec::new(),
+            ended: Vec::new(),
             pending: Vec::new(),
         }))
     }
@@ -189,17 +193,39 @@ struct ErrorChannel {
     faults: Faults,
     /// The byte that is to be changed in each Io under way, if any.
     frames: Frames<Option<(u64, u8)>>,
-    /// Ios that have failed and wait for the next poll.
-    failed: Vec<Io>,
-    /// Ios that never end.
+    /// Ios that have ended here and wait for the next poll.
+    ended: Vec<Io>,
+    /// Ios that never end but by a reset.
     pending: Vec<Io>,
+    /// Resets that were seen to.
+    resets: u32,
 }
 
 impl ErrorChannel {
     fn fail(&mut self, io: &mut Io, sct: u8, sc: u8) -> Result<(), RejectReason> {
         io.status = Err(IoError::Nvme { sct, sc, dnr: false });
-        self.failed.push(io.take());
+        self.ended.push(io.take());
         Ok(())
+    }
+
+    /// Resets the base if it can be, and ends all that is pending.
+    fn reset(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        if self.base.descriptor().bdev().supports(Op::Reset) {
+            self.pass_on(io, None)?;
+        } else {
+            io.status = Ok(());
+            self.ended.push(io.take());
+        }
+        self.faults.resets.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    #[cold]
+    fn end_pending(&mut self) {
+        for mut io in self.pending.drain(..) {
+            io.status = Err(IoError::Aborted);
+            self.ended.push(io);
+        }
     }
 
     fn pass_on(&mut self, io: &mut Io, change: Option<(u64, u8)>) -> Result<(), RejectReason> {
@@ -218,8 +244,11 @@ impl ErrorChannel {
 
 impl IoChannel for ErrorChannel {
     fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        if self.pending.len() + self.failed.len() >= PENDING_MAX {
+        if self.pending.len() + self.ended.len() >= PENDING_MAX {
             return Err(RejectReason::QueueFull);
+        }
+        if io.op == Op::Reset {
+            return self.reset(io);
         }
         let under_way = u64::from(self.base.in_flight());
         match self.faults.slot(io.op).and_then(|slot| slot.take(under_way)) {
@@ -236,10 +265,15 @@ impl IoChannel for ErrorChannel {
     }
 
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        let Self { base, frames, failed, .. } = self;
-        let work = Work(failed.len() as u32);
-        failed.iter_mut().for_each(&mut *done);
-        failed.clear();
+        let resets = self.faults.resets.load(Ordering::Acquire);
+        if resets != self.resets {
+            self.resets = resets;
+            self.end_pending();
+        }
+        let Self { base, frames, ended, .. } = self;
+        let work = Work(ended.len() as u32);
+        ended.iter_mut().for_each(&mut *done);
+        ended.clear();
         work + base.poll(|io| {
             // A write's data is given back as it came.
             let change = frames.pop(io).flatten();

@@ -310,6 +310,30 @@ fn corruption_changes_one_byte_of_what_is_read_or_written_and_no_other() {
 }
 
 #[test]
+fn a_reset_ends_what_is_pending() {
+    let mut rig = Rig::with_disk(100);
+    let faults = Faults::default();
+    rig.create(error::recipe("M", faults.clone(), None));
+    rig.passthru("P", "EE_M");
+    let mut channels = [rig.channel("P"), rig.channel("P")];
+    faults.inject(Op::Read, Injection { fault: Fault::Pending, count: 2, queue_depth: 0 });
+    for channel in &mut channels {
+        channel.submit(rig.io(Op::Read, 0, 0, 1)).unwrap();
+    }
+    assert_eq!(rig.finished(&mut channels[0], 20), []);
+    channels[1].submit(Io::new(Op::Reset, 0, 0, 2)).unwrap();
+    let mut ended = Vec::new();
+    for _ in 0..50 {
+        for channel in &mut channels {
+            let _ = channel.poll(|io| ended.push((io.tag, io.status)));
+        }
+        rig.cores.round();
+    }
+    let aborted = (1, Err(IoError::Aborted));
+    assert_eq!(ended, [aborted, aborted, (2, Ok(()))]);
+}
+
+#[test]
 fn a_pending_io_never_ends_and_faults_may_wait_for_a_queue_to_form() {
     let mut rig = Rig::with_disk(100);
     let faults = Faults::default();

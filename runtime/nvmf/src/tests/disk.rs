@@ -60,7 +60,8 @@ impl Bdev for Disk {
     }
 
     fn supports(&self, op: Op) -> bool {
-        !matches!(op, Op::Compare | Op::Copy) && !self.shared.lacks.contains(&op)
+        matches!(op, Op::Read | Op::Write | Op::Flush | Op::Unmap | Op::WriteZeroes)
+            && !self.shared.lacks.contains(&op)
     }
 
     fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
@@ -107,7 +108,9 @@ impl Shared {
         let len = io.blocks as usize * self.block_size;
         match io.op {
             Op::Flush => drop(self.flushes.fetch_add(1, Ordering::Relaxed)),
-            Op::Compare | Op::Copy => unreachable!("made of reads and writes"),
+            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => {
+                unreachable!("made of reads and writes")
+            }
             Op::Unmap | Op::WriteZeroes => bytes[start..start + len].fill(0),
             Op::Read | Op::Write => {
                 assert_eq!(io.data.len(), len);

@@ -112,7 +112,8 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "flush": bdev.supports(Op::Flush),
         // Made of writes where the bdev has none, as SPDK's are.
         "write_zeroes": bdev.supports(Op::WriteZeroes) || bdev.supports(Op::Write),
-        "reset": false,
+        // By the bdev, or by waiting until nothing is under way.
+        "reset": true,
         "nvme_admin": false,
         "nvme_io": false,
         "nvme_io_md": false,
@@ -121,7 +122,7 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "zone_management": false,
         "zone_append": false,
         "compare": bdev.supports(Op::Compare),
-        "compare_and_write": false,
+        "compare_and_write": bdev.supports(Op::CompareAndWrite),
         "abort": false,
         "seek_hole": false,
         "seek_data": false,

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory};
 
 use crate::SgList;
+use crate::copy::{copy, copy_of};
 
 /// A transfer's data while its bases have it.
 ///
@@ -49,7 +50,7 @@ impl Scattered {
         let clean = |cut: Cut| whole(&cut) || (cut.at + cut.len).is_multiple_of(512);
         let owned = matches!(data, SgList::One(_) | SgList::Many(_));
         if !owned || !cuts(&self.lens, runs()).all(clean) {
-            let stand_in = data.copy_in(pool)?;
+            let stand_in = copy_of(data.as_slice(), pool)?;
             self.bounced = Some(core::mem::replace(data, stand_in));
             self.measure(data);
         }
@@ -118,7 +119,7 @@ impl Scattered {
             None => container,
             Some(mut own) => {
                 if fill {
-                    container.copy_to(own.as_mut_slice());
+                    copy(container.as_slice(), own.as_mut_slice());
                 }
                 own
             }

@@ -37,8 +37,8 @@ impl Bdev for Striped {
         match op {
             Op::Read | Op::Write => true,
             Op::Flush | Op::Unmap | Op::WriteZeroes => all(),
-            // These are made of reads and writes.
-            Op::Compare | Op::Copy => false,
+            // These are made of reads and writes, or of the end of all that is under way.
+            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use basalt_env::Work;
+use basalt_env::{DmaBuf, Work};
 use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 
@@ -64,8 +64,9 @@ enum Flight {
 
 struct Write {
     io: Io,
-    /// Where its data is meanwhile.
-    shared: Rc<SgList>,
+    /// Its buffers meanwhile, and whether they were one that was no list.
+    shared: Rc<Vec<DmaBuf>>,
+    was_one: bool,
     /// Of the first base that failed it.
     status: IoStatus,
     /// Whether a base has it that has all blocks.
@@ -273,7 +274,8 @@ impl Default for Write {
     fn default() -> Self {
         Self {
             io: Io::new(Op::Flush, 0, 0, 0),
-            shared: Rc::new(SgList::Empty),
+            shared: Rc::default(),
+            was_one: false,
             status: Ok(()),
             took: false,
             failed: Vec::new(),
@@ -288,9 +290,14 @@ impl Write {
     fn begin(&mut self, io: &mut Io, children: usize, lot: usize) {
         self.io = io.take();
         let data = core::mem::take(&mut self.io.data);
-        match Rc::get_mut(&mut self.shared) {
-            Some(place) => *place = data,
-            None => self.shared = Rc::new(data),
+        self.was_one = matches!(data, SgList::One(_));
+        match (data, Rc::get_mut(&mut self.shared)) {
+            (SgList::One(buf), Some(bufs)) => bufs.push(buf),
+            (SgList::Many(list), Some(bufs)) => *bufs = list,
+            (SgList::Many(list), None) => self.shared = Rc::new(list),
+            (SgList::One(buf), None) => self.shared = Rc::new(alloc::vec![buf]),
+            (SgList::Shared(list), _) => self.shared = list,
+            (SgList::Empty | SgList::Blocks(_), _) => {}
         }
         (self.status, self.took, self.retries) = (Ok(()), false, 0);
         (self.left, self.lot) = (children, lot);
@@ -318,11 +325,22 @@ impl Write {
     /// The Io as it ends.
     fn end(&mut self, mirror: &Mirror) -> Io {
         let mut io = self.io.take();
-        if let Some(data) = Rc::get_mut(&mut self.shared) {
-            io.data = core::mem::take(data);
-        }
+        io.data = self.take_data();
         io.status = if self.took { self.leave_out_failed(mirror) } else { self.status };
         io
+    }
+
+    /// The data as it came, and as far as it was not shared before.
+    fn take_data(&mut self) -> SgList {
+        let Some(bufs) = Rc::get_mut(&mut self.shared) else {
+            self.shared = Rc::default();
+            return SgList::Empty;
+        };
+        match self.was_one {
+            true => bufs.pop().map_or(SgList::Empty, SgList::One),
+            false if bufs.is_empty() => SgList::Empty,
+            false => SgList::Many(core::mem::take(bufs)),
+        }
     }
 
     /// It has not failed if all bases that are left have it.

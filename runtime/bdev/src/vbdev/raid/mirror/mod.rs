@@ -25,7 +25,7 @@ pub(super) use self::rebuild::rebuild;
 use super::describe::{Process, Slot, describe};
 use super::{PRODUCT_NAME, RaidOptions, derive_uuid};
 use crate::vbdev::base::Base;
-use crate::{Bdev, BdevInfo, CreateError, Descriptor, IoChannel, Op, OpenError, Registry};
+use crate::{Bdev, BdevInfo, CreateError, Descriptor, IoChannel, Op, OpSet, OpenError, Registry};
 
 /// Names of the bases that have all blocks, by place; it outlives the bdev.
 pub(super) type Names = Arc<Mutex<Vec<Option<String>>>>;
@@ -34,8 +34,8 @@ pub(super) type Names = Arc<Mutex<Vec<Option<String>>>>;
 pub(super) struct Mirror {
     info: BdevInfo,
     options: RaidOptions,
-    /// Operations that all bases do, as a bit set over [`Op::index`].
-    ops: u8,
+    /// Operations that all bases do.
+    ops: OpSet,
     names: Names,
     members: Mutex<Vec<Member>>,
     /// Counts changes of the members.
@@ -119,7 +119,8 @@ pub(super) fn assemble(
         uuid: options.uuid.unwrap_or_else(|| derive_uuid(&options.name, &infos)),
         optimal_io_boundary: 0,
     };
-    let ops = members.iter().filter_map(Member::ops).fold(u8::MAX, |all, ops| all & ops);
+    let ops =
+        members.iter().filter_map(Member::ops).fold(OpSet::of(|_| true), |all, ops| all & ops);
     Ok(Arc::new(Mirror {
         info,
         options: options.clone(),
@@ -138,10 +139,9 @@ impl Member {
         self.descriptor.as_ref().map(Descriptor::info)
     }
 
-    fn ops(&self) -> Option<u8> {
+    fn ops(&self) -> Option<OpSet> {
         let bdev = self.descriptor.as_ref()?.bdev();
-        let bit = |op: &Op| u8::from(bdev.supports(*op)) << op.index();
-        Some(Op::ALL.iter().map(bit).fold(0, |set, bit| set | bit))
+        Some(OpSet::of(|op| bdev.supports(op)))
     }
 }
 
@@ -210,7 +210,7 @@ impl Mirror {
         if info.num_blocks.get() < self.info.num_blocks.get() {
             return Err(CreateError::Unsuitable("it is smaller than the raid bdev"));
         }
-        if member.ops().is_none_or(|ops| ops & self.ops != self.ops) {
+        if !member.ops().is_some_and(|ops| ops.has_all(self.ops)) {
             return Err(CreateError::Unsuitable("it lacks operations that the others have"));
         }
         let mut members = self.members.lock();
@@ -275,9 +275,9 @@ impl Bdev for MirrorBdev {
     fn supports(&self, op: Op) -> bool {
         match op {
             Op::Read | Op::Write => true,
-            Op::Flush | Op::Unmap | Op::WriteZeroes => self.0.ops & 1 << op.index() != 0,
-            // These are made of reads and writes.
-            Op::Compare | Op::Copy => false,
+            Op::Flush | Op::Unmap | Op::WriteZeroes => self.0.ops.has(op),
+            // These are made of reads and writes, or of the end of all that is under way.
+            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
         }
     }
 

@@ -1,0 +1,180 @@
+//! Keeping a bdev's other users away for a moment, on all cores: for an operation that must be the
+//! only one on its blocks, or on the bdev.
+//!
+//! ```text
+//!   holder                                  each core
+//!     (1) hold: one holder at a time
+//!     (2) tell ---------------------------> its channels take no more Ios
+//!                                           until all they have taken are back
+//!     (3) is_drained <--------------------- then they take those that the hold leaves alone
+//!     (4) release
+//! ```
+//!
+//! A channel says that its queue is full while it must not take an Io, so that its user tries
+//! again.
+
+use alloc::boxed::Box;
+use alloc::rc::{Rc, Weak};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
+use basalt_env::CoreId;
+use basalt_reactor::Local;
+use spin::Mutex;
+
+use crate::node::Node;
+use crate::{Io, Op};
+
+/// How often a core looks whether its channels have got everything back.
+const DRAIN_PERIOD: Duration = Duration::from_micros(10);
+
+/// What a holder keeps others from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// Changing these blocks.
+    Blocks(Range<u64>),
+    /// Everything.
+    All,
+}
+
+impl Hold {
+    fn bars(&self, io: &Io) -> bool {
+        match self {
+            Self::All => true,
+            Self::Blocks(blocks) => {
+                let changes = !matches!(io.op, Op::Read | Op::Compare | Op::Flush);
+                let end = io.lba.saturating_add(u64::from(io.blocks));
+                changes && io.lba < blocks.end && end > blocks.start
+            }
+        }
+    }
+}
+
+/// A bdev's gate.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    held: Mutex<Option<Hold>>,
+    /// Counts holds.
+    turn: AtomicU32,
+    /// By core, the last hold for which its channels have got everything back.
+    drained: Box<[AtomicU32]>,
+}
+
+impl Gate {
+    pub(crate) fn new(cores: usize) -> Self {
+        let drained = (0..cores).map(|_| AtomicU32::new(0)).collect();
+        Self { held: Mutex::new(None), turn: AtomicU32::new(0), drained }
+    }
+
+    /// Takes the gate, unless somebody else has it.
+    pub(crate) fn try_hold(&self, hold: Hold) -> bool {
+        let mut held = self.held.lock();
+        if held.is_some() {
+            return false;
+        }
+        *held = Some(hold);
+        self.turn.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    fn release(&self) {
+        *self.held.lock() = None;
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.lock().is_some()
+    }
+
+    /// Whether a channel of `core` must not take `io` now.
+    pub(crate) fn bars(&self, core: CoreId, io: &Io) -> bool {
+        let held = self.held.lock();
+        held.as_ref().is_some_and(|hold| !self.has_drained(core) || hold.bars(io))
+    }
+
+    fn has_drained(&self, core: CoreId) -> bool {
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.drained.get(core.index()).is_none_or(|last| last.load(Ordering::Acquire) == turn)
+    }
+
+    /// Whether all cores' channels have got everything back that they took before the hold.
+    pub(crate) fn is_drained(&self) -> bool {
+        (0..self.drained.len()).all(|core| self.has_drained(CoreId(core as u16)))
+    }
+}
+
+impl Node {
+    /// Takes the gate, unless somebody else has it.
+    pub(crate) fn try_hold(&self, hold: Hold) -> bool {
+        let holds = self.gate.try_hold(hold);
+        if holds {
+            self.claims.set_attention(true);
+        }
+        holds
+    }
+
+    /// Lets go of the gate.
+    pub(crate) fn release(&self) {
+        self.gate.release();
+        self.claims.set_attention(self.needs_attention());
+    }
+
+    /// Whether submissions have to be looked at.
+    fn needs_attention(&self) -> bool {
+        self.gate.is_held()
+    }
+}
+
+/// Tells `core` of a hold; whether it was told.
+pub(crate) fn tell(local: &Local, core: CoreId, node: &Arc<Node>) -> bool {
+    let node = Arc::clone(node);
+    let turn = node.gate.turn.load(Ordering::Relaxed);
+    let drain = move |local: &Local| {
+        let core = local.core();
+        let waits = local.clone();
+        local.spawn("bdev_drain", async move {
+            while OpenChannels::of(&waits).are_busy(&node) && node.gate.is_held() {
+                waits.sleep(DRAIN_PERIOD).await;
+            }
+            if let Some(drained) = node.gate.drained.get(core.index()) {
+                drained.store(turn, Ordering::Release);
+            }
+        });
+    };
+    local.send(core, drain).is_ok()
+}
+
+/// How many Ios each open channel of this core has out: a service of the core.
+#[derive(Default)]
+pub(crate) struct OpenChannels {
+    list: RefCell<Vec<(NodeId, Weak<Cell<u32>>)>>,
+}
+
+/// Tells nodes apart as long as they live.
+type NodeId = *const Node;
+
+impl OpenChannels {
+    pub(crate) fn of(local: &Local) -> Rc<Self> {
+        local.service().unwrap_or_else(|| {
+            let channels = Rc::new(Self::default());
+            local.provide(Rc::clone(&channels));
+            channels
+        })
+    }
+
+    /// Adds a channel of `node` that counts its Ios there.
+    pub(crate) fn add(&self, node: &Node, out: &Rc<Cell<u32>>) {
+        let mut list = self.list.borrow_mut();
+        list.retain(|(_, out)| out.strong_count() > 0);
+        list.push((core::ptr::from_ref(node), Rc::downgrade(out)));
+    }
+
+    fn are_busy(&self, node: &Node) -> bool {
+        let node = core::ptr::from_ref(node);
+        let has_some = |out: &Weak<Cell<u32>>| out.upgrade().is_some_and(|out| out.get() > 0);
+        self.list.borrow().iter().any(|(of, out)| *of == node && has_some(out))
+    }
+}
