@@ -3,12 +3,11 @@ use alloc::rc::Rc;
 use core::cell::Cell;
 use core::fmt;
 
-use basalt_env::Work;
+use basalt_env::{Instant, Work};
 use basalt_reactor::Local;
 
 use crate::emulate::Emulator;
-use crate::gate::OpenChannels;
-use crate::node::Node;
+use crate::gate::{self, OpenChannels};
 use crate::{Descriptor, Io, IoChannel, Op, OpSet, RejectReason, Rejected, SgList};
 
 /// One core's checked and counted way to one bdev.
@@ -52,6 +51,9 @@ impl Channel {
     pub fn submit_in_place(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         if !self.native.has(io.op) {
             return self.emulate(io);
+        }
+        if self.below.descriptor.node().claims.has_attention() {
+            return self.submit_closely(io);
         }
         if let Some(reason) = self.refusal(io) {
             return Err(reason);
@@ -99,6 +101,9 @@ impl Channel {
         if !descriptor.is_removed() && !descriptor.allows(io.op) {
             return Err(RejectReason::Unsupported);
         }
+        if self.below.descriptor.node().claims.has_attention() {
+            self.attend(io)?;
+        }
         if let Some(reason) = self.refusal(io).or_else(|| self.source_refusal(io)) {
             return Err(reason);
         }
@@ -124,11 +129,6 @@ impl Channel {
     #[inline]
     fn refusal(&self, io: &Io) -> Option<RejectReason> {
         let node = self.below.descriptor.node();
-        if node.claims.has_attention()
-            && let Some(reason) = self.attend(node, io)
-        {
-            return Some(reason);
-        }
         if !matches!(io.op, Op::Read | Op::Write | Op::Compare) {
             return self.refusal_of_others(io);
         }
@@ -141,16 +141,43 @@ impl Channel {
         (io.data.len() as u64 != len).then_some(RejectReason::BadBuffer)
     }
 
-    /// What is in the way of `io` now.
+    /// Submits what is to be looked at, because the bdev is gone, held or limited.
     #[cold]
-    fn attend(&self, node: &Node, io: &Io) -> Option<RejectReason> {
+    #[inline(never)]
+    fn submit_closely(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        self.attend(io)?;
+        if let Some(reason) = self.refusal(io) {
+            return Err(reason);
+        }
+        let qos = &self.below.descriptor.node().qos;
+        if let Err(again) = qos.take(io, self.block_shift, self.below.local.now()) {
+            return Err(self.keep_out(again));
+        }
+        io.submitted = self.below.local.now();
+        let submitted = self.below.submit(io);
+        if submitted.is_err() {
+            self.below.descriptor.node().qos.give_back(io, self.block_shift);
+        }
+        submitted
+    }
+
+    /// Whether anything is in the way of `io` now.
+    fn attend(&self, io: &Io) -> Result<(), RejectReason> {
+        let (node, local) = (self.below.descriptor.node(), &self.below.local);
         if node.claims.is_removed() {
-            return Some(RejectReason::Removed);
+            return Err(RejectReason::Removed);
         }
         // Those that take the gate themselves wait for it elsewhere.
         let takes_gate = matches!(io.op, Op::CompareAndWrite | Op::Reset);
-        let barred = !takes_gate && node.gate.bars(self.below.local.core(), io);
-        barred.then_some(RejectReason::QueueFull)
+        if !takes_gate && node.gate.bars(local.core(), io) {
+            return Err(self.keep_out(local.now() + gate::AGAIN));
+        }
+        Ok(())
+    }
+
+    fn keep_out(&self, again: Instant) -> RejectReason {
+        OpenChannels::of(&self.below.local).try_again(again);
+        RejectReason::QueueFull
     }
 
     /// Of those that are no plain transfers.
@@ -212,6 +239,9 @@ impl BaseChannel {
         if self.in_flight.get() == 0 {
             return Work::IDLE;
         }
+        if self.descriptor.node().claims.has_attention() {
+            return self.poll_closely(&mut done);
+        }
         let (now, shift) = (self.local.now(), self.block_shift);
         let stat = self.descriptor.node().stats.writer(self.local.core());
         let mut finished = 0;
@@ -219,6 +249,23 @@ impl BaseChannel {
             if let Some(stat) = stat {
                 stat.record(io, shift, now);
             }
+            finished += 1;
+            done(io);
+        });
+        self.in_flight.set(self.in_flight.get().saturating_sub(finished));
+        work
+    }
+
+    /// The same, with all that may be wanted to know of them.
+    #[cold]
+    fn poll_closely(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        let (now, shift, core) = (self.local.now(), self.block_shift, self.local.core());
+        let node = self.descriptor.node();
+        let (stat, latencies) = (node.stats.writer(core), node.latencies());
+        let mut finished = 0;
+        let work = self.inner.poll(&mut |io| {
+            stat.into_iter().for_each(|stat| stat.record(io, shift, now));
+            latencies.iter().for_each(|latencies| latencies.record(core, io, now));
             finished += 1;
             done(io);
         });

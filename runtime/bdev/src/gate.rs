@@ -22,8 +22,8 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use basalt_env::CoreId;
-use basalt_reactor::Local;
+use basalt_env::{CoreId, Instant};
+use basalt_reactor::{Doze, Local};
 use spin::Mutex;
 
 use crate::node::Node;
@@ -31,6 +31,8 @@ use crate::{Io, Op};
 
 /// How often a core looks whether its channels have got everything back.
 const DRAIN_PERIOD: Duration = Duration::from_micros(10);
+/// How long a core may rest before it tries again what a hold keeps out.
+pub(crate) const AGAIN: Duration = Duration::from_micros(100);
 
 /// What a holder keeps others from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,7 +87,7 @@ impl Gate {
         *self.held.lock() = None;
     }
 
-    fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.held.lock().is_some()
     }
 
@@ -109,22 +111,14 @@ impl Gate {
 impl Node {
     /// Takes the gate, unless somebody else has it.
     pub(crate) fn try_hold(&self, hold: Hold) -> bool {
-        let holds = self.gate.try_hold(hold);
-        if holds {
-            self.claims.set_attention(true);
-        }
+        let mut holds = false;
+        self.change_attention(|| holds = self.gate.try_hold(hold));
         holds
     }
 
     /// Lets go of the gate.
     pub(crate) fn release(&self) {
-        self.gate.release();
-        self.claims.set_attention(self.needs_attention());
-    }
-
-    /// Whether submissions have to be looked at.
-    fn needs_attention(&self) -> bool {
-        self.gate.is_held()
+        self.change_attention(|| self.gate.release());
     }
 }
 
@@ -151,6 +145,8 @@ pub(crate) fn tell(local: &Local, core: CoreId, node: &Arc<Node>) -> bool {
 #[derive(Default)]
 pub(crate) struct OpenChannels {
     list: RefCell<Vec<(NodeId, Weak<Cell<u32>>)>>,
+    /// When an Io that was kept out may be tried again. The core has to be awake then.
+    again: Cell<Instant>,
 }
 
 /// Tells nodes apart as long as they live.
@@ -161,8 +157,22 @@ impl OpenChannels {
         local.service().unwrap_or_else(|| {
             let channels = Rc::new(Self::default());
             local.provide(Rc::clone(&channels));
+            let resting = Rc::downgrade(&channels);
+            let clock = local.clone();
+            local.on_rest(move |_, _| {
+                match resting.upgrade().map(|channels| channels.again.get()) {
+                    Some(again) if again > clock.now() => Doze::Until(again),
+                    Some(_) => Doze::Signalled,
+                    None => Doze::Gone,
+                }
+            });
             channels
         })
+    }
+
+    /// An Io was kept out, and may be tried again at that time.
+    pub(crate) fn try_again(&self, at: Instant) {
+        self.again.set(at);
     }
 
     /// Adds a channel of `node` that counts its Ios there.
@@ -173,8 +183,14 @@ impl OpenChannels {
     }
 
     fn are_busy(&self, node: &Node) -> bool {
+        self.count(node) > 0
+    }
+
+    /// How many Ios the channels of `node` have out together.
+    pub(crate) fn count(&self, node: &Node) -> u32 {
         let node = core::ptr::from_ref(node);
-        let has_some = |out: &Weak<Cell<u32>>| out.upgrade().is_some_and(|out| out.get() > 0);
-        self.list.borrow().iter().any(|(of, out)| *of == node && has_some(out))
+        let list = self.list.borrow();
+        let channels = list.iter().filter(|(of, _)| *of == node);
+        channels.filter_map(|(_, out)| out.upgrade()).map(|out| out.get()).sum()
     }
 }

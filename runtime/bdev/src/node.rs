@@ -1,8 +1,13 @@
 use alloc::sync::Arc;
 
+use spin::Mutex;
+
 use crate::claim::Claims;
+use crate::depth::QueueDepth;
 use crate::emulate::is_emulated;
 use crate::gate::Gate;
+use crate::latency::Latencies;
+use crate::qos::Qos;
 use crate::stat::Stats;
 use crate::{Bdev, BlockCount, Op, OpSet};
 
@@ -14,13 +19,45 @@ pub(crate) struct Node {
     pub(crate) num_blocks: BlockCount,
     pub(crate) stats: Stats,
     pub(crate) gate: Gate,
+    pub(crate) qos: Qos,
+    latencies: Mutex<Option<Arc<Latencies>>>,
+    pub(crate) depth: QueueDepth,
+    /// Held while what submissions have to be looked at for is changed.
+    changing: Mutex<()>,
 }
 
 impl Node {
     pub(crate) fn new(bdev: Arc<dyn Bdev>, cores: usize) -> Arc<Self> {
         let num_blocks = bdev.info().num_blocks.clone();
-        let (claims, stats, gate) = (Claims::default(), Stats::new(cores), Gate::new(cores));
-        Arc::new(Self { bdev, claims, num_blocks, stats, gate })
+        Arc::new(Self {
+            bdev,
+            claims: Claims::default(),
+            num_blocks,
+            stats: Stats::new(cores),
+            gate: Gate::new(cores),
+            qos: Qos::default(),
+            latencies: Mutex::new(None),
+            depth: QueueDepth::new(cores),
+            changing: Mutex::new(()),
+        })
+    }
+
+    /// Makes a change after which submissions and completions may have to be looked at, or not.
+    pub(crate) fn change_attention(&self, change: impl FnOnce()) {
+        let _changing = self.changing.lock();
+        change();
+        let needed = self.gate.is_held() || self.qos.is_limited() || self.latencies().is_some();
+        self.claims.set_attention(needed);
+    }
+
+    /// The histogram, while there is one.
+    pub(crate) fn latencies(&self) -> Option<Arc<Latencies>> {
+        self.latencies.lock().clone()
+    }
+
+    /// Begins with another histogram, or with none.
+    pub(crate) fn set_latencies(&self, latencies: Option<Latencies>) {
+        self.change_attention(|| *self.latencies.lock() = latencies.map(Arc::new));
     }
 
     /// The operations that a channel passes on as they are.

@@ -6,10 +6,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::time::Duration;
 
 use basalt_env::CoreId;
+use basalt_reactor::Local;
 
+use crate::depth::{self, DepthStat};
+use crate::latency::{HistogramShape, Latencies, LatencyHistogram};
 use crate::node::Node;
+use crate::qos::QosLimits;
 use crate::uuid::{self, Uuid};
 use crate::{Access, Bdev, BdevInfo, Descriptor, IoStat, OpenError};
 
@@ -207,6 +212,50 @@ impl Registry {
     pub fn reset_iostat(&self, name: &str) -> bool {
         let node = self.node(name);
         node.inspect(|node| node.stats.reset()).is_some()
+    }
+
+    /// The limits on what is asked of a bdev.
+    pub fn qos_limits(&self, name: &str) -> Option<QosLimits> {
+        self.node(name).map(|node| node.qos.limits())
+    }
+
+    /// Sets them. Says whether there is such a bdev.
+    pub fn set_qos_limits(&self, name: &str, limits: QosLimits) -> bool {
+        let node = self.node(name);
+        node.inspect(|node| node.change_attention(|| node.qos.set_limits(limits))).is_some()
+    }
+
+    /// Begins a histogram of how long a bdev's Ios take, or ends it.
+    ///
+    /// # Errors
+    /// There is no such bdev, or no memory.
+    pub fn set_histogram(
+        &self,
+        name: &str,
+        shape: Option<HistogramShape>,
+    ) -> Result<(), OpenError> {
+        let node = self.node(name).ok_or(OpenError::NoSuchBdev)?;
+        let make = |shape| Latencies::new(shape, self.cores).ok_or(OpenError::NoMemory);
+        node.set_latencies(shape.map(make).transpose()?);
+        Ok(())
+    }
+
+    /// The histogram of a bdev, if there is such a bdev and it has one.
+    pub fn histogram(&self, name: &str) -> Option<LatencyHistogram> {
+        Some(self.node(name)?.latencies()?.read())
+    }
+
+    /// Looks how many Ios a bdev has under way every `period`; 0 for no longer. Says whether there
+    /// is such a bdev.
+    pub async fn sample_depth(&self, local: &Local, name: &str, period: Duration) -> bool {
+        let Some(node) = self.node(name) else { return false };
+        depth::sample(local, &node, period).await;
+        true
+    }
+
+    /// What was found by that, if somebody looks.
+    pub fn depth_stat(&self, name: &str) -> Option<DepthStat> {
+        self.node(name)?.depth.stat()
     }
 
     /// Calls `listener` on this core after every later change of the table.

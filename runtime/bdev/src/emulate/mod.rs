@@ -124,11 +124,13 @@ impl Emulator {
         // Whoever waits for other cores asks again and again.
         let work = Work(self.ended.len().max(self.waiting.len().min(1)) as u32);
         let now = self.local.now();
-        let node = self.channel.descriptor().node();
+        let (node, core) = (self.channel.descriptor().node(), self.local.core());
+        let latencies = if self.ended.is_empty() { None } else { node.latencies() };
         for io in &mut self.ended {
-            if let Some(stat) = node.stats.writer(self.local.core()) {
+            if let Some(stat) = node.stats.writer(core) {
                 stat.record(io, self.block_shift, now);
             }
+            latencies.iter().for_each(|latencies| latencies.record(core, io, now));
             done(io);
         }
         self.ended.clear();

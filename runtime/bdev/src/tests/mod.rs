@@ -5,6 +5,7 @@ mod channel;
 mod gate;
 mod modules;
 mod registry;
+mod watched;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;

@@ -13,6 +13,7 @@ use basalt_bdev::uuid::{self, Uuid};
 use basalt_bdev::{Bdev, CreateError, Op, OpenError, RegisterError, Registry, ResizeError};
 use serde_json::{Map, Value, json};
 
+use super::limits::limits_to_json;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// How often `bdev_get_bdevs` looks for a bdev it waits for.
@@ -76,6 +77,7 @@ fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
     let uuid = uuid::format(&info.uuid);
     let specific: Map<String, Value> =
         serde_json::from_str(&bdev.driver_specific()).unwrap_or_default();
+    let limits = registry.qos_limits(&info.name).unwrap_or_default();
     let mut fields = json!({
         "name": info.name,
         "aliases": [uuid],
@@ -84,12 +86,7 @@ fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
         "num_blocks": info.num_blocks.get(),
         "uuid": uuid,
         "numa_id": -1,
-        "assigned_rate_limits": {
-            "rw_ios_per_sec": 0,
-            "rw_mbytes_per_sec": 0,
-            "r_mbytes_per_sec": 0,
-            "w_mbytes_per_sec": 0,
-        },
+        "assigned_rate_limits": limits_to_json(limits),
         "claimed": registry.is_claimed(&info.name),
         "zoned": false,
         "supported_io_types": supported_io_types(bdev),

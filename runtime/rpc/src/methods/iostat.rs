@@ -2,8 +2,9 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use basalt_bdev::{IoStat, Op, Registry};
+use basalt_bdev::{DepthStat, IoStat, Op, Registry};
 use basalt_env::CoreId;
 use serde_json::{Value, json};
 
@@ -80,6 +81,9 @@ fn all_channels(cx: &Context, registry: &Registry, names: &[&str]) -> Value {
         .map(|name| {
             let mut stat = stat_to_json(&registry.iostat(name).unwrap_or_default());
             stat["name"] = (*name).into();
+            if let Some(depth) = registry.depth_stat(name) {
+                put_depth(&mut stat, &depth);
+            }
             stat
         })
         .collect();
@@ -103,8 +107,18 @@ fn each_channel(cx: &Context, registry: &Registry, name: &str) -> Value {
     })
 }
 
+/// What sampling has found, in µs, as SPDK shows it.
+fn put_depth(stat: &mut Value, depth: &DepthStat) {
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    stat["queue_depth_polling_period"] = us(depth.period).into();
+    stat["queue_depth"] = depth.depth.into();
+    stat["io_time"] = us(depth.busy).into();
+    stat["weighted_io_time"] = us(depth.weighted).into();
+}
+
 fn stat_to_json(stat: &IoStat) -> Value {
-    let (read, write, unmap) = (stat.op(Op::Read), stat.op(Op::Write), stat.op(Op::Unmap));
+    let [read, write, unmap, copy] =
+        [Op::Read, Op::Write, Op::Unmap, Op::Copy].map(|op| stat.op(op));
     json!({
         "bytes_read": read.bytes,
         "num_read_ops": read.ops,
@@ -112,8 +126,8 @@ fn stat_to_json(stat: &IoStat) -> Value {
         "num_write_ops": write.ops,
         "bytes_unmapped": unmap.bytes,
         "num_unmap_ops": unmap.ops,
-        "bytes_copied": 0,
-        "num_copy_ops": 0,
+        "bytes_copied": copy.bytes,
+        "num_copy_ops": copy.ops,
         "read_latency_ticks": read.latency_total_ns,
         "max_read_latency_ticks": read.latency_max_ns,
         "min_read_latency_ticks": read.latency_min_ns,
@@ -123,9 +137,9 @@ fn stat_to_json(stat: &IoStat) -> Value {
         "unmap_latency_ticks": unmap.latency_total_ns,
         "max_unmap_latency_ticks": unmap.latency_max_ns,
         "min_unmap_latency_ticks": unmap.latency_min_ns,
-        "copy_latency_ticks": 0,
-        "max_copy_latency_ticks": 0,
-        "min_copy_latency_ticks": 0,
+        "copy_latency_ticks": copy.latency_total_ns,
+        "max_copy_latency_ticks": copy.latency_max_ns,
+        "min_copy_latency_ticks": copy.latency_min_ns,
         "io_error": {},
     })
 }

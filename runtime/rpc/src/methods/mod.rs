@@ -4,6 +4,7 @@ mod bdev;
 mod file;
 mod framework;
 mod iostat;
+mod limits;
 mod log;
 mod net;
 mod nvme;
@@ -28,6 +29,7 @@ pub fn register_all(router: &mut Router) {
     net::register(router);
     bdev::register(router);
     iostat::register(router);
+    limits::register(router);
     vbdev::register(router);
     raid::register(router);
     file::register(router);

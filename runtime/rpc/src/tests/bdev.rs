@@ -176,3 +176,87 @@ fn nvme_controllers_are_listed_reset_and_detached() {
     assert_eq!(machine.call("bdev_nvme_detach_controller", name.clone()).unwrap(), true);
     assert_eq!(machine.code("bdev_nvme_detach_controller", name), -19);
 }
+
+#[test]
+fn limits_are_set_one_by_one_rounded_shown_and_saved() {
+    let mut machine = Machine::new();
+    let disk = json!({"name": "M", "num_blocks": 4096, "block_size": 512});
+    machine.call("bdev_malloc_create", disk).unwrap();
+    let set = |machine: &mut Machine, params| machine.call("bdev_set_qos_limit", params);
+    let limits = json!({"name": "M", "rw_ios_per_sec": 20_001, "r_mbytes_per_sec": 5});
+    assert_eq!(set(&mut machine, limits).unwrap(), true);
+    assert_eq!(set(&mut machine, json!({"name": "M", "w_mbytes_per_sec": 7})).unwrap(), true);
+    let shown = json!({"rw_ios_per_sec": 21_000, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 5,
+                       "w_mbytes_per_sec": 7});
+    let bdevs = machine.call("bdev_get_bdevs", json!({"name": "M"})).unwrap();
+    assert_eq!(bdevs[0]["assigned_rate_limits"], shown);
+    let saved = |machine: &mut Machine| {
+        let config = machine.call("framework_get_config", json!({"name": "bdev"})).unwrap();
+        let mut calls = config.as_array().unwrap().iter();
+        calls.find(|call| call["method"] == "bdev_set_qos_limit").cloned()
+    };
+    let params = saved(&mut machine).unwrap()["params"].take();
+    assert_eq!((&params["name"], &params["rw_ios_per_sec"]), (&json!("M"), &json!(21_000)));
+    for wrong in [
+        json!({"name": "M"}),
+        json!({"name": "M", "rw_ios_per_sec": -1}),
+        json!({"name": "M", "rw_mbytes_per_sec": i64::MAX}),
+    ] {
+        assert_eq!(set(&mut machine, wrong.clone()).unwrap_err().code, -22, "{wrong}");
+    }
+    assert_eq!(set(&mut machine, json!({"name": "X", "rw_ios_per_sec": 1})).unwrap_err().code, -19);
+    let none =
+        json!({"name": "M", "rw_ios_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0});
+    assert_eq!(set(&mut machine, none).unwrap(), true);
+    assert_eq!(saved(&mut machine), None);
+}
+
+#[test]
+fn histograms_are_those_of_spdk() {
+    let mut machine = Machine::new();
+    let disk = json!({"name": "M", "num_blocks": 4096, "block_size": 512});
+    machine.call("bdev_malloc_create", disk).unwrap();
+    let name = json!({"name": "M"});
+    assert_eq!(machine.code("bdev_get_histogram", name.clone()), -2);
+    let enable = json!({"name": "M", "enable": true, "opc": "read"});
+    assert_eq!(machine.call("bdev_enable_histogram", enable).unwrap(), true);
+    let histogram = machine.call("bdev_get_histogram", name.clone()).unwrap();
+    assert_eq!((&histogram["granularity"], &histogram["max_range"]), (&json!(7), &json!(57)));
+    assert_eq!(histogram["tsc_rate"], 1_000_000_000);
+    // 58 ranges of 128 counters of eight bytes, in base64.
+    let len = histogram["histogram"].as_str().unwrap().len();
+    assert_eq!(len, (58_usize * 128 * 8).div_ceil(3) * 4);
+    let wrong = [
+        json!({"opc": "smell"}),
+        json!({"granularity": 30}),
+        json!({"min_nsec": 9, "max_nsec": 3}),
+    ];
+    for wrong in wrong {
+        let mut params = json!({"name": "M", "enable": true});
+        params.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        assert_eq!(machine.code("bdev_enable_histogram", params), -22, "{wrong}");
+    }
+    let disable = json!({"name": "M", "enable": false});
+    assert_eq!(machine.call("bdev_enable_histogram", disable).unwrap(), true);
+    assert_eq!(machine.code("bdev_get_histogram", name), -2);
+}
+
+#[test]
+fn the_queue_depth_is_shown_while_it_is_sampled() {
+    let mut machine = Machine::with_cores(2);
+    let disk = json!({"name": "M", "num_blocks": 4096, "block_size": 512});
+    machine.call("bdev_malloc_create", disk).unwrap();
+    let stat = |machine: &mut Machine| {
+        machine.call("bdev_get_iostat", json!({"name": "M"})).unwrap()["bdevs"][0].take()
+    };
+    assert_eq!(stat(&mut machine)["queue_depth"], Value::Null);
+    let period = |period| json!({"name": "M", "period": period});
+    assert_eq!(machine.call("bdev_set_qd_sampling_period", period(100)).unwrap(), true);
+    let shown = stat(&mut machine);
+    assert_eq!(shown["queue_depth"], 0);
+    assert_eq!(shown["queue_depth_polling_period"], 100);
+    assert_eq!(machine.call("bdev_set_qd_sampling_period", period(0)).unwrap(), true);
+    assert_eq!(stat(&mut machine)["queue_depth"], Value::Null);
+    let other = json!({"name": "X", "period": 1});
+    assert_eq!(machine.code("bdev_set_qd_sampling_period", other), -19);
+}

@@ -1,0 +1,171 @@
+//! What is looked at only if somebody asks: limits, histograms, queue depth.
+
+use super::*;
+use crate::null::{self, NullOptions};
+use crate::vbdev::Vbdevs;
+use crate::vbdev::delay::{self, Latencies};
+use crate::{Access, Channel, HistogramShape, OpenError, QosLimits, SgList};
+
+const MIB: u64 = 1 << 20;
+
+struct World {
+    cores: Cores,
+    channels: Vec<Channel>,
+}
+
+impl World {
+    /// A bdev on two cores that answers at once, or after so many microseconds.
+    fn new(slow_us: u64) -> Self {
+        let cores = Cores::new(2);
+        let options = NullOptions { num_blocks: 4096, block_size: 512, ..Default::default() };
+        null::create(&cores.registry, options).unwrap();
+        let vbdevs = Vbdevs::of(&cores.core(0)).unwrap();
+        vbdevs.create(delay::recipe("D", "Null0", Latencies::new([slow_us; 4]), None)).unwrap();
+        let disk = cores.registry.open("D", Access::ReadWrite).unwrap();
+        let channels = [0, 1].map(|core| disk.channel(&cores.core(core)).unwrap());
+        Self { cores, channels: channels.into() }
+    }
+
+    fn io(&self, op: Op, blocks: u32) -> Io {
+        let buf = self.cores.pool.alloc(blocks as usize * 512).unwrap();
+        Io::with_data(op, 0, blocks, SgList::One(buf), 0)
+    }
+
+    /// Ios of both cores that are taken in so many rounds of a microsecond, each of which tries.
+    fn pressed(&mut self, op: Op, blocks: u32, rounds: u32) -> u64 {
+        let mut taken = 0;
+        for _ in 0..rounds {
+            for core in [0, 1] {
+                let io = self.io(op, blocks);
+                match self.channels[core].submit(io) {
+                    Ok(()) => taken += 1,
+                    Err(refused) => assert_eq!(refused.reason, RejectReason::QueueFull),
+                }
+                let _ = self.channels[core].poll(drop);
+            }
+            self.cores.round();
+        }
+        taken
+    }
+
+    fn poll(&mut self) {
+        for channel in &mut self.channels {
+            let _ = channel.poll(drop);
+        }
+    }
+
+    fn limit(&self, limits: QosLimits) {
+        assert!(self.cores.registry.set_qos_limits("D", limits));
+    }
+}
+
+#[test]
+fn reads_and_writes_are_limited_on_all_cores_together() {
+    let mut world = World::new(0);
+    world.limit(QosLimits { rw_ios: 20_000, ..Default::default() });
+    let taken = world.pressed(Op::Read, 1, 10_000);
+    assert!((195..=225).contains(&taken), "{taken} of 200 in 10 ms");
+    let taken = world.pressed(Op::Write, 1, 10_000);
+    assert!((195..=225).contains(&taken), "{taken} of 200 in 10 ms");
+    world.limit(QosLimits::default());
+    assert_eq!(world.pressed(Op::Read, 1, 1000), 2000, "and no longer");
+}
+
+#[test]
+fn bytes_are_limited_by_direction_and_a_debt_is_paid() {
+    let mut world = World::new(0);
+    world.limit(QosLimits { read_bytes: 64 * MIB, write_bytes: 16 * MIB, ..Default::default() });
+    // 64 KiB a millisecond and 16 KiB, in Ios of 64 KiB.
+    let (reads, writes) =
+        (world.pressed(Op::Read, 128, 20_000), world.pressed(Op::Write, 128, 20_000));
+    assert!((19..=23).contains(&reads) && (5..=8).contains(&writes), "{reads} {writes}");
+    let mut world = World::new(0);
+    world.limit(QosLimits { rw_bytes: 32 * MIB, rw_ios: 1000, ..Default::default() });
+    let taken = world.pressed(Op::Read, 128, 20_000);
+    assert!((9..=13).contains(&taken), "the tighter one counts: {taken}");
+}
+
+#[test]
+fn what_the_bdev_has_no_room_for_does_not_count() {
+    let cores = Cores::new(1);
+    Held::register(&cores.registry, "H", 2);
+    let limits = QosLimits { rw_ios: 8000, ..Default::default() };
+    assert!(cores.registry.set_qos_limits("H", limits));
+    let disk = cores.registry.open("H", Access::ReadWrite).unwrap();
+    let mut channel = disk.channel(&cores.core(0)).unwrap();
+    let read = || {
+        let buf = cores.pool.alloc(512).unwrap();
+        Io::with_data(Op::Read, 0, 1, SgList::One(buf), 0)
+    };
+    let mut submit = || channel.submit(read()).is_ok();
+    assert!(submit() && submit());
+    assert!((0..50).all(|_| !submit()), "it is full");
+    HeldQueues::of(&cores.core(0)).accepted.borrow_mut().clear();
+    assert!(submit() && submit(), "of eight in a millisecond, two were taken");
+}
+
+#[test]
+fn what_is_no_read_or_write_is_not_limited() {
+    let mut world = World::new(0);
+    world.limit(QosLimits { rw_ios: 1000, ..Default::default() });
+    for _ in 0..100 {
+        world.channels[0].submit(Io::new(Op::Flush, 0, 0, 0)).unwrap();
+    }
+}
+
+#[test]
+fn latencies_are_counted_while_somebody_wants_to_know() {
+    let mut world = World::new(40);
+    let registry = Rc::clone(&world.cores.registry);
+    let _ = world.pressed(Op::Read, 1, 3);
+    let shape = HistogramShape::new(7, 0, u64::MAX, Some(Op::Read));
+    registry.set_histogram("D", shape).unwrap();
+    let run = |world: &mut World, op| {
+        for core in [0, 1] {
+            let io = world.io(op, 1);
+            world.channels[core].submit(io).unwrap();
+        }
+        for _ in 0..100 {
+            world.poll();
+            world.cores.round();
+        }
+    };
+    for _ in 0..5 {
+        run(&mut world, Op::Read);
+        run(&mut world, Op::Write);
+    }
+    let histogram = registry.histogram("D").unwrap();
+    let (quick, all) = (histogram.below(32_768), histogram.below(u64::MAX));
+    assert_eq!((quick, all), (0, 16), "with those that were under way");
+    registry.set_histogram("D", None).unwrap();
+    assert_eq!(registry.histogram("D"), None);
+    assert_eq!(registry.set_histogram("X", None), Err(OpenError::NoSuchBdev));
+}
+
+#[test]
+fn the_queue_depth_of_all_cores_is_looked_at_every_so_often() {
+    let mut world = World::new(400);
+    let (local, registry) = (world.cores.core(0), Rc::clone(&world.cores.registry));
+    let asks = Rc::clone(&registry);
+    local.clone().spawn("test", async move {
+        assert!(asks.sample_depth(&local, "D", Duration::from_micros(10)).await);
+    });
+    (0..5).for_each(|_| world.cores.round());
+    assert_eq!(registry.depth_stat("D").unwrap().depth, 0);
+    for core in [0, 0, 1] {
+        let io = world.io(Op::Read, 1);
+        world.channels[core].submit(io).unwrap();
+    }
+    for _ in 0..1000 {
+        world.poll();
+        world.cores.round();
+        if world.cores.now == Instant::from_ns(300_000) {
+            assert_eq!(registry.depth_stat("D").unwrap().depth, 3);
+        }
+    }
+    let stat = registry.depth_stat("D").unwrap();
+    assert_eq!(stat.depth, 0);
+    let busy = stat.busy.as_micros();
+    assert!((380..=420).contains(&busy), "{stat:?}");
+    assert!((busy * 3 - 60..=busy * 3).contains(&stat.weighted.as_micros()), "{stat:?}");
+}
