@@ -297,7 +297,13 @@ impl<R: Registers, T> IoQueue<R, T> {
     ///
     /// A completion that names nothing outstanding fails the queue: see [`Self::fault`].
     #[inline]
-    pub fn poll(&mut self, budget: u32, mut done: impl FnMut(T, Status)) -> Work {
+    pub fn poll(&mut self, budget: u32, done: impl FnMut(T, Status)) -> Work {
+        if self.rings.is_idle() { Work::IDLE } else { self.poll_some(budget, done) }
+    }
+
+    // Apart, so that finding nothing costs next to nothing.
+    #[inline(never)]
+    fn poll_some(&mut self, budget: u32, mut done: impl FnMut(T, Status)) -> Work {
         self.reap(budget, |slots, tag, status| {
             slots.remove(tag).map(|entry| done(entry.payload, status))
         })

@@ -105,6 +105,13 @@ impl<R: Registers> Rings<R> {
         Work(1)
     }
 
+    /// Whether the device has written no completion.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        let at = self.cq.index() * size_of::<Completion>() + Completion::STATUS_PHASE;
+        (self.memory.cq.load16(at) & 1 != 0) != self.cq.phase()
+    }
+
     /// Takes the next completion, if the device has written one.
     #[inline]
     pub(crate) fn next_completion(&mut self) -> Option<RawCompletion> {
