@@ -168,9 +168,30 @@ pub(crate) fn data_len(command: &Command) -> Option<u64> {
             Some(PAGE_SIZE as u64)
         }
         AdminOpcode::GET_LOG_PAGE => Some(command.log_bytes()),
-        AdminOpcode::ABORT | AdminOpcode::KEEP_ALIVE => Some(0),
+        // A namespace's data, a list of controllers (§5.23, §5.22).
+        AdminOpcode::NAMESPACE_MANAGEMENT | AdminOpcode::NAMESPACE_ATTACHMENT => {
+            Some(if deletes_namespace(command) { 0 } else { PAGE_SIZE as u64 })
+        }
+        // NUMD counts dwords, from 0 (§5.13).
+        AdminOpcode::FIRMWARE_DOWNLOAD => Some((u64::from(command.cdw10.get()) + 1) * 4),
+        // The length is dword 11 (§5.25, §5.26).
+        AdminOpcode::SECURITY_SEND | AdminOpcode::SECURITY_RECEIVE => {
+            Some(command.cdw11.get().into())
+        }
+        AdminOpcode::ABORT
+        | AdminOpcode::KEEP_ALIVE
+        | AdminOpcode::FIRMWARE_COMMIT
+        | AdminOpcode::DEVICE_SELF_TEST
+        | AdminOpcode::FORMAT_NVM
+        | AdminOpcode::SANITIZE => Some(0),
         _ => None,
     }
+}
+
+/// Namespace Management with SEL 1 (§5.23), which moves no data.
+fn deletes_namespace(command: &Command) -> bool {
+    AdminOpcode(command.opcode) == AdminOpcode::NAMESPACE_MANAGEMENT
+        && command.cdw10.get() & 0xf == 1
 }
 
 /// Whether `data` fits what `command` moves.

@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 
 use crate::admin::{AdminQueue, check_buffer};
 use crate::discover::failed;
-use crate::io_queue::{QueueAddress, QueueSpec};
+use crate::queue_spec::{QueueAddress, QueueSpec};
 use crate::registers::{Health, configuration, configure, health};
 use crate::yield_now::yield_now;
 use crate::{AdminError, InitError, Namespace, Outcome, prp};
@@ -310,6 +310,8 @@ impl<D: Device> Controller<D> {
             entries: self.entries(),
             transfer_max: self.transfer_max(),
             oncs: self.identify.borrow().oncs(),
+            // Bits 1:0: with I/O commands, byte or dword aligned; what is sent is both.
+            takes_sgls: matches!(self.identify.borrow().sgls.get() & 0b11, 1 | 2),
             timeout: self.options.io_timeout,
         })
     }

@@ -1,71 +1,21 @@
 use core::time::Duration;
 
-use basalt_env::{DmaPool, Instant, OutOfDmaMemory, PciAddress, Registers, Work};
+use basalt_env::{DmaPool, Instant, OutOfDmaMemory, Registers, Work};
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::{
-    Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, NvmOpcode, QueueId, Status,
-};
+use basalt_nvme_spec::{Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, NvmOpcode, Status};
 use basalt_ring::{Full, Rest, Slots, StaleTag, Tag};
 use zerocopy::little_endian::U16;
 
 use crate::describe::{Describe, Lists, NoData, Ranges, Segments};
 use crate::registers::{Health, health};
 use crate::rings::Rings;
-use crate::{Namespace, NotQuiesced, Payload, QueueError, Quiesced, RejectReason, Rejected, prp};
+use crate::{
+    Namespace, NotQuiesced, Payload, QueueAddress, QueueError, QueueSpec, Quiesced, RejectReason,
+    Rejected, prp,
+};
 
 /// Most blocks one command names.
 const BLOCKS_MAX: u32 = 65_536;
-
-/// What a core needs to make an I/O queue of a controller, which makes it and sends it there.
-#[derive(Clone, Debug)]
-pub struct QueueSpec<R> {
-    pub(crate) registers: R,
-    pub(crate) stride: usize,
-    pub(crate) address: PciAddress,
-    pub(crate) epoch: u64,
-    pub(crate) serial: u64,
-    pub(crate) qid: QueueId,
-    pub(crate) entries: u16,
-    pub(crate) transfer_max: u64,
-    pub(crate) oncs: Oncs,
-    pub(crate) timeout: Duration,
-}
-
-impl<R> QueueSpec<R> {
-    /// Commands that can be outstanding at once.
-    pub const fn depth(&self) -> u16 {
-        self.entries - 1
-    }
-
-    /// Most bytes one command moves.
-    pub const fn transfer_max(&self) -> u64 {
-        self.transfer_max
-    }
-
-    /// Optional commands the controller does.
-    pub const fn optional_commands(&self) -> Oncs {
-        self.oncs
-    }
-}
-
-/// Where a queue's rings are, for the core that sends the admin commands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QueueAddress {
-    pub(crate) qid: QueueId,
-    pub(crate) entries: u16,
-    pub(crate) sq: u64,
-    pub(crate) cq: u64,
-    pub(crate) address: PciAddress,
-    pub(crate) epoch: u64,
-    pub(crate) serial: u64,
-}
-
-impl QueueAddress {
-    /// Queue identifier.
-    pub const fn qid(&self) -> QueueId {
-        self.qid
-    }
-}
 
 /// Which way a transfer goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +91,7 @@ pub struct IoQueue<R: Registers, T> {
     fault: Option<QueueError>,
     transfer_max: u64,
     oncs: Oncs,
+    takes_sgls: bool,
     /// What has been submitted is not counted, but is what has ended and what has not.
     stats: IoQueueStats,
     aborted: u64,
@@ -165,6 +116,7 @@ impl<R: Registers, T> IoQueue<R, T> {
             fault: None,
             transfer_max: spec.transfer_max,
             oncs: spec.oncs,
+            takes_sgls: spec.takes_sgls,
             stats: IoQueueStats::default(),
             aborted: 0,
             timeout: spec.timeout,
@@ -190,6 +142,11 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Most bytes one command moves.
     pub const fn transfer_max(&self) -> u64 {
         self.transfer_max
+    }
+
+    /// Whether the controller takes SGLs with I/O commands.
+    pub(crate) const fn takes_sgls(&self) -> bool {
+        self.takes_sgls
     }
 
     /// Why it takes no more commands, if so.
@@ -251,7 +208,7 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Always inlined, so that the payload moves but once, from its maker to its slot; and it is
     /// described from there, so that its maker's copy need not be in memory.
     #[inline(always)]
-    fn submit(
+    pub(crate) fn submit(
         &mut self,
         mut command: Command,
         payload: T,

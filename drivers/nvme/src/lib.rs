@@ -27,6 +27,8 @@ mod io_queue;
 mod namespace;
 mod payload;
 mod prp;
+mod queue_spec;
+mod raw;
 mod registers;
 mod rings;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
 pub use events::Events;
-pub use io_queue::{Direction, IoQueue, IoQueueStats, QueueAddress, QueueSpec, Ticket};
+pub use io_queue::{Direction, IoQueue, IoQueueStats, Ticket};
 pub use namespace::Namespace;
 pub use payload::Payload;
+pub use queue_spec::{QueueAddress, QueueSpec};

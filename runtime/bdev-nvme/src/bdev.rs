@@ -87,7 +87,8 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
 
     fn supports(&self, op: Op) -> bool {
         match op {
-            Op::Read | Op::Write | Op::Flush | Op::Reset => true,
+            Op::Read | Op::Write | Op::Flush => true,
+            Op::Reset | Op::NvmeIo | Op::NvmeAdmin => true,
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
             Op::Compare => self.optional.contains(Oncs::COMPARE),

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use basalt_env::{CoreId, PciAddress};
-use basalt_nvme::QueueError;
+use basalt_env::{CoreId, DmaBuf, PciAddress};
+use basalt_nvme::{AdminError, Outcome, QueueError};
+use basalt_nvme_spec::Command;
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
 
@@ -94,6 +95,8 @@ pub(crate) enum Request {
     Fault(Run, QueueError),
     /// Somebody wants a reset.
     Reset(oneshot::Sender<Result<(), ControlError>>),
+    /// Somebody has an admin command for it.
+    Admin(Command, Option<DmaBuf>, oneshot::Sender<Result<Outcome, AdminError>>),
     /// Somebody wants it gone.
     Detach(oneshot::Sender<Result<(), ControlError>>),
 }
@@ -181,6 +184,33 @@ impl NvmeControllers {
         let (answer, result) = oneshot::channel();
         handle.ok_or(ControlError::NoSuchController)?.ask(Request::Reset(answer));
         result.await.unwrap_or(Err(ControlError::Gone))
+    }
+
+    /// Has a controller carry out an admin command, of those whose data length is known and that
+    /// manage nothing the driver does.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn admin(
+        &self,
+        name: &str,
+        command: Command,
+        data: Option<DmaBuf>,
+    ) -> Result<Outcome, AdminError> {
+        let id = self.find(name).map(|handle| handle.id).ok_or(AdminError::Removed)?;
+        self.admin_by_id(id, command, data).await
+    }
+
+    pub(crate) async fn admin_by_id(
+        &self,
+        id: ControllerId,
+        command: Command,
+        data: Option<DmaBuf>,
+    ) -> Result<Outcome, AdminError> {
+        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
+        let (answer, result) = oneshot::channel();
+        handle.ok_or(AdminError::Removed)?.ask(Request::Admin(command, data, answer));
+        result.await.unwrap_or(Err(AdminError::Removed))
     }
 
     /// Removes a controller's bdevs, shuts it down, and forgets it.

@@ -6,10 +6,12 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use basalt_bdev::{Bdev, IoError, RegisterError, Registry};
-use basalt_env::{CoreId, Device, DmaPool, Registers};
+use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Registers};
 use basalt_nvme::{
-    AdminError, Controller, IoQueue, Namespace, QueueAddress, QueueError, QueueSpec, Quiesced,
+    AdminError, Controller, IoQueue, Namespace, Outcome, QueueAddress, QueueError, QueueSpec,
+    Quiesced,
 };
+use basalt_nvme_spec::{AdminOpcode, Command};
 use basalt_reactor::Local;
 
 use crate::Options;
@@ -70,11 +72,38 @@ where
                 Err(_) => self.look_for_events().await,
                 Ok(Request::Fault(run, fault)) => self.see_to(run, fault).await,
                 Ok(Request::Reset(answer)) => answer.send(self.reset_if_alive().await),
+                Ok(Request::Admin(command, data, answer)) => {
+                    answer.send(self.admin(command, data).await);
+                }
                 Ok(Request::Detach(answer)) => {
                     self.detach().await;
                     return answer.send(Ok(()));
                 }
             }
+        }
+    }
+
+    async fn admin(&self, command: Command, data: Option<DmaBuf>) -> Result<Outcome, AdminError> {
+        if self.has_failed() {
+            return Err(AdminError::Removed);
+        }
+        let outcome = self.controller.admin(command, data).await;
+        // Its namespaces may be others now, whether or not the controller reports that.
+        let changes = [
+            AdminOpcode::NAMESPACE_MANAGEMENT,
+            AdminOpcode::NAMESPACE_ATTACHMENT,
+            AdminOpcode::FORMAT_NVM,
+        ];
+        if outcome.is_ok() && changes.contains(&AdminOpcode(command.opcode)) {
+            self.rescan().await;
+        }
+        outcome
+    }
+
+    async fn rescan(&self) {
+        match self.controller.rescan().await {
+            Ok(()) => self.sync_bdevs().await,
+            Err(error) => log::error!(target: "bdev_nvme", "{}: {error}", self.name()),
         }
     }
 
@@ -92,12 +121,8 @@ where
                 return;
             }
         };
-        if !changed {
-            return;
-        }
-        match self.controller.rescan().await {
-            Ok(()) => self.sync_bdevs().await,
-            Err(error) => log::error!(target: "bdev_nvme", "{}: {error}", self.name()),
+        if changed {
+            self.rescan().await;
         }
     }
 

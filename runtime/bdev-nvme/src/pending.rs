@@ -1,7 +1,7 @@
 use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
 use basalt_nvme::{Direction, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected};
-use basalt_nvme_spec::{DsmRange, Status};
+use basalt_nvme_spec::{Command, DsmRange, Status};
 
 use crate::inbox::{InboxId, Inboxes};
 use crate::split::{self, Limits, Piece};
@@ -101,7 +101,7 @@ impl Pending {
                 self.blocks = left.min(BLOCKS_MAX);
                 Ok(())
             }
-            Op::Flush | Op::Unmap | Op::Copy | Op::CompareAndWrite | Op::Reset => {
+            _ => {
                 self.blocks = left;
                 Ok(())
             }
@@ -120,7 +120,16 @@ impl Pending {
             Op::Read => queue.read(namespace, lba, blocks, self),
             Op::Write => queue.write(namespace, lba, blocks, self),
             Op::Compare => queue.compare(namespace, lba, blocks, self),
-            Op::Copy | Op::CompareAndWrite | Op::Reset => {
+            Op::NvmeIo => {
+                let command = match &self.io.data {
+                    SgList::Nvme(passthru) => {
+                        zerocopy::transmute!(passthru.command.map(u32::to_le))
+                    }
+                    _ => Command::default(),
+                };
+                queue.raw(namespace, command, self)
+            }
+            Op::Copy | Op::CompareAndWrite | Op::NvmeAdmin | Op::Reset => {
                 Err(Rejected { payload: self, reason: DriverReason::Unsupported })
             }
             Op::Flush => queue.flush(namespace, self),

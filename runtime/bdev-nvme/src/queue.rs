@@ -417,22 +417,23 @@ impl<R: Registers> NvmeChannel<R> {
 
     /// Submits what is for the controller as a whole.
     #[cold]
-    fn reset(&self, io: &mut Io) -> Result<(), RejectReason> {
+    fn send_errand(&self, io: &mut Io) -> Result<(), RejectReason> {
         if self.queue.is_closed() {
             return Err(RejectReason::Removed);
         }
         if self.inbox.is_full() {
             return Err(RejectReason::QueueFull);
         }
-        errand::reset(&self.local, self.queue.id, &self.inbox, io.take());
+        let send = if io.op == Op::Reset { errand::reset } else { errand::admin };
+        send(&self.local, self.queue.id, &self.inbox, io.take());
         Ok(())
     }
 }
 
 impl<R: Registers> IoChannel for NvmeChannel<R> {
     fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        if io.op == Op::Reset {
-            return self.reset(io);
+        if matches!(io.op, Op::Reset | Op::NvmeAdmin) {
+            return self.send_errand(io);
         }
         self.queue.submit(io, &self.inbox)
     }

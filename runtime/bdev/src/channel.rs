@@ -188,6 +188,10 @@ impl Channel {
         if io.op.has_blocks() && (io.blocks == 0 || end.is_none_or(|end| end > size)) {
             return Some(RejectReason::OutOfRange);
         }
+        if matches!(io.op, Op::NvmeIo | Op::NvmeAdmin) {
+            let is_command = matches!(io.data, SgList::Nvme(_));
+            return (!is_command).then_some(RejectReason::BadBuffer);
+        }
         let len = match io.op {
             Op::CompareAndWrite => u64::from(io.blocks) << self.block_shift << 1,
             _ => 0,

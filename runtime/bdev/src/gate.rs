@@ -48,6 +48,10 @@ impl Hold {
         match self {
             Self::All => true,
             Self::Blocks(blocks) => {
+                if !io.op.has_blocks() {
+                    // Nobody knows what a command does that is passed on as it is.
+                    return io.op != Op::Flush;
+                }
                 let changes = !matches!(io.op, Op::Read | Op::Compare | Op::Flush);
                 let end = io.lba.saturating_add(u64::from(io.blocks));
                 changes && io.lba < blocks.end && end > blocks.start

@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -27,6 +28,11 @@ pub enum Op {
     /// with the second half; nobody else changes the blocks in between. There are as many bytes of
     /// data as twice the blocks.
     CompareAndWrite,
+    /// An NVMe command of the namespace's own command set, as it is ([`SgList::Nvme`]). `lba` and
+    /// `blocks` are ignored.
+    NvmeIo,
+    /// An NVMe command to the controller. `lba` and `blocks` are ignored.
+    NvmeAdmin,
     /// The device forgets what it is doing, or all that it is doing ends; then it is as new. `lba`
     /// and `blocks` are ignored.
     Reset,
@@ -34,7 +40,7 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for tables indexed by [`Op::index`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::Write,
         Self::Flush,
@@ -43,6 +49,8 @@ impl Op {
         Self::Compare,
         Self::Copy,
         Self::CompareAndWrite,
+        Self::NvmeIo,
+        Self::NvmeAdmin,
         Self::Reset,
     ];
 
@@ -58,7 +66,7 @@ impl Op {
 
     /// Whether it is about blocks, and not about the bdev as a whole.
     pub const fn has_blocks(self) -> bool {
-        !matches!(self, Self::Flush | Self::Reset)
+        !matches!(self, Self::Flush | Self::Reset | Self::NvmeIo | Self::NvmeAdmin)
     }
 }
 
@@ -111,6 +119,8 @@ pub enum SgList {
     Many(Vec<DmaBuf>),
     /// No buffers: the data is that of as many blocks of the bdev, from this one on.
     Blocks(u64),
+    /// A command, with its data.
+    Nvme(Box<NvmePassthru>),
     /// What several Ios are to write. Who has one of these reads the buffers only, and need not
     /// hand them back.
     Shared(Rc<Vec<DmaBuf>>),
@@ -124,6 +134,7 @@ impl SgList {
             Self::One(buf) => core::slice::from_ref(buf),
             Self::Many(bufs) => bufs,
             Self::Shared(bufs) => bufs,
+            Self::Nvme(passthru) => passthru.data.as_slice(),
         }
     }
 
@@ -133,6 +144,7 @@ impl SgList {
             Self::Empty | Self::Blocks(_) | Self::Shared(_) => &mut [],
             Self::One(buf) => core::slice::from_mut(buf),
             Self::Many(bufs) => bufs,
+            Self::Nvme(passthru) => passthru.data.as_mut_slice(),
         }
     }
 
@@ -144,6 +156,7 @@ impl SgList {
             Self::One(buf) => buf.len(),
             Self::Many(bufs) => bufs.iter().map(DmaBuf::len).sum(),
             Self::Shared(bufs) => bufs.iter().map(DmaBuf::len).sum(),
+            Self::Nvme(passthru) => passthru.data.as_ref().map_or(0, DmaBuf::len),
         }
     }
 
@@ -151,6 +164,21 @@ impl SgList {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// An NVMe command as its sender wrote it.
+///
+/// The device reaches `data` and nothing else, whatever the command says.
+#[derive(Debug, Default)]
+pub struct NvmePassthru {
+    /// The submission queue entry (base specification 2.0 §3.3.3.1) in dwords. Identifier, data
+    /// and metadata pointers are filled in; so is the namespace of [`Op::NvmeIo`].
+    pub command: [u32; 16],
+    /// What is sent or comes back; none if the command moves no data. An admin command that failed
+    /// does not give it back.
+    pub data: Option<DmaBuf>,
+    /// Dword 0 of the completion of an admin command.
+    pub result: u32,
 }
 
 /// Why an accepted [`Io`] failed.
@@ -241,6 +269,11 @@ impl Io {
     /// Copies `blocks` blocks from `from` to `lba`.
     pub fn copy(from: u64, lba: u64, blocks: u32, tag: u64) -> Self {
         Self::with_data(Op::Copy, lba, blocks, SgList::Blocks(from), tag)
+    }
+
+    /// Sends an NVMe command: [`Op::NvmeIo`] or [`Op::NvmeAdmin`].
+    pub fn nvme(op: Op, passthru: NvmePassthru, tag: u64) -> Self {
+        Self::with_data(op, 0, 0, SgList::Nvme(Box::new(passthru)), tag)
     }
 
     /// Moves it out of where it lies; what stays behind is the same without data.

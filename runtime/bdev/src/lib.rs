@@ -55,7 +55,7 @@ pub use create::CreateError;
 pub use depth::DepthStat;
 pub use descriptor::Descriptor;
 pub(crate) use io::OpSet;
-pub use io::{Io, IoError, IoStatus, Op, SgList};
+pub use io::{Io, IoError, IoStatus, NvmePassthru, Op, SgList};
 pub use latency::{HistogramShape, LatencyHistogram};
 pub use qos::QosLimits;
 pub use registry::{Event, RegisterError, Registry, ResizeError, UnregisterError};

@@ -65,6 +65,8 @@ pub struct Config {
     pub event_requests: u8,
     /// Largest transfer as a power of two of 4 KiB; 0 for no limit.
     pub mdts: u8,
+    /// Whether I/O commands may come with SGLs.
+    pub sgls: bool,
     /// Optional NVM commands it does.
     pub oncs: basalt_nvme_spec::identify::Oncs,
     /// How many reads of CSTS it takes to become ready or not ready.
@@ -87,6 +89,7 @@ impl Default for Config {
             queues: 8,
             mdts: 8,
             event_requests: 4,
+            sgls: true,
             oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
             ready_after: 2,
             namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],

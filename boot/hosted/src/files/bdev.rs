@@ -46,7 +46,7 @@ impl Bdev for FileBdev {
             Op::Read | Op::Flush => true,
             Op::Write => self.mode == Mode::ReadWrite,
             Op::Unmap | Op::WriteZeroes => self.file.can_punch,
-            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
+            _ => false,
         }
     }
 

@@ -83,11 +83,11 @@ fn file_op(io: &Io, block_size: u32) -> FileOp {
     match io.op {
         Op::Read => FileOp::Read { offset: bytes(io.lba) },
         Op::Write => FileOp::Write { offset: bytes(io.lba) },
-        // Its blocks are nobody's business. The other two are made of reads and writes.
-        Op::Flush | Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => FileOp::Sync,
         Op::Unmap | Op::WriteZeroes => {
             FileOp::Punch { offset: bytes(io.lba), len: bytes(io.blocks.into()) }
         }
+        // A flush: nothing else is supported.
+        _ => FileOp::Sync,
     }
 }
 

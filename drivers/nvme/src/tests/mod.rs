@@ -19,6 +19,7 @@ mod bring_up;
 mod faults;
 mod io;
 mod prps;
+mod raw;
 
 type Payload = (u64, Vec<DmaBuf>);
 type Queue = IoQueue<ModelRegisters, Payload>;

@@ -1,8 +1,9 @@
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use basalt_env::{DmaPool, Instant, Parcel};
 
-use crate::{Io, IoStatus, Op, SgList};
+use crate::{Io, IoStatus, NvmePassthru, Op, SgList};
 
 /// An [`Io`] on its way to another core or back.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ enum PackedList {
     One(Parcel),
     Many(Vec<Parcel>),
     Blocks(u64),
+    Nvme([u32; 16], Option<Parcel>, u32),
 }
 
 impl PackedIo {
@@ -31,6 +33,10 @@ impl PackedIo {
             // A channel packs no shared data, which cannot leave its core.
             SgList::Empty | SgList::Shared(_) => PackedList::Empty,
             SgList::Blocks(from) => PackedList::Blocks(from),
+            SgList::Nvme(passthru) => {
+                let NvmePassthru { command, data, result } = *passthru;
+                PackedList::Nvme(command, data.map(Parcel::new), result)
+            }
             SgList::One(buf) => PackedList::One(Parcel::new(buf)),
             // In place: a parcel has the layout of a buffer.
             SgList::Many(bufs) => PackedList::Many(bufs.into_iter().map(Parcel::new).collect()),
@@ -44,6 +50,10 @@ impl PackedIo {
         let data = match data {
             PackedList::Empty => SgList::Empty,
             PackedList::Blocks(from) => SgList::Blocks(from),
+            PackedList::Nvme(command, data, result) => {
+                let data = data.map(|parcel| parcel.open(pool));
+                SgList::Nvme(Box::new(NvmePassthru { command, data, result }))
+            }
             PackedList::One(parcel) => SgList::One(parcel.open(pool)),
             PackedList::Many(parcels) => {
                 SgList::Many(parcels.into_iter().map(|parcel| parcel.open(pool)).collect())

@@ -5,6 +5,7 @@
 mod alone;
 mod emulated;
 mod limits;
+mod passthru;
 mod random;
 mod transfer;
 
@@ -53,6 +54,7 @@ pub fn run(rig: &mut dyn Rig, descriptor: &Descriptor, medium: Medium) {
     bench.a_compare_and_write_writes_if_nothing_has_changed();
     bench.of_those_who_compare_and_write_at_once_one_wins();
     bench.a_reset_ends_all_that_is_under_way();
+    bench.commands_are_passed_on_or_refused();
     bench.a_flush_ends_well();
     bench.blocks_outside_are_refused();
     bench.wrong_data_lengths_are_refused();

@@ -94,7 +94,8 @@ impl Bdev for Split {
     }
 
     fn supports(&self, op: Op) -> bool {
-        self.base.descriptor.bdev().supports(op)
+        // A command that is passed on as it is reaches beyond the part.
+        !matches!(op, Op::NvmeIo | Op::NvmeAdmin) && self.base.descriptor.bdev().supports(op)
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {

@@ -205,7 +205,7 @@ impl Slots {
         self.free.push(index);
         match core::mem::take(&mut slot.data) {
             SgList::One(buf) => Some(buf),
-            SgList::Empty | SgList::Blocks(_) | SgList::Many(_) | SgList::Shared(_) => None,
+            _ => None,
         }
     }
 

@@ -76,6 +76,7 @@ impl State {
         page.sqes = 0x66;
         page.cqes = 0x44;
         page.nn = U32::new(self.namespaces.iter().map(|ns| ns.config.nsid).max().unwrap_or(0));
+        page.sgls = U32::new(u32::from(self.config.sgls));
         page.oncs = U16::new(self.config.oncs.bits());
         page.vwc = 0b111;
         let name = format!("nqn.2014-08.org.nvmexpress:{}", self.config.serial);

@@ -1,6 +1,8 @@
 use basalt_env::PhysAddr;
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::{Command, DsmAttributes, DsmRange, NSID_ALL, NvmOpcode, Status};
+use basalt_nvme_spec::{
+    Command, DsmAttributes, DsmRange, NSID_ALL, NvmOpcode, SglDescriptor, Status,
+};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::prp::walk;
@@ -20,7 +22,7 @@ impl Namespace {
 
 impl State {
     pub(super) fn io_command(&mut self, command: &Command, corrupt: bool) -> Result<(), Status> {
-        if command.uses_sgl() {
+        if command.uses_sgl() && !self.config.sgls {
             return Err(Status::INVALID_FIELD.with_dnr());
         }
         match NvmOpcode(command.opcode) {
@@ -113,9 +115,25 @@ impl State {
         namespace.and_then(|ns| ns.data.get_mut(range)).ok_or(Status::INTERNAL_ERROR)
     }
 
-    /// Copies `data` to where the command's PRPs point.
+    /// Where the command's data pointer says that `len` bytes are.
+    fn data_ranges(&self, command: &Command, len: usize) -> Result<Vec<(u64, u64)>, Status> {
+        let len = len as u64;
+        if !command.uses_sgl() {
+            return walk(&self.bus, command.prp1(), command.prp2(), len);
+        }
+        let sgl = command.sgl1();
+        if sgl.identifier != SglDescriptor::TYPE_DATA_BLOCK << 4 {
+            return Err(Status::INVALID_FIELD.with_dnr());
+        }
+        if u64::from(sgl.length.get()) < len {
+            return Err(Status::SGL_LENGTH_INVALID.with_dnr());
+        }
+        Ok(vec![(sgl.address.get(), len)])
+    }
+
+    /// Copies `data` to where the command's data pointer says.
     pub(super) fn send_data(&mut self, command: &Command, data: &[u8]) -> Result<(), Status> {
-        let ranges = walk(&self.bus, command.prp1(), command.prp2(), data.len() as u64)?;
+        let ranges = self.data_ranges(command, data.len())?;
         let mut rest = data;
         for (address, len) in ranges {
             let (part, tail) = rest.split_at(len as usize);
@@ -125,9 +143,9 @@ impl State {
         Ok(())
     }
 
-    /// Fills `data` from where the command's PRPs point.
+    /// Fills `data` from where the command's data pointer says.
     pub(super) fn fetch_data(&mut self, command: &Command, data: &mut [u8]) -> Result<(), Status> {
-        let ranges = walk(&self.bus, command.prp1(), command.prp2(), data.len() as u64)?;
+        let ranges = self.data_ranges(command, data.len())?;
         let mut rest = data;
         for (address, len) in ranges {
             let (part, tail) = rest.split_at_mut(len as usize);

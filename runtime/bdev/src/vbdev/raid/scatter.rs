@@ -82,7 +82,7 @@ impl Scattered {
         match list {
             SgList::One(buf) => self.lists[base].push(buf),
             SgList::Many(bufs) => self.lists[base] = bufs,
-            SgList::Empty | SgList::Blocks(_) | SgList::Shared(_) => {}
+            SgList::Empty | SgList::Blocks(_) | SgList::Shared(_) | SgList::Nvme(_) => {}
         }
     }
 

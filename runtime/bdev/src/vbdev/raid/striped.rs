@@ -39,6 +39,8 @@ impl Bdev for Striped {
             Op::Flush | Op::Unmap | Op::WriteZeroes => all(),
             // These are made of reads and writes, or of the end of all that is under way.
             Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
+            // There is no single device that they could be for.
+            Op::NvmeIo | Op::NvmeAdmin => false,
         }
     }
 

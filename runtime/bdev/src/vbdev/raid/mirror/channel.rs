@@ -297,7 +297,7 @@ impl Write {
             (SgList::Many(list), None) => self.shared = Rc::new(list),
             (SgList::One(buf), None) => self.shared = Rc::new(alloc::vec![buf]),
             (SgList::Shared(list), _) => self.shared = list,
-            (SgList::Empty | SgList::Blocks(_), _) => {}
+            (SgList::Empty | SgList::Blocks(_) | SgList::Nvme(_), _) => {}
         }
         (self.status, self.took, self.retries) = (Ok(()), false, 0);
         (self.left, self.lot) = (children, lot);

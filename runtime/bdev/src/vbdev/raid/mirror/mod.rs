@@ -278,6 +278,8 @@ impl Bdev for MirrorBdev {
             Op::Flush | Op::Unmap | Op::WriteZeroes => self.0.ops.has(op),
             // These are made of reads and writes, or of the end of all that is under way.
             Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
+            // There is no single device that they could be for.
+            Op::NvmeIo | Op::NvmeAdmin => false,
         }
     }
 

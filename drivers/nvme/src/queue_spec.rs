@@ -1,0 +1,59 @@
+//! What the core that has the controller and the core that has an I/O queue tell each other.
+
+use core::time::Duration;
+
+use basalt_env::PciAddress;
+use basalt_nvme_spec::QueueId;
+use basalt_nvme_spec::identify::Oncs;
+
+/// What a core needs to make an I/O queue of a controller, which makes it and sends it there.
+#[derive(Clone, Debug)]
+pub struct QueueSpec<R> {
+    pub(crate) registers: R,
+    pub(crate) stride: usize,
+    pub(crate) address: PciAddress,
+    pub(crate) epoch: u64,
+    pub(crate) serial: u64,
+    pub(crate) qid: QueueId,
+    pub(crate) entries: u16,
+    pub(crate) transfer_max: u64,
+    pub(crate) oncs: Oncs,
+    pub(crate) takes_sgls: bool,
+    pub(crate) timeout: Duration,
+}
+
+impl<R> QueueSpec<R> {
+    /// Commands that can be outstanding at once.
+    pub const fn depth(&self) -> u16 {
+        self.entries - 1
+    }
+
+    /// Most bytes one command moves.
+    pub const fn transfer_max(&self) -> u64 {
+        self.transfer_max
+    }
+
+    /// Optional commands the controller does.
+    pub const fn optional_commands(&self) -> Oncs {
+        self.oncs
+    }
+}
+
+/// Where a queue's rings are, for the core that sends the admin commands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueAddress {
+    pub(crate) qid: QueueId,
+    pub(crate) entries: u16,
+    pub(crate) sq: u64,
+    pub(crate) cq: u64,
+    pub(crate) address: PciAddress,
+    pub(crate) epoch: u64,
+    pub(crate) serial: u64,
+}
+
+impl QueueAddress {
+    /// Queue identifier.
+    pub const fn qid(&self) -> QueueId {
+        self.qid
+    }
+}

@@ -1,0 +1,90 @@
+//! Commands as somebody else wrote them. Whatever they say, the device reaches the buffer that came
+//! with them and nothing else.
+
+use basalt_env::{DmaBuf, Registers};
+use basalt_nvme_spec::{Command, NvmOpcode, SglDescriptor};
+use basalt_ring::Tag;
+use zerocopy::IntoBytes;
+
+use crate::describe::{Describe, Lists, NoData, Segments};
+use crate::{IoQueue, Namespace, Payload, RejectReason, Rejected, Ticket, prp};
+
+/// Bits 1:0 of an opcode: which way data goes (base specification §3.3.3.1, figure 87).
+const DATA_DIRECTION: u8 = 0b11;
+
+impl<R: Registers, T: Payload> IoQueue<R, T> {
+    /// Sends `command` on `ns`, whose identifier it gets, with the payload's one buffer or none.
+    ///
+    /// Its data pointer, metadata pointer and fused bits are cleared. Where the controller takes
+    /// SGLs, one tells the buffer's length, and the device refuses a command that moves more. Where
+    /// it does not, only commands whose length is known are sent, with just that much data.
+    pub fn raw(
+        &mut self,
+        ns: &Namespace,
+        mut command: Command,
+        payload: T,
+    ) -> Result<Ticket, Rejected<T>> {
+        let reason = match payload.segments() {
+            [] if command.opcode & DATA_DIRECTION != 0 && data_len(&command, ns) != Some(0) => {
+                Some(RejectReason::BadLength)
+            }
+            [] => None,
+            [data] => self.check_data(&command, ns, data),
+            _ => Some(RejectReason::BadLength),
+        };
+        if let Some(reason) = reason {
+            return Err(Rejected { payload, reason });
+        }
+        command.nsid = ns.nsid().into();
+        command.mptr = Default::default();
+        command.flags = 0;
+        let bytes = payload.segments().iter().map(|data| data.len() as u64).sum();
+        if bytes == 0 {
+            return self.submit(command, payload, NoData);
+        }
+        if self.takes_sgls() {
+            command.flags = Command::FLAG_SGL;
+            return self.submit(command, payload, OneBlock);
+        }
+        self.submit(command, payload, Segments { bytes })
+    }
+
+    fn check_data(&self, command: &Command, ns: &Namespace, data: &DmaBuf) -> Option<RejectReason> {
+        if data.len() as u64 > self.transfer_max() {
+            return Some(RejectReason::MaxTransfer);
+        }
+        match data_len(command, ns) {
+            Some(len) => (len != data.len() as u64).then_some(RejectReason::BadLength),
+            None if self.takes_sgls() => None,
+            None => Some(RejectReason::Unsupported),
+        }
+    }
+}
+
+/// How many bytes an I/O command moves, if that is known.
+fn data_len(command: &Command, ns: &Namespace) -> Option<u64> {
+    match NvmOpcode(command.opcode) {
+        NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::COMPARE => Some(ns.bytes(command.blocks())),
+        NvmOpcode::FLUSH
+        | NvmOpcode::WRITE_ZEROES
+        | NvmOpcode::WRITE_UNCORRECTABLE
+        | NvmOpcode::VERIFY => Some(0),
+        NvmOpcode::DATASET_MANAGEMENT => Some(u64::from(command.dsm_ranges()) * 16),
+        _ => None,
+    }
+}
+
+/// The payload's one buffer as an SGL data block.
+struct OneBlock;
+
+impl<T: Payload> Describe<T> for OneBlock {
+    fn describe(self, payload: &T, _: Tag, _: &Lists) -> Result<prp::Prps, RejectReason> {
+        let [data] = payload.segments() else { return Err(RejectReason::BadLength) };
+        let block = SglDescriptor::data_block(data.phys().as_u64(), data.len() as u32);
+        // A descriptor lies where two PRPs would.
+        let mut halves = [0; 2];
+        halves.as_mut_bytes().copy_from_slice(block.as_bytes());
+        let [prp1, prp2] = halves.map(u64::from_le);
+        Ok(prp::Prps { prp1, prp2 })
+    }
+}
