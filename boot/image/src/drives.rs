@@ -82,7 +82,7 @@ fn report(local: &Local, name: &str, bdevs: &[String]) {
 
 fn provide_control(local: &Local) {
     let controllers = NvmeControllers::of(local);
-    let (reset, detach) = (Rc::clone(&controllers), Rc::clone(&controllers));
+    let [reset, detach, admin] = [(); 3].map(|()| Rc::clone(&controllers));
     let list = move || controllers.list().into_iter().map(state).collect();
     let control = NvmeControl::new(
         list,
@@ -93,6 +93,10 @@ fn provide_control(local: &Local) {
         move |name| {
             let controllers = Rc::clone(&detach);
             done(async move { controllers.detach(&name).await })
+        },
+        move |name, passthru| {
+            let controllers = Rc::clone(&admin);
+            Box::pin(async move { controllers.admin_passthru(&name, passthru).await })
         },
     );
     local.provide(Rc::new(control));

@@ -186,19 +186,9 @@ impl NvmeControllers {
         result.await.unwrap_or(Err(ControlError::Gone))
     }
 
-    /// Has a controller carry out an admin command, of those whose data length is known and that
-    /// manage nothing the driver does.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn admin(
-        &self,
-        name: &str,
-        command: Command,
-        data: Option<DmaBuf>,
-    ) -> Result<Outcome, AdminError> {
-        let id = self.find(name).map(|handle| handle.id).ok_or(AdminError::Removed)?;
-        self.admin_by_id(id, command, data).await
+    /// What the controller of that name is called among cores.
+    pub(crate) fn id_of(&self, name: &str) -> Option<ControllerId> {
+        self.find(name).map(|handle| handle.id)
     }
 
     pub(crate) async fn admin_by_id(

@@ -2,9 +2,9 @@
 
 use alloc::rc::Rc;
 
-use basalt_bdev::{Io, IoError, IoStatus, SgList};
+use basalt_bdev::{Io, IoError, IoStatus, NvmePassthru, SgList};
 use basalt_env::{CoreId, DmaPool, Parcel};
-use basalt_nvme::AdminError;
+use basalt_nvme::{AdminError, Outcome};
 use basalt_nvme_spec::{Command, Status};
 use basalt_reactor::Local;
 
@@ -40,21 +40,49 @@ pub(crate) fn admin(local: &Local, id: ControllerId, inbox: &Rc<Inbox>, mut io: 
 
 async fn send_admin(local: &Local, id: ControllerId, data: &mut SgList) -> IoStatus {
     let SgList::Nvme(passthru) = data else { return Err(IoError::Aborted) };
-    let command: Command = zerocopy::transmute!(passthru.command.map(u32::to_le));
-    let parcel = passthru.data.take().map(Parcel::new);
+    let NvmePassthru { command, data, .. } = core::mem::take(&mut **passthru);
+    let parcel = data.map(Parcel::new);
     let order = move |local: Local| async move {
-        let pool = local.service::<DmaPool>().ok_or(AdminError::NoMemory)?;
-        let data = parcel.map(|parcel| parcel.open(&pool));
-        let answer = NvmeControllers::of(&local).admin_by_id(id, command, data).await?;
-        Ok((answer.dw0, answer.data.map(Parcel::new)))
+        let pool = local.service::<DmaPool>();
+        let data = parcel.zip(pool).map(|(parcel, pool)| parcel.open(&pool));
+        let sent = NvmePassthru { command, data, result: 0 };
+        let (sent, status) = NvmeControllers::of(&local).passthru(id, sent).await;
+        (sent.result, sent.data.map(Parcel::new), status)
     };
-    let answer = local.run_on(CoreId::BOOT, order).await.unwrap_or(Err(AdminError::Reset));
-    let (result, parcel) = answer.map_err(|error| io_error(&error))?;
-    passthru.result = result;
-    if let Some(pool) = local.service::<DmaPool>() {
-        passthru.data = parcel.map(|parcel| parcel.open(&pool));
+    let answer = local.run_on(CoreId::BOOT, order).await;
+    let (result, parcel, status) = answer.unwrap_or((0, None, Err(IoError::Aborted)));
+    let pool = local.service::<DmaPool>();
+    let data = parcel.zip(pool).map(|(parcel, pool)| parcel.open(&pool));
+    **passthru = NvmePassthru { command, data, result };
+    status
+}
+
+impl NvmeControllers {
+    /// Has the controller of that name carry out an admin command, of those whose data length is
+    /// known and that manage nothing the driver does. What the driver refuses ends as a controller
+    /// would refuse it.
+    pub async fn admin_passthru(
+        &self,
+        name: &str,
+        passthru: NvmePassthru,
+    ) -> (NvmePassthru, IoStatus) {
+        match self.id_of(name) {
+            Some(id) => self.passthru(id, passthru).await,
+            None => (passthru, Err(IoError::Removed)),
+        }
     }
-    Ok(())
+
+    async fn passthru(&self, id: ControllerId, passthru: NvmePassthru) -> (NvmePassthru, IoStatus) {
+        let NvmePassthru { command, data, .. } = passthru;
+        let entry: Command = zerocopy::transmute!(command.map(u32::to_le));
+        match self.admin_by_id(id, entry, data).await {
+            Ok(Outcome { dw0, data }) => (NvmePassthru { command, data, result: dw0 }, Ok(())),
+            Err(error) => {
+                let nothing = NvmePassthru { command, ..NvmePassthru::default() };
+                (nothing, Err(io_error(&error)))
+            }
+        }
+    }
 }
 
 /// How a failed admin command looks to who sent it. What the driver refuses, a controller would

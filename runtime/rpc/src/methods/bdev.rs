@@ -111,8 +111,8 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "write_zeroes": bdev.supports(Op::WriteZeroes) || bdev.supports(Op::Write),
         // By the bdev, or by waiting until nothing is under way.
         "reset": true,
-        "nvme_admin": false,
-        "nvme_io": false,
+        "nvme_admin": bdev.supports(Op::NvmeAdmin),
+        "nvme_io": bdev.supports(Op::NvmeIo),
         "nvme_io_md": false,
         "zcopy": false,
         "get_zone_info": false,

@@ -8,6 +8,7 @@ mod limits;
 mod log;
 mod net;
 mod nvme;
+mod nvme_command;
 mod nvmf;
 mod options;
 mod raid;
@@ -16,7 +17,8 @@ mod vbdev;
 
 pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
-pub use self::nvme::{NvmeControl, NvmeDone, NvmeState};
+pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeState};
+pub use self::nvme_command::NvmeAnswer;
 
 use crate::Router;
 

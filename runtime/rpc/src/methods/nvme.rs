@@ -8,10 +8,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::pin::Pin;
 
+use basalt_bdev::NvmePassthru;
 use basalt_env::PciAddress;
 use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
+use super::nvme_command::{self, NvmeAnswer};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// An attached NVMe controller as it is now.
@@ -30,6 +32,9 @@ pub struct NvmeState {
 /// How an order to a controller ends.
 pub type NvmeDone = Pin<Box<dyn Future<Output = Result<(), RpcError>>>>;
 
+/// How an admin command ends.
+pub type NvmeAdmin = Pin<Box<dyn Future<Output = NvmeAnswer>>>;
+
 type List = Box<dyn Fn() -> Vec<NvmeState>>;
 type Order = Box<dyn Fn(String) -> NvmeDone>;
 
@@ -38,17 +43,30 @@ pub struct NvmeControl {
     list: List,
     reset: Order,
     detach: Order,
+    admin: Box<dyn Fn(String, NvmePassthru) -> NvmeAdmin>,
 }
 
 impl NvmeControl {
-    /// A control of three parts: one lists the controllers, the others reset and detach the one
-    /// of a name that was just listed.
+    /// A control of four parts: one lists the controllers; the others reset and detach the one of a
+    /// name that was just listed, and have it carry out an admin command.
     pub fn new(
         list: impl Fn() -> Vec<NvmeState> + 'static,
         reset: impl Fn(String) -> NvmeDone + 'static,
         detach: impl Fn(String) -> NvmeDone + 'static,
+        admin: impl Fn(String, NvmePassthru) -> NvmeAdmin + 'static,
     ) -> Self {
-        Self { list: Box::new(list), reset: Box::new(reset), detach: Box::new(detach) }
+        let (reset, detach) = (Box::new(reset), Box::new(detach));
+        Self { list: Box::new(list), reset, detach, admin: Box::new(admin) }
+    }
+
+    /// Whether there is a controller of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        (self.list)().iter().any(|state| state.name == name)
+    }
+
+    /// Has the one of that name carry out an admin command.
+    pub(super) fn admin(&self, name: String, passthru: NvmePassthru) -> NvmeAdmin {
+        (self.admin)(name, passthru)
     }
 }
 
@@ -63,6 +81,7 @@ pub(super) fn register(router: &mut Router) {
     router.register_async("bdev_nvme_reset_controller", When::Runtime, |cx, params| {
         order(cx, params, |control| &control.reset)
     });
+    router.register_async("bdev_nvme_send_cmd", When::Runtime, nvme_command::send_cmd);
     router.register_async("bdev_nvme_detach_controller", When::Runtime, |cx, params| {
         order(cx, params, |control| &control.detach)
     });
@@ -86,7 +105,7 @@ async fn order(cx: Context, mut params: Params, which: fn(&NvmeControl) -> &Orde
     let _cntlid: Option<u16> = params.optional("cntlid")?;
     params.finish()?;
     let control = cx.service::<NvmeControl>().map_err(|_| no_such_device(&name))?;
-    if !(control.list)().iter().any(|state| state.name == name) {
+    if !control.has(&name) {
         return Err(no_such_device(&name));
     }
     which(&control)(name).await?;

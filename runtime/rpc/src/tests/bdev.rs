@@ -3,7 +3,10 @@ use alloc::rc::Rc;
 use alloc::vec;
 use core::cell::RefCell;
 
+use basalt_bdev::{IoError, NvmePassthru};
 use basalt_env::PciAddress;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
 
 use super::Machine;
@@ -160,6 +163,15 @@ fn nvme_controllers_are_listed_reset_and_detached() {
             detach.borrow_mut().clear();
             Box::pin(async { Ok(()) })
         },
+        |_, mut passthru| {
+            // It gives back what it was sent, one more in each byte.
+            let bytes = passthru.data.iter_mut().flat_map(|data| data.as_mut_slice());
+            bytes.for_each(|byte| *byte += 1);
+            let failed = Err(IoError::Nvme { sct: 1, sc: 0x0b, dnr: true });
+            let status = if passthru.command[0] == 0xff { failed } else { Ok(()) };
+            let passthru = NvmePassthru { result: passthru.command[10], ..passthru };
+            Box::pin(async move { (passthru, status) })
+        },
     );
     machine.boot().provide(Rc::new(control));
     let name = json!({"name": "Nvme0"});
@@ -173,8 +185,43 @@ fn nvme_controllers_are_listed_reset_and_detached() {
     assert_eq!(machine.call("bdev_nvme_get_controllers", name.clone()).unwrap(), expected);
     assert_eq!(machine.code("bdev_nvme_get_controllers", json!({"name": "Nvme1"})), -19);
     assert_eq!(machine.code("bdev_nvme_reset_controller", name.clone()), -5);
+    admin_commands_are_sent_as_they_are(&mut machine);
     assert_eq!(machine.call("bdev_nvme_detach_controller", name.clone()).unwrap(), true);
     assert_eq!(machine.code("bdev_nvme_detach_controller", name), -19);
+}
+
+fn admin_commands_are_sent_as_they_are(machine: &mut Machine) {
+    machine.boot().provide(Rc::new(basalt_hosted::Machine::new().pool(4 << 20)));
+    let send = |machine: &mut Machine, opcode: u8, more: Value| {
+        let mut command = [0; 64];
+        (command[0], command[40]) = (opcode, 77);
+        let mut params = json!({
+            "name": "Nvme0", "cmd_type": "admin", "data_direction": "c2h",
+            "cmdbuf": URL_SAFE.encode(command),
+        });
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        machine.call("bdev_nvme_send_cmd", params)
+    };
+    let bytes = |text: &Value| URL_SAFE.decode(text.as_str().unwrap()).unwrap();
+    let answer = send(machine, 6, json!({"data_len": 3})).unwrap();
+    assert_eq!((bytes(&answer["data"]), bytes(&answer["cpl"])[0]), (vec![1; 3], 77));
+    let failed = send(machine, 0xff, json!({})).unwrap();
+    assert_eq!(bytes(&failed["cpl"])[14..], [0x16, 0x82], "status, type and DNR");
+    let sent = json!({"data_direction": "h2c", "data": URL_SAFE.encode([1, 2])});
+    assert_eq!(send(machine, 9, sent).unwrap()["data"], "");
+    for (more, code) in [
+        (json!({"name": "Nvme9"}), -19),
+        (json!({"cmd_type": "io"}), -19),
+        (json!({"cmd_type": "magic"}), -22),
+        (json!({"data_direction": "up"}), -22),
+        (json!({"cmdbuf": "AAAA"}), -22),
+        (json!({"cmdbuf": "no base64"}), -22),
+        (json!({"data_direction": "h2c", "data_len": 1}), -22),
+        (json!({"data_len": 5 << 20}), -22),
+        (json!({"metadata_len": 8}), -95),
+    ] {
+        assert_eq!(send(machine, 6, more.clone()).unwrap_err().code, code, "{more}");
+    }
 }
 
 #[test]

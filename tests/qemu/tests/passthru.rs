@@ -1,0 +1,65 @@
+//! NVMe commands through SPDK's own client to QEMU's drive: identify, read and write, format.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use basalt_qemu_tests::BasaltGuest;
+use basalt_qemu_tests::rpc_client::SpdkRpc;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+const BOOT: Duration = Duration::from_secs(60);
+
+/// An NVMe command: opcode, namespace, dword 10, dword 12.
+fn command(opcode: u8, nsid: u8, cdw10: u32, cdw12: u32) -> String {
+    let mut command = [0; 64];
+    (command[0], command[4]) = (opcode, nsid);
+    command[40..44].copy_from_slice(&cdw10.to_le_bytes());
+    command[48..52].copy_from_slice(&cdw12.to_le_bytes());
+    URL_SAFE.encode(command)
+}
+
+fn send(rpc: &SpdkRpc, arguments: &str) -> (u16, Vec<u8>) {
+    let answer = rpc.call(&format!("bdev_nvme_send_cmd -n Nvme0 {arguments}"));
+    let bytes = |field: &Value| URL_SAFE.decode(field.as_str().unwrap()).unwrap();
+    let completion = bytes(&answer["cpl"]);
+    (u16::from_le_bytes([completion[14], completion[15]]) >> 1, bytes(&answer["data"]))
+}
+
+#[test]
+fn commands_reach_the_drive_and_a_format_changes_its_bdev() {
+    let disk = NamedTempFile::new().unwrap();
+    disk.as_file().set_len(64 << 20).unwrap();
+    let machine = BasaltGuest::new("passthru").cpus(2).disk(disk.path());
+    let (machine, port) = machine.user_network(5260);
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let rpc = SpdkRpc::new(port);
+
+    let identify = command(0x06, 0, 1, 0);
+    let (status, page) = send(&rpc, &format!("-t admin -r c2h -D 4096 -c {identify}"));
+    assert_eq!(status, 0);
+    assert!(String::from_utf8_lossy(&page[24..64]).starts_with("QEMU NVMe Ctrl"));
+    let (status, _) = send(&rpc, &format!("-t admin -r c2h -c {}", command(0x00, 0, 1, 0)));
+    assert_eq!(status & 0x7ff, 0x01, "queues are the driver's: invalid opcode");
+
+    // While the target has it open for hosts.
+    let block = vec![0x5a; 512];
+    let write = command(0x01, 1, 7, 0);
+    let data = URL_SAFE.encode(&block);
+    assert_eq!(send(&rpc, &format!("-t io -r h2c -d {data} -c {write}")).0, 0);
+    let (status, read) = send(&rpc, &format!("-t io -r c2h -D 512 -c {}", command(0x02, 1, 7, 0)));
+    assert_eq!((status, read), (0, block));
+    let vendor = command(0x7f, 1, 0, 0);
+    let (status, _) = send(&rpc, &format!("-t io -r c2h -D 512 -c {vendor}"));
+    assert_eq!(status & 0x7ff, 0x01, "invalid opcode");
+
+    // QEMU's fifth format has blocks of 4096 bytes.
+    let (status, _) = send(&rpc, &format!("-t admin -r c2h -c {}", command(0x80, 1, 4, 0)));
+    assert_eq!(status, 0);
+    let bdev = &rpc.call("bdev_get_bdevs -b Nvme0n1 -t 20000")[0];
+    assert_eq!((&bdev["block_size"], &bdev["num_blocks"]), (&4096.into(), &16_384.into()));
+}
