@@ -13,6 +13,14 @@ bitflags! {
     pub struct IoFlags: u32 {
         /// Write Zeroes only: deallocate the blocks.
         const DEALLOCATE = 1 << 25;
+        /// Protection information (PRINFO, NVM §5.2.2): check the reference tag.
+        const PRCHK_REFERENCE = 1 << 26;
+        /// Check the application tag.
+        const PRCHK_APPLICATION = 1 << 27;
+        /// Check the guard.
+        const PRCHK_GUARD = 1 << 28;
+        /// The controller adds protection information and takes it off (PRACT).
+        const PRACT = 1 << 29;
         /// Force unit access: reach the medium before completing.
         const FUA = 1 << 30;
         /// Limited retry.

@@ -206,7 +206,7 @@ pub enum UnusableNamespace {
     Empty,
     /// Its block size is not between 512 bytes and 1 MiB.
     BlockSize,
-    /// Its blocks carry metadata.
+    /// Its blocks carry metadata, and more than the protection that a controller adds by itself.
     Metadata,
     /// It is of another command set.
     CommandSet,
@@ -217,7 +217,9 @@ impl fmt::Display for UnusableNamespace {
         f.write_str(match self {
             Self::Empty => "it has no blocks",
             Self::BlockSize => "its block size is not supported",
-            Self::Metadata => "its blocks carry metadata",
+            Self::Metadata => {
+                "its blocks carry metadata that is no end-to-end protection of 8 bytes"
+            }
             Self::CommandSet => "it is not of the NVM command set",
         })
     }

@@ -179,7 +179,9 @@ impl<R: Registers, T> IoQueue<R, T> {
         if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
             return Err(Rejected { payload, reason: RejectReason::OutOfRange });
         }
-        self.submit(Command::write_zeroes(ns.nsid(), lba, blocks), payload, NoData)
+        let mut command = Command::write_zeroes(ns.nsid(), lba, blocks);
+        ns.protection().ask(&mut command, lba);
+        self.submit(command, payload, NoData)
     }
 
     /// Tells the controller that ranges (1 to 256) are no longer needed, where it can
@@ -378,7 +380,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        self.transfer(Direction::Read, ns, lba, blocks, payload)
+        self.transfer_any(Direction::Read, ns, lba, blocks, payload)
     }
 
     /// Writes `blocks` (1 to 65,536) at `lba` from the payload's buffers.
@@ -390,7 +392,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        self.transfer(Direction::Write, ns, lba, blocks, payload)
+        self.transfer_any(Direction::Write, ns, lba, blocks, payload)
     }
 
     /// Compares `blocks` (1 to 65,536) at `lba` with the payload's buffers, where the controller
@@ -405,10 +407,26 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         if !self.oncs.contains(Oncs::COMPARE) {
             return Err(Rejected { payload, reason: RejectReason::Unsupported });
         }
-        self.transfer(Direction::Compare, ns, lba, blocks, payload)
+        self.transfer_any(Direction::Compare, ns, lba, blocks, payload)
     }
 
-    /// [`Self::read`] or [`Self::write`], for callers that do both alike.
+    #[inline]
+    fn transfer_any(
+        &mut self,
+        direction: Direction,
+        ns: &Namespace,
+        lba: u64,
+        blocks: u32,
+        payload: T,
+    ) -> Result<Ticket, Rejected<T>> {
+        if ns.has_metadata() {
+            return self.transfer_protected(direction, ns, lba, blocks, payload);
+        }
+        self.transfer(direction, ns, lba, blocks, payload)
+    }
+
+    /// [`Self::read`] or [`Self::write`], for callers that do both alike, on a namespace without
+    /// metadata: on another, no block is in range.
     ///
     /// Always inlined: see `Self::submit`.
     #[inline(always)]
@@ -423,10 +441,33 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         let command = Command::on_range(direction.opcode(), ns.nsid(), lba, blocks);
         let bytes = ns.bytes(blocks);
         let transfer_max = self.transfer_max;
-        if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
+        if blocks > BLOCKS_MAX || !ns.contains_plain(lba, blocks) {
             return Err(Rejected { payload, reason: RejectReason::OutOfRange });
         }
         if bytes > transfer_max {
+            return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
+        }
+        self.submit(command, payload, Segments { bytes })
+    }
+
+    /// The same with blocks that carry protection information.
+    #[cold]
+    #[inline(never)]
+    fn transfer_protected(
+        &mut self,
+        direction: Direction,
+        ns: &Namespace,
+        lba: u64,
+        blocks: u32,
+        payload: T,
+    ) -> Result<Ticket, Rejected<T>> {
+        let mut command = Command::on_range(direction.opcode(), ns.nsid(), lba, blocks);
+        ns.protection().ask(&mut command, lba);
+        let bytes = ns.bytes(blocks);
+        if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
+            return Err(Rejected { payload, reason: RejectReason::OutOfRange });
+        }
+        if bytes > self.transfer_max {
             return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
         }
         self.submit(command, payload, Segments { bytes })

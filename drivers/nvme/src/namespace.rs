@@ -1,7 +1,46 @@
 use basalt_nvme_spec::identify::{NamespaceDescriptor, namespace_descriptors};
-use basalt_nvme_spec::{Csi, IdentifyNamespace};
+use basalt_nvme_spec::{Command, Csi, IdentifyNamespace, IoFlags};
 
 use crate::UnusableNamespace;
+
+/// End-to-end protection (NVM command set 1.0 §5.2), which is the controller's to generate and to
+/// check: it adds eight bytes to each block it writes and takes them off each that it reads, once
+/// guard and reference tag are as they should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Protection {
+    /// What of dword 12 asks for it (PRINFO).
+    flags: u32,
+    /// What of a block's number is its reference tag: all of its low half, or nothing.
+    tag_mask: u32,
+}
+
+impl Protection {
+    const NONE: Self = Self { flags: 0, tag_mask: 0 };
+
+    /// What the namespace's format asks for; `None` if its blocks carry other metadata.
+    fn of(identify: &IdentifyNamespace) -> Option<Self> {
+        let guarded = (IoFlags::PRACT | IoFlags::PRCHK_GUARD).bits();
+        let tagged = guarded | IoFlags::PRCHK_REFERENCE.bits();
+        match (identify.format().metadata_size.get(), identify.dps & 7) {
+            (0, _) => Some(Self::NONE),
+            (8, 1 | 2) => Some(Self { flags: tagged, tag_mask: u32::MAX }),
+            (8, 3) => Some(Self { flags: guarded, tag_mask: 0 }),
+            _ => None,
+        }
+    }
+
+    /// Whether blocks have more bytes than their data.
+    pub(crate) const fn has_metadata(self) -> bool {
+        self.flags != 0
+    }
+
+    /// Asks for it in a command on a range of blocks that begins at `lba`.
+    #[inline(always)]
+    pub(crate) fn ask(self, command: &mut Command, lba: u64) {
+        command.cdw12 = (command.cdw12.get() | self.flags).into();
+        command.cdw14 = (lba as u32 & self.tag_mask).into();
+    }
+}
 
 /// Largest block size used, bytes.
 const BLOCK_SIZE_MAX: u32 = 1 << 20;
@@ -13,7 +52,10 @@ pub struct Namespace {
     nsid: u32,
     block_shift: u32,
     blocks: u64,
+    /// As many, or none if they carry metadata.
+    plain_blocks: u64,
     optimal_boundary: u16,
+    protection: Protection,
     nguid: Option<[u8; 16]>,
     eui64: Option<[u8; 8]>,
     uuid: Option<[u8; 16]>,
@@ -33,14 +75,15 @@ impl Namespace {
         if identify.nsze.get() == 0 {
             return Err(UnusableNamespace::Empty);
         }
-        if identify.format().metadata_size.get() != 0 {
-            return Err(UnusableNamespace::Metadata);
-        }
+        let protection = Protection::of(identify).ok_or(UnusableNamespace::Metadata)?;
+        let blocks = identify.nsze.get().min(u64::MAX >> block_size.trailing_zeros());
         let mut namespace = Self {
             nsid,
             block_shift: block_size.trailing_zeros(),
-            blocks: identify.nsze.get().min(u64::MAX >> block_size.trailing_zeros()),
+            blocks,
+            plain_blocks: if protection.has_metadata() { 0 } else { blocks },
             optimal_boundary: identify.noiob.get(),
+            protection,
             nguid: Some(identify.nguid).filter(|id| *id != [0; 16]),
             eui64: Some(identify.eui64).filter(|id| *id != [0; 8]),
             uuid: None,
@@ -75,7 +118,8 @@ impl Namespace {
     /// The same namespace with another size.
     #[must_use]
     pub const fn with_blocks(self, blocks: u64) -> Self {
-        Self { blocks, ..self }
+        let plain_blocks = if self.protection.has_metadata() { 0 } else { blocks };
+        Self { blocks, plain_blocks, ..self }
     }
 
     /// I/O that does not cross a multiple of this many blocks is fastest; 0 if unknown.
@@ -98,10 +142,27 @@ impl Namespace {
         self.uuid
     }
 
+    /// Whether blocks have more bytes than their data, which the controller adds and takes off.
+    pub const fn has_metadata(&self) -> bool {
+        self.protection.has_metadata()
+    }
+
+    /// What makes the controller protect a command's blocks.
+    #[inline]
+    pub(crate) const fn protection(&self) -> Protection {
+        self.protection
+    }
+
     /// Whether the blocks lie inside and are at least one.
     #[inline]
     pub(crate) const fn contains(&self, lba: u64, blocks: u32) -> bool {
         blocks != 0 && lba < self.blocks && blocks as u64 <= self.blocks - lba
+    }
+
+    /// The same if they carry no metadata either.
+    #[inline]
+    pub(crate) const fn contains_plain(&self, lba: u64, blocks: u32) -> bool {
+        blocks != 0 && lba < self.plain_blocks && blocks as u64 <= self.plain_blocks - lba
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 //! with them and nothing else.
 
 use basalt_env::{DmaBuf, Registers};
-use basalt_nvme_spec::{Command, NvmOpcode, SglDescriptor};
+use basalt_nvme_spec::{Command, IoFlags, NvmOpcode, SglDescriptor};
 use basalt_ring::Tag;
 use zerocopy::IntoBytes;
 
@@ -18,13 +18,17 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
     /// Its data pointer, metadata pointer and fused bits are cleared. Where the controller takes
     /// SGLs, one tells the buffer's length, and the device refuses a command that moves more. Where
     /// it does not, only commands whose length is known are sent, with just that much data.
+    /// Metadata is not moved: on a namespace that has some, those commands are left that have the
+    /// controller add it (PRACT) or have nothing to do with it.
     pub fn raw(
         &mut self,
         ns: &Namespace,
         mut command: Command,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
+        let moves_metadata = ns.has_metadata() && !leaves_metadata(&command);
         let reason = match payload.segments() {
+            _ if moves_metadata => Some(RejectReason::Unsupported),
             [] if command.opcode & DATA_DIRECTION != 0 && data_len(&command, ns) != Some(0) => {
                 Some(RejectReason::BadLength)
             }
@@ -58,6 +62,17 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
             None if self.takes_sgls() => None,
             None => Some(RejectReason::Unsupported),
         }
+    }
+}
+
+/// Whether a command moves no metadata between memory and device.
+fn leaves_metadata(command: &Command) -> bool {
+    match NvmOpcode(command.opcode) {
+        NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::COMPARE => {
+            command.io_flags().contains(IoFlags::PRACT)
+        }
+        NvmOpcode::DATASET_MANAGEMENT => true,
+        _ => command.opcode & DATA_DIRECTION == 0,
     }
 }
 

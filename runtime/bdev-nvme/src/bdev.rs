@@ -52,6 +52,8 @@ impl<R> NvmeBdev<R> {
         if transfer_max == 0 {
             return None;
         }
+        // What the controller is to protect takes another way.
+        let plain_max = if namespace.has_metadata() { 0 } else { transfer_max };
         let info = BdevInfo {
             name: format!("{}n{}", family.name, namespace.nsid()),
             product_name: PRODUCT_NAME,
@@ -64,7 +66,7 @@ impl<R> NvmeBdev<R> {
             info,
             controller: family.id,
             namespace,
-            limits: Limits { transfer_max, block },
+            limits: Limits { transfer_max, plain_max, block },
             optional: family.identify.oncs(),
             driver_specific: describe(family, &namespace),
             lenders: Arc::clone(family.lenders),
@@ -88,7 +90,9 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
     fn supports(&self, op: Op) -> bool {
         match op {
             Op::Read | Op::Write | Op::Flush => true,
-            Op::Reset | Op::NvmeIo | Op::NvmeAdmin => true,
+            Op::Reset | Op::NvmeAdmin => true,
+            // A command might move metadata, for which there is no place.
+            Op::NvmeIo => !self.namespace.has_metadata(),
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
             Op::Compare => self.optional.contains(Oncs::COMPARE),

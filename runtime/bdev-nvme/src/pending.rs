@@ -45,7 +45,7 @@ pub(crate) fn plain_transfer(io: &Io, limits: Limits) -> Option<Direction> {
         _ => return None,
     };
     match &io.data {
-        SgList::One(only) if only.len() <= limits.transfer_max => Some(direction),
+        SgList::One(only) if only.len() <= limits.plain_max => Some(direction),
         _ => None,
     }
 }

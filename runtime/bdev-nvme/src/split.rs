@@ -12,6 +12,8 @@ const BOUNCE_MAX: usize = 128 * 1024;
 pub(crate) struct Limits {
     /// Most bytes of one command; a multiple of `block`.
     pub(crate) transfer_max: usize,
+    /// The same for a command that goes the short way; 0 if none does.
+    pub(crate) plain_max: usize,
     /// Bytes of a logical block.
     pub(crate) block: usize,
 }

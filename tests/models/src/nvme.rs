@@ -16,6 +16,7 @@ mod admin;
 mod device;
 mod fault;
 mod io;
+mod protection;
 pub mod prp;
 mod queues;
 mod state;
@@ -39,6 +40,8 @@ pub struct NamespaceConfig {
     pub uuid: [u8; 16],
     /// Metadata bytes per block, described but never moved.
     pub metadata_size: u16,
+    /// Type of end-to-end protection, 0 for none; it takes 8 bytes of metadata.
+    pub protection: u8,
 }
 
 impl NamespaceConfig {
@@ -46,7 +49,13 @@ impl NamespaceConfig {
     pub fn new(nsid: u32, block_size: u32, blocks: u64) -> Self {
         let mut uuid = [0x40; 16];
         uuid[..4].copy_from_slice(&nsid.to_be_bytes());
-        Self { nsid, block_size, blocks, uuid, metadata_size: 0 }
+        Self { nsid, block_size, blocks, uuid, metadata_size: 0, protection: 0 }
+    }
+
+    /// The same with end-to-end protection of that type.
+    #[must_use]
+    pub fn protected(self, protection: u8) -> Self {
+        Self { metadata_size: 8, protection, ..self }
     }
 }
 
@@ -156,6 +165,23 @@ impl Model {
         let Some(ns) = state.namespace(nsid) else { return Vec::new() };
         let start = (lba as usize).saturating_mul(ns.config.block_size as usize);
         ns.data.iter().skip(start).take(len).copied().collect()
+    }
+
+    /// Flips a bit of the medium at that byte of namespace `nsid`, behind everybody's back.
+    pub fn flip_bit(&self, nsid: u32, at: usize) {
+        if let Some(ns) = self.lock().namespace_mut(nsid)
+            && let Some(byte) = ns.data.get_mut(at)
+        {
+            *byte ^= 1;
+        }
+    }
+
+    /// Puts what is at block `from` of namespace `nsid` to block `to`, as a drive that mistakes one
+    /// for the other.
+    pub fn move_block(&self, nsid: u32, from: u64, to: u64) {
+        if let Some(ns) = self.lock().namespace_mut(nsid) {
+            ns.move_block(from, to);
+        }
     }
 
     /// Adds a namespace, zeroed, and tells the driver.

@@ -39,6 +39,9 @@ fn a_namespace_with_metadata_or_odd_blocks_is_left_out() {
     let mut config = two_namespaces();
     config.namespaces[0].metadata_size = 8;
     config.namespaces.push(NamespaceConfig::new(11, 256, 16));
+    let longer = NamespaceConfig { metadata_size: 16, ..NamespaceConfig::new(12, 512, 16) };
+    config.namespaces.push(longer.protected(1));
+    config.namespaces[3].metadata_size = 16;
     let controller = Bench::new(config).controller(Options::default());
     let nsids: Vec<_> = controller.namespaces().iter().map(Namespace::nsid).collect();
     assert_eq!(nsids, [9]);

@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use super::*;
 
-const LIMITS: Limits = Limits { transfer_max: 16 * 1024, block: 512 };
+const LIMITS: Limits = Limits { transfer_max: 16 * 1024, plain_max: 16 * 1024, block: 512 };
 
 fn piece(segments: &[Segment], skip: usize) -> Piece {
     let total: usize = segments.iter().map(|(_, len)| len).sum();

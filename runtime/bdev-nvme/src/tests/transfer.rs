@@ -20,6 +20,18 @@ fn an_nvme_bdev_behaves_with_any_block_size_and_transfer_limit() {
 }
 
 #[test]
+fn a_protected_namespace_behaves_like_any_other() {
+    for kind in 1..=3 {
+        let namespaces = alloc::vec![NamespaceConfig::new(1, 512, 6000).protected(kind)];
+        let oncs = Config::default().oncs | Oncs::COMPARE;
+        let mut rig = Rig::attached(1, Config { namespaces, oncs, mdts: 3, ..Config::default() });
+        let disk = rig.open("Nvme0n1");
+        suite::run(&mut rig, &disk, Medium::Keeps);
+        rig.assert_no_violations();
+    }
+}
+
+#[test]
 fn an_nvme_bdev_behaves_without_optional_commands_and_with_a_tiny_queue() {
     let config = Config { oncs: Oncs::empty(), queue_entries_max: 10, ..Config::default() };
     let mut rig = Rig::attached(2, config);

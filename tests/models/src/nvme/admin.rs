@@ -94,6 +94,7 @@ impl State {
         page.nuse = page.nsze;
         page.dlfeat = 1;
         page.nvmcap = (u128::from(config.blocks) * u128::from(config.block_size)).into();
+        page.dps = config.protection;
         page.lbaf[0] = LbaFormat {
             metadata_size: U16::new(config.metadata_size),
             data_size_log2: config.block_size.trailing_zeros() as u8,

@@ -32,7 +32,10 @@ impl State {
             NvmOpcode::WRITE => self.write(command),
             NvmOpcode::COMPARE if self.config.oncs.contains(Oncs::COMPARE) => self.compare(command),
             NvmOpcode::WRITE_ZEROES if self.config.oncs.contains(Oncs::WRITE_ZEROES) => {
-                self.zero(command, command.lba(), command.blocks().into())
+                self.check_protection(command)?;
+                self.zero(command, command.lba(), command.blocks().into())?;
+                self.protect(command);
+                Ok(())
             }
             NvmOpcode::DATASET_MANAGEMENT
                 if self.config.oncs.contains(Oncs::DATASET_MANAGEMENT) =>
@@ -60,6 +63,8 @@ impl State {
 
     fn read(&mut self, command: &Command, corrupt: bool) -> Result<(), Status> {
         let range = self.extent(command)?;
+        self.check_protection(command)?;
+        self.exists(command)?.check(command)?;
         let mut data = self.exists(command)?.data[range].to_vec();
         if corrupt && let Some(byte) = data.first_mut() {
             *byte ^= 1;
@@ -72,8 +77,10 @@ impl State {
         let range = self.extent(command)?;
         let mut data = vec![0; range.len()];
         self.fetch_data(command, &mut data)?;
+        self.check_protection(command)?;
         self.smart.host_writes = (self.smart.host_writes.get() + 1).into();
         self.bytes(command, range)?.copy_from_slice(&data);
+        self.protect(command);
         Ok(())
     }
 
@@ -101,9 +108,20 @@ impl State {
             return Ok(());
         }
         for range in ranges {
-            self.zero(command, range.lba.get(), range.blocks.get().into())?;
+            let (lba, blocks) = (range.lba.get(), u64::from(range.blocks.get()));
+            self.zero(command, lba, blocks)?;
+            if let Some(namespace) = self.namespace_mut(command.nsid.get()) {
+                namespace.protection.retain(|at, _| !(lba..lba + blocks).contains(at));
+            }
         }
         Ok(())
+    }
+
+    /// Protects what a command has written.
+    fn protect(&mut self, command: &Command) {
+        if let Some(namespace) = self.namespace_mut(command.nsid.get()) {
+            namespace.protect(command);
+        }
     }
 
     fn bytes(

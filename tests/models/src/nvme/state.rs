@@ -8,6 +8,7 @@ use basalt_nvme_spec::{Aqa, Cap, Cc, Csts, QueueId, Shutdown, Version};
 
 use super::device::config_space;
 use super::fault::Trigger;
+use super::protection::Tuple;
 use super::queues::{CompletionQueue, Delayed, SubmissionQueue};
 use super::{Config, Fault, FaultPlan, NamespaceConfig};
 
@@ -19,12 +20,14 @@ const BUS_MASTER: u32 = 1 << 2;
 pub(super) struct Namespace {
     pub(super) config: NamespaceConfig,
     pub(super) data: Vec<u8>,
+    /// What protects each block that was written.
+    pub(super) protection: BTreeMap<u64, Tuple>,
 }
 
 impl Namespace {
     pub(super) fn new(config: NamespaceConfig) -> Self {
         let len = config.blocks * u64::from(config.block_size);
-        Self { config, data: vec![0; len as usize] }
+        Self { config, data: vec![0; len as usize], protection: BTreeMap::new() }
     }
 }
 
