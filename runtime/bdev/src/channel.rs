@@ -8,6 +8,7 @@ use basalt_reactor::Local;
 
 use crate::emulate::Emulator;
 use crate::gate::{self, OpenChannels};
+use crate::limited::Limited;
 use crate::{Descriptor, Io, IoChannel, Op, OpSet, RejectReason, Rejected, SgList};
 
 /// One core's checked and counted way to one bdev.
@@ -218,15 +219,32 @@ impl fmt::Debug for Channel {
 pub struct BaseChannel {
     inner: Box<dyn IoChannel>,
     in_flight: Rc<Cell<u32>>,
+    limits: Limits,
     block_shift: u32,
     local: Local,
     descriptor: Descriptor,
 }
 
+/// Who sees to the limits of the bdev.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Limits {
+    /// The [`Channel`] around it.
+    Above,
+    /// It does itself, once there are some.
+    ToCome,
+    /// It does.
+    Kept,
+}
+
 impl BaseChannel {
-    pub(crate) fn new(inner: Box<dyn IoChannel>, descriptor: Descriptor, local: Local) -> Self {
+    pub(crate) fn new(
+        inner: Box<dyn IoChannel>,
+        descriptor: Descriptor,
+        local: Local,
+        limits: Limits,
+    ) -> Self {
         let block_shift = descriptor.info().block_size.trailing_zeros();
-        Self { inner, in_flight: Rc::default(), block_shift, local, descriptor }
+        Self { inner, in_flight: Rc::default(), limits, block_shift, local, descriptor }
     }
 
     /// Takes `io`, or leaves it as it is and says why.
@@ -265,6 +283,10 @@ impl BaseChannel {
     fn poll_closely(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         let (now, shift, core) = (self.local.now(), self.block_shift, self.local.core());
         let node = self.descriptor.node();
+        if self.limits == Limits::ToCome && node.qos.is_limited() {
+            Limited::wrap(&mut self.inner, node, &self.local);
+            self.limits = Limits::Kept;
+        }
         let (stat, latencies) = (node.stats.writer(core), node.latencies());
         let mut finished = 0;
         let work = self.inner.poll(&mut |io| {

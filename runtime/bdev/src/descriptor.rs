@@ -3,6 +3,7 @@ use core::fmt;
 
 use basalt_reactor::Local;
 
+use crate::channel::Limits;
 use crate::node::Node;
 use crate::{Access, BaseChannel, Bdev, BdevInfo, Channel, IoStat, Op, OpSet, OpenError};
 
@@ -26,16 +27,20 @@ impl Descriptor {
 
     /// This core's channel.
     pub fn channel(&self, local: &Local) -> Result<Channel, OpenError> {
-        Ok(Channel::new(self.base_channel(local)?))
+        Ok(Channel::new(self.open_channel(local, Limits::Above)?))
     }
 
     /// This core's channel, for a layer over the bdev.
     pub fn base_channel(&self, local: &Local) -> Result<BaseChannel, OpenError> {
+        self.open_channel(local, Limits::ToCome)
+    }
+
+    fn open_channel(&self, local: &Local, limits: Limits) -> Result<BaseChannel, OpenError> {
         if self.is_removed() {
             return Err(OpenError::Removed);
         }
         let inner = self.bdev().channel(local)?;
-        Ok(BaseChannel::new(inner, self.clone(), local.clone()))
+        Ok(BaseChannel::new(inner, self.clone(), local.clone(), limits))
     }
 
     /// The bdev's properties.

@@ -33,6 +33,7 @@ mod emulate;
 mod gate;
 mod io;
 mod latency;
+mod limited;
 pub mod malloc;
 mod node;
 pub mod null;

@@ -105,6 +105,18 @@ fn what_the_bdev_has_no_room_for_does_not_count() {
 }
 
 #[test]
+fn a_base_is_limited_also_for_what_stands_on_it() {
+    let mut world = World::new(0);
+    assert!(world.pressed(Op::Read, 1, 10) == 20);
+    let limits = QosLimits { rw_ios: 20_000, ..Default::default() };
+    assert!(world.cores.registry.set_qos_limits("Null0", limits));
+    let taken = world.pressed(Op::Read, 1, 10_000);
+    assert!((195..=240).contains(&taken), "{taken} of 200 in 10 ms");
+    assert!(world.cores.registry.set_qos_limits("Null0", QosLimits::default()));
+    assert_eq!(world.pressed(Op::Read, 1, 100), 200, "and no longer");
+}
+
+#[test]
 fn what_is_no_read_or_write_is_not_limited() {
     let mut world = World::new(0);
     world.limit(QosLimits { rw_ios: 1000, ..Default::default() });
