@@ -8,6 +8,7 @@ use std::rc::Rc;
 use basalt_app::bench::{self, Instruments};
 use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bdev::Registry;
+use basalt_bdev::vbdev::gpt::Examiner;
 use basalt_hosted::{Clock, allocations, cores};
 use basalt_net::{Address, Ipv4Cidr};
 use basalt_nvmf::{Target, TransportConfig};
@@ -46,6 +47,7 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     let config = Config::parse(&config)?;
     roll_call::run(local).await;
     local.provide(Rc::new(Registry::new(local.cores(), cores::entropy())));
+    Examiner::start(local);
     local.provide(Rc::new(net_control(address)));
     local.provide(Rc::new(files::control(local)));
     let transport = TransportConfig::default();
@@ -57,6 +59,9 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     files::create_all(&rpc, &files).await?;
     first_read::run(local, move || clock.now()).await;
     services::start(local, transport, ports.rpc).await;
+    if let Some(examiner) = local.service::<Examiner>() {
+        examiner.settled().await;
+    }
     config.apply(&rpc).await?;
     if !config.has_subsystem("nvmf") {
         export::run(local, &rpc, ports).await;

@@ -11,6 +11,7 @@ use basalt_bare::{
     exit, power_off,
 };
 use basalt_bdev::Registry;
+use basalt_bdev::vbdev::gpt::{self, Examiner};
 use basalt_bdev_nvme::PRODUCT_NAME;
 use basalt_env::Nearness;
 use basalt_nvmf::{Target, TransportConfig};
@@ -61,6 +62,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     stray::run_if_asked(local, &firmware, &addresses).await;
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
+    Examiner::start(local);
     drives::attach_all(local, nvme, &firmware.nodes).await;
     first_read::run(local, move || clock.now()).await;
     network::start(local, clock, virtio_net, &interfaces);
@@ -70,10 +72,14 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let more = |router: &mut Router| bench::register(router, instruments, || exit(EXIT_SUCCESS));
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
+    if let Some(examiner) = local.service::<Examiner>() {
+        examiner.settled().await;
+    }
     config.apply(&rpc).await?;
     if !config.has_subsystem("nvmf") {
         export::run(local, &rpc, PORTS).await;
-        export::follow(local, &rpc, |bdev| bdev.info().product_name == PRODUCT_NAME);
+        let drives = [PRODUCT_NAME, gpt::PRODUCT_NAME];
+        export::follow(local, &rpc, move |bdev| drives.contains(&bdev.info().product_name));
     }
     hotplug::start(local, Watch { firmware, addresses, slots });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::rc::Rc;
 
+use basalt_bdev::vbdev::gpt::Examiner;
 use basalt_bdev::{Bdev, Event, Registry};
 use basalt_nvmf::{DEFAULT_NQN, DISCOVERY_NQN};
 use basalt_reactor::Local;
@@ -25,7 +26,7 @@ async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), Rp
     rpc.call("nvmf_create_subsystem", Some(subsystem)).await?;
     let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
     for bdev in bdevs {
-        add(rpc, &bdev.info().name).await;
+        add(local, rpc, &bdev.info().name).await;
     }
     for (nqn, port) in [(DEFAULT_NQN, ports.nvmf), (DISCOVERY_NQN, ports.discovery)] {
         let address = json!({
@@ -46,13 +47,21 @@ pub fn follow(local: &Local, rpc: &Rc<Rpc>, is_drive: impl Fn(&dyn Bdev) -> bool
         let (Event::Registered(bdev), Some(rpc)) = (event, rpc.upgrade()) else { return };
         if is_drive(&**bdev) {
             let name = bdev.info().name.clone();
-            local.spawn("export", async move { add(&rpc, &name).await });
+            let waits = local.clone();
+            local.spawn("export", async move { add(&waits, &rpc, &name).await });
         }
     });
 }
 
-/// Exports the bdev called `name` in the default subsystem as well; says so if it cannot be.
-async fn add(rpc: &Rc<Rpc>, name: &str) {
+/// Exports the bdev called `name` in the default subsystem as well, unless others stand on it; says
+/// so if it cannot be.
+async fn add(local: &Local, rpc: &Rc<Rpc>, name: &str) {
+    if let Some(examiner) = local.service::<Examiner>() {
+        examiner.settled().await;
+    }
+    if local.service::<Registry>().is_some_and(|registry| registry.is_claimed(name)) {
+        return log::info!(target: "nvmf", "{name} is not served itself: other bdevs stand on it");
+    }
     let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
     if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
         log::error!(target: "nvmf", "{name}: {error}");

@@ -47,6 +47,27 @@ pub fn create(registry: &Registry, options: MallocOptions) -> Result<Arc<dyn Bde
     Ok(disk)
 }
 
+/// A RAM disk with these bytes, in blocks of 512, not registered yet.
+#[cfg(test)]
+pub(crate) fn filled(
+    registry: &Registry,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Arc<dyn Bdev>, CreateError> {
+    let no_memory = CreateError::NoMemory { bytes: bytes.len() as u64 };
+    let memory = SharedRegion::zeroed(bytes.len()).map_err(|_| no_memory)?;
+    memory.copy_in(0, bytes);
+    let info = BdevInfo {
+        name: String::from(name),
+        product_name: "Malloc disk",
+        block_size: 512,
+        num_blocks: (bytes.len() as u64 / 512).into(),
+        uuid: registry.make_uuid(name),
+        optimal_io_boundary: 0,
+    };
+    Ok(Arc::new(Malloc { info, memory: Arc::new(memory) }))
+}
+
 struct Malloc {
     info: BdevInfo,
     memory: Arc<SharedRegion>,

@@ -69,6 +69,12 @@ impl suite::Rig for Cores {
     }
 }
 
+/// A RAM disk with these bytes, in blocks of 512, from when it is registered.
+pub(crate) fn stored(registry: &Registry, name: &str, bytes: &[u8]) {
+    let disk = crate::malloc::filled(registry, name, bytes).unwrap();
+    registry.register(disk).unwrap();
+}
+
 /// Ios a [`Held`] bdev has accepted, for the test to answer.
 type Queue = Rc<RefCell<Vec<Io>>>;
 

@@ -9,6 +9,8 @@ mod base;
 pub mod delay;
 pub mod error;
 mod frames;
+pub mod gpt;
+mod part;
 pub mod passthru;
 pub mod raid;
 mod recipe;

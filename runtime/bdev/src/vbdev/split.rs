@@ -7,14 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use basalt_env::Work;
-use basalt_reactor::Local;
-
 use super::Recipe;
 use super::base::Base;
-use crate::{
-    BaseChannel, Bdev, BdevInfo, CreateError, Io, IoChannel, Op, OpenError, Registry, RejectReason,
-};
+use super::part::Part;
+use crate::{Bdev, BdevInfo, CreateError, Registry};
 
 /// The module's product name, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "Split Disk";
@@ -56,8 +52,9 @@ fn cut(
         let mut part = base.same_shape(&name, PRODUCT_NAME, None);
         part.num_blocks = per_part.into();
         part.optimal_io_boundary = if aligned { info.optimal_io_boundary } else { 0 };
-        let offset = u64::from(index) * per_part;
-        Arc::new(Split { info: part, base: Arc::clone(&base), offset })
+        let (offset, name) = (u64::from(index) * per_part, base.name_json());
+        let json = format!("{{\"split\":{{\"base_bdev\":{name},\"offset_blocks\":{offset}}}}}");
+        Arc::new(Part { info: part, base: Arc::clone(&base), offset, json })
     };
     Ok((0..count).map(part).collect())
 }
@@ -79,53 +76,4 @@ fn parts(info: &BdevInfo, options: SplitOptions) -> Result<(u32, u64), CreateErr
         log::warn!(target: "bdev", "{name}: there is room for {room} of {count} parts only");
     }
     Ok((room, per_part))
-}
-
-struct Split {
-    info: BdevInfo,
-    base: Arc<Base>,
-    /// The first block of the part.
-    offset: u64,
-}
-
-impl Bdev for Split {
-    fn info(&self) -> &BdevInfo {
-        &self.info
-    }
-
-    fn supports(&self, op: Op) -> bool {
-        // A command that is passed on as it is reaches beyond the part.
-        !matches!(op, Op::NvmeIo | Op::NvmeAdmin) && self.base.descriptor.bdev().supports(op)
-    }
-
-    fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        let base = self.base.descriptor.base_channel(local)?;
-        Ok(Box::new(SplitChannel { base, offset: self.offset }))
-    }
-
-    fn driver_specific(&self) -> String {
-        let (base, offset) = (self.base.name_json(), self.offset);
-        format!("{{\"split\":{{\"base_bdev\":{base},\"offset_blocks\":{offset}}}}}")
-    }
-}
-
-struct SplitChannel {
-    base: BaseChannel,
-    offset: u64,
-}
-
-impl IoChannel for SplitChannel {
-    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        // A flush names no blocks, so that its first one may be any number.
-        io.lba = io.lba.wrapping_add(self.offset);
-        self.base.submit(io).inspect_err(|_| io.lba = io.lba.wrapping_sub(self.offset))
-    }
-
-    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        let offset = self.offset;
-        self.base.poll(|io| {
-            io.lba = io.lba.wrapping_sub(offset);
-            done(io);
-        })
-    }
 }

@@ -10,6 +10,7 @@ use core::time::Duration;
 use basalt_bdev::malloc::MallocOptions;
 use basalt_bdev::null::NullOptions;
 use basalt_bdev::uuid::{self, Uuid};
+use basalt_bdev::vbdev::gpt::Examiner;
 use basalt_bdev::{Bdev, CreateError, Op, OpenError, RegisterError, Registry, ResizeError};
 use serde_json::{Map, Value, json};
 
@@ -40,7 +41,7 @@ const HINTS: [&str; 9] = [
 
 pub(super) fn register(router: &mut Router) {
     router.register_async("bdev_get_bdevs", When::Runtime, get_bdevs);
-    router.register("bdev_wait_for_examine", When::Runtime, wait_for_examine);
+    router.register_async("bdev_wait_for_examine", When::Runtime, wait_for_examine);
     router.register("bdev_examine", When::Runtime, examine);
     router.register("bdev_malloc_create", When::Runtime, malloc_create);
     router.register("bdev_malloc_delete", When::Runtime, |cx, params| {
@@ -128,9 +129,11 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
     })
 }
 
-/// Bdevs are examined as they are registered, so there is never anything to wait for.
-fn wait_for_examine(_: Context, params: Params) -> Outcome {
+async fn wait_for_examine(cx: Context, params: Params) -> Outcome {
     params.none()?;
+    if let Some(examiner) = cx.local().service::<Examiner>() {
+        examiner.settled().await;
+    }
     Ok(Value::Bool(true))
 }
 
