@@ -18,7 +18,7 @@ use crate::discover::failed;
 use crate::queue_spec::{QueueAddress, QueueSpec};
 use crate::registers::{Health, configuration, configure, health};
 use crate::yield_now::yield_now;
-use crate::{AdminError, InitError, Namespace, Outcome, prp};
+use crate::{AdminError, InitError, Namespace, Outcome, Ticket, prp};
 
 /// Tells the time. Only used on the control path.
 pub type Clock = Rc<dyn Fn() -> Instant>;
@@ -343,6 +343,14 @@ impl<D: Device> Controller<D> {
         submission?;
         self.live.borrow_mut().push(queue);
         Ok(message)
+    }
+
+    /// Asks the controller to abort a command of I/O queue `qid`, which then ends with
+    /// [`Status::ABORT_REQUESTED`](basalt_nvme_spec::Status::ABORT_REQUESTED). Whether it says that
+    /// it has.
+    pub async fn abort(&self, qid: QueueId, ticket: Ticket) -> Result<bool, AdminError> {
+        // Bit 0 is set if it was not aborted (§5.1.1).
+        Ok(self.command(Command::abort(qid, ticket.cid()), None).await?.dw0 & 1 == 0)
     }
 
     /// Takes the queue away from the device. The proof lets its owner take its payloads back.

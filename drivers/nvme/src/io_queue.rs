@@ -10,8 +10,8 @@ use crate::describe::{Describe, Lists, NoData, Ranges, Segments};
 use crate::registers::{Health, health};
 use crate::rings::Rings;
 use crate::{
-    Namespace, NotQuiesced, Payload, QueueAddress, QueueError, QueueSpec, Quiesced, RejectReason,
-    Rejected, prp,
+    IoQueueStats, Namespace, NotQuiesced, Payload, QueueAddress, QueueError, QueueSpec, Quiesced,
+    RejectReason, Rejected, Ticket, prp,
 };
 
 /// Most blocks one command names.
@@ -35,32 +35,6 @@ impl Direction {
     }
 }
 
-/// Names a submitted command until it completes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ticket(u16);
-
-impl Ticket {
-    /// The command identifier, as Abort names it.
-    pub const fn cid(self) -> u16 {
-        self.0
-    }
-}
-
-/// What a queue has seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct IoQueueStats {
-    /// Commands submitted.
-    pub submitted: u64,
-    /// Commands completed.
-    pub completed: u64,
-    /// Completions with an error status.
-    pub failed: u64,
-    /// Completions that named nothing outstanding.
-    pub bad_completions: u64,
-    /// Commands found past their time limit.
-    pub timeouts: u64,
-}
-
 #[derive(Debug)]
 struct InFlight<T> {
     payload: T,
@@ -70,6 +44,8 @@ struct InFlight<T> {
 
 /// Later than any time: nothing is overdue since then.
 const UNSEEN: Instant = Instant::from_ns(u64::MAX);
+/// Set in the time that a command was first seen at, once it was told to be late.
+const ASKED: u64 = 1;
 
 /// An I/O queue pair, owned by one core.
 ///
@@ -326,15 +302,17 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Looks for what a poll cannot see: a device that is gone or broken, commands past their time.
     ///
     /// To be called a few times per time limit. A command's age counts from the first call that saw
-    /// it, so it is found late by one period at most. What it finds fails the queue.
-    pub fn check(&mut self, now: Instant) -> Option<QueueError> {
+    /// it, so it is found late by one period at most. One past its time is handed to `late`, once:
+    /// the controller should be asked to abort it. If that has not ended it after half the time
+    /// again, the queue fails; so it does for what else is found.
+    pub fn check(&mut self, now: Instant, late: impl FnMut(Ticket)) -> Option<QueueError> {
         if self.fault.is_some() {
             return self.fault;
         }
         let error = match health(self.rings.registers()) {
             Health::Removed => Some(QueueError::Removed),
             Health::Fatal => Some(QueueError::Fatal),
-            Health::Fine { .. } => self.find_overdue(now),
+            Health::Fine { .. } => self.find_overdue(now, late),
         };
         if let Some(error) = error {
             self.fail(error);
@@ -342,14 +320,24 @@ impl<R: Registers, T> IoQueue<R, T> {
         self.fault
     }
 
-    fn find_overdue(&mut self, now: Instant) -> Option<QueueError> {
-        let mut overdue = 0;
-        for (_, entry) in self.slots.iter_mut() {
-            overdue += u64::from(now.since(entry.seen) > self.timeout);
-            entry.seen = entry.seen.min(now);
+    fn find_overdue(&mut self, now: Instant, mut late: impl FnMut(Ticket)) -> Option<QueueError> {
+        let limit = self.timeout + self.timeout / 2;
+        let mut is_overdue = false;
+        for (tag, entry) in self.slots.iter_mut() {
+            if entry.seen == UNSEEN {
+                entry.seen = Instant::from_ns(now.as_ns() & !ASKED);
+                continue;
+            }
+            let (seen, age) = (entry.seen.as_ns(), now.since(entry.seen));
+            if seen & ASKED != 0 {
+                is_overdue |= age > limit;
+            } else if age > self.timeout {
+                self.stats.timeouts += 1;
+                entry.seen = Instant::from_ns(seen | ASKED);
+                late(Ticket(tag.as_u16()));
+            }
         }
-        self.stats.timeouts += overdue;
-        (overdue != 0).then_some(QueueError::Timeout)
+        is_overdue.then_some(QueueError::Timeout)
     }
 
     /// Hands back what every outstanding command carried, each once, now that `proof` shows that

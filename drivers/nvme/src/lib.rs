@@ -33,6 +33,7 @@ mod registers;
 mod rings;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod yield_now;
 
 pub use admin::Outcome;
@@ -41,7 +42,8 @@ pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
 pub use events::Events;
-pub use io_queue::{Direction, IoQueue, IoQueueStats, Ticket};
+pub use io_queue::{Direction, IoQueue};
 pub use namespace::Namespace;
 pub use payload::Payload;
 pub use queue_spec::{QueueAddress, QueueSpec};
+pub use ticket::{IoQueueStats, Ticket};

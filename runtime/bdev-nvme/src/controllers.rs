@@ -7,8 +7,8 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use basalt_env::{CoreId, DmaBuf, PciAddress};
-use basalt_nvme::{AdminError, Outcome, QueueError};
-use basalt_nvme_spec::Command;
+use basalt_nvme::{AdminError, Outcome, QueueError, Ticket};
+use basalt_nvme_spec::{Command, QueueId};
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
 
@@ -93,6 +93,8 @@ impl fmt::Display for ControlError {
 pub(crate) enum Request {
     /// A core found that its queue does not work, in that run of the controller.
     Fault(Run, QueueError),
+    /// A core found that a command of its queue is late, in that run.
+    Late(Run, QueueId, Ticket),
     /// Somebody wants a reset.
     Reset(oneshot::Sender<Result<(), ControlError>>),
     /// Somebody has an admin command for it.
@@ -252,6 +254,12 @@ impl NvmeControllers {
     pub(crate) fn report(&self, id: ControllerId, run: Run, fault: QueueError) {
         let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
         handle.inspect(|handle| handle.ask(Request::Fault(run, fault)));
+    }
+
+    /// Takes note of a command that is late.
+    pub(crate) fn late(&self, id: ControllerId, run: Run, qid: QueueId, ticket: Ticket) {
+        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
+        handle.inspect(|handle| handle.ask(Request::Late(run, qid, ticket)));
     }
 
     fn find(&self, name: &str) -> Option<Rc<Handle>> {

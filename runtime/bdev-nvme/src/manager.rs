@@ -9,9 +9,9 @@ use basalt_bdev::{Bdev, IoError, RegisterError, Registry};
 use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Registers};
 use basalt_nvme::{
     AdminError, Controller, IoQueue, Namespace, Outcome, QueueAddress, QueueError, QueueSpec,
-    Quiesced,
+    Quiesced, Ticket,
 };
-use basalt_nvme_spec::{AdminOpcode, Command};
+use basalt_nvme_spec::{AdminOpcode, Command, QueueId};
 use basalt_reactor::Local;
 
 use crate::Options;
@@ -71,6 +71,7 @@ where
             match self.local.timeout(EVENT_PERIOD, self.handle.next()).await {
                 Err(_) => self.look_for_events().await,
                 Ok(Request::Fault(run, fault)) => self.see_to(run, fault).await,
+                Ok(Request::Late(run, qid, ticket)) => self.abort(run, qid, ticket).await,
                 Ok(Request::Reset(answer)) => answer.send(self.reset_if_alive().await),
                 Ok(Request::Admin(command, data, answer)) => {
                     answer.send(self.admin(command, data).await);
@@ -139,6 +140,26 @@ where
         };
         // The result is in the state, and in the log.
         let _ = self.reset(error).await;
+    }
+
+    /// Asks the controller to abort a late command. If it does not even answer that, it is reset.
+    async fn abort(&self, run: Run, qid: QueueId, ticket: Ticket) {
+        if run != self.handle.run() || self.has_failed() {
+            return;
+        }
+        let (name, cid) = (self.name(), ticket.cid());
+        let late = format_args!("{name}: command {cid:#06x} of queue {qid} is late");
+        match self.controller.abort(qid, ticket).await {
+            Ok(true) => log::warn!(target: "bdev_nvme", "{late}; it was aborted"),
+            Ok(false) | Err(AdminError::Status(_)) => {
+                log::warn!(target: "bdev_nvme", "{late}, and the controller does not abort it");
+            }
+            Err(error) => {
+                log::error!(target: "bdev_nvme", "{name}: abort: {error}");
+                // The result is in the state, and in the log.
+                let _ = self.reset(IoError::Timeout).await;
+            }
+        }
     }
 
     async fn reset_if_alive(&self) -> Result<(), ControlError> {

@@ -150,8 +150,7 @@ impl Pending {
     #[inline]
     pub(crate) fn piece_ended(&mut self, status: Status, block: usize) -> bool {
         if !status.is_success() {
-            let (sct, sc, dnr) = (status.sct(), status.sc(), status.dnr());
-            self.io.status = Err(IoError::Nvme { sct, sc, dnr });
+            self.io.status = Err(failure(status));
             return false;
         }
         if let Carrier::Bounce(_) = self.carrier {
@@ -222,4 +221,15 @@ impl Pending {
             split::scatter(&bounce, self.io.data.as_mut_slice(), skip);
         }
     }
+}
+
+/// How a failed command looks above.
+#[cold]
+#[inline(never)]
+fn failure(status: Status) -> IoError {
+    // It was aborted for being late.
+    if status.is(Status::ABORT_REQUESTED) {
+        return IoError::Timeout;
+    }
+    IoError::Nvme { sct: status.sct(), sc: status.sc(), dnr: status.dnr() }
 }

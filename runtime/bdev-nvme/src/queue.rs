@@ -7,7 +7,8 @@ use core::time::Duration;
 
 use basalt_bdev::{Io, IoChannel, IoError, Op, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
-use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
+use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced, Ticket};
+use basalt_nvme_spec::QueueId;
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run};
@@ -325,9 +326,21 @@ impl<R: Registers> CoreQueue<R> {
         if self.state.get() != State::Live {
             return Work::IDLE;
         }
-        let fault = self.queue.borrow_mut().as_mut().and_then(|queue| queue.check(local.now()));
+        let mut slot = self.queue.borrow_mut();
+        let Some(queue) = slot.as_mut() else { return Work::IDLE };
+        let qid = queue.address().qid();
+        let fault = queue.check(local.now(), |ticket| self.report_late(local, qid, ticket));
+        drop(slot);
         fault.inspect(|error| self.fail(*error, local));
         Work::IDLE
+    }
+
+    /// Has core 0 abort a command that is late. If it does not hear of it, the queue fails soon.
+    #[cold]
+    fn report_late(&self, local: &Local, qid: QueueId, ticket: Ticket) {
+        let (id, run) = (self.id, self.run.get());
+        let tell = move |local: &Local| NvmeControllers::of(local).late(id, run, qid, ticket);
+        let _ = local.send(CoreId::BOOT, tell);
     }
 
     #[cold]

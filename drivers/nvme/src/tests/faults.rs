@@ -11,9 +11,39 @@ fn faulty(fault: Fault, nth: u64) -> Ready {
 }
 
 fn check_late(ready: &mut Ready) -> Option<QueueError> {
-    assert_eq!(ready.queue.check(ready.bench.now()), None, "the clock starts here");
+    let mut late = Vec::new();
+    let mut check = |ready: &mut Ready| ready.queue.check(ready.bench.now(), |t| late.push(t));
+    assert_eq!(check(ready), None, "the clock starts here");
     ready.bench.advance(Duration::from_secs(31));
-    ready.queue.check(ready.bench.now())
+    assert_eq!(check(ready), None);
+    assert_eq!(check(ready), None, "there is time to abort it");
+    ready.bench.advance(Duration::from_secs(15));
+    let error = check(ready);
+    let told = late.len();
+    late.dedup();
+    assert_eq!(late.len(), told, "each is told once");
+    error
+}
+
+#[test]
+fn a_late_command_that_is_aborted_ends_and_the_queue_goes_on() {
+    let mut ready = faulty(Fault::Delay(1_000_000), 2);
+    (0..3).for_each(|tag| ready.submit_read(tag));
+    assert_eq!(ready.bench.drain(&mut ready.queue).len(), 2);
+    let mut late = Vec::new();
+    for seconds in [0, 31, 1] {
+        ready.bench.advance(Duration::from_secs(seconds));
+        let now = ready.bench.now();
+        assert_eq!(ready.queue.check(now, |ticket| late.push(ticket)), None);
+    }
+    let [ticket] = late[..] else { panic!("{late:?}") };
+    assert_eq!(ready.bench.run(ready.controller.abort(1, ticket)), Ok(true));
+    let ended = ready.bench.drain(&mut ready.queue);
+    assert_eq!(ended.len(), 1);
+    assert!(ended[0].1.is(Status::ABORT_REQUESTED) && ended[0].0.0 == 1, "{}", ended[0].1);
+    assert_eq!(ready.bench.run(ready.controller.abort(1, ticket)), Ok(false), "it is over");
+    ready.submit_read(5);
+    assert!(ready.bench.drain(&mut ready.queue)[0].1.is_success());
 }
 
 #[test]
@@ -76,7 +106,7 @@ fn fatal_status_and_removal_are_found_by_the_check() {
         let mut ready = faulty(fault, 1);
         ready.submit_read(8);
         assert!(ready.bench.drain(&mut ready.queue).is_empty());
-        assert_eq!(ready.queue.check(ready.bench.now()), Some(expected));
+        assert_eq!(ready.queue.check(ready.bench.now(), |_| {}), Some(expected));
         assert_eq!(ready.stop(), [8]);
     }
 }

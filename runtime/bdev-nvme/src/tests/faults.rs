@@ -50,6 +50,17 @@ fn assert_works(rig: &mut Rig) {
 }
 
 #[test]
+fn a_late_command_is_aborted_and_the_controller_goes_on() {
+    let mut rig = Rig::attached(2, Config::default());
+    let ended = reads_with(&mut rig, Fault::Delay(1_000_000));
+    assert_eq!(ended.iter().filter(|status| **status == Err(IoError::Timeout)).count(), 1);
+    assert_eq!(ended.iter().filter(|status| status.is_ok()).count(), 15);
+    assert_eq!(rig.info().resets, 0, "that was enough");
+    assert_works(&mut rig);
+    rig.assert_no_violations();
+}
+
+#[test]
 fn a_dropped_completion_ends_in_a_timeout_and_a_reset() {
     let mut rig = Rig::attached(2, Config::default());
     let start = rig.now;

@@ -25,7 +25,7 @@ impl State {
             AdminOpcode::CREATE_IO_SQ => self.create_sq(command),
             AdminOpcode::DELETE_IO_SQ => self.delete_sq(command),
             AdminOpcode::DELETE_IO_CQ => self.delete_cq(command),
-            AdminOpcode::ABORT => Ok(1),
+            AdminOpcode::ABORT => Ok(u32::from(!self.abort(command))),
             AdminOpcode::ASYNC_EVENT_REQUEST => {
                 if self.events_waiting.len() < self.config.event_requests.into() {
                     self.events_waiting.push_back(command.cid.get());

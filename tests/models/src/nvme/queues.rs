@@ -98,6 +98,22 @@ impl State {
         }
     }
 
+    /// Ends a command that would complete later, as Abort asks (base specification 2.0 §5.1);
+    /// whether there was one.
+    pub(super) fn abort(&mut self, command: &Command) -> bool {
+        let (sqid, cid) = (command.cdw10.get() as QueueId, (command.cdw10.get() >> 16) as u16);
+        let asked =
+            |delayed: &&mut Delayed| (delayed.sqid, delayed.completion.cid.get()) == (sqid, cid);
+        let found = self.delayed.iter_mut().find(asked);
+        if let Some(delayed) = found {
+            // With the next step.
+            delayed.steps = 1;
+            delayed.completion = Completion::new(cid, Status::ABORT_REQUESTED);
+            return true;
+        }
+        false
+    }
+
     fn deliver_delayed(&mut self) {
         if !self.runs() {
             return;
