@@ -152,7 +152,7 @@ impl Raid {
     /// See [`ChangeError`].
     pub fn remove_base(&self, name: &str) -> Result<(), ChangeError> {
         let mirror = self.mirror().ok_or(ChangeError::NoMirror)?;
-        match mirror.lose(name, &"it was taken away") {
+        match mirror.give_up(name) {
             Loss::Survived => Ok(()),
             Loss::NotMember => Err(ChangeError::NoSuchBase),
             Loss::Last => Err(ChangeError::LastBase),
@@ -213,7 +213,7 @@ pub fn recipe(options: RaidOptions) -> Recipe {
     let mirror = Rc::clone(&raid.mirror);
     let survivor = raid.clone();
     let survives = move |gone: &dyn Bdev| {
-        let lost = |mirror: Arc<Mirror>| mirror.lose(&gone.info().name, &"it is gone");
+        let lost = |mirror: Arc<Mirror>| mirror.lose(&gone.info().name);
         survivor.mirror().map(lost) != Some(Loss::Last)
     };
     let is_mirror = options.level == Level::Raid1;

@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use basalt_env::CoreId;
 use basalt_reactor::Local;
+use log::Level;
 use spin::Mutex;
 
 use self::channel::MirrorChannel;
@@ -157,8 +158,12 @@ pub(super) enum Loss {
 }
 
 impl Mirror {
-    /// Leaves out the member of that serial number.
+    /// Leaves out the member of that serial number, for something that has gone wrong.
     fn drop_member(&self, serial: Serial, why: &dyn core::fmt::Display) -> Loss {
+        self.leave_out(serial, Level::Error, why)
+    }
+
+    fn leave_out(&self, serial: Serial, level: Level, why: &dyn core::fmt::Display) -> Loss {
         let mut members = self.members.lock();
         let Some(at) = members.iter().position(|member| member.is(serial)) else {
             return Loss::NotMember;
@@ -172,14 +177,21 @@ impl Mirror {
         self.generation.fetch_add(1, Ordering::Release);
         drop(members);
         let name = gone.info().map_or("", |info| info.name.as_str());
-        log::error!(target: "bdev", "{}: goes on without {name}: {why}", self.info.name);
+        log::log!(target: "bdev", level, "{}: goes on without {name}: {why}", self.info.name);
         Loss::Survived
     }
 
-    /// Leaves out the member that is called so.
-    pub(super) fn lose(&self, name: &str, why: &dyn core::fmt::Display) -> Loss {
+    /// Leaves out the member that is called so, because its bdev is gone.
+    pub(super) fn lose(&self, name: &str) -> Loss {
         let serial = self.serial_of(name);
-        serial.map_or(Loss::NotMember, |serial| self.drop_member(serial, why))
+        serial.map_or(Loss::NotMember, |serial| self.drop_member(serial, &"it is gone"))
+    }
+
+    /// The same, because somebody wants that.
+    pub(super) fn give_up(&self, name: &str) -> Loss {
+        let serial = self.serial_of(name);
+        let leave_out = |serial| self.leave_out(serial, Level::Info, &"it was taken away");
+        serial.map_or(Loss::NotMember, leave_out)
     }
 
     /// Whether a member is called so.
