@@ -27,12 +27,15 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
         let moves_metadata = ns.has_metadata() && !leaves_metadata(&command);
+        let moves_data = command.opcode & DATA_DIRECTION != 0;
+        let bytes = payload.segments().iter().map(|data| data.len() as u64).sum();
         let reason = match payload.segments() {
             _ if moves_metadata => Some(RejectReason::Unsupported),
-            [] if command.opcode & DATA_DIRECTION != 0 && data_len(&command, ns) != Some(0) => {
-                Some(RejectReason::BadLength)
+            // An empty buffer is no place for data either.
+            _ if bytes == 0 => {
+                let lacks = moves_data && data_len(&command, ns) != Some(0);
+                lacks.then_some(RejectReason::BadLength)
             }
-            [] => None,
             [data] => self.check_data(&command, ns, data),
             _ => Some(RejectReason::BadLength),
         };
@@ -42,7 +45,6 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         command.nsid = ns.nsid().into();
         command.mptr = Default::default();
         command.flags = 0;
-        let bytes = payload.segments().iter().map(|data| data.len() as u64).sum();
         if bytes == 0 {
             return self.submit(command, payload, NoData);
         }

@@ -134,10 +134,16 @@ pub(crate) fn tell(local: &Local, core: CoreId, node: &Arc<Node>) -> bool {
         let core = local.core();
         let waits = local.clone();
         local.spawn("bdev_drain", async move {
-            while OpenChannels::of(&waits).are_busy(&node) && node.gate.is_held() {
+            // A hold that is over must not be taken for the one after it.
+            let is_over = || node.gate.turn.load(Ordering::Relaxed) != turn;
+            while OpenChannels::of(&waits).are_busy(&node) {
+                if is_over() || !node.gate.is_held() {
+                    return;
+                }
                 waits.sleep(DRAIN_PERIOD).await;
             }
-            if let Some(drained) = node.gate.drained.get(core.index()) {
+            let drained = node.gate.drained.get(core.index()).filter(|_| !is_over());
+            if let Some(drained) = drained {
                 drained.store(turn, Ordering::Release);
             }
         });

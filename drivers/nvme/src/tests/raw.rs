@@ -65,6 +65,9 @@ fn what_is_not_known_goes_by_sgl_or_not_at_all() {
     let data = ready.bench.buffers(&[4096], 0);
     assert_eq!(send(&mut ready, vendor, data).map(|status| status.sc()), Ok(0x01));
     assert_eq!(send(&mut ready, vendor, vec![]), Err(RejectReason::BadLength), "it moves data");
+    let mut empty = ready.bench.buffers(&[512], 0);
+    empty[0].set_len(0);
+    assert_eq!(send(&mut ready, vendor, empty), Err(RejectReason::BadLength));
     let mut ready = Ready::new(config(false), 32);
     let data = ready.bench.buffers(&[4096], 0);
     assert_eq!(send(&mut ready, vendor, data), Err(RejectReason::Unsupported));

@@ -147,6 +147,25 @@ fn a_bdev_that_does_not_answer_is_given_up_and_others_may_go_on() {
 }
 
 #[test]
+fn a_hold_that_is_over_is_not_taken_for_the_next() {
+    let cores = Cores::new(2);
+    Held::register(&cores.registry, "Held", 8);
+    let mut world = World::over(cores, "Held");
+    let write = world.io(Op::Write, 5, &[1]);
+    world.submit(1, write).unwrap();
+    world.submit(0, Io::new(Op::Reset, 0, 0, 0)).unwrap();
+    assert_eq!(world.run(20), []);
+    // Its holder goes, and another one comes before the core has looked again.
+    let disk = world.disk.clone();
+    world.channels[0] = disk.channel(&world.cores.core(0)).unwrap();
+    world.submit(0, Io::new(Op::Reset, 0, 0, 0)).unwrap();
+    assert_eq!(world.run(50), []);
+    HeldQueues::of(&world.cores.core(1)).end_one(Ok(()));
+    let ended = world.run(100);
+    assert_eq!(ended, [(1, Op::Write, Ok(())), (0, Op::Reset, Ok(()))]);
+}
+
+#[test]
 fn a_bdev_that_goes_meanwhile_ends_it() {
     let mut world = World::new();
     let write = world.io(Op::Write, 5, &[7]);

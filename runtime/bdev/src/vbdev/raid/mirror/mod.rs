@@ -279,6 +279,14 @@ impl Member {
 /// The bdev.
 pub(super) struct MirrorBdev(pub(super) Arc<Mirror>);
 
+impl Drop for MirrorBdev {
+    /// Its channels are gone. Whoever copies blocks has nothing to copy to any more, and the bases
+    /// are free.
+    fn drop(&mut self) {
+        self.0.members.lock().clear();
+    }
+}
+
 impl Bdev for MirrorBdev {
     fn info(&self) -> &BdevInfo {
         &self.0.info

@@ -296,6 +296,23 @@ fn a_new_base_that_fails_is_left_out_and_what_is_old_is_not_read_from_it() {
 }
 
 #[test]
+fn a_rebuild_ends_with_its_mirror() {
+    let mut world = World::new(&["EE_A", "EE_B"]);
+    world.raid().remove_base("EE_B").unwrap();
+    let process = ProcessOptions::of(&world.rig.cores.core(0));
+    process.window_size_kib.set(4);
+    process.max_bandwidth_mib.set(1);
+    assert_eq!(world.add("EE_B"), Ok(()));
+    world.rounds(5_000);
+    world.rig.vbdevs.delete(super::PRODUCT_NAME, "R").unwrap();
+    // A window takes 4 ms.
+    world.rounds(10_000);
+    for base in ["EE_A", "EE_B"] {
+        assert!(!world.rig.cores.registry.is_claimed(base), "{base} is still in use");
+    }
+}
+
+#[test]
 fn bandwidth_of_a_rebuild_is_limited() {
     let mut world = World::new(&["EE_A", "EE_B"]);
     world.raid().remove_base("EE_B").unwrap();
