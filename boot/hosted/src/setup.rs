@@ -59,9 +59,7 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     files::create_all(&rpc, &files).await?;
     first_read::run(local, move || clock.now()).await;
     services::start(local, transport, ports.rpc).await;
-    if let Some(examiner) = local.service::<Examiner>() {
-        examiner.settled().await;
-    }
+    Examiner::settled(local).await;
     config.apply(&rpc).await?;
     if !config.has_subsystem("nvmf") {
         export::run(local, &rpc, ports).await;

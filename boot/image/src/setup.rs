@@ -72,9 +72,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let more = |router: &mut Router| bench::register(router, instruments, || exit(EXIT_SUCCESS));
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
-    if let Some(examiner) = local.service::<Examiner>() {
-        examiner.settled().await;
-    }
+    Examiner::settled(local).await;
     config.apply(&rpc).await?;
     if !config.has_subsystem("nvmf") {
         export::run(local, &rpc, PORTS).await;

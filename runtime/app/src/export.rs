@@ -56,9 +56,7 @@ pub fn follow(local: &Local, rpc: &Rc<Rpc>, is_drive: impl Fn(&dyn Bdev) -> bool
 /// Exports the bdev called `name` in the default subsystem as well, unless others stand on it; says
 /// so if it cannot be.
 async fn add(local: &Local, rpc: &Rc<Rpc>, name: &str) {
-    if let Some(examiner) = local.service::<Examiner>() {
-        examiner.settled().await;
-    }
+    Examiner::settled(local).await;
     if local.service::<Registry>().is_some_and(|registry| registry.is_claimed(name)) {
         return log::info!(target: "nvmf", "{name} is not served itself: other bdevs stand on it");
     }

@@ -182,9 +182,8 @@ impl NvmeControllers {
 
     /// The same, by what it is called among cores.
     pub(crate) async fn reset_by_id(&self, id: ControllerId) -> Result<(), ControlError> {
-        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
         let (answer, result) = oneshot::channel();
-        handle.ok_or(ControlError::NoSuchController)?.ask(Request::Reset(answer));
+        self.by_id(id).ok_or(ControlError::NoSuchController)?.ask(Request::Reset(answer));
         result.await.unwrap_or(Err(ControlError::Gone))
     }
 
@@ -199,9 +198,8 @@ impl NvmeControllers {
         command: Command,
         data: Option<DmaBuf>,
     ) -> Result<Outcome, AdminError> {
-        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
         let (answer, result) = oneshot::channel();
-        handle.ok_or(AdminError::Removed)?.ask(Request::Admin(command, data, answer));
+        self.by_id(id).ok_or(AdminError::Removed)?.ask(Request::Admin(command, data, answer));
         result.await.unwrap_or(Err(AdminError::Removed))
     }
 
@@ -252,14 +250,16 @@ impl NvmeControllers {
 
     /// Takes note of a fault that some core has found.
     pub(crate) fn report(&self, id: ControllerId, run: Run, fault: QueueError) {
-        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
-        handle.inspect(|handle| handle.ask(Request::Fault(run, fault)));
+        self.by_id(id).inspect(|handle| handle.ask(Request::Fault(run, fault)));
     }
 
     /// Takes note of a command that is late.
     pub(crate) fn late(&self, id: ControllerId, run: Run, qid: QueueId, ticket: Ticket) {
-        let handle = self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone);
-        handle.inspect(|handle| handle.ask(Request::Late(run, qid, ticket)));
+        self.by_id(id).inspect(|handle| handle.ask(Request::Late(run, qid, ticket)));
+    }
+
+    fn by_id(&self, id: ControllerId) -> Option<Rc<Handle>> {
+        self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone)
     }
 
     fn find(&self, name: &str) -> Option<Rc<Handle>> {

@@ -61,7 +61,7 @@ pub(crate) struct Emulator {
     local: Local,
     pool: Rc<DmaPool>,
     jobs: Slots<Job, 32>,
-    /// Jobs for whose next step there was no room.
+    /// Jobs for whose next step there was no room, or that wait for others to be kept away.
     waiting: VecDeque<Tag<32>>,
     /// How many jobs there are that others have to wait for.
     out: Rc<Cell<u32>>,

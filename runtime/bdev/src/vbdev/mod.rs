@@ -2,8 +2,8 @@
 //!
 //! - [`Vbdevs`] knows which virtual bdevs were asked for, makes each as soon as its bases are
 //!   there, and takes it away when one of them goes.
-//! - A module ([`passthru`], [`split`], [`delay`], [`error`], [`raid`]) claims its bases, makes its
-//!   bdevs, and passes Ios on.
+//! - A module ([`passthru`], [`split`], [`delay`], [`error`], [`gpt`], [`raid`]) claims its bases,
+//!   makes its bdevs, and passes Ios on.
 
 mod base;
 pub mod delay;

@@ -131,9 +131,7 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
 
 async fn wait_for_examine(cx: Context, params: Params) -> Outcome {
     params.none()?;
-    if let Some(examiner) = cx.local().service::<Examiner>() {
-        examiner.settled().await;
-    }
+    Examiner::settled(cx.local()).await;
     Ok(Value::Bool(true))
 }
 

@@ -64,10 +64,11 @@ impl Examiner {
         });
     }
 
-    /// Waits until all bdevs that have come are examined.
-    pub async fn settled(&self) {
-        while !self.pending.borrow().is_empty() {
-            self.local.sleep(SETTLE_PERIOD).await;
+    /// Waits until all bdevs that have come to this core, which is core 0, are examined.
+    pub async fn settled(local: &Local) {
+        let Some(examiner) = local.service::<Self>() else { return };
+        while !examiner.pending.borrow().is_empty() {
+            local.sleep(SETTLE_PERIOD).await;
         }
     }
 

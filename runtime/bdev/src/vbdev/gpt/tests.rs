@@ -95,7 +95,7 @@ impl World {
         let (local, over) = (cores.core(0), Rc::new(RefCell::new(false)));
         let told = Rc::clone(&over);
         local.clone().spawn("test", async move {
-            local.service::<Examiner>().unwrap().settled().await;
+            Examiner::settled(&local).await;
             *told.borrow_mut() = true;
         });
         for _ in 0..10_000 {
