@@ -108,6 +108,10 @@ impl Channel {
         if let Some(reason) = self.refusal(io).or_else(|| self.source_refusal(io)) {
             return Err(reason);
         }
+        let unit = self.below.descriptor.bdev().write_unit();
+        if io.op.changes_blocks() && !io.is_of_units(unit) {
+            return Err(RejectReason::Unaligned);
+        }
         io.submitted = self.below.local.now();
         if let Some(emulator) = &mut self.emulator {
             return emulator.begin(io);

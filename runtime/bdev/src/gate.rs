@@ -52,9 +52,8 @@ impl Hold {
                     // Nobody knows what a command does that is passed on as it is.
                     return io.op != Op::Flush;
                 }
-                let changes = !matches!(io.op, Op::Read | Op::Compare | Op::Flush);
                 let end = io.lba.saturating_add(u64::from(io.blocks));
-                changes && io.lba < blocks.end && end > blocks.start
+                io.op.changes_blocks() && io.lba < blocks.end && end > blocks.start
             }
         }
     }

@@ -64,6 +64,14 @@ impl Op {
         matches!(self, Self::Read | Self::Write | Self::Compare | Self::CompareAndWrite)
     }
 
+    /// Whether it changes blocks that it names.
+    pub const fn changes_blocks(self) -> bool {
+        matches!(
+            self,
+            Self::Write | Self::Unmap | Self::WriteZeroes | Self::Copy | Self::CompareAndWrite
+        )
+    }
+
     /// Whether it is about blocks, and not about the bdev as a whole.
     pub const fn has_blocks(self) -> bool {
         !matches!(self, Self::Flush | Self::Reset | Self::NvmeIo | Self::NvmeAdmin)
@@ -223,7 +231,7 @@ impl From<RejectReason> for IoError {
         match reason {
             RejectReason::QueueFull => Self::NoResources,
             RejectReason::OutOfRange => generic(0x80),
-            RejectReason::BadBuffer => generic(0x02),
+            RejectReason::BadBuffer | RejectReason::Unaligned => generic(0x02),
             RejectReason::Unsupported => generic(0x01),
             RejectReason::Removed => Self::Removed,
         }
@@ -274,6 +282,11 @@ impl Io {
     /// Sends an NVMe command: [`Op::NvmeIo`] or [`Op::NvmeAdmin`].
     pub fn nvme(op: Op, passthru: NvmePassthru, tag: u64) -> Self {
         Self::with_data(op, 0, 0, SgList::Nvme(Box::new(passthru)), tag)
+    }
+
+    /// Whether its blocks are whole units of so many blocks.
+    pub(crate) fn is_of_units(&self, unit: u32) -> bool {
+        self.lba.is_multiple_of(u64::from(unit)) && self.blocks.is_multiple_of(unit)
     }
 
     /// Moves it out of where it lies; what stays behind is the same without data.

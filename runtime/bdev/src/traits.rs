@@ -80,6 +80,12 @@ pub trait Bdev: Send + Sync {
     /// Makes this core's channel (SPDK's `get_io_channel`).
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError>;
 
+    /// What a write has to be of: so many blocks, from a multiple of so many on, or several of
+    /// these. The same is true of whatever else changes blocks. 1 if they may be any.
+    fn write_unit(&self) -> u32 {
+        1
+    }
+
     /// Of a bdev over others: its size in blocks, now that one of those has changed its own. `None`
     /// if that changes nothing.
     fn resized_with_base(&self) -> Option<u64> {
@@ -128,6 +134,8 @@ pub enum RejectReason {
     OutOfRange,
     /// The data's length is not `blocks` × block size, or a buffer is not aligned.
     BadBuffer,
+    /// The blocks to be changed are not whole write units ([`Bdev::write_unit`]).
+    Unaligned,
     /// The bdev does not do this, or it was opened read-only.
     Unsupported,
     /// The device is gone.

@@ -148,7 +148,8 @@ fn transfers_over_several_bases_allocate_nothing() {
     local.provide(Rc::new(pool.clone()));
     let registry = Rc::new(Registry::new(1, 0));
     let vbdevs = Vbdevs::new(&registry);
-    for (name, level) in [("Stripes", Level::Raid0), ("Mirror", Level::Raid1)] {
+    let levels = [("Stripes", Level::Raid0), ("Mirror", Level::Raid1), ("Parity", Level::Raid5f)];
+    for (name, level) in levels {
         let bases: Vec<_> = (0..3).map(|base| format!("{name}{base}")).collect();
         for base in &bases {
             let name = Some(base.clone());
@@ -156,15 +157,15 @@ fn transfers_over_several_bases_allocate_nothing() {
                 MallocOptions { name, block_size: 512, num_blocks: 256, ..Default::default() };
             malloc::create(&registry, options).unwrap();
         }
-        let strip_size_kib = if level == Level::Raid0 { 1 } else { 0 };
+        let strip_size_kib = if level == Level::Raid1 { 0 } else { 1 };
         let name = name.to_string();
         let options = RaidOptions { name: name.clone(), level, strip_size_kib, bases, uuid: None };
         vbdevs.create(raid::recipe(options)).unwrap();
         let disk = registry.open(&name, Access::ReadWrite).unwrap();
         let mut channel = disk.channel(&local).unwrap();
         let op = |i| if i % 2 == 0 { Op::Read } else { Op::Write };
-        // Over several strips each.
-        let io = |i| Io::with_data(op(i), i, 8, pooled(&pool), i);
+        // Over several strips each, and whole stripes.
+        let io = |i| Io::with_data(op(i), i * 4, 8, pooled(&pool), i);
         let mut ios: Vec<_> = (0..24).map(io).collect();
         let mut spare = Vec::with_capacity(24);
         go_round(&mut channel, &mut ios, &mut spare);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use basalt_qemu_tests::initiator::command::INVALID_FIELD;
 use basalt_qemu_tests::initiator::{Initiator, pattern};
 use basalt_qemu_tests::rpc_client::SpdkRpc;
 use basalt_qemu_tests::{BasaltGuest, Monitor};
@@ -155,4 +156,41 @@ fn strips_are_read_and_written_on_both_drives() {
     for (strip, at) in strips.iter().zip([0, 16 << 10, 32 << 10]) {
         assert!(*strip == &data[at..at + (16 << 10)], "the strip at {at}");
     }
+}
+
+#[test]
+fn stripes_with_parity_are_read_without_one_of_their_drives() {
+    let disks = [disk(), disk(), disk()];
+    let raid = json!({"name": "R", "raid_level": "raid5f", "strip_size_kb": 16,
+                      "base_bdevs": ["Nvme0n1", "Nvme1n1", "Nvme2n1"]});
+    let machine = BasaltGuest::new("parity").config(&config(&raid));
+    let (machine, [nvmf, rpc]) = machine.user_network_ports([4420, 5260]);
+    let machine = disks.iter().fold(machine, |machine, disk| machine.disk(disk.path()));
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut host = Initiator::connect(nvmf).unwrap();
+    let on = host.namespaces().unwrap()[0];
+    assert_eq!(on.blocks * 512, 2 * DISK_BYTES);
+    for stripe in [0, 1, 2, 7, 1000, 2047] {
+        host.verify(on, stripe * 64, 32 << 10, stripe).unwrap();
+    }
+    let whole = pattern(77, 256 << 10);
+    host.write(on, 6400, &whole).unwrap();
+    let partial = host.write(on, 6400, &pattern(1, 4096)).unwrap();
+    assert_eq!(partial.status, INVALID_FIELD, "that is no full stripe");
+    let rpc = SpdkRpc::new(rpc);
+    rpc.call("bdev_raid_remove_base_bdev Nvme1n1");
+    assert_eq!(rpc.call("bdev_raid_get_bdevs all")[0]["num_base_bdevs_discovered"], 2);
+    for stripe in [0, 1, 2, 7, 1000, 2047] {
+        let data = host.read(on, stripe * 64, 64).unwrap().data;
+        assert!(data == pattern(stripe, 32 << 10), "stripe {stripe}");
+    }
+    assert!(host.read(on, 6400, 512).unwrap().data == whole);
+    host.verify(on, 128, 32 << 10, 9).unwrap();
+    rpc.call("bdev_raid_add_base_bdev R Nvme1n1");
+    wait_for_raid(&rpc, |raid| raid["process"].is_null());
+    drop(guest);
+    let [first, second, third] = disks.map(|disk| std::fs::read(disk.path()).unwrap());
+    let is_parity = |((a, b), c): ((&u8, &u8), &u8)| a ^ b == *c;
+    assert!(first.iter().zip(&second).zip(&third).all(is_parity), "parity holds everywhere");
 }

@@ -88,10 +88,10 @@ impl Job {
         writes_next
     }
 
-    /// Blocks of the next chunk.
-    pub(super) fn chunk(&self, block_shift: u32) -> u32 {
-        let most = (CHUNK_BYTES >> block_shift).max(1);
-        (self.io.blocks - self.done).min(u32::try_from(most).unwrap_or(u32::MAX))
+    /// Blocks of the next chunk, whole write units of the bdev.
+    pub(super) fn chunk(&self, block_shift: u32, write_unit: u32) -> u32 {
+        let most = u32::try_from(CHUNK_BYTES >> block_shift).unwrap_or(u32::MAX);
+        (self.io.blocks - self.done).min((most / write_unit).max(1) * write_unit)
     }
 
     /// Where in the Io the next chunk of so many blocks begins. A copy to higher blocks begins at

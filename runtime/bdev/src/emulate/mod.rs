@@ -69,6 +69,7 @@ pub(crate) struct Emulator {
     returned: Vec<Io>,
     ended: Vec<Io>,
     block_shift: u32,
+    write_unit: u32,
 }
 
 impl Emulator {
@@ -87,6 +88,7 @@ impl Emulator {
             returned: Vec::with_capacity(DEPTH),
             ended: Vec::with_capacity(DEPTH),
             block_shift: descriptor.info().block_size.trailing_zeros(),
+            write_unit: descriptor.bdev().write_unit(),
         })
     }
 
@@ -218,7 +220,7 @@ impl Emulator {
     /// Sends the next chunk of a job.
     fn send_chunk(&mut self, tag: Tag<32>) {
         let Ok(job) = self.jobs.get_mut(tag) else { return };
-        let blocks = job.chunk(self.block_shift);
+        let blocks = job.chunk(self.block_shift, self.write_unit);
         let len = (blocks as usize) << self.block_shift;
         let mut buf = match job.buf.take().map_or_else(|| zeroed(&self.pool, len), Ok) {
             Ok(buf) => buf,

@@ -7,12 +7,17 @@ use super::{Bench, Medium, pattern};
 use crate::{Channel, Io, IoError, IoStatus, Op, RejectReason, SgList};
 
 impl Bench<'_> {
-    /// A compare of `old` and write of `new` at block 3, in three buffers.
+    /// Where compare and write is tried.
+    fn place(&self) -> u64 {
+        3 * u64::from(self.unit())
+    }
+
+    /// A compare of `old` and write of `new` there, in three buffers.
     fn swap(&self, old: &[u8], new: &[u8], tag: u64) -> Io {
         let blocks = (old.len() / self.block_size()) as u32;
         let (head, tail) = new.split_at(new.len() / 2);
         let bufs = [old, head, tail].map(|bytes| self.filled(bytes));
-        Io::with_data(Op::CompareAndWrite, 3, blocks, SgList::Many(bufs.into()), tag)
+        Io::with_data(Op::CompareAndWrite, self.place(), blocks, SgList::Many(bufs.into()), tag)
     }
 
     pub(super) fn a_compare_and_write_writes_if_nothing_has_changed(&mut self) {
@@ -20,23 +25,24 @@ impl Bench<'_> {
             return;
         }
         let mut channel = self.channel();
-        for len in self.lengths().filter(|len| *len <= 1 << 19) {
+        let (place, unit) = (self.place(), self.unit() as usize * self.block_size());
+        for len in self.lengths().filter(|len| *len <= 1 << 19 && len.is_multiple_of(unit)) {
             let [old, new, other] = [1, 2, 3].map(|salt| pattern(len, salt));
-            self.write(&mut channel, 3, &old);
+            self.write(&mut channel, place, &old);
             let io = self.swap(&old, &new, 1);
             let first = self.finish(&mut channel, io).status;
-            self.expect(&mut channel, 3, &new);
+            self.expect(&mut channel, place, &new);
             let io = self.swap(&old, &other, 2);
             let second = self.finish(&mut channel, io).status;
             if self.medium == Medium::Keeps {
                 assert_eq!(first, Ok(()), "{len} bytes");
                 assert!(is_compare_failure(second), "{len} bytes: {second:?}");
             }
-            self.expect(&mut channel, 3, &new);
+            self.expect(&mut channel, place, &new);
         }
-        let short = pattern(self.block_size(), 1);
+        let short = pattern(unit, 1);
         let mut io = self.swap(&short, &short, 0);
-        io.blocks = 2;
+        io.blocks *= 2;
         self.refused(&mut channel, io, RejectReason::BadBuffer);
         let mut io = self.swap(&short, &short, 0);
         io.lba = self.num_blocks();
@@ -49,9 +55,10 @@ impl Bench<'_> {
             return;
         }
         let mut channels = [(); 3].map(|()| self.channel());
-        let number = |number: u64| number.to_le_bytes().repeat(self.block_size() / 8);
+        let (place, unit) = (self.place(), self.unit() as usize * self.block_size());
+        let number = |number: u64| number.to_le_bytes().repeat(unit / 8);
         let all: Vec<_> = (0..40).map(number).collect();
-        self.write(&mut channels[0], 3, &all[0]);
+        self.write(&mut channels[0], place, &all[0]);
         let mut wins = 0;
         for round in 0..13 {
             for (tag, channel) in channels.iter_mut().enumerate() {
@@ -71,7 +78,7 @@ impl Bench<'_> {
             }
             assert_eq!(wins, round as u32 + 1, "one of them at a time");
         }
-        self.expect(&mut channels[0], 3, &all[13]);
+        self.expect(&mut channels[0], place, &all[13]);
     }
 
     pub(super) fn a_reset_ends_all_that_is_under_way(&mut self) {

@@ -8,6 +8,7 @@ mod limits;
 mod passthru;
 mod random;
 mod transfer;
+mod units;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -158,7 +159,7 @@ impl Bench<'_> {
     fn write(&mut self, channel: &mut Channel, lba: u64, bytes: &[u8]) {
         let blocks = (bytes.len() / self.block_size()) as u32;
         let data = SgList::One(self.filled(bytes));
-        let io = self.succeed(channel, Io::with_data(Op::Write, lba, blocks, data, lba));
+        let io = self.change(channel, Io::with_data(Op::Write, lba, blocks, data, lba));
         assert_eq!(io.data.as_slice()[0].as_slice(), bytes, "a write leaves its data alone");
     }
 

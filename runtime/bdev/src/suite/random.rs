@@ -27,7 +27,7 @@ impl Random {
 
 /// Parts of the device, each with one operation in flight, so that none overlap.
 const LANES: u64 = 4;
-/// Blocks of a lane.
+/// Blocks of a lane, or as many more as make whole write units.
 const LANE_BLOCKS: u64 = 16;
 const ROUNDS: u32 = 60;
 
@@ -35,7 +35,7 @@ impl Bench<'_> {
     pub(super) fn random_operations_match_an_array(&mut self, seed: u64) {
         let mut channel = self.channel();
         let mut random = Random::new(seed);
-        let mut disk = pattern((LANES * LANE_BLOCKS) as usize * self.block_size(), seed);
+        let mut disk = pattern((LANES * self.lane()) as usize * self.block_size(), seed);
         self.write(&mut channel, 0, &disk);
         for round in 0..ROUNDS {
             for lane in 0..LANES {
@@ -51,15 +51,22 @@ impl Bench<'_> {
         self.check_all(&mut channel, &disk);
     }
 
+    fn lane(&self) -> u64 {
+        LANE_BLOCKS.next_multiple_of(u64::from(self.unit()))
+    }
+
     /// A random operation on `lane`, already carried out on `disk`.
     fn random_io(&self, random: &mut Random, lane: u64, disk: &mut [u8]) -> Io {
-        let first = random.below(LANE_BLOCKS);
-        let blocks = 1 + random.below(LANE_BLOCKS - first) as u32;
-        let lba = lane * LANE_BLOCKS + first;
+        let kinds = [Op::Read, Op::Write, Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap];
+        let kind = kinds[random.below(kinds.len() as u64) as usize];
+        let unit = if kind.changes_blocks() { u64::from(self.unit()) } else { 1 };
+        let units = self.lane() / unit;
+        let first = random.below(units);
+        let blocks = ((1 + random.below(units - first)) * unit) as u32;
+        let lba = lane * self.lane() + first * unit;
         let (start, len) = (lba as usize * self.block_size(), blocks as usize * self.block_size());
         let range = &mut disk[start..start + len];
-        let kinds = [Op::Read, Op::Write, Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap];
-        match kinds[random.below(kinds.len() as u64) as usize] {
+        match kind {
             Op::Write => {
                 range.copy_from_slice(&pattern(len, random.next()));
                 Io::with_data(Op::Write, lba, blocks, self.scattered(random, range), lane)
@@ -101,7 +108,7 @@ impl Bench<'_> {
     fn check_all(&mut self, channel: &mut Channel, disk: &[u8]) {
         let block = self.block_size();
         let mut found = vec![];
-        for lba in 0..LANES * LANE_BLOCKS {
+        for lba in 0..LANES * self.lane() {
             found.extend(self.read(channel, lba, 1));
         }
         let same = found.chunks(block).eq(disk.chunks(block));

@@ -28,7 +28,7 @@ impl Bench<'_> {
                 rest = tail;
             }
             let write = Io::with_data(Op::Write, 9, 6, SgList::Many(bufs), 1);
-            self.succeed(&mut channel, write);
+            self.change(&mut channel, write);
             self.expect(&mut channel, 9, &bytes);
             let bufs = cuts.iter().map(|cut| self.buf(*cut)).collect();
             let read = Io::with_data(Op::Read, 9, 6, SgList::Many(bufs), 2);
@@ -60,7 +60,7 @@ impl Bench<'_> {
             }
             let mut bytes = pattern(8 * self.block_size(), op.index() as u64 + 5);
             self.write(&mut channel, 20, &bytes);
-            self.succeed(&mut channel, Io::new(op, 22, 3, 0));
+            self.change(&mut channel, Io::new(op, 22, 3, 0));
             bytes[2 * self.block_size()..5 * self.block_size()].fill(0);
             self.expect(&mut channel, 20, &bytes);
         }

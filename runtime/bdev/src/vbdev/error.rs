@@ -179,6 +179,10 @@ impl Bdev for ErrorDisk {
         }))
     }
 
+    fn write_unit(&self) -> u32 {
+        self.base.descriptor.bdev().write_unit()
+    }
+
     fn resized_with_base(&self) -> Option<u64> {
         Some(self.base.descriptor.info().num_blocks.get())
     }

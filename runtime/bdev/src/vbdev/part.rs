@@ -33,6 +33,10 @@ impl Bdev for Part {
         Ok(Box::new(PartChannel { base, offset: self.offset }))
     }
 
+    fn write_unit(&self) -> u32 {
+        self.base.descriptor.bdev().write_unit()
+    }
+
     fn driver_specific(&self) -> String {
         self.json.clone()
     }

@@ -53,6 +53,10 @@ impl Bdev for Passthru {
         Ok(Box::new(PassthruChannel { base: self.base.descriptor.base_channel(local)? }))
     }
 
+    fn write_unit(&self) -> u32 {
+        self.base.descriptor.bdev().write_unit()
+    }
+
     fn resized_with_base(&self) -> Option<u64> {
         Some(self.base.descriptor.info().num_blocks.get())
     }

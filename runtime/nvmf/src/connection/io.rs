@@ -288,6 +288,7 @@ fn check_ranges(data: &SgList, namespace: &Namespace) -> Result<(), Status> {
 fn refusal(reason: RejectReason) -> Status {
     match reason {
         RejectReason::OutOfRange => Status::LBA_OUT_OF_RANGE.with_dnr(),
+        RejectReason::Unaligned => Status::INVALID_FIELD.with_dnr(),
         RejectReason::Unsupported => Status::INVALID_OPCODE.with_dnr(),
         RejectReason::Removed => Status::INVALID_NAMESPACE.with_dnr(),
         RejectReason::BadBuffer | RejectReason::QueueFull => Status::INTERNAL_ERROR,

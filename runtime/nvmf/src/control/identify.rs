@@ -172,14 +172,19 @@ fn describe(namespace: &Namespace, identify: &mut IdentifyNamespace) {
     identify.noiob = u16::try_from(info.optimal_io_boundary).unwrap_or(0).into();
     identify.nguid = namespace.nguid;
     identify.nvmcap = u128::from(info.size_bytes()).into();
-    // Logical blocks of less than a page gain from whole pages.
-    let page_blocks = (4096 / info.block_size).max(1) as u16;
+    // Logical blocks of less than a page gain from whole pages, unless there are units that writes
+    // have to be of.
+    let blocks = match namespace.bdev.bdev().write_unit() {
+        1 => (4096 / info.block_size).max(1),
+        unit => unit,
+    };
+    let zeroes_based = u16::try_from(blocks - 1).unwrap_or(u16::MAX);
     identify.nsfeat = NsFeatures::OPTIMAL_IO.bits();
-    identify.npwg = (page_blocks - 1).into();
-    identify.npwa = (page_blocks - 1).into();
-    identify.npdg = (page_blocks - 1).into();
-    identify.npda = (page_blocks - 1).into();
-    identify.nows = (page_blocks - 1).into();
+    identify.npwg = zeroes_based.into();
+    identify.npwa = zeroes_based.into();
+    identify.npdg = zeroes_based.into();
+    identify.npda = zeroes_based.into();
+    identify.nows = zeroes_based.into();
     identify.nsattr = attributes(namespace);
     let data_size_log2 = info.block_size.trailing_zeros() as u8;
     identify.lbaf[0] = LbaFormat { data_size_log2, ..LbaFormat::default() };

@@ -103,7 +103,7 @@ fn find(cx: &Context, name: &str) -> Result<Raid, RpcError> {
 
 fn change_error(error: ChangeError) -> RpcError {
     match error {
-        ChangeError::NoMirror => RpcError::errno(errno::EINVAL, error),
+        ChangeError::NotRedundant => RpcError::errno(errno::EINVAL, error),
         ChangeError::NoSuchBase => RpcError::errno(errno::ENODEV, error),
         ChangeError::LastBase => RpcError::errno(errno::EBUSY, error),
         ChangeError::Create(error) => create_error(error),

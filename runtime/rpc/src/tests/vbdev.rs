@@ -110,6 +110,7 @@ fn raids_are_made_shown_and_deleted_as_spdks_are() {
         json!({"name": "S", "raid_level": "concat", "base_bdevs": ["X"], "strip_size_kb": 3}),
         json!({"name": "S", "raid_level": "concat", "base_bdevs": ["X"], "strip_size_kb": 4,
                "superblock": true}),
+        json!({"name": "S", "raid_level": "raid5f", "base_bdevs": ["M", "N"], "strip_size_kb": 4}),
     ] {
         assert_eq!(machine.code("bdev_raid_create", wrong.clone()), -22, "{wrong}");
     }

@@ -1,12 +1,14 @@
 //! Bdevs over several others (SPDK's `bdev_raid`).
 //!
 //! - `raid1` has each block on all of its bases, and goes on as long as there is one of them.
+//! - `raid5f` has each block on one of them and stripes with parity, and goes on without one of
+//!   them. It is written in full stripes only.
 //! - `raid0` deals strips of blocks out to its bases in turn; `concat` has one base after the
 //!   other. Without one of them there is no such bdev.
 
 mod describe;
 mod layout;
-mod mirror;
+mod redundant;
 mod scatter;
 mod striped;
 #[cfg(test)]
@@ -26,8 +28,8 @@ use spin::Mutex;
 
 use self::describe::{Slot, describe};
 use self::layout::Layout;
-pub use self::mirror::ProcessOptions;
-use self::mirror::{Loss, Mirror, MirrorBdev, Names};
+pub use self::redundant::ProcessOptions;
+use self::redundant::{Loss, Names, Redundant, RedundantBdev};
 use self::striped::Striped;
 use super::base::Base;
 use super::{Recipe, Survives};
@@ -39,6 +41,10 @@ pub const PRODUCT_NAME: &str = "Raid Volume";
 
 /// Most bases of one, as SPDK has it.
 const BASES_MAX: usize = 255;
+/// As SPDK has it.
+const RAID5F_BASES_MIN: usize = 3;
+/// Parity of a strip is in one DMA buffer.
+const RAID5F_STRIP_MAX_KIB: u32 = 4096;
 
 /// How blocks are kept on the bases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,12 +55,18 @@ pub enum Level {
     Raid0,
     /// Each on one of them, one base after the other.
     Concat,
+    /// Each on one of them, in strips, and for each stripe its parity on another one.
+    Raid5f,
 }
 
 impl Level {
     /// All of them, with SPDK's names.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Raid0, "raid0"), (Self::Raid1, "raid1"), (Self::Concat, "concat")];
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Raid0, "raid0"),
+        (Self::Raid1, "raid1"),
+        (Self::Raid5f, "raid5f"),
+        (Self::Concat, "concat"),
+    ];
 
     /// SPDK's name for it.
     pub fn name(self) -> &'static str {
@@ -71,30 +83,38 @@ pub struct RaidOptions {
     pub level: Level,
     /// KiB of a strip, a power of two; 0 for [`Level::Raid1`], which has none.
     pub strip_size_kib: u32,
-    /// Names or UUIDs of the bases, in order; at least one.
+    /// Names or UUIDs of the bases, in order; at least one, or three for [`Level::Raid5f`].
     pub bases: Vec<String>,
     /// Its UUID; derived from its name and its bases if not given.
     pub uuid: Option<Uuid>,
+}
+
+impl RaidOptions {
+    fn strip_blocks(&self, block_size: u32) -> Result<u64, CreateError> {
+        let strip = u64::from(self.strip_size_kib) * 1024 / u64::from(block_size);
+        let small = CreateError::Unsuitable("a strip is smaller than a block of its bases");
+        if strip == 0 { Err(small) } else { Ok(strip) }
+    }
 }
 
 /// What is to be known of a raid bdev, there or not: the handle of its recipe.
 #[derive(Clone, Debug)]
 pub struct Raid {
     options: Rc<RaidOptions>,
-    /// The bases by place; of a mirror, those that have all blocks.
+    /// The bases by place; where bases can be changed, those that have all blocks.
     names: Names,
-    /// While it is there and is one.
-    mirror: Rc<RefCell<Weak<Mirror>>>,
+    /// While it is there, and its bases can be changed.
+    redundant: Rc<RefCell<Weak<Redundant>>>,
 }
 
 /// Why the bases of a raid bdev cannot be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChangeError {
     /// The bdev is not there, or its level allows no changes.
-    NoMirror,
+    NotRedundant,
     /// It has no base of that name.
     NoSuchBase,
-    /// No other base has all blocks.
+    /// The others do not have all blocks without it.
     LastBase,
     /// The new one does not suit it.
     Create(CreateError),
@@ -103,9 +123,13 @@ pub enum ChangeError {
 impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoMirror => "only the bases of a raid1 that is online can be changed",
+            Self::NotRedundant => {
+                "only the bases of a raid1 or raid5f that is online can be changed"
+            }
             Self::NoSuchBase => "it has no such base bdev",
-            Self::LastBase => "no other base bdev has all blocks: delete the raid bdev instead",
+            Self::LastBase => {
+                "the other base bdevs do not have all blocks: delete the raid bdev instead"
+            }
             Self::Create(error) => return error.fmt(f),
         })
     }
@@ -117,20 +141,19 @@ impl Raid {
         &self.options
     }
 
-    /// The names of its bases now: those it was made of, but of a mirror only those that have all
-    /// blocks.
+    /// The names of its bases now: those it was made of, but where they can be changed only those
+    /// that have all blocks.
     pub fn bases(&self) -> Vec<String> {
         self.names.lock().iter().flatten().cloned().collect()
     }
 
     /// Whether that bdev is or was to be one of its bases.
     pub fn has_base(&self, name: &str) -> bool {
-        let is_member = |mirror: &Mirror| mirror.has(name);
-        self.mirror().is_some_and(|mirror| is_member(&mirror))
+        self.redundant().is_some_and(|group| group.has(name))
             || self.names.lock().iter().flatten().any(|base| base == name)
     }
 
-    /// Gives a mirror a base, which gets all blocks. To be called on core 0.
+    /// Gives it a base, which gets all blocks. To be called on core 0.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -140,27 +163,27 @@ impl Raid {
         registry: &Registry,
         name: &str,
     ) -> Result<(), ChangeError> {
-        let mirror = self.mirror().ok_or(ChangeError::NoMirror)?;
-        let serial = mirror.add(registry, name).map_err(ChangeError::Create)?;
-        local.spawn("raid_rebuild", mirror::rebuild(local.clone(), mirror, serial));
+        let group = self.redundant().ok_or(ChangeError::NotRedundant)?;
+        let serial = group.add(registry, name).map_err(ChangeError::Create)?;
+        local.spawn("raid_rebuild", redundant::rebuild(local.clone(), group, serial));
         Ok(())
     }
 
-    /// Takes a base from a mirror.
+    /// Takes a base from it.
     ///
     /// # Errors
     /// See [`ChangeError`].
     pub fn remove_base(&self, name: &str) -> Result<(), ChangeError> {
-        let mirror = self.mirror().ok_or(ChangeError::NoMirror)?;
-        match mirror.give_up(name) {
+        let group = self.redundant().ok_or(ChangeError::NotRedundant)?;
+        match group.give_up(name) {
             Loss::Survived => Ok(()),
             Loss::NotMember => Err(ChangeError::NoSuchBase),
             Loss::Last => Err(ChangeError::LastBase),
         }
     }
 
-    fn mirror(&self) -> Option<Arc<Mirror>> {
-        self.mirror.borrow().upgrade()
+    fn redundant(&self) -> Option<Arc<Redundant>> {
+        self.redundant.borrow().upgrade()
     }
 
     /// As the bdev's own [`Bdev::driver_specific`], but also while it is not there.
@@ -194,8 +217,14 @@ pub fn check(options: &RaidOptions) -> Result<(), &'static str> {
     }
     match level {
         Level::Raid1 if *strip_size_kib != 0 => Err("a raid1 has no strips, so no strip size"),
-        Level::Raid0 | Level::Concat if !strip_size_kib.is_power_of_two() => {
+        Level::Raid0 | Level::Concat | Level::Raid5f if !strip_size_kib.is_power_of_two() => {
             Err("its strip size must be a power of two of KiB")
+        }
+        Level::Raid5f if bases.len() < RAID5F_BASES_MIN => {
+            Err("a raid5f needs at least three base bdevs")
+        }
+        Level::Raid5f if *strip_size_kib > RAID5F_STRIP_MAX_KIB => {
+            Err("a raid5f has strips of 4096 KiB at most")
         }
         _ => Ok(()),
     }
@@ -208,30 +237,30 @@ pub fn recipe(options: RaidOptions) -> Recipe {
     let raid = Raid {
         options: Rc::new(options.clone()),
         names: Arc::clone(&names),
-        mirror: Rc::default(),
+        redundant: Rc::default(),
     };
-    let mirror = Rc::clone(&raid.mirror);
+    let redundant = Rc::clone(&raid.redundant);
     let survivor = raid.clone();
     let survives = move |gone: &dyn Bdev| {
-        let lost = |mirror: Arc<Mirror>| mirror.lose(&gone.info().name);
-        survivor.mirror().map(lost) != Some(Loss::Last)
+        let lost = |group: Arc<Redundant>| group.lose(&gone.info().name);
+        survivor.redundant().map(lost) != Some(Loss::Last)
     };
-    let is_mirror = options.level == Level::Raid1;
+    let may_survive = matches!(options.level, Level::Raid1 | Level::Raid5f);
     let (name, bases) = (options.name.clone(), options.bases.clone());
     Recipe {
         name,
         product_name: PRODUCT_NAME,
         bases,
         handle: Some(Box::new(raid)),
-        survives: is_mirror.then(|| Box::new(survives) as Survives),
+        survives: may_survive.then(|| Box::new(survives) as Survives),
         make: Box::new(move |registry| {
             check(&options).map_err(CreateError::Unsuitable)?;
             let bdev: Arc<dyn Bdev> = match options.level {
                 Level::Raid0 | Level::Concat => assemble(registry, &options)?,
-                Level::Raid1 => {
-                    let made = mirror::assemble(registry, &options, &names)?;
-                    *mirror.borrow_mut() = Arc::downgrade(&made);
-                    Arc::new(MirrorBdev(made))
+                Level::Raid1 | Level::Raid5f => {
+                    let made = redundant::assemble(registry, &options, &names)?;
+                    *redundant.borrow_mut() = Arc::downgrade(&made);
+                    Arc::new(RedundantBdev(made))
                 }
             };
             Ok(vec![bdev])
@@ -247,10 +276,7 @@ fn assemble(registry: &Registry, options: &RaidOptions) -> Result<Arc<dyn Bdev>,
     if infos.iter().any(|info| info.block_size != block_size) {
         return Err(CreateError::Unsuitable("its bases have blocks of different sizes"));
     }
-    let strip = u64::from(options.strip_size_kib) * 1024 / u64::from(block_size);
-    if strip == 0 {
-        return Err(CreateError::Unsuitable("a strip is smaller than a block of its bases"));
-    }
+    let strip = options.strip_blocks(block_size)?;
     // Whole strips only, as SPDK has it.
     let sizes = infos.iter().map(|info| info.num_blocks.get() / strip * strip);
     let sizes: Vec<u64> = sizes.collect();
@@ -280,7 +306,7 @@ fn layout(level: Level, strip: u64, sizes: &[u64]) -> Layout {
         Level::Raid0 => {
             Layout::Striped { strip_shift: strip.trailing_zeros(), bases: sizes.len() as u64 }
         }
-        Level::Concat | Level::Raid1 => {
+        _ => {
             let ends = sizes.iter().scan(0, |end, size| {
                 *end += size;
                 Some(*end)

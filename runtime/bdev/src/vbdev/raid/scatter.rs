@@ -7,69 +7,96 @@ use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory};
 use crate::SgList;
 use crate::copy::{copy, copy_of};
 
+/// So many bytes for one base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Run {
+    /// The number of the list that they are in.
+    pub(super) list: usize,
+    pub(super) len: usize,
+    /// Whether they are one of [`Scattered::extras`] and none of the transfer's data.
+    pub(super) is_extra: bool,
+}
+
+impl Run {
+    /// Of the transfer's data.
+    pub(super) const fn of_data(list: usize, len: usize) -> Self {
+        Self { list, len, is_extra: false }
+    }
+}
+
 /// A transfer's data while its bases have it.
 ///
-/// A run is so many bytes for one base. Where a run ends inside a buffer, the buffer is cut; all
-/// that one base gets, of however many runs, is one list.
+/// Where a run ends inside a buffer, the buffer is cut; all that is in one list, of however many
+/// runs, goes to a base together.
 #[derive(Default)]
 pub(super) struct Scattered {
+    /// What goes to the bases besides, in the order of the runs it is for; here before and after.
+    pub(super) extras: Vec<DmaBuf>,
     /// The list that the buffers were in, now empty. What was one buffer has none.
     container: SgList,
     /// The buffers' lengths.
     lens: Vec<usize>,
     /// The transfer's own buffers, if others stand in for them.
     bounced: Option<SgList>,
-    /// What each base has or will get.
+    /// What the bases have or will get.
     lists: Vec<Vec<DmaBuf>>,
 }
 
-/// A piece of a buffer for one base.
+/// A piece of a buffer for one list.
 struct Cut {
     buf: usize,
     /// Where in the buffer it begins, and how long it is.
     at: usize,
     len: usize,
-    base: usize,
+    list: usize,
+    is_extra: bool,
 }
 
 impl Scattered {
-    /// Deals out `data` by `runs` of `(base, bytes)`, which are as long together.
+    /// Deals out `data` into so many lists by `runs`, which are as long together.
     ///
     /// # Errors
     /// There is no memory to stand in for buffers that cannot be cut: they are shared, or a run
     /// ends where no block of memory can. Nothing has happened then.
-    pub(super) fn scatter<R: Iterator<Item = (usize, usize)>>(
+    pub(super) fn scatter<R: Iterator<Item = Run>>(
         &mut self,
         data: &mut SgList,
-        bases: usize,
+        lists: usize,
         runs: impl Fn() -> R,
         pool: &DmaPool,
     ) -> Result<(), OutOfDmaMemory> {
         self.measure(data);
-        let whole = |cut: &Cut| cut.at + cut.len == self.lens[cut.buf];
-        let clean = |cut: Cut| whole(&cut) || (cut.at + cut.len).is_multiple_of(512);
+        let ends = |cut: &Cut| cut.is_extra || cut.at + cut.len == self.lens[cut.buf];
+        let clean = |cut: Cut| ends(&cut) || (cut.at + cut.len).is_multiple_of(512);
         let owned = matches!(data, SgList::One(_) | SgList::Many(_));
         if !owned || !cuts(&self.lens, runs()).all(clean) {
             let stand_in = copy_of(data.as_slice(), pool)?;
             self.bounced = Some(core::mem::replace(data, stand_in));
             self.measure(data);
         }
-        self.lists.resize_with(bases, Vec::new);
+        if self.lists.len() < lists {
+            self.lists.resize_with(lists, Vec::new);
+        }
+        self.extras.reverse();
         let mut bufs = Bufs::take(data, &mut self.container);
         let mut rest = None;
         for cut in cuts(&self.lens, runs()) {
+            if cut.is_extra {
+                self.lists[cut.list].extend(self.extras.pop());
+                continue;
+            }
             let Some(mut buf) = rest.take().or_else(|| bufs.next()) else { break };
             let end = cut.at + cut.len;
             rest = if end < self.lens[cut.buf] { buf.split_off(cut.len) } else { None };
-            self.lists[cut.base].push(buf);
+            self.lists[cut.list].push(buf);
         }
         bufs.put_back(&mut self.container);
         Ok(())
     }
 
-    /// What `base` gets.
-    pub(super) fn list(&mut self, base: usize) -> SgList {
-        let list = &mut self.lists[base];
+    /// What is in a list, to be sent.
+    pub(super) fn take(&mut self, list: usize) -> SgList {
+        let list = &mut self.lists[list];
         match list.len() {
             0 => SgList::Empty,
             1 => list.pop().map_or(SgList::Empty, SgList::One),
@@ -78,26 +105,26 @@ impl Scattered {
     }
 
     /// It has come back.
-    pub(super) fn give_back(&mut self, base: usize, list: SgList) {
-        match list {
-            SgList::One(buf) => self.lists[base].push(buf),
-            SgList::Many(bufs) => self.lists[base] = bufs,
+    pub(super) fn give_back(&mut self, list: usize, data: SgList) {
+        match data {
+            SgList::One(buf) => self.lists[list].push(buf),
+            SgList::Many(bufs) => self.lists[list] = bufs,
             SgList::Empty | SgList::Blocks(_) | SgList::Shared(_) | SgList::Nvme(_) => {}
         }
     }
 
     /// Puts the transfer's data together again, once every base has given back what it had. With
     /// `fill`, buffers that others stood in for get what these have now.
-    pub(super) fn gather(
-        &mut self,
-        runs: impl Iterator<Item = (usize, usize)>,
-        fill: bool,
-    ) -> SgList {
+    pub(super) fn gather(&mut self, runs: impl Iterator<Item = Run>, fill: bool) -> SgList {
         self.lists.iter_mut().for_each(|list| list.reverse());
         let mut container = core::mem::take(&mut self.container);
         let mut last: Option<DmaBuf> = None;
         for cut in cuts(&self.lens, runs) {
-            let Some(part) = self.lists[cut.base].pop() else { continue };
+            let Some(part) = self.lists[cut.list].pop() else { continue };
+            if cut.is_extra {
+                self.extras.push(part);
+                continue;
+            }
             let begins = cut.at == 0;
             last = match last.take() {
                 Some(mut buf) if !begins => {
@@ -133,24 +160,25 @@ impl Scattered {
 }
 
 /// Cuts buffers of these lengths where runs meet.
-fn cuts(
-    lens: &[usize],
-    mut runs: impl Iterator<Item = (usize, usize)>,
-) -> impl Iterator<Item = Cut> {
-    let mut run = None;
+fn cuts(lens: &[usize], mut runs: impl Iterator<Item = Run>) -> impl Iterator<Item = Cut> {
+    let mut rest: Option<Run> = None;
     let (mut buf, mut at) = (0, 0);
     core::iter::from_fn(move || {
-        let len = *lens.get(buf)?;
-        let (base, left) = match run.take() {
+        let run = match rest.take() {
             Some(run) => run,
             None => runs.next()?,
         };
-        let cut = Cut { buf, at, len: left.min(len - at), base };
+        let Run { list, is_extra, .. } = run;
+        if is_extra {
+            return Some(Cut { buf, at, len: run.len, list, is_extra });
+        }
+        let len = *lens.get(buf)?;
+        let cut = Cut { buf, at, len: run.len.min(len - at), list, is_extra };
         at += cut.len;
         if at == len {
             (buf, at) = (buf + 1, 0);
         }
-        run = (left > cut.len).then(|| (base, left - cut.len));
+        rest = (run.len > cut.len).then(|| Run { len: run.len - cut.len, ..run });
         Some(cut)
     })
 }

@@ -13,7 +13,7 @@ use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 
 use super::layout::Layout;
-use super::scatter::Scattered;
+use super::scatter::{Run, Scattered};
 use crate::vbdev::base::Base;
 use crate::vbdev::frames::Frames;
 use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoStatus, Op, OpenError, RejectReason};
@@ -151,7 +151,7 @@ impl StripedChannel {
         if there.is_empty() && op != Op::Flush {
             return;
         }
-        let data = if op.has_data() { parent.data.list(base) } else { crate::SgList::Empty };
+        let data = if op.has_data() { parent.data.take(base) } else { crate::SgList::Empty };
         // No base has more of them than there are.
         let count = (there.end - there.start) as u32;
         let mut child = Io::with_data(op, there.start, count, data, tag.as_u32().into());
@@ -236,8 +236,10 @@ fn byte_runs(
     layout: &Layout,
     blocks: Range<u64>,
     block_shift: u32,
-) -> impl Iterator<Item = (usize, usize)> + '_ {
-    layout.runs(blocks).map(move |(base, blocks)| (base, (blocks as usize) << block_shift))
+) -> impl Iterator<Item = Run> + '_ {
+    layout
+        .runs(blocks)
+        .map(move |(base, blocks)| Run::of_data(base, (blocks as usize) << block_shift))
 }
 
 impl IoChannel for StripedChannel {

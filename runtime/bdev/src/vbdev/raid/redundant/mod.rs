@@ -1,13 +1,18 @@
-//! raid1: every block on each of several bases.
+//! raid1, every block on each of several bases ([`mirror`]), and raid5f, every block on one of them
+//! and stripes with parity ([`parity`]).
 //!
 //! A base that fails a write which others took is left out from then on, for its blocks are no
 //! longer what they should be; so is one that goes away. One that is added gets all blocks
 //! ([`rebuild`]) while it takes part in writes, and is read from once it has them.
 
-mod channel;
+mod legs;
+mod mirror;
+mod parity;
 mod rebuild;
+mod stripes;
 #[cfg(test)]
 mod tests;
+mod votes;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -17,14 +22,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use basalt_env::CoreId;
 use basalt_reactor::Local;
-use log::Level;
 use spin::Mutex;
 
-use self::channel::MirrorChannel;
+use self::mirror::MirrorChannel;
+use self::parity::ParityChannel;
 pub use self::rebuild::ProcessOptions;
 pub(super) use self::rebuild::rebuild;
+use self::stripes::Stripes;
 use super::describe::{Process, Slot, describe};
-use super::{PRODUCT_NAME, RaidOptions, derive_uuid};
+use super::{Level, PRODUCT_NAME, RaidOptions, derive_uuid};
 use crate::vbdev::base::Base;
 use crate::{Bdev, BdevInfo, CreateError, Descriptor, IoChannel, Op, OpSet, OpenError, Registry};
 
@@ -32,9 +38,13 @@ use crate::{Bdev, BdevInfo, CreateError, Descriptor, IoChannel, Op, OpSet, OpenE
 pub(super) type Names = Arc<Mutex<Vec<Option<String>>>>;
 
 /// What channels on all cores share.
-pub(super) struct Mirror {
+pub(super) struct Redundant {
     info: BdevInfo,
     options: RaidOptions,
+    /// Without parity, each base has every block.
+    stripes: Option<Stripes>,
+    /// How many bases have all blocks together.
+    needed: usize,
     /// Operations that all bases do.
     ops: OpSet,
     names: Names,
@@ -96,7 +106,7 @@ pub(super) fn assemble(
     registry: &Registry,
     options: &RaidOptions,
     names: &Names,
-) -> Result<Arc<Mirror>, CreateError> {
+) -> Result<Arc<Redundant>, CreateError> {
     let mut members = Vec::new();
     for (serial, name) in (1..).zip(names.lock().iter()) {
         members.push(match name {
@@ -112,19 +122,30 @@ pub(super) fn assemble(
     if infos.iter().any(|info| info.block_size != block_size) {
         return Err(CreateError::Unsuitable("its bases have blocks of different sizes"));
     }
+    let stripes = match options.level {
+        Level::Raid5f => Some(Stripes::new(options.strip_blocks(block_size)?, members.len())),
+        _ => None,
+    };
+    let least = infos.iter().map(|info| info.num_blocks.get()).min().unwrap_or(0);
+    let num_blocks = stripes.map_or(least, |on| least / on.strip() * on.stripe());
+    if num_blocks == 0 {
+        return Err(CreateError::Unsuitable("a base is smaller than a strip"));
+    }
     let info = BdevInfo {
         name: options.name.clone(),
         product_name: PRODUCT_NAME,
         block_size,
-        num_blocks: infos.iter().map(|info| info.num_blocks.get()).min().unwrap_or(0).into(),
+        num_blocks: num_blocks.into(),
         uuid: options.uuid.unwrap_or_else(|| derive_uuid(&options.name, &infos)),
-        optimal_io_boundary: 0,
+        optimal_io_boundary: stripes.map_or(0, |on| on.strip() as u32),
     };
     let ops =
         members.iter().filter_map(Member::ops).fold(OpSet::of(|_| true), |all, ops| all & ops);
-    Ok(Arc::new(Mirror {
+    Ok(Arc::new(Redundant {
         info,
         options: options.clone(),
+        stripes,
+        needed: stripes.map_or(1, |on| on.data_places() as usize),
         ops,
         names: Arc::clone(names),
         members: Mutex::new(members),
@@ -153,23 +174,23 @@ pub(super) enum Loss {
     NotMember,
     /// The others go on without it.
     Survived,
-    /// It is the last that has all blocks, and stays.
+    /// Without it the others do not have all blocks: it stays.
     Last,
 }
 
-impl Mirror {
+impl Redundant {
     /// Leaves out the member of that serial number, for something that has gone wrong.
     fn drop_member(&self, serial: Serial, why: &dyn core::fmt::Display) -> Loss {
-        self.leave_out(serial, Level::Error, why)
+        self.leave_out(serial, log::Level::Error, why)
     }
 
-    fn leave_out(&self, serial: Serial, level: Level, why: &dyn core::fmt::Display) -> Loss {
+    fn leave_out(&self, serial: Serial, level: log::Level, why: &dyn core::fmt::Display) -> Loss {
         let mut members = self.members.lock();
         let Some(at) = members.iter().position(|member| member.is(serial)) else {
             return Loss::NotMember;
         };
         let synced = members.iter().filter(|member| member.in_sync).count();
-        if members[at].in_sync && synced == 1 {
+        if members[at].in_sync && synced == self.needed {
             return Loss::Last;
         }
         let gone = core::mem::take(&mut members[at]);
@@ -190,7 +211,7 @@ impl Mirror {
     /// The same, because somebody wants that.
     pub(super) fn give_up(&self, name: &str) -> Loss {
         let serial = self.serial_of(name);
-        let leave_out = |serial| self.leave_out(serial, Level::Info, &"it was taken away");
+        let leave_out = |serial| self.leave_out(serial, log::Level::Info, &"it was taken away");
         serial.map_or(Loss::NotMember, leave_out)
     }
 
@@ -219,7 +240,7 @@ impl Mirror {
         if info.block_size != self.info.block_size {
             return Err(CreateError::Unsuitable("it has blocks of another size"));
         }
-        if info.num_blocks.get() < self.info.num_blocks.get() {
+        if info.num_blocks.get() < self.base_blocks() {
             return Err(CreateError::Unsuitable("it is smaller than the raid bdev"));
         }
         if !member.ops().is_some_and(|ops| ops.has_all(self.ops)) {
@@ -243,6 +264,12 @@ impl Mirror {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Blocks of each base that are used.
+    fn base_blocks(&self) -> u64 {
+        let all = self.info.num_blocks.get();
+        self.stripes.map_or(all, |on| all / on.data_places())
+    }
+
     /// Whether a write to these blocks has to wait.
     fn is_in_window(&self, lba: u64, blocks: u64) -> bool {
         let [from, end] = self.window.each_ref().map(|end| end.load(Ordering::Acquire));
@@ -252,6 +279,13 @@ impl Mirror {
     /// The counts of a core.
     fn writes(&self, core: CoreId) -> Option<&CoreWrites> {
         self.writes.get(core.index())
+    }
+
+    /// A write of that lot has ended on a core, or never will.
+    fn end_write(&self, core: CoreId, lot: usize) {
+        if let Some(counts) = self.writes(core) {
+            counts.end(lot);
+        }
     }
 
     fn process(&self) -> Option<Process> {
@@ -277,9 +311,9 @@ impl Member {
 }
 
 /// The bdev.
-pub(super) struct MirrorBdev(pub(super) Arc<Mirror>);
+pub(super) struct RedundantBdev(pub(super) Arc<Redundant>);
 
-impl Drop for MirrorBdev {
+impl Drop for RedundantBdev {
     /// Its channels are gone. Whoever copies blocks has nothing to copy to any more, and the bases
     /// are free.
     fn drop(&mut self) {
@@ -287,7 +321,7 @@ impl Drop for MirrorBdev {
     }
 }
 
-impl Bdev for MirrorBdev {
+impl Bdev for RedundantBdev {
     fn info(&self) -> &BdevInfo {
         &self.0.info
     }
@@ -295,7 +329,9 @@ impl Bdev for MirrorBdev {
     fn supports(&self, op: Op) -> bool {
         match op {
             Op::Read | Op::Write => true,
-            Op::Flush | Op::Unmap | Op::WriteZeroes => self.0.ops.has(op),
+            Op::Flush | Op::WriteZeroes => self.0.ops.has(op),
+            // What unmapped blocks read as need not go with the parity of the others.
+            Op::Unmap => self.0.stripes.is_none() && self.0.ops.has(op),
             // These are made of reads and writes, or of the end of all that is under way.
             Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
             // There is no single device that they could be for.
@@ -303,8 +339,16 @@ impl Bdev for MirrorBdev {
         }
     }
 
+    fn write_unit(&self) -> u32 {
+        self.0.stripes.map_or(1, |on| on.stripe() as u32)
+    }
+
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        Ok(Box::new(MirrorChannel::new(Arc::clone(&self.0), local)?))
+        let group = Arc::clone(&self.0);
+        Ok(match self.0.stripes {
+            None => Box::new(MirrorChannel::new(group, local)?),
+            Some(stripes) => Box::new(ParityChannel::new(group, stripes, local)?),
+        })
     }
 
     fn driver_specific(&self) -> String {

@@ -3,31 +3,35 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::super::{ChangeError, Level, Raid, RaidOptions, recipe};
 use super::ProcessOptions;
 use crate::suite::{self, Medium};
 use crate::vbdev::delay::{self, Latencies};
 use crate::vbdev::error::{self, Fault, Faults, Injection};
+use crate::vbdev::raid::{ChangeError, Level, Raid, RaidOptions, recipe};
 use crate::vbdev::tests::Rig;
 use crate::{Access, CreateError, IoError, IoStatus, Op};
 
-const BLOCKS: u64 = 256;
+pub(super) const BLOCKS: u64 = 256;
 
 fn options(bases: &[&str]) -> RaidOptions {
     let bases = bases.iter().map(ToString::to_string).collect();
     RaidOptions { name: "R".into(), level: Level::Raid1, strip_size_kib: 0, bases, uuid: None }
 }
 
-/// Disks of `BLOCKS` blocks each, each under an error bdev, and a mirror of those in `bases`.
-struct World {
-    rig: Rig,
-    faults: Vec<Faults>,
+/// Disks of `BLOCKS` blocks each, each under an error bdev, and a raid bdev of those in `bases`.
+pub(super) struct World {
+    pub(super) rig: Rig,
+    pub(super) faults: Vec<Faults>,
 }
 
-const DISKS: [&str; 3] = ["A", "B", "C"];
+const DISKS: [&str; 4] = ["A", "B", "C", "D"];
 
 impl World {
     fn new(bases: &[&str]) -> Self {
+        Self::of(options(bases))
+    }
+
+    pub(super) fn of(options: RaidOptions) -> Self {
         let rig = Rig::new();
         let faulty = |name: &&str| {
             rig.add_disk(name, BLOCKS);
@@ -36,29 +40,29 @@ impl World {
             faults
         };
         let faults = DISKS.iter().map(faulty).collect();
-        rig.create(recipe(options(bases)));
+        rig.create(recipe(options));
         Self { rig, faults }
     }
 
-    fn fail(&self, disk: usize, op: Op, count: u32) {
+    pub(super) fn fail(&self, disk: usize, op: Op, count: u32) {
         let fault = Fault::NvmeFailure { sct: 2, sc: 0x81 };
         self.faults[disk].inject(op, Injection { fault, count, queue_depth: 0 });
     }
 
-    fn raid(&self) -> Raid {
+    pub(super) fn raid(&self) -> Raid {
         self.rig.vbdevs.handle("R").unwrap()
     }
 
-    fn add(&self, name: &str) -> Result<(), ChangeError> {
+    pub(super) fn add(&self, name: &str) -> Result<(), ChangeError> {
         self.raid().add_base(&self.rig.cores.core(0), &self.rig.cores.registry, name)
     }
 
-    fn shows(&self, text: &str) -> bool {
+    pub(super) fn shows(&self, text: &str) -> bool {
         self.raid().describe(&self.rig.cores.registry).contains(text)
     }
 
     /// One operation on the mirror, to its end.
-    fn run(&mut self, op: Op, lba: u64, byte: u8) -> (IoStatus, u8) {
+    pub(super) fn run(&mut self, op: Op, lba: u64, byte: u8) -> (IoStatus, u8) {
         let mut channel = self.rig.channel("R");
         channel.submit(self.rig.io(op, lba, byte, 0)).unwrap();
         let ended = self.rig.finished(&mut channel, 3);
@@ -67,18 +71,18 @@ impl World {
     }
 
     /// The first byte of a block of a disk itself.
-    fn on_disk(&mut self, disk: &str, lba: u64) -> u8 {
+    pub(super) fn on_disk(&mut self, disk: &str, lba: u64) -> u8 {
         let disk = self.rig.cores.registry.open(disk, Access::ReadOnly).unwrap();
         let mut channel = disk.channel(&self.rig.cores.core(0)).unwrap();
         channel.submit(self.rig.io(Op::Read, lba, 0xee, 0)).unwrap();
         self.rig.finished(&mut channel, 1)[0].2
     }
 
-    fn rounds(&mut self, count: usize) {
+    pub(super) fn rounds(&mut self, count: usize) {
         (0..count).for_each(|_| self.rig.cores.round());
     }
 
-    fn finish_rebuild(&mut self) {
+    pub(super) fn finish_rebuild(&mut self) {
         for _ in 0..100_000 {
             if !self.shows("process") {
                 return;
@@ -98,7 +102,7 @@ fn a_mirror_behaves_like_any_bdev_and_puts_all_on_every_base() {
     suite::run(&mut world.rig.cores, &disk, Medium::Keeps);
     assert_eq!(world.rig.cores.pool.stats(), before, "all memory is back");
     for lba in 0..BLOCKS {
-        let [first, second, third] = DISKS.map(|disk| world.on_disk(disk, lba));
+        let [first, second, third] = ["A", "B", "C"].map(|disk| world.on_disk(disk, lba));
         assert!(first == second && second == third, "block {lba}");
     }
 }

@@ -1,20 +1,20 @@
+//! raid1: a write goes to all bases, a read to one of them.
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use basalt_env::{DmaBuf, Work};
 use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 
-use super::{Loss, Mirror, Serial};
+use super::legs::{Leg, Legs, View};
+use super::votes::{Vote, Votes};
+use super::{Redundant, Serial};
 use crate::vbdev::frames::Frames;
-use crate::{BaseChannel, Io, IoChannel, IoError, IoStatus, Op, OpenError, RejectReason, SgList};
-
-/// How often a part of a write that was aborted, as by a reset of its device, is tried again.
-const RETRIES_MAX: u8 = 8;
+use crate::{Io, IoChannel, Op, OpenError, RejectReason, SgList};
 
 /// One core's way to all bases.
 ///
@@ -24,32 +24,16 @@ const RETRIES_MAX: u8 = 8;
 ///               (2) all are back: bases that failed it are left out, unless all have; ended
 /// ```
 pub(super) struct MirrorChannel {
-    mirror: Arc<Mirror>,
-    local: Local,
-    /// The generation of the members that `legs` are of.
-    seen: u32,
-    legs: Vec<Leg>,
-    /// Of members that were left out, until all is back from them.
-    retired: Vec<Leg>,
+    legs: Legs,
     flights: Flights,
     /// What the next base to take it is to get. While there is any, the channel takes no more Ios.
     outbox: VecDeque<(Serial, Io)>,
     ended: Vec<Io>,
 }
 
-/// A base.
-struct Leg {
-    serial: Serial,
-    /// Whether it has all blocks, so that it may be read.
-    in_sync: bool,
-    channel: BaseChannel,
-}
-
 /// What is under way.
 struct Flights {
     slots: Slots<Flight, 32>,
-    /// The bases that may be read, in order.
-    readers: Vec<Serial>,
     /// To be used again, so that nothing is allocated in the end.
     spare: Spare,
 }
@@ -67,14 +51,7 @@ struct Write {
     /// Its buffers meanwhile, and whether they were one that was no list.
     shared: Rc<Vec<DmaBuf>>,
     was_one: bool,
-    /// Of the first base that failed it.
-    status: IoStatus,
-    /// Whether a base has it that has all blocks.
-    took: bool,
-    failed: Vec<Serial>,
-    retries: u8,
-    /// Children that are not back.
-    left: usize,
+    votes: Votes,
     lot: usize,
 }
 
@@ -91,62 +68,18 @@ enum Verdict {
 }
 
 impl MirrorChannel {
-    pub(super) fn new(mirror: Arc<Mirror>, local: &Local) -> Result<Self, OpenError> {
+    pub(super) fn new(group: Arc<Redundant>, local: &Local) -> Result<Self, OpenError> {
         let slots = Slots::with_capacity(Frames::<()>::DEPTH).map_err(|_| OpenError::NoMemory)?;
-        let mut channel = Self {
-            seen: mirror.generation.load(Ordering::Acquire).wrapping_sub(1),
-            mirror,
-            local: local.clone(),
-            legs: Vec::new(),
-            retired: Vec::new(),
-            flights: Flights { slots, readers: Vec::new(), spare: Vec::new() },
-            outbox: VecDeque::new(),
-            ended: Vec::new(),
-        };
-        channel.refresh();
-        if channel.flights.readers.is_empty() { Err(OpenError::NoMemory) } else { Ok(channel) }
-    }
-
-    /// Sees to it that the legs are those of the members.
-    #[inline]
-    fn refresh(&mut self) {
-        while self.mirror.generation.load(Ordering::Acquire) != self.seen {
-            self.renew_legs();
+        let legs = Legs::new(group, local);
+        if !legs.suffice() {
+            return Err(OpenError::NoMemory);
         }
-    }
-
-    #[cold]
-    fn renew_legs(&mut self) {
-        self.seen = self.mirror.generation.load(Ordering::Acquire);
-        let current: Vec<_> = {
-            let members = self.mirror.members.lock();
-            let there = members.iter().filter_map(|member| {
-                Some((member.serial, member.in_sync, member.descriptor.clone()?))
-            });
-            there.collect()
-        };
-        let gone = |leg: &mut Leg| !current.iter().any(|(serial, ..)| *serial == leg.serial);
-        self.retired.extend(self.legs.extract_if(.., gone));
-        for (serial, in_sync, descriptor) in current {
-            if let Some(leg) = self.legs.iter_mut().find(|leg| leg.serial == serial) {
-                leg.in_sync = in_sync;
-                continue;
-            }
-            match descriptor.base_channel(&self.local) {
-                Ok(channel) => self.legs.push(Leg { serial, in_sync, channel }),
-                // It cannot be written from here, so it would be left behind.
-                Err(error) => {
-                    self.mirror.drop_member(serial, &error);
-                }
-            }
-        }
-        self.flights.readers.clear();
-        let readers = self.legs.iter().filter(|leg| leg.in_sync).map(|leg| leg.serial);
-        self.flights.readers.extend(readers);
+        let flights = Flights { slots, spare: Vec::new() };
+        Ok(Self { legs, flights, outbox: VecDeque::new(), ended: Vec::new() })
     }
 
     fn read(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        let readers = self.legs.iter_mut().filter(|leg| leg.in_sync);
+        let readers = self.legs.list.iter_mut().filter(|leg| leg.in_sync);
         let least = readers.min_by_key(|leg| leg.channel.in_flight());
         let leg = least.ok_or(RejectReason::Removed)?;
         let tag = io.tag;
@@ -169,14 +102,15 @@ impl MirrorChannel {
 
     fn write(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         let blocks = if io.op == Op::Flush { 0 } else { u64::from(io.blocks) };
-        if self.flights.readers.is_empty() {
+        if !self.legs.suffice() {
             return Err(RejectReason::Removed);
         }
-        let full = self.flights.slots.is_full() || self.mirror.is_in_window(io.lba, blocks);
-        let counts = self.mirror.writes(self.local.core());
+        let group = &self.legs.group;
+        let full = self.flights.slots.is_full() || group.is_in_window(io.lba, blocks);
+        let counts = group.writes(self.legs.local.core());
         let Some(counts) = counts.filter(|_| !full) else { return Err(RejectReason::QueueFull) };
         let mut write = self.flights.spare.pop().unwrap_or_default();
-        write.begin(io, self.legs.len(), counts.begin());
+        write.begin(io, self.legs.list.len(), counts.begin());
         let make_child = {
             let Write { io, shared, .. } = &*write;
             let data = if io.op.has_data() { Some(Rc::clone(shared)) } else { None };
@@ -189,7 +123,7 @@ impl MirrorChannel {
         };
         // It was not full.
         let Ok(tag) = self.flights.slots.insert(Flight::Write(write)) else { return Ok(()) };
-        self.outbox.extend(self.legs.iter().map(|leg| (leg.serial, make_child(tag))));
+        self.outbox.extend(self.legs.list.iter().map(|leg| (leg.serial, make_child(tag))));
         // So that the buffers are shared by those that are out only.
         drop(make_child);
         self.send();
@@ -199,7 +133,7 @@ impl MirrorChannel {
     /// Hands out what the bases take.
     fn send(&mut self) {
         while let Some((serial, mut io)) = self.outbox.pop_front() {
-            let leg = self.legs.iter_mut().find(|leg| leg.serial == serial);
+            let leg = self.legs.find(serial);
             let in_sync = leg.as_ref().is_some_and(|leg| leg.in_sync);
             let sent = leg.map_or(Err(RejectReason::Removed), |leg| leg.channel.submit(&mut io));
             match sent {
@@ -214,7 +148,7 @@ impl MirrorChannel {
     }
 
     fn take_back(&mut self, serial: Serial, in_sync: bool, mut io: Io) {
-        match self.flights.judge(&self.mirror, &self.local, serial, in_sync, &mut io) {
+        match self.flights.judge(&self.legs.view(), serial, in_sync, &mut io) {
             Verdict::Ended | Verdict::ParentEnded => self.ended.push(io),
             Verdict::Again(serial) => self.outbox.push_back((serial, io)),
             Verdict::Waits => {}
@@ -224,39 +158,37 @@ impl MirrorChannel {
 
 impl Flights {
     /// Takes what a base has handed back.
-    fn judge(
-        &mut self,
-        mirror: &Mirror,
-        local: &Local,
-        serial: Serial,
-        in_sync: bool,
-        io: &mut Io,
-    ) -> Verdict {
+    fn judge(&mut self, view: &View<'_>, serial: Serial, in_sync: bool, io: &mut Io) -> Verdict {
         let slot = Tag::from_u32(io.tag as u32);
         match self.slots.get_mut(slot) {
             Ok(Flight::Read(tag, tried)) => {
                 // One that has been left out meanwhile does not count as tried.
-                let counts = self.readers.contains(&serial);
-                if io.status.is_err() && *tried < self.readers.len() + usize::from(!counts) {
+                let counts = view.readers.iter().any(|(_, reader)| *reader == serial);
+                if io.status.is_err() && *tried < view.readers.len() + usize::from(!counts) {
                     *tried += usize::from(counts);
                     io.status = Ok(());
-                    return Verdict::Again(after(&self.readers, serial));
+                    return Verdict::Again(after(view.readers, serial));
                 }
                 io.tag = *tag;
                 let _ = self.slots.remove(slot);
                 return Verdict::Ended;
             }
-            Ok(Flight::Write(write)) => match write.child_ended(serial, in_sync, io) {
-                Verdict::ParentEnded => {}
-                verdict => return verdict,
+            Ok(Flight::Write(write)) => match write.votes.count(serial, in_sync, io.status) {
+                Vote::Again => {
+                    io.status = Ok(());
+                    return Verdict::Again(serial);
+                }
+                Vote::Waits => {
+                    io.data = SgList::Empty;
+                    return Verdict::Waits;
+                }
+                Vote::Last => io.data = SgList::Empty,
             },
             Err(_) => return Verdict::Waits,
         }
         if let Ok(Flight::Write(mut write)) = self.slots.remove(slot) {
-            if let Some(counts) = mirror.writes(local.core()) {
-                counts.end(write.lot);
-            }
-            *io = write.end(mirror);
+            view.group.end_write(view.core, write.lot);
+            *io = write.end(view.group);
             self.spare.push(write);
         }
         Verdict::ParentEnded
@@ -264,10 +196,10 @@ impl Flights {
 }
 
 /// The base after that one, from the last to the first.
-fn after(readers: &[Serial], serial: Serial) -> Serial {
-    let at = readers.iter().position(|reader| *reader == serial);
+fn after(readers: &[(usize, Serial)], serial: Serial) -> Serial {
+    let at = readers.iter().position(|(_, reader)| *reader == serial);
     let next = at.map_or(0, |at| (at + 1) % readers.len().max(1));
-    readers.get(next).copied().unwrap_or(serial)
+    readers.get(next).map_or(serial, |(_, next)| *next)
 }
 
 impl Default for Write {
@@ -276,11 +208,7 @@ impl Default for Write {
             io: Io::new(Op::Flush, 0, 0, 0),
             shared: Rc::default(),
             was_one: false,
-            status: Ok(()),
-            took: false,
-            failed: Vec::new(),
-            retries: 0,
-            left: 0,
+            votes: Votes::default(),
             lot: 0,
         }
     }
@@ -299,34 +227,15 @@ impl Write {
             (SgList::Shared(list), _) => self.shared = list,
             (SgList::Empty | SgList::Blocks(_) | SgList::Nvme(_), _) => {}
         }
-        (self.status, self.took, self.retries) = (Ok(()), false, 0);
-        (self.left, self.lot) = (children, lot);
-        self.failed.clear();
-    }
-
-    fn child_ended(&mut self, serial: Serial, in_sync: bool, child: &mut Io) -> Verdict {
-        if child.status == Err(IoError::Aborted) && self.retries < RETRIES_MAX {
-            self.retries += 1;
-            child.status = Ok(());
-            return Verdict::Again(serial);
-        }
-        child.data = SgList::Empty;
-        match child.status {
-            Ok(()) => self.took |= in_sync,
-            Err(_) => {
-                self.status = self.status.and(child.status);
-                self.failed.push(serial);
-            }
-        }
-        self.left -= 1;
-        if self.left == 0 { Verdict::ParentEnded } else { Verdict::Waits }
+        self.votes.begin(children);
+        self.lot = lot;
     }
 
     /// The Io as it ends.
-    fn end(&mut self, mirror: &Mirror) -> Io {
+    fn end(&mut self, group: &Redundant) -> Io {
         let mut io = self.io.take();
         io.data = self.take_data();
-        io.status = if self.took { self.leave_out_failed(mirror) } else { self.status };
+        io.status = self.votes.outcome(group);
         io
     }
 
@@ -342,25 +251,11 @@ impl Write {
             false => SgList::Many(core::mem::take(bufs)),
         }
     }
-
-    /// It has not failed if all bases that are left have it.
-    fn leave_out_failed(&self, mirror: &Mirror) -> IoStatus {
-        for serial in &self.failed {
-            let why: &dyn core::fmt::Display = match &self.status {
-                Err(error) => error,
-                Ok(()) => &"it failed a write",
-            };
-            if mirror.drop_member(*serial, why) == Loss::Last {
-                return self.status;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl IoChannel for MirrorChannel {
     fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        self.refresh();
+        self.legs.refresh();
         if !self.outbox.is_empty() {
             return Err(RejectReason::QueueFull);
         }
@@ -368,11 +263,12 @@ impl IoChannel for MirrorChannel {
     }
 
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        self.refresh();
+        self.legs.refresh();
         let mut count = 0;
-        let Self { mirror, local, legs, retired, flights, outbox, .. } = self;
-        for Leg { serial, in_sync, channel } in legs.iter_mut().chain(retired.iter_mut()) {
-            let _ = channel.poll(|io| match flights.judge(mirror, local, *serial, *in_sync, io) {
+        let Self { legs, flights, outbox, .. } = self;
+        let (view, all) = legs.split();
+        for Leg { serial, in_sync, channel, .. } in all {
+            let _ = channel.poll(|io| match flights.judge(&view, *serial, *in_sync, io) {
                 Verdict::Ended | Verdict::ParentEnded => {
                     count += 1;
                     done(io);
@@ -381,9 +277,7 @@ impl IoChannel for MirrorChannel {
                 Verdict::Waits => {}
             });
         }
-        if !self.retired.is_empty() {
-            self.retired.retain(|leg| leg.channel.in_flight() > 0);
-        }
+        self.legs.drop_idle();
         if !self.outbox.is_empty() {
             self.send();
         }
@@ -397,10 +291,10 @@ impl IoChannel for MirrorChannel {
 
 impl Drop for MirrorChannel {
     fn drop(&mut self) {
-        let Some(counts) = self.mirror.writes(self.local.core()) else { return };
+        let view = self.legs.view();
         for (_, flight) in self.flights.slots.iter() {
             if let Flight::Write(write) = flight {
-                counts.end(write.lot);
+                view.group.end_write(view.core, write.lot);
             }
         }
     }

@@ -1,10 +1,11 @@
-//! How a base that was added to a mirror gets the blocks.
+//! How a base that was added gets the blocks.
 //!
 //! ```text
 //!   for each window of blocks, from the first to the last:
 //!     (1) writes to it have to wait, on any core, from when that core has been told
 //!     (2) writes from before that end, on all cores
-//!     (3) it is read from a base that has it, and written to the new one
+//!     (3) it is read from a base that has it, or made of what all others have, and written to the
+//!         new one
 //!     (4) the next window
 //! ```
 //!
@@ -23,7 +24,8 @@ use core::time::Duration;
 use basalt_env::{CoreId, DmaBuf, DmaPool};
 use basalt_reactor::Local;
 
-use super::{CoreWrites, Mirror, Serial};
+use super::parity::xor;
+use super::{CoreWrites, Redundant, Serial};
 use crate::{AsyncChannel, Descriptor, IoError, OpenError, SgList};
 
 /// How often is looked whether writes have ended.
@@ -67,7 +69,7 @@ enum Failure {
     /// There is no memory for a single block.
     NoMemory,
     Open(OpenError),
-    /// No base that has a block can read it.
+    /// The bases that have a block, or what it is made of, cannot read it.
     Read(IoError),
     Write(IoError),
 }
@@ -78,53 +80,57 @@ impl fmt::Display for Failure {
             Self::Left => f.write_str("it is no longer a base"),
             Self::NoMemory => f.write_str("there is no memory to copy blocks"),
             Self::Open(error) => error.fmt(f),
-            Self::Read(error) => write!(f, "no other base can read a block: {error}"),
+            Self::Read(error) => write!(f, "the other bases cannot read a block: {error}"),
             Self::Write(error) => write!(f, "it cannot be written: {error}"),
         }
     }
 }
 
 /// Copies all blocks to the member of that serial number, which then has them, or is left out.
-pub(in super::super) async fn rebuild(local: Local, mirror: Arc<Mirror>, serial: Serial) {
-    let name = &mirror.info.name;
+pub(in super::super) async fn rebuild(local: Local, group: Arc<Redundant>, serial: Serial) {
+    let name = &group.info.name;
     log::info!(target: "bdev", "{name}: a base gets all blocks");
-    let outcome = copy_all(&local, &mirror, serial).await;
+    let outcome = copy_all(&local, &group, serial).await;
     // Writes go on, whatever came of it.
-    mirror.set_window(0..0);
+    group.set_window(0..0);
     match outcome {
         Ok(()) => {
-            mirror.set_in_sync(serial);
+            group.set_in_sync(serial);
             log::info!(target: "bdev", "{name}: the new base has all blocks");
         }
         Err(failure) => {
-            mirror.drop_member(serial, &failure);
+            group.drop_member(serial, &failure);
         }
     }
 }
 
-async fn copy_all(local: &Local, mirror: &Arc<Mirror>, serial: Serial) -> Result<(), Failure> {
+async fn copy_all(local: &Local, group: &Arc<Redundant>, serial: Serial) -> Result<(), Failure> {
     let pool: Rc<DmaPool> = local.service().ok_or(Failure::NoMemory)?;
     let options = ProcessOptions::of(local);
-    let target = mirror.descriptor_of(serial).ok_or(Failure::Left)?;
+    let target = group.descriptor_of(serial).ok_or(Failure::Left)?;
     let target = open(local, &target)?;
-    let block_size = mirror.info.block_size as usize;
+    let block_size = group.info.block_size as usize;
+    // Blocks of the bdev for each of a base, and those of a base that go together.
+    let factor = group.stripes.map_or(1, |on| on.data_places());
+    let strip = group.stripes.map_or(1, |on| on.strip());
     let mut from = 0;
-    while from < mirror.info.num_blocks.get() {
-        let bytes = (options.window_size_kib.get() as usize * 1024).max(block_size);
-        let buf = room(&pool, bytes, block_size).ok_or(Failure::NoMemory)?;
+    while from < group.base_blocks() {
+        let least = strip as usize * block_size;
+        let bytes = (options.window_size_kib.get() as usize * 1024).max(least);
+        let buf = room(&pool, bytes, least).ok_or(Failure::NoMemory)?;
         let blocks = (buf.len() / block_size) as u64;
-        let window = from..(from + blocks).min(mirror.info.num_blocks.get());
+        let there = from..(from + blocks).min(group.base_blocks());
         let began = local.now();
-        mirror.set_window(window.clone());
-        drain(local, mirror, serial).await?;
-        copy(local, mirror, &target, window.clone(), buf).await?;
-        let bytes = (window.end - window.start) * block_size as u64;
-        from = window.end;
-        mirror.copied.store(from, Ordering::Relaxed);
+        group.set_window(there.start * factor..there.end * factor);
+        drain(local, group, serial).await?;
+        restore(local, group, &target, there.clone(), buf).await?;
+        let bytes = (there.end - there.start) * block_size as u64;
+        from = there.end;
+        group.copied.store(from * factor, Ordering::Relaxed);
         if let Some(limit) = u64::from(options.max_bandwidth_mib.get()).checked_mul(1 << 20)
             && limit > 0
         {
-            mirror.set_window(0..0);
+            group.set_window(0..0);
             let due = began + Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / limit);
             local.sleep(due.since(local.now())).await;
         }
@@ -133,26 +139,26 @@ async fn copy_all(local: &Local, mirror: &Arc<Mirror>, serial: Serial) -> Result
 }
 
 /// A buffer of so many bytes, or of as many as there are.
-fn room(pool: &DmaPool, bytes: usize, block_size: usize) -> Option<DmaBuf> {
+fn room(pool: &DmaPool, bytes: usize, least: usize) -> Option<DmaBuf> {
     let mut bytes = bytes;
     loop {
         match pool.alloc(bytes) {
             Ok(buf) => return Some(buf),
-            Err(_) if bytes > block_size => bytes = (bytes / 2).max(block_size),
+            Err(_) if bytes > least => bytes = (bytes / 2).max(least),
             Err(_) => return None,
         }
     }
 }
 
 /// Waits until every write has ended that may have begun before its core knew of the window.
-async fn drain(local: &Local, mirror: &Arc<Mirror>, serial: Serial) -> Result<(), Failure> {
+async fn drain(local: &Local, group: &Arc<Redundant>, serial: Serial) -> Result<(), Failure> {
     for core in (0..local.cores()).map(|core| CoreId(core as u16)) {
-        let told = Arc::clone(mirror);
+        let told = Arc::clone(group);
         let turn = move |local: &Local| told.writes(local.core()).map(CoreWrites::turn);
         let Ok(Some(lot)) = local.call(core, turn).await else { return Err(Failure::Left) };
-        let left = || mirror.writes(core).map_or(0, |w| w.counts[lot].load(Ordering::Acquire));
+        let left = || group.writes(core).map_or(0, |w| w.counts[lot].load(Ordering::Acquire));
         while left() > 0 {
-            if mirror.descriptor_of(serial).is_none() {
+            if group.descriptor_of(serial).is_none() {
                 return Err(Failure::Left);
             }
             local.sleep(DRAIN_PERIOD).await;
@@ -161,18 +167,35 @@ async fn drain(local: &Local, mirror: &Arc<Mirror>, serial: Serial) -> Result<()
     Ok(())
 }
 
-async fn copy(
+/// Writes to `target` what is to be in these blocks of it.
+async fn restore(
     local: &Local,
-    mirror: &Mirror,
+    group: &Redundant,
     target: &AsyncChannel,
-    window: Range<u64>,
+    there: Range<u64>,
     mut buf: DmaBuf,
 ) -> Result<(), Failure> {
-    let blocks = (window.end - window.start) as u32;
-    buf.set_len(blocks as usize * mirror.info.block_size as usize);
-    let mut data = SgList::One(buf);
+    let blocks = (there.end - there.start) as u32;
+    buf.set_len(blocks as usize * group.info.block_size as usize);
+    let data = SgList::One(buf);
+    let data = match group.stripes {
+        None => read_any(local, group, there.start, blocks, data).await?,
+        Some(_) => read_parity(local, group, there.start, blocks, data).await?,
+    };
+    let (_, status) = target.write(there.start, blocks, data).await;
+    status.map_err(Failure::Write)
+}
+
+/// What a base has.
+async fn read_any(
+    local: &Local,
+    group: &Redundant,
+    lba: u64,
+    blocks: u32,
+    mut data: SgList,
+) -> Result<SgList, Failure> {
     let mut failure = Failure::Left;
-    for source in mirror.sources() {
+    for source in group.sources() {
         let source = match open(local, &source) {
             Ok(source) => source,
             Err(error) => {
@@ -180,17 +203,40 @@ async fn copy(
                 continue;
             }
         };
-        let (read, status) = source.read(window.start, blocks, data).await;
+        let (read, status) = source.read(lba, blocks, data).await;
         data = read;
         match status {
-            Ok(()) => {
-                let (_, status) = target.write(window.start, blocks, data).await;
-                return status.map_err(Failure::Write);
-            }
+            Ok(()) => return Ok(data),
             Err(error) => failure = Failure::Read(error),
         }
     }
     Err(failure)
+}
+
+/// The parity of what the bases have.
+async fn read_parity(
+    local: &Local,
+    group: &Redundant,
+    lba: u64,
+    blocks: u32,
+    mut data: SgList,
+) -> Result<SgList, Failure> {
+    let pool: Rc<DmaPool> = local.service().ok_or(Failure::NoMemory)?;
+    let mut part = SgList::One(pool.alloc(data.len()).map_err(|_| Failure::NoMemory)?);
+    let sources = group.sources();
+    if sources.len() < group.needed {
+        return Err(Failure::Left);
+    }
+    data.as_mut_slice().iter_mut().for_each(|buf| buf.as_mut_slice().fill(0));
+    for source in sources {
+        let (read, status) = open(local, &source)?.read(lba, blocks, part).await;
+        part = read;
+        status.map_err(Failure::Read)?;
+        for (all, one) in data.as_mut_slice().iter_mut().zip(part.as_slice()) {
+            xor(all.as_mut_slice(), one.as_slice());
+        }
+    }
+    Ok(data)
 }
 
 fn open(local: &Local, base: &Descriptor) -> Result<AsyncChannel, Failure> {
@@ -198,7 +244,7 @@ fn open(local: &Local, base: &Descriptor) -> Result<AsyncChannel, Failure> {
     AsyncChannel::new(local, channel, NonZeroU16::MIN, "raid_rebuild").map_err(Failure::Open)
 }
 
-impl Mirror {
+impl Redundant {
     fn set_window(&self, window: Range<u64>) {
         // Whoever sees half of it began its write before it was told of it.
         self.window[0].store(window.start, Ordering::Release);
