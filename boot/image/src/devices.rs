@@ -6,6 +6,7 @@ use basalt_bare::{IdentityMap, MachinePorts, PciConfig};
 use basalt_env::{CoreId, Nearness, Node};
 use basalt_pci::hotplug::Hotplug;
 use basalt_pci::{Addresses, BusRange, Claimed, Function, PciAddress, Roots};
+use basalt_rpc::methods::VirtioKind;
 
 use crate::guard::Guard;
 
@@ -53,16 +54,28 @@ pub struct Devices {
     pub nvme: Vec<PciDevice>,
     /// virtio network cards.
     pub virtio_net: Vec<PciDevice>,
+    /// virtio block devices and SCSI hosts, which nobody has claimed yet.
+    pub virtio_disks: Vec<Function>,
 }
 
 impl Firmware {
     /// Claims a function that has a driver, and lets it reach the DMA memory.
     pub fn claim(&self, addresses: &Addresses, function: Function) -> Option<PciDevice> {
-        let Function { address, vendor, device, .. } = function;
-        let what = if function.is_nvme() { "NVMe controller" } else { "virtio network card" };
-        log::info!(target: "pci", "{address} {vendor:04x}:{device:04x} {what}");
-        let allowed = self.guard.allow(&addresses.requesters(&self.config, address));
+        let allowed = self.allow(addresses, &function);
         allowed.then(|| Claimed::new(self.config.clone(), self.map, function))
+    }
+
+    /// Lets a function that has a driver reach the DMA memory; whether it may now.
+    pub fn allow(&self, addresses: &Addresses, function: &Function) -> bool {
+        let Function { address, vendor, device, .. } = *function;
+        let what = match (function.is_nvme(), virtio_disk_kind(function)) {
+            (true, _) => "NVMe controller",
+            (_, Some(VirtioKind::Blk)) => "virtio block device",
+            (_, Some(VirtioKind::Scsi)) => "virtio SCSI host",
+            _ => "virtio network card",
+        };
+        log::info!(target: "pci", "{address} {vendor:04x}:{device:04x} {what}");
+        self.guard.allow(&addresses.requesters(&self.config, address))
     }
 }
 
@@ -80,12 +93,16 @@ pub fn find(firmware: &Firmware) -> Devices {
         functions.iter().partition(|function| has_driver(function));
     unused.into_iter().for_each(log_unused);
     let addresses = give_addresses(config, &functions, &slots, &used);
-    let (mut nvme, mut virtio_net) = (Vec::new(), Vec::new());
+    let (mut nvme, mut virtio_net, mut virtio_disks) = (Vec::new(), Vec::new(), Vec::new());
     for function in used {
+        if virtio_disk_kind(function).is_some() {
+            virtio_disks.extend(firmware.allow(&addresses, function).then_some(*function));
+            continue;
+        }
         let list = if function.is_nvme() { &mut nvme } else { &mut virtio_net };
         list.extend(firmware.claim(&addresses, *function));
     }
-    Devices { addresses, slots, nvme, virtio_net }
+    Devices { addresses, slots, nvme, virtio_net, virtio_disks }
 }
 
 /// Gives addresses to those in use that firmware gave none, and prepares for those to come.
@@ -113,7 +130,16 @@ fn give_addresses(
 }
 
 fn has_driver(function: &Function) -> bool {
-    function.is_nvme() || is_virtio_net(function)
+    function.is_nvme() || is_virtio_net(function) || virtio_disk_kind(function).is_some()
+}
+
+/// What kind of virtio disk a function is, if it is one.
+pub fn virtio_disk_kind(function: &Function) -> Option<VirtioKind> {
+    match basalt_virtio::device_type(function)? {
+        basalt_virtio_blk::DEVICE_TYPE => Some(VirtioKind::Blk),
+        basalt_virtio_scsi::DEVICE_TYPE => Some(VirtioKind::Scsi),
+        _ => None,
+    }
 }
 
 fn log_unused(function: &Function) {

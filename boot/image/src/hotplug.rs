@@ -6,8 +6,9 @@ use basalt_pci::hotplug::{Event, Slot};
 use basalt_pci::{Addresses, Function};
 use basalt_reactor::Local;
 
-use crate::devices::{Firmware, Slots};
+use crate::devices::{Firmware, Slots, virtio_disk_kind};
 use crate::drives;
+use crate::virtio_disks::VirtioDisks;
 
 /// How often the slots are looked at.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -70,7 +71,9 @@ impl Watch {
     }
 
     async fn let_go(&mut self, local: &Local, slot: Slot) {
-        for gone in drives::detach(local, |address| slot.holds(address)).await {
+        let mut all = drives::detach(local, |address| slot.holds(address)).await;
+        all.extend(VirtioDisks::remove(local, |address| slot.holds(address)).await);
+        for gone in all {
             let requesters = self.addresses.requesters(&self.firmware.config, gone);
             self.firmware.guard.deny(&requesters);
         }
@@ -90,12 +93,19 @@ impl Watch {
 
     /// Uses a function that has come, if it is a drive.
     async fn take(&mut self, local: &Local, function: Function) {
-        if !function.is_nvme() {
+        let is_virtio_disk = virtio_disk_kind(&function).is_some();
+        if !function.is_nvme() && !is_virtio_disk {
             log::warn!(target: "pci", "{function}: only drives can come while the machine runs");
             return;
         }
         if let Err(error) = self.addresses.assign(&self.firmware.config, &function) {
             log::error!(target: "pci", "{function}: {error}; it is left out");
+            return;
+        }
+        if is_virtio_disk {
+            if self.firmware.allow(&self.addresses, &function) {
+                VirtioDisks::add(local, function);
+            }
             return;
         }
         let Some(device) = self.firmware.claim(&self.addresses, function) else { return };

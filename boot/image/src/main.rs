@@ -21,6 +21,7 @@ mod network;
 mod setup;
 mod stray;
 mod trace;
+mod virtio_disks;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;

@@ -21,6 +21,7 @@ use basalt_rpc::{Config, ConfigError, Router};
 use crate::devices::{self, Devices, Firmware, Nodes};
 use crate::guard::Guard;
 use crate::hotplug::{self, Watch};
+use crate::virtio_disks::VirtioDisks;
 use crate::{drives, network, stray};
 
 const PORTS: Ports = Ports::STANDARD;
@@ -58,12 +59,13 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let guard = Guard::start(local, iommu, map, clock);
     let nodes = Nodes::new(dsdt, nearness);
     let firmware = Firmware { config: config_space, map, ports, dsdt, nodes, guard };
-    let Devices { addresses, slots, nvme, virtio_net } = devices::find(&firmware);
+    let Devices { addresses, slots, nvme, virtio_net, virtio_disks } = devices::find(&firmware);
     stray::run_if_asked(local, &firmware, &addresses).await;
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     Examiner::start(local);
     drives::attach_all(local, nvme, &firmware.nodes).await;
+    VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
     network::start(local, clock, virtio_net, &interfaces);
     let transport = TransportConfig::default();

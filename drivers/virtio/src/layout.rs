@@ -101,6 +101,8 @@ pub mod split {
     pub const USED_LEN: usize = 8;
     /// Bytes of flags and index before either ring's entries.
     pub const RING_HEADER_LEN: usize = 4;
+    /// Descriptor flag: another one of the same chain follows.
+    pub const DESCRIPTOR_NEXT: u16 = 1;
     /// Descriptor flag: the device writes the buffer.
     pub const DESCRIPTOR_WRITE: u16 = 2;
     /// Available ring flag: the device need not interrupt.

@@ -18,7 +18,7 @@ struct Device {
 
 impl Device {
     fn new(machine: &Machine, queue: &Queue) -> Self {
-        let (size, addresses) = (queue.size(), queue.addresses());
+        let (size, addresses) = (queue.size(), queue.address().parts);
         Self { bus: machine.bus(), size, addresses, used: 0 }
     }
 
@@ -152,7 +152,7 @@ fn sizes_are_powers_of_two() {
     let sizes = [0, 1, 3, 256, 1000, 1024, 40_000];
     let made: Vec<u16> = sizes.map(|size| Queue::new(&pool, size).unwrap().size()).to_vec();
     assert_eq!(made, [1, 1, 2, 256, 512, 1024, 32_768]);
-    let [descriptors, available, used] = Queue::new(&pool, 1024).unwrap().addresses();
+    let [descriptors, available, used] = Queue::new(&pool, 1024).unwrap().address().parts;
     assert_eq!(descriptors.as_u64() % 16, 0);
     assert_eq!(available.as_u64() - descriptors.as_u64(), 16 * 1024);
     assert_eq!(used.as_u64() % 4, 0);
@@ -180,6 +180,143 @@ proptest! {
                 held -= 1;
             }
             prop_assert_eq!(queue.outstanding(), held);
+        }
+    }
+}
+
+mod requests {
+    use std::vec;
+
+    use super::*;
+    use crate::{Payload, RequestFormat, Requests, ResponsePlace};
+
+    struct Data(Vec<basalt_env::DmaBuf>, u32);
+
+    impl Payload for Data {
+        fn buffers(&self) -> &[basalt_env::DmaBuf] {
+            &self.0
+        }
+    }
+
+    const FORMAT: RequestFormat =
+        RequestFormat { header_max: 20, response_len: 5, response: ResponsePlace::Last };
+
+    fn requests(size: u16, format: RequestFormat) -> (DmaPool, Requests<Data>, Device) {
+        let machine = Machine::new();
+        let pool = machine.pool(4 << 20);
+        let requests = Requests::new(&pool, size, format).unwrap();
+        let crate::RingAddress { size, parts: addresses } = requests.address();
+        (pool, requests, Device { bus: machine.bus(), size, addresses, used: 0 })
+    }
+
+    fn data(pool: &DmaPool, lens: &[usize], tag: u32) -> Data {
+        Data(lens.iter().map(|len| pool.alloc(*len).unwrap()).collect(), tag)
+    }
+
+    impl Device {
+        /// Lengths and flags of a chain, without that which says that more follows; and where its
+        /// last part is.
+        fn chain(&self, head: u16) -> (Vec<(u32, u16)>, u64) {
+            let (mut chain, mut index) = (vec![], head);
+            loop {
+                let (address, len, flags) = self.descriptor(index);
+                chain.push((len, flags & !1));
+                if flags & 1 == 0 {
+                    return (chain, address);
+                }
+                let at = self.addresses[0].offset(16 * u64::from(index) + 14);
+                index = self.read16(at);
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_is_a_chain_of_header_data_and_response() {
+        let (pool, mut requests, mut device) = requests(16, FORMAT);
+        let lens = [512, 0, 100];
+        assert!(requests.push(data(&pool, &lens, 1), &[7; 20], Direction::ToDevice).is_ok());
+        assert!(requests.push(data(&pool, &lens, 2), &[8; 16], Direction::FromDevice).is_ok());
+        assert!(requests.push(data(&pool, &[], 3), &[9; 4], Direction::ToDevice).is_ok());
+        assert!(requests.commit());
+        let heads = [0, 1, 2].map(|n| device.available(n));
+        assert_eq!(device.chain(heads[0]).0, [(20, 0), (512, 0), (100, 0), (5, 2)]);
+        let (chain, response) = device.chain(heads[1]);
+        assert_eq!(chain, [(16, 0), (512, 2), (100, 2), (5, 2)]);
+        assert_eq!(device.chain(heads[2]).0, [(4, 0), (5, 2)]);
+        let mut header = [0; 16];
+        let (address, ..) = device.descriptor(heads[1]);
+        device.bus.read(PhysAddr::new(address), &mut header).unwrap();
+        assert_eq!(header, [8; 16]);
+        device.bus.write(PhysAddr::new(response), &[1, 2, 3, 4, 5]).unwrap();
+        device.give_back(u32::from(heads[1]), 617);
+        let mut answer = [0; 5];
+        let finished = requests.pop(&mut answer).unwrap().unwrap();
+        assert_eq!((finished.payload.1, finished.written, answer), (2, 617, [1, 2, 3, 4, 5]));
+        assert!(requests.pop(&mut answer).unwrap().is_none());
+        assert_eq!(requests.outstanding(), 2);
+        let left: Vec<u32> = requests.abort_all().map(|data| data.1).collect();
+        assert_eq!(left, [1, 3]);
+    }
+
+    #[test]
+    fn a_response_may_come_before_the_data() {
+        let format = RequestFormat { response: ResponsePlace::First, ..FORMAT };
+        let (pool, mut requests, device) = requests(16, format);
+        assert!(requests.push(data(&pool, &[512], 1), &[1], Direction::FromDevice).is_ok());
+        assert!(requests.push(data(&pool, &[512], 1), &[1], Direction::ToDevice).is_ok());
+        let _ = requests.commit();
+        assert_eq!(device.chain(device.available(0)).0, [(1, 0), (5, 2), (512, 2)]);
+        assert_eq!(device.chain(device.available(1)).0, [(1, 0), (512, 0), (5, 2)]);
+    }
+
+    #[test]
+    fn each_lie_breaks_the_queue_and_a_full_one_hands_the_request_back() {
+        let lies = [(99, 0, QueueError::UsedId), (1, 0, QueueError::UsedId)];
+        for (id, len, error) in lies.into_iter().chain([(0, 518, QueueError::UsedLength)]) {
+            let (pool, mut requests, mut device) = requests(4, FORMAT);
+            let push = |requests: &mut Requests<Data>, tag| {
+                requests.push(data(&pool, &[512], tag), &[1], Direction::FromDevice)
+            };
+            assert!(push(&mut requests, 1).is_ok());
+            assert_eq!(push(&mut requests, 2).err().map(|data| data.1), Some(2));
+            let _ = requests.commit();
+            device.give_back(id, len);
+            assert_eq!(requests.pop(&mut []).err(), Some(error));
+            assert_eq!((requests.broken(), requests.commit()), (Some(error), false));
+            assert!(push(&mut requests, 3).is_err());
+            assert_eq!(requests.abort_all().count(), 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn descriptors_go_round_in_any_order_and_none_is_lost(
+            rounds in prop::collection::vec((0..5_usize, any::<prop::sample::Index>()), 1..200),
+        ) {
+            let (pool, mut requests, mut device) = requests(16, FORMAT);
+            let (mut shown, mut held, mut free) = (0_u16, vec![], 16);
+            for (tag, (buffers, which)) in rounds.into_iter().enumerate() {
+                let data = data(&pool, &vec![512; buffers], tag as u32);
+                let fits = buffers + 2 <= free;
+                let pushed = requests.push(data, &[1], Direction::FromDevice).is_ok();
+                prop_assert_eq!(pushed, fits);
+                if pushed {
+                    let _ = requests.commit();
+                    let head = device.available(shown);
+                    shown = shown.wrapping_add(1);
+                    prop_assert_eq!(device.chain(head).0.len(), buffers + 2);
+                    held.push((head, tag as u32, buffers));
+                    free -= buffers + 2;
+                }
+                if !held.is_empty() && (!pushed || which.index(2) == 0) {
+                    let (head, tag, buffers) = held.swap_remove(which.index(held.len()));
+                    device.give_back(u32::from(head), 5);
+                    let finished = requests.pop(&mut []).unwrap().unwrap();
+                    prop_assert_eq!(finished.payload.1, tag);
+                    free += buffers + 2;
+                }
+                prop_assert_eq!(requests.outstanding(), held.len());
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use basalt_env::{
 };
 use basalt_pci::{capabilities, id};
 
-use crate::Queue;
 use crate::layout::{Status, common, feature, structure};
+use crate::{Queue, RingAddress};
 
 /// How long a device may take to reset. Software answers at once; hardware devices reboot.
 const RESET_TIME_MAX: Duration = Duration::from_secs(1);
@@ -162,24 +162,39 @@ impl<D: Device> Transport<D> {
         index: u16,
         size_max: u16,
     ) -> Result<(Queue, Doorbell<D::Registers>), TransportError> {
+        let queue = Queue::new(pool, self.queue_size(index)?.min(size_max))?;
+        let doorbell = self.enable_queue(index, queue.address())?;
+        Ok((queue, doorbell))
+    }
+
+    /// How many entries queue `index` can have.
+    pub fn queue_size(&self, index: u16) -> Result<u16, TransportError> {
         self.common.write16(common::QUEUE_SELECT, index);
-        let size = self.common.read16(common::QUEUE_SIZE);
-        if size == 0 {
-            return Err(TransportError::MissingQueue(index));
+        match self.common.read16(common::QUEUE_SIZE) {
+            0 => Err(TransportError::MissingQueue(index)),
+            size => Ok(size),
         }
+    }
+
+    /// Has the device use a queue of no more than [`Self::queue_size`] entries as queue `index`.
+    pub fn enable_queue(
+        &mut self,
+        index: u16,
+        address: RingAddress,
+    ) -> Result<Doorbell<D::Registers>, TransportError> {
+        self.queue_size(index)?;
         if self.common.read16(common::QUEUE_ENABLE) != 0 {
             return Err(TransportError::QueueBusy(index));
         }
         let doorbell = self.doorbell(index)?;
-        let queue = Queue::new(pool, size.min(size_max))?;
-        let [descriptors, available, used] = queue.addresses();
-        self.common.write16(common::QUEUE_SIZE, queue.size());
+        let [descriptors, available, used] = address.parts;
+        self.common.write16(common::QUEUE_SIZE, address.size);
         self.common.write16(common::QUEUE_MSIX_VECTOR, common::NO_VECTOR);
         self.write_address(common::QUEUE_DESCRIPTORS, descriptors);
         self.write_address(common::QUEUE_AVAILABLE, available);
         self.write_address(common::QUEUE_USED, used);
         self.common.write16(common::QUEUE_ENABLE, 1);
-        Ok((queue, doorbell))
+        Ok(doorbell)
     }
 
     /// Lets the device work.

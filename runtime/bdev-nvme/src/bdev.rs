@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::marker::PhantomData;
 
-use basalt_bdev::{Bdev, BdevInfo, IoChannel, Op, OpenError, remote_channel, uuid};
+use basalt_bdev::{Bdev, BdevInfo, IoChannel, Lenders, Op, OpenError, remote_channel, uuid};
 use basalt_env::{PciAddress, Registers};
 use basalt_nvme::Namespace;
 use basalt_nvme_spec::identify::Oncs;
@@ -13,7 +13,6 @@ use basalt_reactor::Local;
 
 use crate::controllers::ControllerId;
 use crate::json::Text;
-use crate::lenders::Lenders;
 use crate::queue::{CoreQueues, NvmeChannel};
 use crate::split::Limits;
 

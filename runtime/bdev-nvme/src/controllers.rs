@@ -6,13 +6,12 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
+use basalt_bdev::Lenders;
 use basalt_env::{CoreId, DmaBuf, PciAddress};
 use basalt_nvme::{AdminError, Outcome, QueueError, Ticket};
 use basalt_nvme_spec::{Command, QueueId};
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
-
-use crate::lenders::Lenders;
 
 /// Where a controller stands.
 ///

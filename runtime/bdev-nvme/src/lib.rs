@@ -26,7 +26,6 @@ mod controllers;
 mod errand;
 mod inbox;
 mod json;
-mod lenders;
 mod manager;
 mod pending;
 mod queue;

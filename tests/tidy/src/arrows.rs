@@ -6,8 +6,13 @@ use crate::{Kind, Package, Problem};
 const COMMON_DRIVERS: [&str; 2] = ["drivers/ring", "drivers/nvme-spec"];
 
 /// The crates that adapt a driver to a service, and the driver.
-const ADAPTERS: [(&str, &str); 2] =
-    [("runtime/bdev-nvme", "drivers/nvme"), ("runtime/net", "drivers/virtio-net")];
+const ADAPTERS: [(&str, &str); 5] = [
+    ("runtime/bdev-nvme", "drivers/nvme"),
+    ("runtime/bdev-virtio", "drivers/virtio-blk"),
+    ("runtime/bdev-virtio", "drivers/virtio-scsi"),
+    ("runtime/bdev-virtio", "drivers/virtio"),
+    ("runtime/net", "drivers/virtio-net"),
+];
 
 /// The composition roots, and the environment of each.
 const ROOTS: [(&str, &str); 2] = [("boot/image", "kernel/bare"), ("boot/hosted", "kernel/hosted")];
@@ -63,7 +68,7 @@ fn driver_of_runtime(from: &str, to: &str) -> Result<(), &'static str> {
     if COMMON_DRIVERS.contains(&to) || ADAPTERS.contains(&(from, to)) {
         return Ok(());
     }
-    Err("only its adapter crate names a driver (runtime/bdev-nvme, runtime/net)")
+    Err("only its adapter crate names a driver (runtime/bdev-*, runtime/net)")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! allocated. When the channel is dropped, what is still in flight is dropped where it is; its
 //! memory returns to the pools it is of.
 
+mod lenders;
 mod packed;
 
 use alloc::boxed::Box;
@@ -21,6 +22,7 @@ use basalt_env::{CoreId, DmaPool, Work};
 use basalt_reactor::Local;
 use basalt_ring::{Full, spsc};
 
+pub use self::lenders::Lenders;
 use crate::copy::copy_of;
 use crate::{Io, IoChannel, IoError, OpenError, RejectReason, SgList};
 use packed::PackedIo;

@@ -119,7 +119,7 @@ impl Bench<'_> {
     }
 
     /// Submits, however long it takes until there is room.
-    fn submit_in_time(&mut self, channel: &mut Channel, io: Io) {
+    pub(super) fn submit_in_time(&mut self, channel: &mut Channel, io: Io) {
         let mut io = io;
         for _ in 0..super::ROUNDS_MAX {
             match channel.submit(io) {

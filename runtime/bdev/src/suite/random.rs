@@ -40,8 +40,7 @@ impl Bench<'_> {
         for round in 0..ROUNDS {
             for lane in 0..LANES {
                 let io = self.random_io(&mut random, lane, &mut disk);
-                let op = io.op;
-                assert!(channel.submit(io).is_ok(), "seed {seed}, round {round}: {op:?} refused");
+                self.submit_in_time(&mut channel, io);
             }
             for io in self.drain(&mut channel, LANES as usize) {
                 assert_eq!(io.status, Ok(()), "seed {seed}, round {round}");

@@ -1,6 +1,6 @@
-use alloc::format;
 use alloc::string::String;
 
+use crate::json::json_string;
 use crate::uuid::{self, Uuid};
 use crate::{Access, BdevInfo, CreateError, Descriptor, Registry};
 
@@ -37,18 +37,4 @@ impl Base {
     pub(crate) fn name_json(&self) -> String {
         json_string(&self.descriptor.info().name)
     }
-}
-
-/// `text` as a JSON string (RFC 8259 §7).
-pub(crate) fn json_string(text: &str) -> String {
-    let mut json = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => json.extend(['\\', character]),
-            '\0'..='\u{1f}' => json.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => json.push(character),
-        }
-    }
-    json.push('"');
-    json
 }

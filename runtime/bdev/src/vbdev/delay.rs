@@ -18,8 +18,9 @@ use basalt_env::{Instant, Work};
 use basalt_reactor::{Doze, Local};
 
 use super::Recipe;
-use super::base::{Base, json_string};
+use super::base::Base;
 use super::frames::Frames;
+use crate::json::json_string;
 use crate::uuid::Uuid;
 use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason};
 

@@ -11,7 +11,8 @@ use basalt_env::Work;
 use basalt_reactor::Local;
 
 use super::Recipe;
-use super::base::{Base, json_string};
+use super::base::Base;
+use crate::json::json_string;
 use crate::uuid::Uuid;
 use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason};
 

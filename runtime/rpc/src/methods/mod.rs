@@ -14,11 +14,13 @@ mod options;
 mod raid;
 mod thread;
 mod vbdev;
+mod virtio;
 
 pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
 pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeState};
 pub use self::nvme_command::NvmeAnswer;
+pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
 
 use crate::Router;
 
@@ -36,5 +38,6 @@ pub fn register_all(router: &mut Router) {
     raid::register(router);
     file::register(router);
     nvme::register(router);
+    virtio::register(router);
     nvmf::register(router);
 }

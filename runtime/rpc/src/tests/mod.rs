@@ -9,6 +9,7 @@ mod nvmf;
 mod protocol;
 mod server;
 mod vbdev;
+mod virtio;
 
 use alloc::rc::Rc;
 use alloc::string::String;

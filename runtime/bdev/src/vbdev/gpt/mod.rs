@@ -24,9 +24,10 @@ use basalt_env::DmaPool;
 use basalt_reactor::Local;
 
 use self::table::{Header, Partition};
-use super::base::{Base, json_string};
+use super::base::Base;
 use super::part::Part;
 use super::{Recipe, Vbdevs};
+use crate::json::json_string;
 use crate::uuid::{self, Uuid};
 use crate::{
     Access, AsyncChannel, Bdev, CreateError, Descriptor, Event, RegisterError, Registry, SgList,

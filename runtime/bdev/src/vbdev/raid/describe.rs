@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::RaidOptions;
+use crate::json::json_string;
 use crate::uuid::{self, Uuid};
-use crate::vbdev::base::json_string;
 use crate::{Bdev, BdevInfo};
 
 /// The place of a base.

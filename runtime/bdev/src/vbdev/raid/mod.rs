@@ -9,7 +9,6 @@
 mod describe;
 mod layout;
 mod redundant;
-mod scatter;
 mod striped;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 
 use super::layout::Layout;
-use super::scatter::{Run, Scattered};
+use crate::scatter::{Bounce, Run, Scattered};
 use crate::vbdev::base::Base;
 use crate::vbdev::frames::Frames;
 use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoStatus, Op, OpenError, RejectReason};
@@ -124,7 +124,8 @@ impl StripedChannel {
         if io.op.has_data() {
             let runs = || byte_runs(&self.layout, blocks.clone(), self.block_shift);
             let bases = self.bases.len();
-            if parent.data.scatter(&mut io.data, bases, runs, &self.pool).is_err() {
+            if parent.data.scatter(&mut io.data, bases, runs, &self.pool, Bounce::IfNeeded).is_err()
+            {
                 self.spare.push(parent);
                 return Err(RejectReason::QueueFull);
             }

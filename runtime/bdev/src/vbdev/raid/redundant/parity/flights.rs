@@ -12,8 +12,8 @@ use super::super::legs::View;
 use super::super::stripes::{Piece, Stripes};
 use super::super::votes::{Vote, Votes};
 use super::{add_parity, xor};
+use crate::scatter::{Bounce, Run, Scattered};
 use crate::vbdev::frames::Frames;
-use crate::vbdev::raid::scatter::{Run, Scattered};
 use crate::{Io, IoError, IoStatus, Op, OpenError, RejectReason, SgList};
 
 /// NVM command set 1.0, figure 9: Unrecovered Read Error.
@@ -159,7 +159,7 @@ impl Flights {
         let count = stripes.pieces(blocks.clone()).count();
         let mut parent = self.spare.pop().unwrap_or_default();
         let runs = || read_runs(stripes, shift, blocks.clone());
-        if parent.data.scatter(&mut io.data, count, runs, &self.pool).is_err() {
+        if parent.data.scatter(&mut io.data, count, runs, &self.pool, Bounce::IfNeeded).is_err() {
             self.spare.push(parent);
             return Err(RejectReason::QueueFull);
         }
@@ -265,7 +265,7 @@ impl Flights {
         let Scattered { extras, .. } = &mut parent.data;
         add_parity(io.data.as_slice(), strips, strip_len, &self.pool, extras).ok()?;
         let runs = || write_runs(stripes, shift, blocks.clone());
-        parent.data.scatter(&mut io.data, strips + 1, runs, &self.pool).ok()
+        parent.data.scatter(&mut io.data, strips + 1, runs, &self.pool, Bounce::IfNeeded).ok()
     }
 
     /// Takes what a base has handed back. Whether `io` is now one that was submitted here and has

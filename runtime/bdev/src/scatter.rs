@@ -1,4 +1,4 @@
-//! One transfer's buffers, dealt out to several bases and put together again.
+//! One transfer's buffers, dealt out in parts and put together again.
 
 use alloc::vec::Vec;
 
@@ -7,39 +7,49 @@ use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory};
 use crate::SgList;
 use crate::copy::{copy, copy_of};
 
-/// So many bytes for one base.
+/// So many bytes of a transfer for one list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Run {
+pub struct Run {
     /// The number of the list that they are in.
-    pub(super) list: usize,
-    pub(super) len: usize,
+    pub list: usize,
+    /// How many bytes.
+    pub len: usize,
     /// Whether they are one of [`Scattered::extras`] and none of the transfer's data.
-    pub(super) is_extra: bool,
+    pub is_extra: bool,
 }
 
 impl Run {
     /// Of the transfer's data.
-    pub(super) const fn of_data(list: usize, len: usize) -> Self {
+    pub const fn of_data(list: usize, len: usize) -> Self {
         Self { list, len, is_extra: false }
     }
 }
 
-/// A transfer's data while its bases have it.
+/// A transfer's data while it is under way in parts, such as to several bases.
 ///
 /// Where a run ends inside a buffer, the buffer is cut; all that is in one list, of however many
-/// runs, goes to a base together.
-#[derive(Default)]
-pub(super) struct Scattered {
-    /// What goes to the bases besides, in the order of the runs it is for; here before and after.
-    pub(super) extras: Vec<DmaBuf>,
+/// runs, goes together.
+#[derive(Debug, Default)]
+pub struct Scattered {
+    /// What goes along besides, in the order of the runs it is for; here before and after.
+    pub extras: Vec<DmaBuf>,
     /// The list that the buffers were in, now empty. What was one buffer has none.
     container: SgList,
     /// The buffers' lengths.
     lens: Vec<usize>,
     /// The transfer's own buffers, if others stand in for them.
     bounced: Option<SgList>,
-    /// What the bases have or will get.
+    /// What is under way or will be.
     lists: Vec<Vec<DmaBuf>>,
+}
+
+/// When buffers have others stand in for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bounce {
+    /// If they are shared, or cannot be cut where they have to be.
+    IfNeeded,
+    /// In any case.
+    Always,
 }
 
 /// A piece of a buffer for one list.
@@ -53,23 +63,26 @@ struct Cut {
 }
 
 impl Scattered {
-    /// Deals out `data` into so many lists by `runs`, which are as long together.
+    /// Deals out `data` into so many lists by `runs`, which are as long together. Buffers that
+    /// cannot be cut have others stand in for them; with [`Bounce::Always`] all have, which are as
+    /// large as can be.
     ///
     /// # Errors
     /// There is no memory to stand in for buffers that cannot be cut: they are shared, or a run
     /// ends where no block of memory can. Nothing has happened then.
-    pub(super) fn scatter<R: Iterator<Item = Run>>(
+    pub fn scatter<R: Iterator<Item = Run>>(
         &mut self,
         data: &mut SgList,
         lists: usize,
         runs: impl Fn() -> R,
         pool: &DmaPool,
+        bounce: Bounce,
     ) -> Result<(), OutOfDmaMemory> {
         self.measure(data);
         let ends = |cut: &Cut| cut.is_extra || cut.at + cut.len == self.lens[cut.buf];
         let clean = |cut: Cut| ends(&cut) || (cut.at + cut.len).is_multiple_of(512);
         let owned = matches!(data, SgList::One(_) | SgList::Many(_));
-        if !owned || !cuts(&self.lens, runs()).all(clean) {
+        if bounce == Bounce::Always || !owned || !cuts(&self.lens, runs()).all(clean) {
             let stand_in = copy_of(data.as_slice(), pool)?;
             self.bounced = Some(core::mem::replace(data, stand_in));
             self.measure(data);
@@ -95,7 +108,7 @@ impl Scattered {
     }
 
     /// What is in a list, to be sent.
-    pub(super) fn take(&mut self, list: usize) -> SgList {
+    pub fn take(&mut self, list: usize) -> SgList {
         let list = &mut self.lists[list];
         match list.len() {
             0 => SgList::Empty,
@@ -104,8 +117,13 @@ impl Scattered {
         }
     }
 
+    /// How many buffers are in a list.
+    pub fn len(&self, list: usize) -> usize {
+        self.lists.get(list).map_or(0, Vec::len)
+    }
+
     /// It has come back.
-    pub(super) fn give_back(&mut self, list: usize, data: SgList) {
+    pub fn give_back(&mut self, list: usize, data: SgList) {
         match data {
             SgList::One(buf) => self.lists[list].push(buf),
             SgList::Many(bufs) => self.lists[list] = bufs,
@@ -113,9 +131,9 @@ impl Scattered {
         }
     }
 
-    /// Puts the transfer's data together again, once every base has given back what it had. With
+    /// Puts the transfer's data together again, once all lists have been given back. With
     /// `fill`, buffers that others stood in for get what these have now.
-    pub(super) fn gather(&mut self, runs: impl Iterator<Item = Run>, fill: bool) -> SgList {
+    pub fn gather(&mut self, runs: impl Iterator<Item = Run>, fill: bool) -> SgList {
         self.lists.iter_mut().for_each(|list| list.reverse());
         let mut container = core::mem::take(&mut self.container);
         let mut last: Option<DmaBuf> = None;

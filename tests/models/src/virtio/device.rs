@@ -1,9 +1,10 @@
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use basalt_env::{BarError, Device, PciAddress, Registers};
 
-use super::State;
+use spin::Mutex;
+
+use super::Card;
 
 const COMMON: usize = 0x0000;
 const NOTIFY: usize = 0x1000;
@@ -13,12 +14,16 @@ const BAR_LEN: usize = 0x3000;
 const BAR: u8 = 4;
 const NOTIFY_MULTIPLIER: u32 = 4;
 
-/// The card as its driver sees it.
-pub struct ModelDevice {
-    pub(super) state: Rc<RefCell<State>>,
+/// A device as its driver sees it.
+pub struct ModelDevice<C> {
+    state: Arc<Mutex<C>>,
 }
 
-impl ModelDevice {
+impl<C: Card> ModelDevice<C> {
+    pub(crate) fn new(state: &Arc<Mutex<C>>) -> Self {
+        Self { state: Arc::clone(state) }
+    }
+
     /// The dwords of the capability list: a structure in a reserved BAR, which drivers must pass
     /// over, then the real ones.
     fn capability_dword(offset: u16) -> u32 {
@@ -28,7 +33,7 @@ impl ModelDevice {
             (0x40, capability(0x50, 16, 1), place(7, 0, 64)),
             (0x50, capability(0x60, 16, 1), place(BAR, COMMON, 64)),
             (0x60, capability(0x74, 20, 2), place(BAR, NOTIFY, 0x1000)),
-            (0x74, capability(0, 16, 4), place(BAR, CONFIG, 12)),
+            (0x74, capability(0, 16, 4), place(BAR, CONFIG, 64)),
         ];
         for (at, head, [bar, start, len]) in blocks {
             match offset.wrapping_sub(at) {
@@ -43,8 +48,8 @@ impl ModelDevice {
     }
 }
 
-impl Device for ModelDevice {
-    type Registers = ModelRegisters;
+impl<C: Card + 'static> Device for ModelDevice<C> {
+    type Registers = ModelRegisters<C>;
 
     fn address(&self) -> PciAddress {
         PciAddress::new(0, 0, 3, 0)
@@ -52,9 +57,9 @@ impl Device for ModelDevice {
 
     fn config_read(&self, offset: u16) -> u32 {
         match offset {
-            0x00 => 0x1041_1af4,
+            0x00 => C::IDS[0],
             0x04 => 1 << 20,
-            0x08 => 0x0200_0001,
+            0x08 => C::IDS[1],
             0x34 => 0x40,
             _ => Self::capability_dword(offset),
         }
@@ -62,42 +67,47 @@ impl Device for ModelDevice {
 
     fn config_write(&mut self, _offset: u16, _value: u32) {}
 
-    fn bar(&mut self, index: u8) -> Result<ModelRegisters, BarError> {
+    fn bar(&mut self, index: u8) -> Result<ModelRegisters<C>, BarError> {
         if index != BAR {
             return Err(BarError::Missing);
         }
-        Ok(ModelRegisters { state: Rc::clone(&self.state), base: 0, len: BAR_LEN })
+        Ok(ModelRegisters { state: Arc::clone(&self.state), base: 0, len: BAR_LEN })
     }
 
     fn enable(&mut self) {
-        self.state.borrow_mut().bus_master = true;
+        self.state.lock().common().bus_master = true;
     }
 
     fn disable(&mut self) {
-        self.state.borrow_mut().bus_master = false;
+        self.state.lock().common().bus_master = false;
     }
 }
 
-/// The card's registers, or a window of them.
-#[derive(Clone)]
-pub struct ModelRegisters {
-    state: Rc<RefCell<State>>,
+/// A device's registers, or a window of them.
+pub struct ModelRegisters<C> {
+    state: Arc<Mutex<C>>,
     base: usize,
     len: usize,
 }
 
-impl ModelRegisters {
+impl<C> Clone for ModelRegisters<C> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..*self }
+    }
+}
+
+impl<C: Card> ModelRegisters<C> {
     fn read(&self, offset: usize, width: usize) -> u64 {
         let ones = u64::MAX >> (64 - 8 * width);
         if offset + width > self.len {
             return ones;
         }
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state.lock();
         match self.base + offset {
             at @ CONFIG..BAR_LEN => (0..width).rev().fold(0, |value, byte| {
-                value << 8 | u64::from(state.config.get(at - CONFIG + byte).copied().unwrap_or(0))
+                value << 8 | u64::from(state.config().get(at - CONFIG + byte).copied().unwrap_or(0))
             }),
-            at @ COMMON..NOTIFY => state.read_common(at) & ones,
+            at @ COMMON..NOTIFY => state.common().read_common(at) & ones,
             _ => 0,
         }
     }
@@ -106,23 +116,29 @@ impl ModelRegisters {
         if offset + width > self.len {
             return;
         }
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state.lock();
         match self.base + offset {
-            at @ COMMON..NOTIFY => state.write_common(at, value),
-            NOTIFY..CONFIG => state.notified(value),
+            at @ COMMON..NOTIFY => {
+                state.common().write_common(at, value);
+                state.work();
+            }
+            NOTIFY..CONFIG => {
+                state.common().notices += 1;
+                state.work();
+            }
             _ => {}
         }
     }
 }
 
-impl Registers for ModelRegisters {
+impl<C: Card + 'static> Registers for ModelRegisters<C> {
     fn len(&self) -> usize {
         self.len
     }
 
     fn window(&self, offset: usize, len: usize) -> Option<Self> {
         (offset.checked_add(len)? <= self.len).then(|| Self {
-            state: Rc::clone(&self.state),
+            state: Arc::clone(&self.state),
             base: self.base + offset,
             len,
         })
