@@ -230,14 +230,24 @@ pub struct IdentifyController {
 const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_LEN);
 const _: () = assert!(size_of::<PowerState>() == 32);
 
+/// A limit that a field tells as a power of two of CAP.MPSMIN, in bytes; `None` if there is none.
+pub const fn size_limit(field: u8, page_size_min: u64) -> Option<u64> {
+    match field {
+        0 => None,
+        shift if shift as u32 > page_size_min.leading_zeros() => None,
+        shift => Some(page_size_min << shift),
+    }
+}
+
 impl IdentifyController {
     /// Largest transfer in bytes, or `None` for no limit. `page_size_min` is CAP.MPSMIN in bytes.
     pub const fn transfer_max(&self, page_size_min: u64) -> Option<u64> {
-        match self.mdts {
-            0 => None,
-            shift if shift as u32 > page_size_min.leading_zeros() => None,
-            shift => Some(page_size_min << shift),
-        }
+        size_limit(self.mdts, page_size_min)
+    }
+
+    /// Whether it has the Copy command, with ranges in format 0 (CDFS).
+    pub const fn copies(&self) -> bool {
+        self.oncs().contains(Oncs::COPY) && self.cdfs.get() & 1 != 0
     }
 
     /// Optional NVM commands.

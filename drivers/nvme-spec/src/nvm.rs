@@ -1,5 +1,5 @@
 use bitflags::bitflags;
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Command, NvmOpcode};
@@ -65,12 +65,86 @@ pub struct DsmRange {
 
 const _: () = assert!(size_of::<DsmRange>() == 16);
 
+/// Ranges one Copy command carries at most (NVM §3.2.2, NR).
+pub const COPY_RANGES_MAX: usize = 256;
+
+/// One source range of a Copy command in descriptor format 0, 32 bytes (NVM §3.2.2, figure 31).
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(C)]
+pub struct CopyRange {
+    /// Reserved.
+    pub reserved0: [u8; 8],
+    /// First logical block.
+    pub lba: U64,
+    /// Number of logical blocks, 0's based.
+    pub blocks: U16,
+    /// Reserved.
+    pub reserved18: [u8; 6],
+    /// Expected initial reference tag, and application tag with its mask.
+    pub tags: [u8; 8],
+}
+
+const _: () = assert!(size_of::<CopyRange>() == 32);
+
+impl CopyRange {
+    /// `blocks` (1 to 65,536) logical blocks from `lba`, without tags.
+    pub const fn new(lba: u64, blocks: u32) -> Self {
+        Self {
+            reserved0: [0; 8],
+            lba: U64::new(lba),
+            blocks: U16::new(blocks.wrapping_sub(1) as u16),
+            reserved18: [0; 6],
+            tags: [0; 8],
+        }
+    }
+
+    /// Number of logical blocks, 1 to 65,536.
+    pub const fn count(&self) -> u32 {
+        self.blocks.get() as u32 + 1
+    }
+}
+
 impl DsmRange {
     /// `blocks` logical blocks from `lba`, without hints.
     pub const fn new(lba: u64, blocks: u32) -> Self {
         Self { attributes: U32::ZERO, blocks: U32::new(blocks), lba: U64::new(lba) }
     }
 }
+
+/// Identify Controller of the NVM command set, 4,096 bytes (NVM §4.1.5.2, figure 100).
+#[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct IdentifyNvmController {
+    /// Most of a Verify, as [`IdentifyController::mdts`](super::IdentifyController::mdts) tells it
+    /// of a transfer.
+    pub vsl: u8,
+    /// Most of a Write Zeroes, likewise.
+    pub wzsl: u8,
+    /// Most of a Write Uncorrectable, likewise.
+    pub wusl: u8,
+    /// Most ranges of a Dataset Management; 0 for no limit.
+    pub dmrl: u8,
+    /// Most logical blocks of one of its ranges; 0 for no limit.
+    pub dmrsl: U32,
+    /// Most logical blocks of all of them; 0 for no limit.
+    pub dmsl: U64,
+    /// Reserved.
+    pub reserved16: [u8; 4080],
+}
+
+const _: () = assert!(size_of::<IdentifyNvmController>() == 4096);
 
 impl Command {
     /// Read (NVM §3.2.4). `blocks` is 1 to 65,536; the data pointer is still to be set.
@@ -113,6 +187,18 @@ impl Command {
         }
     }
 
+    /// Copy (NVM §3.2.2) of `ranges` (1 to 256) ranges to `lba` and after; the data pointer, to a
+    /// list of [`CopyRange`], is still to be set.
+    pub fn copy(nsid: u32, lba: u64, ranges: u32) -> Self {
+        Self::on_range(NvmOpcode::COPY, nsid, lba, ranges & 0x1ff)
+    }
+
+    /// Verify (NVM §3.2.5). `blocks` is 1 to 65,536.
+    #[inline]
+    pub fn verify(nsid: u32, lba: u64, blocks: u32) -> Self {
+        Self::on_range(NvmOpcode::VERIFY, nsid, lba, blocks)
+    }
+
     /// A command on a range of blocks (1 to 65,536); the data pointer is still to be set.
     #[inline]
     pub fn on_range(opcode: NvmOpcode, nsid: u32, lba: u64, blocks: u32) -> Self {
@@ -142,6 +228,16 @@ impl Command {
     /// The number of ranges of a Dataset Management command, 1 to 256.
     pub const fn dsm_ranges(&self) -> u32 {
         (self.cdw10.get() & 0xff) + 1
+    }
+
+    /// The number of ranges of a Copy command, 1 to 256.
+    pub const fn copy_ranges(&self) -> u32 {
+        (self.cdw12.get() & 0xff) + 1
+    }
+
+    /// The format of the ranges of a Copy command.
+    pub const fn copy_format(&self) -> u32 {
+        self.cdw12.get() >> 8 & 0xf
     }
 
     /// The attributes of a Dataset Management command.

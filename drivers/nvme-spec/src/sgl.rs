@@ -54,6 +54,11 @@ impl SglDescriptor {
         Self::build(address, length, Self::TYPE_DATA_BLOCK << 4 | Self::SUBTYPE_ADDRESS)
     }
 
+    /// The descriptors at `address`, of so many bytes, which are all that follow.
+    pub const fn last_segment(address: u64, length: u32) -> Self {
+        Self::build(address, length, Self::TYPE_LAST_SEGMENT << 4 | Self::SUBTYPE_ADDRESS)
+    }
+
     /// Data inside the capsule, `offset` bytes after the in-capsule data offset.
     pub const fn in_capsule(offset: u64, length: u32) -> Self {
         Self::build(offset, length, Self::TYPE_DATA_BLOCK << 4 | Self::SUBTYPE_OFFSET)

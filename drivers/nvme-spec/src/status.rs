@@ -164,6 +164,7 @@ statuses! {
     CONFLICTING_ATTRIBUTES = 1, 0x80, "conflicting attributes";
     INVALID_PROTECTION = 1, 0x81, "invalid protection information";
     WRITE_TO_READ_ONLY = 1, 0x82, "attempted write to read only range";
+    COMMAND_SIZE_LIMIT = 1, 0x83, "command size limit exceeded";
 
     WRITE_FAULT = 2, 0x80, "write fault";
     UNRECOVERED_READ = 2, 0x81, "unrecovered read error";

@@ -15,10 +15,10 @@ use zerocopy::FromBytes;
 
 use crate::admin::{AdminQueue, check_buffer};
 use crate::discover::failed;
-use crate::queue_spec::{QueueAddress, QueueSpec};
+use crate::queue_spec::{QueueAddress, QueueSpec, Sgls};
 use crate::registers::{Health, configuration, configure, health};
 use crate::yield_now::yield_now;
-use crate::{AdminError, InitError, Namespace, Outcome, Ticket, prp};
+use crate::{AdminError, CommandLimits, InitError, Namespace, Outcome, Ticket, prp};
 
 /// Tells the time. Only used on the control path.
 pub type Clock = Rc<dyn Fn() -> Instant>;
@@ -82,13 +82,14 @@ pub struct Controller<D: Device> {
     device: RefCell<D>,
     registers: D::Registers,
     pub(crate) address: PciAddress,
-    cap: Cap,
+    pub(crate) cap: Cap,
     pub(crate) pool: DmaPool,
     clock: Clock,
     pub(crate) options: Options,
     admin: RefCell<AdminQueue<D::Registers>>,
     pub(crate) identify: RefCell<Box<IdentifyController>>,
     pub(crate) namespaces: RefCell<Vec<Namespace>>,
+    pub(crate) limits: Cell<CommandLimits>,
     queues: Cell<u16>,
     /// Counts the runs of the controller.
     epoch: Cell<u64>,
@@ -125,6 +126,7 @@ impl<D: Device> Controller<D> {
             admin: RefCell::new(admin),
             identify: RefCell::default(),
             namespaces: RefCell::default(),
+            limits: Cell::new(CommandLimits::NONE),
             queues: Cell::new(0),
             epoch: Cell::new(0),
             serial: Cell::new(0),
@@ -152,6 +154,7 @@ impl<D: Device> Controller<D> {
         configure(&self.registers, Cc::enabled(self.command_set()));
         self.wait_ready().await?;
         self.identify_controller().await?;
+        self.identify_limits().await?;
         let queues = self.agree_on_queues().await?;
         self.queues.set(queues);
         self.arm_events().await.map_err(failed(Command::async_event_request()))?;
@@ -310,8 +313,7 @@ impl<D: Device> Controller<D> {
             entries: self.entries(),
             transfer_max: self.transfer_max(),
             oncs: self.identify.borrow().oncs(),
-            // Bits 1:0: with I/O commands, byte or dword aligned; what is sent is both.
-            takes_sgls: matches!(self.identify.borrow().sgls.get() & 0b11, 1 | 2),
+            sgls: self.sgls(),
             timeout: self.options.io_timeout,
         })
     }
@@ -441,6 +443,11 @@ impl<D: Device> Controller<D> {
     fn entries(&self) -> u16 {
         let entries = u32::from(self.options.queue_entries.clamp(2, 4096));
         entries.min(self.cap.queue_entries_max()) as u16
+    }
+
+    /// Whether and how it takes SGLs with I/O commands.
+    pub fn sgls(&self) -> Option<Sgls> {
+        Sgls::of(self.identify.borrow().sgls.get())
     }
 
     /// Most bytes one I/O command moves.

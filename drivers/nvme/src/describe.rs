@@ -1,9 +1,9 @@
 use alloc::vec::Vec;
 
 use basalt_env::{DmaBuf, DmaMem, DmaPool, OutOfDmaMemory};
-use basalt_nvme_spec::{DsmRange, PAGE_SIZE};
+use basalt_nvme_spec::{PAGE_SIZE, SglDescriptor};
 use basalt_ring::Tag;
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::{Payload, RejectReason, prp};
 
@@ -23,10 +23,10 @@ impl<T> Describe<T> for NoData {
     }
 }
 
-/// Ranges of a Dataset Management.
-pub(crate) struct Ranges<'a>(pub(crate) &'a [DsmRange]);
+/// Ranges of a Dataset Management or a Copy.
+pub(crate) struct Ranges<'a, D>(pub(crate) &'a [D]);
 
-impl<T> Describe<T> for Ranges<'_> {
+impl<T, D: IntoBytes + Immutable> Describe<T> for Ranges<'_, D> {
     fn describe(self, _: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
         let list = lists.of(tag)?;
         list.copy_in(0, self.0.as_bytes());
@@ -54,7 +54,49 @@ impl<T: Payload> Describe<T> for Segments {
     }
 }
 
-/// One page per slot: a PRP list or the ranges of a Dataset Management.
+/// The payload's segments, which must be so many bytes together, as an SGL: the command has to say
+/// so.
+pub(crate) struct SglSegments {
+    pub(crate) bytes: u64,
+    pub(crate) granule: u64,
+}
+
+impl<T: Payload> Describe<T> for SglSegments {
+    fn describe(self, payload: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
+        let list = lists.of(tag)?;
+        let (mut count, mut bytes) = (0, 0);
+        for segment in payload.segments().iter().filter(|segment| !segment.is_empty()) {
+            let (address, len) = (segment.phys().as_u64(), segment.len());
+            if count == SEGMENTS_MAX {
+                return Err(RejectReason::MaxTransfer);
+            }
+            if !address.is_multiple_of(self.granule) || !(len as u64).is_multiple_of(self.granule) {
+                return Err(RejectReason::Misaligned);
+            }
+            let block = SglDescriptor::data_block(address, len as u32);
+            list.copy_in(count * size_of::<SglDescriptor>(), block.as_bytes());
+            (count, bytes) = (count + 1, bytes + len as u64);
+        }
+        if bytes != self.bytes {
+            return Err(RejectReason::BadLength);
+        }
+        let len = count * size_of::<SglDescriptor>();
+        Ok(sgl_pointer(SglDescriptor::last_segment(list.phys().as_u64(), len as u32)))
+    }
+}
+
+/// A descriptor, which lies where two PRPs would.
+pub(crate) fn sgl_pointer(descriptor: SglDescriptor) -> prp::Prps {
+    let mut halves = [0; 2];
+    halves.as_mut_bytes().copy_from_slice(descriptor.as_bytes());
+    let [prp1, prp2] = halves.map(u64::from_le);
+    prp::Prps { prp1, prp2 }
+}
+
+/// SGL descriptors that a page holds.
+pub(crate) const SEGMENTS_MAX: usize = PAGE_SIZE / size_of::<SglDescriptor>();
+
+/// One page per slot: a PRP list, SGL descriptors, or the ranges of a Dataset Management or Copy.
 #[derive(Debug)]
 pub(crate) struct Lists {
     pages: Vec<DmaMem>,

@@ -64,7 +64,8 @@ impl<D: Device> Controller<D> {
         let descriptors = self.descriptors(nsid).await?;
         let list = descriptors.as_ref().map_or(&[][..], |page| page.as_slice());
         match Namespace::new(nsid, &identify, list) {
-            Ok(namespace) => Ok(Some(namespace)),
+            Ok(namespace) if self.identify.borrow().copies() => Ok(Some(namespace)),
+            Ok(namespace) => Ok(Some(namespace.without_copy())),
             Err(reason) => {
                 log::warn!("nvme {}: namespace {nsid} is not used: {reason}", self.address);
                 Ok(None)

@@ -2,20 +2,20 @@ use core::time::Duration;
 
 use basalt_env::{DmaPool, Instant, OutOfDmaMemory, Registers, Work};
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::{Command, DSM_RANGES_MAX, DsmAttributes, DsmRange, NvmOpcode, Status};
+use basalt_nvme_spec::{Command, NvmOpcode, Status};
 use basalt_ring::{Full, Rest, Slots, StaleTag, Tag};
 use zerocopy::little_endian::U16;
 
-use crate::describe::{Describe, Lists, NoData, Ranges, Segments};
+use crate::describe::{Describe, Lists, Segments, SglSegments};
 use crate::registers::{Health, health};
 use crate::rings::Rings;
 use crate::{
     IoQueueStats, Namespace, NotQuiesced, Payload, QueueAddress, QueueError, QueueSpec, Quiesced,
-    RejectReason, Rejected, Ticket, prp,
+    RejectReason, Rejected, Sgls, Ticket, prp,
 };
 
 /// Most blocks one command names.
-const BLOCKS_MAX: u32 = 65_536;
+pub(crate) const BLOCKS_MAX: u32 = 65_536;
 
 /// Which way a transfer goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +67,7 @@ pub struct IoQueue<R: Registers, T> {
     fault: Option<QueueError>,
     transfer_max: u64,
     oncs: Oncs,
-    takes_sgls: bool,
+    sgls: Option<Sgls>,
     /// What has been submitted is not counted, but is what has ended and what has not.
     stats: IoQueueStats,
     aborted: u64,
@@ -92,7 +92,7 @@ impl<R: Registers, T> IoQueue<R, T> {
             fault: None,
             transfer_max: spec.transfer_max,
             oncs: spec.oncs,
-            takes_sgls: spec.takes_sgls,
+            sgls: spec.sgls,
             stats: IoQueueStats::default(),
             aborted: 0,
             timeout: spec.timeout,
@@ -120,9 +120,14 @@ impl<R: Registers, T> IoQueue<R, T> {
         self.transfer_max
     }
 
-    /// Whether the controller takes SGLs with I/O commands.
-    pub(crate) const fn takes_sgls(&self) -> bool {
-        self.takes_sgls
+    /// Whether and how the controller takes SGLs with I/O commands.
+    pub(crate) const fn sgls(&self) -> Option<Sgls> {
+        self.sgls
+    }
+
+    /// Optional commands the controller does.
+    pub(crate) const fn oncs(&self) -> Oncs {
+        self.oncs
     }
 
     /// Why it takes no more commands, if so.
@@ -134,51 +139,6 @@ impl<R: Registers, T> IoQueue<R, T> {
     pub fn stats(&self) -> IoQueueStats {
         let ended = self.stats.completed + self.aborted;
         IoQueueStats { submitted: ended + self.outstanding() as u64, ..self.stats }
-    }
-
-    /// Flushes `ns`: all completed writes become durable.
-    pub fn flush(&mut self, ns: &Namespace, payload: T) -> Result<Ticket, Rejected<T>> {
-        self.submit(Command::flush(ns.nsid()), payload, NoData)
-    }
-
-    /// Makes blocks read as zeroes, where the controller can ([`Oncs::WRITE_ZEROES`]).
-    pub fn write_zeroes(
-        &mut self,
-        ns: &Namespace,
-        lba: u64,
-        blocks: u32,
-        payload: T,
-    ) -> Result<Ticket, Rejected<T>> {
-        if !self.oncs.contains(Oncs::WRITE_ZEROES) {
-            return Err(Rejected { payload, reason: RejectReason::Unsupported });
-        }
-        if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
-            return Err(Rejected { payload, reason: RejectReason::OutOfRange });
-        }
-        let mut command = Command::write_zeroes(ns.nsid(), lba, blocks);
-        ns.protection().ask(&mut command, lba);
-        self.submit(command, payload, NoData)
-    }
-
-    /// Tells the controller that ranges (1 to 256) are no longer needed, where it can
-    /// ([`Oncs::DATASET_MANAGEMENT`]).
-    pub fn deallocate(
-        &mut self,
-        ns: &Namespace,
-        ranges: &[DsmRange],
-        payload: T,
-    ) -> Result<Ticket, Rejected<T>> {
-        let inside = |range: &DsmRange| ns.contains(range.lba.get(), range.blocks.get());
-        let reason = if !self.oncs.contains(Oncs::DATASET_MANAGEMENT) {
-            RejectReason::Unsupported
-        } else if ranges.is_empty() || ranges.len() > DSM_RANGES_MAX || !ranges.iter().all(inside) {
-            RejectReason::OutOfRange
-        } else {
-            let count = ranges.len() as u32;
-            let command = Command::dataset_management(ns.nsid(), count, DsmAttributes::DEALLOCATE);
-            return self.submit(command, payload, Ranges(ranges));
-        };
-        Err(Rejected { payload, reason })
     }
 
     /// Keeps the payload, has `data` describe what it carries, and writes the entry.
@@ -407,8 +367,9 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        if ns.has_metadata() {
-            return self.transfer_protected(direction, ns, lba, blocks, payload);
+        let is_scattered = payload.segments().len() > 1 && self.sgls.is_some();
+        if ns.has_metadata() || is_scattered {
+            return self.transfer_closely(direction, ns, lba, blocks, payload);
         }
         self.transfer(direction, ns, lba, blocks, payload)
     }
@@ -438,10 +399,11 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         self.submit(command, payload, Segments { bytes })
     }
 
-    /// The same with blocks that carry protection information.
+    /// The same where blocks may carry protection information, and buffers may lie so that lists of
+    /// pages cannot describe them.
     #[cold]
     #[inline(never)]
-    fn transfer_protected(
+    fn transfer_closely(
         &mut self,
         direction: Direction,
         ns: &Namespace,
@@ -458,7 +420,13 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         if bytes > self.transfer_max {
             return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
         }
-        self.submit(command, payload, Segments { bytes })
+        match self.sgls {
+            Some(Sgls { granule, .. }) if !prp::can_describe(payload.segments()) => {
+                command.flags = Command::FLAG_SGL;
+                self.submit(command, payload, SglSegments { bytes, granule: granule as u64 })
+            }
+            _ => self.submit(command, payload, Segments { bytes }),
+        }
     }
 }
 

@@ -19,11 +19,13 @@ extern crate alloc;
 
 mod admin;
 mod controller;
+mod dataless;
 mod describe;
 mod discover;
 mod error;
 mod events;
 mod io_queue;
+mod limits;
 mod namespace;
 mod payload;
 mod prp;
@@ -43,7 +45,8 @@ pub use error::{
 };
 pub use events::Events;
 pub use io_queue::{Direction, IoQueue};
+pub use limits::CommandLimits;
 pub use namespace::Namespace;
 pub use payload::Payload;
-pub use queue_spec::{QueueAddress, QueueSpec};
+pub use queue_spec::{QueueAddress, QueueSpec, Sgls};
 pub use ticket::{IoQueueStats, Ticket};

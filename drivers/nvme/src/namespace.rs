@@ -55,6 +55,7 @@ pub struct Namespace {
     /// As many, or none if they carry metadata.
     plain_blocks: u64,
     optimal_boundary: u16,
+    copy_max: u32,
     protection: Protection,
     nguid: Option<[u8; 16]>,
     eui64: Option<[u8; 8]>,
@@ -83,6 +84,11 @@ impl Namespace {
             blocks,
             plain_blocks: if protection.has_metadata() { 0 } else { blocks },
             optimal_boundary: identify.noiob.get(),
+            copy_max: match protection.has_metadata() {
+                // It would have to be taken off and added anew.
+                true => 0,
+                false => identify.mcl.get().min(identify.mssrl.get().into()),
+            },
             protection,
             nguid: Some(identify.nguid).filter(|id| *id != [0; 16]),
             eui64: Some(identify.eui64).filter(|id| *id != [0; 8]),
@@ -122,9 +128,20 @@ impl Namespace {
         Self { blocks, plain_blocks, ..self }
     }
 
+    /// The same of a controller that does not copy.
+    #[must_use]
+    pub(crate) const fn without_copy(self) -> Self {
+        Self { copy_max: 0, ..self }
+    }
+
     /// I/O that does not cross a multiple of this many blocks is fastest; 0 if unknown.
     pub const fn optimal_boundary(&self) -> u16 {
         self.optimal_boundary
+    }
+
+    /// Most blocks that one command copies; 0 if it copies none.
+    pub const fn copy_max(&self) -> u32 {
+        self.copy_max
     }
 
     /// Globally unique identifier, if it has one.

@@ -32,6 +32,20 @@ pub(crate) fn build_short(only: &DmaBuf) -> Option<Prps> {
     Some(Prps { prp1: start, prp2 })
 }
 
+/// Whether segments lie so that PRPs can describe them.
+pub(crate) fn can_describe(segments: &[DmaBuf]) -> bool {
+    let mut end = None;
+    segments.iter().filter(|segment| !segment.is_empty()).all(|segment| {
+        let start = segment.phys().as_u64();
+        let meets = match end {
+            None => start.is_multiple_of(4),
+            Some(end) => u64::is_multiple_of(end, PAGE) && start.is_multiple_of(PAGE),
+        };
+        end = Some(start + segment.len() as u64);
+        meets
+    })
+}
+
 /// Describes `segments` as PRPs (base specification §4.1.1), with `list` for the entries beyond
 /// the second. Their total length was checked to be between 1 and [`TRANSFER_MAX`].
 ///

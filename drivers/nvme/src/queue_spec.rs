@@ -18,7 +18,7 @@ pub struct QueueSpec<R> {
     pub(crate) entries: u16,
     pub(crate) transfer_max: u64,
     pub(crate) oncs: Oncs,
-    pub(crate) takes_sgls: bool,
+    pub(crate) sgls: Option<Sgls>,
     pub(crate) timeout: Duration,
 }
 
@@ -36,6 +36,27 @@ impl<R> QueueSpec<R> {
     /// Optional commands the controller does.
     pub const fn optional_commands(&self) -> Oncs {
         self.oncs
+    }
+}
+
+/// How transfers are described that are scattered over memory, where lists of pages cannot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sgls {
+    /// Most segments of one command.
+    pub segments_max: usize,
+    /// Bytes that each begins and ends on a multiple of.
+    pub granule: usize,
+}
+
+impl Sgls {
+    /// What a controller says of them (base specification §5.17.2.1, SGLS).
+    pub(crate) const fn of(sgls: u32) -> Option<Self> {
+        let segments_max = crate::describe::SEGMENTS_MAX;
+        match sgls & 0b11 {
+            1 => Some(Self { segments_max, granule: 1 }),
+            2 => Some(Self { segments_max, granule: 4 }),
+            _ => None,
+        }
     }
 }
 

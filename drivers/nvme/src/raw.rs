@@ -2,11 +2,10 @@
 //! with them and nothing else.
 
 use basalt_env::{DmaBuf, Registers};
-use basalt_nvme_spec::{Command, IoFlags, NvmOpcode, SglDescriptor};
+use basalt_nvme_spec::{Command, CopyRange, IoFlags, NvmOpcode, SglDescriptor};
 use basalt_ring::Tag;
-use zerocopy::IntoBytes;
 
-use crate::describe::{Describe, Lists, NoData, Segments};
+use crate::describe::{Describe, Lists, NoData, Segments, sgl_pointer};
 use crate::{IoQueue, Namespace, Payload, RejectReason, Rejected, Ticket, prp};
 
 /// Bits 1:0 of an opcode: which way data goes (base specification §3.3.3.1, figure 87).
@@ -48,7 +47,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         if bytes == 0 {
             return self.submit(command, payload, NoData);
         }
-        if self.takes_sgls() {
+        if self.sgls().is_some() {
             command.flags = Command::FLAG_SGL;
             return self.submit(command, payload, OneBlock);
         }
@@ -61,7 +60,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         }
         match data_len(command, ns) {
             Some(len) => (len != data.len() as u64).then_some(RejectReason::BadLength),
-            None if self.takes_sgls() => None,
+            None if self.sgls().is_some() => None,
             None => Some(RejectReason::Unsupported),
         }
     }
@@ -87,6 +86,9 @@ fn data_len(command: &Command, ns: &Namespace) -> Option<u64> {
         | NvmOpcode::WRITE_UNCORRECTABLE
         | NvmOpcode::VERIFY => Some(0),
         NvmOpcode::DATASET_MANAGEMENT => Some(u64::from(command.dsm_ranges()) * 16),
+        NvmOpcode::COPY if command.copy_format() == 0 => {
+            Some(u64::from(command.copy_ranges()) * size_of::<CopyRange>() as u64)
+        }
         _ => None,
     }
 }
@@ -98,10 +100,6 @@ impl<T: Payload> Describe<T> for OneBlock {
     fn describe(self, payload: &T, _: Tag, _: &Lists) -> Result<prp::Prps, RejectReason> {
         let [data] = payload.segments() else { return Err(RejectReason::BadLength) };
         let block = SglDescriptor::data_block(data.phys().as_u64(), data.len() as u32);
-        // A descriptor lies where two PRPs would.
-        let mut halves = [0; 2];
-        halves.as_mut_bytes().copy_from_slice(block.as_bytes());
-        let [prp1, prp2] = halves.map(u64::from_le);
-        Ok(prp::Prps { prp1, prp2 })
+        Ok(sgl_pointer(block))
     }
 }

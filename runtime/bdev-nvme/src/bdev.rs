@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 
 use basalt_bdev::{Bdev, BdevInfo, IoChannel, Lenders, Op, OpenError, remote_channel, uuid};
 use basalt_env::{PciAddress, Registers};
-use basalt_nvme::Namespace;
+use basalt_nvme::{CommandLimits, Namespace, Sgls};
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::{IdentifyController, ascii_field};
 use basalt_reactor::Local;
@@ -14,7 +14,7 @@ use basalt_reactor::Local;
 use crate::controllers::ControllerId;
 use crate::json::Text;
 use crate::queue::{CoreQueues, NvmeChannel};
-use crate::split::Limits;
+use crate::split::{Dataless, Limits};
 
 /// What the bdevs are, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "NVMe disk";
@@ -39,6 +39,8 @@ pub(crate) struct Family<'a> {
     pub(crate) identify: &'a IdentifyController,
     /// Most bytes of one command.
     pub(crate) transfer_max: u64,
+    pub(crate) command_limits: CommandLimits,
+    pub(crate) sgls: Option<Sgls>,
     pub(crate) lenders: &'a Arc<Lenders>,
 }
 
@@ -65,7 +67,13 @@ impl<R> NvmeBdev<R> {
             info,
             controller: family.id,
             namespace,
-            limits: Limits { transfer_max, plain_max, block },
+            limits: Limits {
+                transfer_max,
+                plain_max,
+                block,
+                sgls: family.sgls,
+                dataless: dataless(family, &namespace),
+            },
             optional: family.identify.oncs(),
             driver_specific: describe(family, &namespace),
             lenders: Arc::clone(family.lenders),
@@ -95,7 +103,9 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
             Op::Compare => self.optional.contains(Oncs::COMPARE),
-            Op::Copy | Op::CompareAndWrite => false,
+            Op::Verify => self.optional.contains(Oncs::VERIFY),
+            Op::Copy => self.limits.dataless.copy > 0,
+            Op::CompareAndWrite => false,
         }
     }
 
@@ -114,6 +124,23 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
 
     fn driver_specific(&self) -> String {
         self.driver_specific.clone()
+    }
+}
+
+/// Most blocks one command can name (NVM §3.2.8: NLB has 16 bits).
+const BLOCKS_MAX: u32 = 1 << 16;
+
+fn dataless(family: &Family<'_>, namespace: &Namespace) -> Dataless {
+    let limits = family.command_limits;
+    let blocks = |bytes: u64| {
+        let blocks = bytes / u64::from(namespace.block_size());
+        u32::try_from(blocks).unwrap_or(u32::MAX).clamp(1, BLOCKS_MAX)
+    };
+    Dataless {
+        write_zeroes: blocks(limits.write_zeroes_bytes),
+        unmap: limits.deallocate_blocks,
+        verify: blocks(limits.verify_bytes),
+        copy: namespace.copy_max().min(BLOCKS_MAX),
     }
 }
 

@@ -352,6 +352,8 @@ where
             address: self.controller.address(),
             identify: &identify,
             transfer_max: self.controller.transfer_max(),
+            sgls: self.controller.sgls(),
+            command_limits: self.controller.command_limits(),
             lenders: &self.handle.lenders,
         };
         let is_shown =

@@ -6,9 +6,6 @@ use basalt_nvme_spec::{Command, DsmRange, Status};
 use crate::inbox::{InboxId, Inboxes};
 use crate::split::{self, Limits, Piece};
 
-/// Most blocks one command without data can name (NVM §3.2.8: NLB has 16 bits).
-pub(crate) const BLOCKS_MAX: u32 = 1 << 16;
-
 /// An Io in the core's queue: the payload of its commands.
 ///
 /// One command at a time is in flight for it. An Io that one command cannot carry goes in pieces,
@@ -97,12 +94,14 @@ impl Pending {
         self.carrier = Carrier::Whole;
         match self.io.op {
             Op::Read | Op::Write | Op::Compare => self.choose_piece(left, limits, pool),
-            Op::WriteZeroes => {
-                self.blocks = left.min(BLOCKS_MAX);
-                Ok(())
-            }
-            _ => {
-                self.blocks = left;
+            op => {
+                self.blocks = left.min(match op {
+                    Op::WriteZeroes => limits.dataless.write_zeroes,
+                    Op::Unmap => limits.dataless.unmap,
+                    Op::Verify => limits.dataless.verify,
+                    Op::Copy => limits.dataless.copy,
+                    _ => u32::MAX,
+                });
                 Ok(())
             }
         }
@@ -129,7 +128,15 @@ impl Pending {
                 };
                 queue.raw(namespace, command, self)
             }
-            Op::Copy | Op::CompareAndWrite | Op::NvmeAdmin | Op::Reset => {
+            Op::Verify => queue.verify(namespace, lba, blocks, self),
+            Op::Copy => {
+                let from = match self.io.data {
+                    SgList::Blocks(from) => from + u64::from(self.blocks_done),
+                    _ => lba,
+                };
+                queue.copy(namespace, from, lba, blocks, self)
+            }
+            Op::CompareAndWrite | Op::NvmeAdmin | Op::Reset => {
                 Err(Rejected { payload: self, reason: DriverReason::Unsupported })
             }
             Op::Flush => queue.flush(namespace, self),

@@ -1,6 +1,7 @@
 use core::ops::Range;
 
 use basalt_env::DmaBuf;
+use basalt_nvme::Sgls;
 
 /// Bytes of a page, as the driver programs the controller (CC.MPS = 0).
 const PAGE: u64 = basalt_nvme_spec::PAGE_SIZE as u64;
@@ -16,6 +17,19 @@ pub(crate) struct Limits {
     pub(crate) plain_max: usize,
     /// Bytes of a logical block.
     pub(crate) block: usize,
+    /// How buffers can lie that go with one command; else as a list of pages wants them.
+    pub(crate) sgls: Option<Sgls>,
+    /// Most blocks of a command that moves no data, by what it does; 0 if there is none.
+    pub(crate) dataless: Dataless,
+}
+
+/// Most blocks that commands name which move no data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dataless {
+    pub(crate) write_zeroes: u32,
+    pub(crate) unmap: u32,
+    pub(crate) verify: u32,
+    pub(crate) copy: u32,
 }
 
 /// The next part of a transfer that one command can carry.
@@ -30,7 +44,7 @@ pub(crate) enum Piece {
     },
     /// So many bytes by way of one contiguous buffer, for a command can neither begin nor end
     /// inside a buffer, and a list of pages can only describe buffers that meet at page boundaries
-    /// (base specification §4.1.1).
+    /// (base specification §4.1.1). An SGL could describe others.
     Bounced {
         /// How many.
         bytes: usize,
@@ -65,8 +79,16 @@ pub(crate) fn next_piece(
             first = index + 1;
             continue;
         }
-        let meets =
-            end.is_none_or(|end: u64| end.is_multiple_of(PAGE) && start.is_multiple_of(PAGE));
+        let meets = match limits.sgls {
+            None => {
+                end.is_none_or(|end: u64| end.is_multiple_of(PAGE) && start.is_multiple_of(PAGE))
+            }
+            Some(Sgls { segments_max, granule }) => {
+                let lies_right =
+                    start.is_multiple_of(granule as u64) && len.is_multiple_of(granule);
+                index - first < segments_max && lies_right
+            }
+        };
         if before - skip != bytes || !meets || bytes + len > limits.transfer_max {
             break;
         }

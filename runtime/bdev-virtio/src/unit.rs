@@ -106,7 +106,8 @@ impl Unit {
             Op::Unmap => !is_read_only && self.limits().unmap_max > 0,
             Op::WriteZeroes => !is_read_only && self.limits().zeroes_max > 0,
             // These are made of reads and writes, or of the end of all that is under way.
-            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
+            Op::Compare | Op::Verify | Op::Copy => false,
+            Op::CompareAndWrite | Op::Reset => false,
             Op::NvmeIo | Op::NvmeAdmin => false,
         }
     }

@@ -113,6 +113,12 @@ impl Channel {
             return Err(RejectReason::Unaligned);
         }
         io.submitted = self.below.local.now();
+        if io.op == Op::Copy
+            && !io.overlaps_itself()
+            && self.below.descriptor.bdev().supports(io.op)
+        {
+            return self.below.submit(io);
+        }
         if let Some(emulator) = &mut self.emulator {
             return emulator.begin(io);
         }

@@ -91,7 +91,7 @@ impl Descriptor {
     }
 
     fn mask(&self) -> OpSet {
-        let readable = |op| matches!(op, Op::Read | Op::Flush | Op::Compare);
+        let readable = |op| matches!(op, Op::Read | Op::Flush | Op::Compare | Op::Verify);
         OpSet::of(|op| self.open.access.may_write() || readable(op))
     }
 }

@@ -22,6 +22,8 @@ pub enum Op {
     WriteZeroes,
     /// Whether the buffers hold what the blocks do; if not, it ends as NVMe's Compare Failure.
     Compare,
+    /// Whether the blocks can be read and are as they were written, as far as the device can tell.
+    Verify,
     /// Blocks elsewhere on the bdev ([`SgList::Blocks`]) to these.
     Copy,
     /// As [`Op::Compare`] with the first half of the data and, if that is the same, [`Op::Write`]
@@ -40,13 +42,14 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for tables indexed by [`Op::index`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::Write,
         Self::Flush,
         Self::Unmap,
         Self::WriteZeroes,
         Self::Compare,
+        Self::Verify,
         Self::Copy,
         Self::CompareAndWrite,
         Self::NvmeIo,
@@ -282,6 +285,12 @@ impl Io {
     /// Sends an NVMe command: [`Op::NvmeIo`] or [`Op::NvmeAdmin`].
     pub fn nvme(op: Op, passthru: NvmePassthru, tag: u64) -> Self {
         Self::with_data(op, 0, 0, SgList::Nvme(Box::new(passthru)), tag)
+    }
+
+    /// Whether it copies blocks to a place that has some of them.
+    pub(crate) fn overlaps_itself(&self) -> bool {
+        let SgList::Blocks(from) = self.data else { return false };
+        from.abs_diff(self.lba) < u64::from(self.blocks)
     }
 
     /// Whether its blocks are whole units of so many blocks.

@@ -62,7 +62,7 @@ impl Node {
 
     /// The operations that a channel passes on as they are.
     pub(crate) fn native(&self) -> OpSet {
-        OpSet::of(|op| op != Op::Reset && self.bdev.supports(op))
+        OpSet::of(|op| !matches!(op, Op::Reset | Op::Copy) && self.bdev.supports(op))
     }
 
     /// Those that take more than that.

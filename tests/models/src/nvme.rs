@@ -78,6 +78,10 @@ pub struct Config {
     pub sgls: bool,
     /// Optional NVM commands it does.
     pub oncs: basalt_nvme_spec::identify::Oncs,
+    /// Most of a Verify and of a Write Zeroes, as a power of two of 4 KiB; 0 for no limit.
+    pub dataless_max: u8,
+    /// Most blocks of a Copy, and of one range of a Dataset Management.
+    pub range_max: u16,
     /// How many reads of CSTS it takes to become ready or not ready.
     pub ready_after: u32,
     /// Namespaces, by ascending identifier.
@@ -100,6 +104,8 @@ impl Default for Config {
             event_requests: 4,
             sgls: true,
             oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
+            dataless_max: 0,
+            range_max: 4096,
             ready_after: 2,
             namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],
             serial: String::from("BASALT0001"),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use basalt_qemu_tests::BasaltGuest;
+use basalt_qemu_tests::initiator::{Data, Initiator, command as nvme, pattern};
 use basalt_qemu_tests::rpc_client::SpdkRpc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -12,6 +13,9 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 const BOOT: Duration = Duration::from_secs(60);
+
+const VERIFY: u8 = 0x0c;
+const COPY: u8 = 0x19;
 
 /// An NVMe command: opcode, namespace, dword 10, dword 12.
 fn command(opcode: u8, nsid: u8, cdw10: u32, cdw12: u32) -> String {
@@ -62,4 +66,40 @@ fn commands_reach_the_drive_and_a_format_changes_its_bdev() {
     assert_eq!(status, 0);
     let bdev = &rpc.call("bdev_get_bdevs -b Nvme0n1 -t 20000")[0];
     assert_eq!((&bdev["block_size"], &bdev["num_blocks"]), (&4096.into(), &16_384.into()));
+}
+
+#[test]
+fn blocks_are_copied_and_verified_by_the_drive() {
+    let disk = NamedTempFile::new().unwrap();
+    disk.as_file().set_len(64 << 20).unwrap();
+    // A namespace of its own: QEMU's short form has copies of no blocks at all.
+    let file = format!("file={},if=none,format=raw,id=file", disk.path().display());
+    let args = ["-drive", &file, "-device", "nvme,id=ctrl,serial=copy", "-device"];
+    let machine = args.iter().fold(BasaltGuest::new("copy"), |machine, arg| machine.qemu_arg(arg));
+    let machine = machine.qemu_arg("nvme-ns,drive=file,bus=ctrl,nsid=1");
+    let (machine, [nvmf, rpc]) = machine.user_network_ports([4420, 5260]);
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let bdev = SpdkRpc::new(rpc).call("bdev_get_bdevs -b Nvme0n1")[0].take();
+    assert_eq!(bdev["supported_io_types"]["copy"], true, "QEMU's drive copies");
+    let mut host = Initiator::connect(nvmf).unwrap();
+    let on = host.namespaces().unwrap()[0];
+    let data = pattern(4, 1 << 20);
+    host.write(on, 0, &data).unwrap();
+    // Two ranges of 1 MiB in all, to behind them and, the second time, to where the first is.
+    for to in [4096_u64, 100] {
+        let ranges = [(0_u64, 1024_u16), (1024, 1024)].map(|(from, blocks)| {
+            let mut range = [0; 32];
+            range[8..16].copy_from_slice(&from.to_le_bytes());
+            range[16..18].copy_from_slice(&(blocks - 1).to_le_bytes());
+            range
+        });
+        let copy = nvme::io(COPY, on.nsid, to, 2);
+        let answer = host.io.run(copy, Data::FromHost(&ranges.concat())).unwrap();
+        assert_eq!(answer.status, nvme::OK);
+        let copied = host.read(on, to, 1024).unwrap().data;
+        assert!(copied == data[..512 << 10], "to {to}");
+    }
+    let verify = nvme::io(VERIFY, on.nsid, 0, 8192);
+    assert_eq!(host.io.run(verify, Data::None).unwrap().status, nvme::OK);
 }

@@ -129,16 +129,19 @@ fn delayed_answers_and_missing_descriptors_are_no_failure() {
     let bench = Bench::with_defaults();
     bench.model.plan(|plan| {
         plan.on(admin(AdminOpcode::IDENTIFY).nth(1), Fault::Delay(5));
-        plan.on(admin(AdminOpcode::IDENTIFY).nth(4), Fault::Status(0, 2));
+        // The one of descriptors, and before that of limits.
+        plan.on(admin(AdminOpcode::IDENTIFY).nth(2), Fault::Status(0, 2));
+        plan.on(admin(AdminOpcode::IDENTIFY).nth(5), Fault::Status(0, 2));
     });
     let controller = bench.controller(Options::default());
     assert_eq!(controller.namespaces()[0].uuid(), None);
+    assert_eq!(controller.command_limits().deallocate_blocks, u32::MAX);
 }
 
 #[test]
 fn a_namespace_list_that_starts_with_zero_is_empty() {
     let bench = Bench::with_defaults();
-    bench.model.inject(admin(AdminOpcode::IDENTIFY).nth(2), Fault::CorruptData);
+    bench.model.inject(admin(AdminOpcode::IDENTIFY).nth(3), Fault::CorruptData);
     // One bit turns namespace 1 into 0.
     assert!(bench.controller(Options::default()).namespaces().is_empty());
 }

@@ -1,5 +1,5 @@
-use basalt_nvme_spec::DsmRange;
 use basalt_nvme_spec::identify::Oncs;
+use basalt_nvme_spec::{Command, DsmRange, NvmOpcode};
 
 use super::*;
 use crate::{NotQuiesced, QueueError, RejectReason};
@@ -45,8 +45,8 @@ fn what_is_written_is_read_back_whatever_the_segments() {
 }
 
 #[test]
-fn a_first_page_may_be_entered_in_the_middle() {
-    let mut ready = Ready::with_defaults();
+fn a_list_of_pages_is_entered_in_the_middle_of_a_page_but_once() {
+    let mut ready = Ready::new(Config { sgls: false, ..Config::default() }, 32);
     // Blocks of 512 bytes come from the lowest address up: the second starts inside a page.
     let held = ready.bench.buffers(&[512], 0);
     let (mut data, _) = patterned(&ready, &[512], 1);
@@ -231,4 +231,70 @@ fn a_deleted_queue_hands_back_what_was_outstanding_and_can_be_made_again() {
     assert_eq!(ready.queue.abort_all(proof, |_| {}), Err(NotQuiesced), "that was another queue");
     ready.submit_read(0);
     assert_eq!(ready.bench.drain(&mut ready.queue).len(), 1);
+}
+
+#[test]
+fn buffers_that_lie_anywhere_go_by_sgl() {
+    for block_size in [512, 4096] {
+        let namespaces = [NamespaceConfig::new(1, block_size, 2048)].to_vec();
+        let mut ready = Ready::new(Config { namespaces, ..Config::default() }, 32);
+        // In blocks of the pool that are no pages, cut where no block ends.
+        for lens in [&[512, 100, 3484][..], &[1, 4095], &[512; 256], &[4096, 512, 512, 3072]] {
+            let (data, bytes) = patterned(&ready, lens, lens.len() as u8);
+            assert!(ready.write(2, data).is_success());
+            assert_eq!(ready.bench.model.contents(1, 2, bytes.len()), bytes);
+            let (read, status) = ready.read(2, lens);
+            assert!(status.is_success() && read == bytes);
+        }
+        let (data, _) = patterned(&ready, &[16; 257], 0);
+        let blocks = 4112 / block_size;
+        let refused = ready.queue.write(&ready.ns, 0, blocks, (5, data)).unwrap_err();
+        assert!(matches!(refused.reason, RejectReason::MaxTransfer | RejectReason::BadLength));
+        assert!(ready.bench.model.violations().is_empty());
+    }
+}
+
+#[test]
+fn blocks_are_verified_and_copied_within_what_the_controller_says() {
+    let oncs = Oncs::VERIFY | Oncs::COPY | Oncs::WRITE_UNCORRECTABLE;
+    let mut ready =
+        Ready::new(Config { oncs, range_max: 8, dataless_max: 1, ..Config::default() }, 32);
+    assert_eq!(ready.controller.command_limits().verify_bytes, 8192);
+    assert_eq!(ready.controller.command_limits().deallocate_blocks, 8);
+    let (data, bytes) = patterned(&ready, &[4096], 3);
+    assert!(ready.write(10, data).is_success());
+    ready.queue.copy(&ready.ns, 10, 20, 8, (1, Vec::new())).unwrap();
+    ready.queue.verify(&ready.ns, 20, 8, (2, Vec::new())).unwrap();
+    let done = ready.bench.drain(&mut ready.queue);
+    assert!(done.iter().all(|(_, status)| status.is_success()), "{done:?}");
+    assert_eq!(ready.bench.model.contents(1, 20, 4096), bytes);
+    let size = ready.ns.blocks();
+    for (from, to, blocks, reason) in [
+        (0, 100, 9, RejectReason::Unsupported),
+        (size - 1, 0, 2, RejectReason::OutOfRange),
+        (0, size - 1, 2, RejectReason::OutOfRange),
+        (0, 100, 0, RejectReason::OutOfRange),
+    ] {
+        let refused = ready.queue.copy(&ready.ns, from, to, blocks, (0, Vec::new())).unwrap_err();
+        assert_eq!(refused.reason, reason, "{blocks} from {from} to {to}");
+    }
+    let refused = ready.queue.verify(&ready.ns, size, 1, (0, Vec::new())).unwrap_err();
+    assert_eq!(refused.reason, RejectReason::OutOfRange);
+    // A block that is marked as bad is found.
+    let command = Command::on_range(NvmOpcode::WRITE_UNCORRECTABLE, 0, 21, 1);
+    ready.queue.raw(&ready.ns, command, (3, Vec::new())).unwrap();
+    assert!(ready.bench.drain(&mut ready.queue)[0].1.is_success());
+    ready.queue.verify(&ready.ns, 20, 8, (4, Vec::new())).unwrap();
+    assert!(ready.bench.drain(&mut ready.queue)[0].1.is(Status::UNRECOVERED_READ));
+    assert!(ready.bench.model.violations().is_empty());
+}
+
+#[test]
+fn a_controller_that_neither_verifies_nor_copies_is_not_asked_to() {
+    let mut ready = Ready::with_defaults();
+    let refused = ready.queue.verify(&ready.ns, 0, 1, (0, Vec::new())).unwrap_err();
+    assert_eq!(refused.reason, RejectReason::Unsupported);
+    assert_eq!(ready.ns.copy_max(), 0);
+    let refused = ready.queue.copy(&ready.ns, 0, 9, 1, (0, Vec::new())).unwrap_err();
+    assert_eq!(refused.reason, RejectReason::Unsupported);
 }

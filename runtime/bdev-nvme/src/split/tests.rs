@@ -2,7 +2,13 @@ use alloc::vec::Vec;
 
 use super::*;
 
-const LIMITS: Limits = Limits { transfer_max: 16 * 1024, plain_max: 16 * 1024, block: 512 };
+const LIMITS: Limits = Limits {
+    transfer_max: 16 * 1024,
+    plain_max: 16 * 1024,
+    block: 512,
+    sgls: None,
+    dataless: Dataless { write_zeroes: 0, unmap: 0, verify: 0, copy: 0 },
+};
 
 fn piece(segments: &[Segment], skip: usize) -> Piece {
     let total: usize = segments.iter().map(|(_, len)| len).sum();
@@ -75,4 +81,18 @@ fn bouncing_gathers_and_scatters_the_range() {
     assert_eq!(all, b"abCDEFGHIj");
     gather(&bufs, 9, &mut bounce);
     assert_eq!(bounce.as_slice(), b"jdefgh");
+}
+
+#[test]
+fn an_sgl_takes_buffers_wherever_they_lie() {
+    let with = |granule| Limits { sgls: Some(Sgls { segments_max: 3, granule }), ..LIMITS };
+    let of = |segments: &[Segment], granule| {
+        let total = segments.iter().map(|(_, len)| len).sum();
+        next_piece(segments.iter().copied(), 0, total, with(granule))
+    };
+    let all = [(0x1000, 1536), (0x8200, 100), (0x9000, 412), (0xa000, 512)];
+    assert_eq!(of(&all, 1), direct(0..3, 2048));
+    assert_eq!(of(&all, 4), direct(0..3, 2048));
+    assert_eq!(of(&[(0x1000, 510), (0x8000, 514)], 1), direct(0..2, 1024));
+    assert_eq!(of(&[(0x1000, 510), (0x8000, 514)], 4), Piece::Bounced { bytes: 1024 });
 }

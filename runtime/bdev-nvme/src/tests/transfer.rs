@@ -20,6 +20,40 @@ fn an_nvme_bdev_behaves_with_any_block_size_and_transfer_limit() {
 }
 
 #[test]
+fn an_nvme_bdev_behaves_with_every_command_and_any_limit_to_them() {
+    for (sgls, dataless_max, range_max) in [(true, 1, 9), (false, 0, 4096), (false, 2, 1)] {
+        let oncs = Config::default().oncs | Oncs::COMPARE | Oncs::VERIFY | Oncs::COPY;
+        let config = Config { oncs, sgls, dataless_max, range_max, ..Config::default() };
+        let mut rig = Rig::attached(1, config);
+        let disk = rig.open("Nvme0n1");
+        assert!(disk.bdev().supports(Op::Copy) && disk.bdev().supports(Op::Verify));
+        suite::run(&mut rig, &disk, Medium::Keeps);
+        rig.assert_no_violations();
+    }
+}
+
+#[test]
+fn scattered_buffers_are_one_command_by_sgl() {
+    for sgls in [true, false] {
+        let mut rig = Rig::attached(1, Config { sgls, ..Config::default() });
+        let mut channel = rig.channel(0);
+        let bufs = (0..32).map(|block| {
+            let mut buf = rig.buf(0, 512);
+            buf.as_mut_slice().fill(block);
+            buf
+        });
+        let data = SgList::Many(bufs.collect());
+        let before = rig.model.io_commands();
+        channel.submit(Io::with_data(Op::Write, 0, 32, data, 1)).unwrap();
+        assert_eq!(rig.drain(&mut channel, 1)[0].status, Ok(()));
+        assert_eq!(rig.model.io_commands() - before == 1, sgls);
+        let written = rig.model.contents(1, 0, 16_384);
+        assert!(written.chunks(512).zip(0..).all(|(block, byte)| block == [byte; 512]));
+        rig.assert_no_violations();
+    }
+}
+
+#[test]
 fn a_protected_namespace_behaves_like_any_other() {
     for kind in 1..=3 {
         let namespaces = alloc::vec![NamespaceConfig::new(1, 512, 6000).protected(kind)];

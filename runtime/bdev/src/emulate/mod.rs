@@ -28,12 +28,16 @@ pub(crate) fn is_emulated(op: Op, does: impl Fn(Op) -> bool) -> bool {
         // It takes more than the bdev's own, if that has one: others have to be kept away.
         return true;
     }
+    if op == Op::Copy && does(op) {
+        // The bdev's own is for blocks that do not overlap.
+        return true;
+    }
     if does(op) {
         return false;
     }
     match op {
         Op::WriteZeroes => does(Op::Write),
-        Op::Compare => does(Op::Read),
+        Op::Compare | Op::Verify => does(Op::Read),
         Op::Copy => does(Op::Read) && does(Op::Write),
         Op::CompareAndWrite => does(Op::Read) && does(Op::Write),
         Op::Read | Op::Write | Op::Flush | Op::Unmap | Op::NvmeIo | Op::NvmeAdmin | Op::Reset => {
@@ -42,8 +46,8 @@ pub(crate) fn is_emulated(op: Op, does: impl Fn(Op) -> bool) -> bool {
     }
 }
 
-/// Does what a bdev cannot by what it can: zeroes are written, blocks to be compared are read, and
-/// blocks to be copied are read and written.
+/// Does what a bdev cannot by what it can: zeroes are written, blocks to be compared or verified
+/// are read, and blocks to be copied are read and written.
 ///
 /// An operation goes in chunks, one after the other, each by way of a buffer of its own:
 ///

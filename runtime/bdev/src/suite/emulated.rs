@@ -96,6 +96,19 @@ impl Bench<'_> {
         self.finish(channel, io).status
     }
 
+    pub(super) fn what_can_be_read_is_verified(&mut self) {
+        if !self.descriptor.allows(Op::Verify) {
+            return;
+        }
+        let mut channel = self.channel();
+        for len in self.lengths() {
+            let blocks = (len / self.block_size()) as u32;
+            self.succeed(&mut channel, Io::new(Op::Verify, 1, blocks, 4));
+        }
+        let beyond = Io::new(Op::Verify, self.num_blocks(), 1, 0);
+        self.refused(&mut channel, beyond, crate::RejectReason::OutOfRange);
+    }
+
     pub(super) fn a_copy_copies_also_where_both_ends_overlap(&mut self) {
         if !self.descriptor.allows(Op::Copy) {
             return;

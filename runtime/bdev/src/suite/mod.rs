@@ -51,6 +51,7 @@ pub fn run(rig: &mut dyn Rig, descriptor: &Descriptor, medium: Medium) {
     bench.overlapping_writes_leave_the_later_data();
     bench.a_transfer_may_have_a_buffer_for_each_block();
     bench.a_compare_tells_equal_blocks_from_others();
+    bench.what_can_be_read_is_verified();
     bench.a_copy_copies_also_where_both_ends_overlap();
     bench.a_compare_and_write_writes_if_nothing_has_changed();
     bench.of_those_who_compare_and_write_at_once_one_wins();

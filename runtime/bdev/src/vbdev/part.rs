@@ -24,8 +24,10 @@ impl Bdev for Part {
     }
 
     fn supports(&self, op: Op) -> bool {
-        // A command that is passed on as it is reaches beyond the part.
-        !matches!(op, Op::NvmeIo | Op::NvmeAdmin) && self.base.descriptor.bdev().supports(op)
+        // A command that is passed on as it is reaches beyond the part; so do blocks to be copied
+        // from, which are not counted from its start then.
+        !matches!(op, Op::NvmeIo | Op::NvmeAdmin | Op::Copy)
+            && self.base.descriptor.bdev().supports(op)
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {

@@ -1,7 +1,8 @@
 use basalt_bdev::{Io, IoError, Op, RejectReason, SgList};
-use basalt_nvme_spec::{Command, DsmAttributes, DsmRange, IoFlags, NvmOpcode, Status};
+use basalt_nvme_spec::{Command, CopyRange, DsmAttributes, DsmRange, IoFlags, NvmOpcode, Status};
 use zerocopy::FromBytes;
 
+use super::copy;
 use super::queue::{Phase, Queue, Role};
 use super::receive::Plan;
 use super::slot::SlotState;
@@ -30,6 +31,23 @@ pub(super) fn plan(
                 return Err(Status::INVALID_FIELD.with_dnr());
             }
             (namespace, transfer()?.exactly(len as u32)?)
+        }
+        NvmOpcode::VERIFY => {
+            let namespace = namespace()?;
+            namespace.check_range(command.lba(), command.blocks())?;
+            (namespace, Transfer::None)
+        }
+        NvmOpcode::COPY => {
+            let namespace = namespace()?;
+            check_writable(&namespace)?;
+            if command.copy_format() != 0 {
+                return Err(Status::INVALID_FIELD.with_dnr());
+            }
+            if command.copy_ranges() > copy::RANGES_MAX {
+                return Err(Status::COMMAND_SIZE_LIMIT.with_dnr());
+            }
+            let len = command.copy_ranges() * size_of::<CopyRange>() as u32;
+            (namespace, transfer()?.exactly(len)?)
         }
         NvmOpcode::WRITE_ZEROES => {
             let namespace = namespace()?;
@@ -94,7 +112,9 @@ impl Queue {
                 Io::with_data(Op::Compare, lba, blocks, self.take_data(index), tag)
             }
             NvmOpcode::WRITE_ZEROES => Io::new(Op::WriteZeroes, lba, blocks, tag),
+            NvmOpcode::VERIFY => Io::new(Op::Verify, lba, blocks, tag),
             NvmOpcode::DATASET_MANAGEMENT => return self.next_range(index, namespace, core),
+            NvmOpcode::COPY => return self.next_copy(index, namespace, core),
             _ => return self.flush_bdev(index, namespace, core),
         };
         self.submit(index, io, core);
@@ -119,7 +139,7 @@ impl Queue {
     }
 
     /// Makes completed writes durable; a bdev without Flush has no volatile cache.
-    fn flush_bdev(&mut self, index: u16, namespace: Namespace, core: &mut Core) {
+    pub(super) fn flush_bdev(&mut self, index: u16, namespace: Namespace, core: &mut Core) {
         if !namespace.supports(Op::Flush) {
             return self.finish(index, Outcome::OK);
         }
@@ -154,7 +174,7 @@ impl Queue {
         self.finish(index, Outcome::OK);
     }
 
-    fn submit(&mut self, index: u16, io: Io, core: &mut Core) {
+    pub(super) fn submit(&mut self, index: u16, io: Io, core: &mut Core) {
         let tag = self.tag(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
         let channel = slot.channel;
@@ -250,6 +270,10 @@ impl Queue {
             (NvmOpcode::DATASET_MANAGEMENT, _) => {
                 slot.progress += 1;
                 return self.next_range(index, namespace, core);
+            }
+            (NvmOpcode::COPY, Op::Copy) => {
+                slot.progress += 1;
+                return self.next_copy(index, namespace, core);
             }
             (_, Op::Flush) => return self.finish(index, Outcome::OK),
             (opcode, _) => {

@@ -5,6 +5,7 @@
 //! resources on every call.
 
 mod admin;
+pub(crate) mod copy;
 mod io;
 mod queue;
 mod receive;

@@ -16,7 +16,7 @@ use super::subsystem::{Namespace, Subsystem};
 use super::{State, error_log};
 use crate::DISCOVERY_NQN;
 use crate::config::TransportConfig;
-use crate::connection::AdminRequest;
+use crate::connection::{AdminRequest, copy};
 
 /// Identify (§5.17) for the controller at index `at`.
 pub(super) fn identify(
@@ -138,7 +138,10 @@ fn io_controller(
     identify.maxcmd = config.queue_size_max.into();
     identify.nn = subsystem.options.namespaces_max.into();
     identify.mnan = subsystem.options.namespaces_max.into();
-    let optional = Oncs::COMPARE | Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES | Oncs::SAVE;
+    let changing = Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES | Oncs::COPY;
+    let optional = changing | Oncs::COMPARE | Oncs::VERIFY | Oncs::SAVE;
+    // Copy ranges in format 0.
+    identify.cdfs = 1.into();
     identify.oncs = optional.bits().into();
     identify.vwc = CACHE;
     identify.sgls = SGLS.into();
@@ -185,6 +188,9 @@ fn describe(namespace: &Namespace, identify: &mut IdentifyNamespace) {
     identify.npdg = zeroes_based.into();
     identify.npda = zeroes_based.into();
     identify.nows = zeroes_based.into();
+    identify.mssrl = copy::RANGE_MAX.into();
+    identify.mcl = copy::BLOCKS_MAX.into();
+    identify.msrc = (copy::RANGES_MAX - 1) as u8;
     identify.nsattr = attributes(namespace);
     let data_size_log2 = info.block_size.trailing_zeros() as u8;
     identify.lbaf[0] = LbaFormat { data_size_log2, ..LbaFormat::default() };

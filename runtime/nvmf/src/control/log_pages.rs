@@ -177,9 +177,10 @@ fn effects() -> Vec<u8> {
         AdminOpcode::ASYNC_EVENT_REQUEST,
         AdminOpcode::KEEP_ALIVE,
     ];
-    const READS: [NvmOpcode; 3] = [NvmOpcode::READ, NvmOpcode::COMPARE, NvmOpcode::FLUSH];
-    const WRITES: [NvmOpcode; 3] =
-        [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES, NvmOpcode::DATASET_MANAGEMENT];
+    const READS: [NvmOpcode; 4] =
+        [NvmOpcode::READ, NvmOpcode::COMPARE, NvmOpcode::VERIFY, NvmOpcode::FLUSH];
+    const WRITES: [NvmOpcode; 4] =
+        [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES, NvmOpcode::DATASET_MANAGEMENT, NvmOpcode::COPY];
     let mut effects = CommandEffects::default();
     for opcode in ADMIN {
         let supported = CommandEffects::SUPPORTED | CommandEffects::SCOPE_CONTROLLER;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod configure;
+mod copies;
 mod discovery;
 mod disk;
 mod faults;

@@ -2,7 +2,8 @@ use basalt_nvme_spec::identify::{LbaFormat, NamespaceDescriptor, NamespaceList};
 use basalt_nvme_spec::log_page::ErrorEntry;
 use basalt_nvme_spec::{
     AdminOpcode, AsyncEvent, Cns, Command, Csi, FeatureId, IdentifyController, IdentifyNamespace,
-    LogPageId, NSID_ALL, QueueCounts, QueueId, Status, Version, set_ascii_field,
+    IdentifyNvmController, LogPageId, NSID_ALL, QueueCounts, QueueId, Status, Version,
+    set_ascii_field,
 };
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
@@ -41,6 +42,9 @@ impl State {
         let nsid = command.nsid.get();
         let mut page = match Cns(command.cdw10.get() as u8) {
             Cns::CONTROLLER => self.controller_page().as_bytes().to_vec(),
+            Cns::CONTROLLER_FOR_CSI if command.cdw11.get() >> 24 == u32::from(Csi::NVM.0) => {
+                self.nvm_controller_page().as_bytes().to_vec()
+            }
             Cns::NAMESPACE if nsid == 0 || nsid == NSID_ALL => {
                 return Err(Status::INVALID_NAMESPACE.with_dnr());
             }
@@ -56,6 +60,13 @@ impl State {
             page[0] ^= 1;
         }
         self.send_data(command, &page).map(|()| 0)
+    }
+
+    fn nvm_controller_page(&self) -> IdentifyNvmController {
+        let mut page = IdentifyNvmController::new_zeroed();
+        (page.vsl, page.wzsl) = (self.config.dataless_max, self.config.dataless_max);
+        page.dmrsl = U32::new(self.config.range_max.into());
+        page
     }
 
     fn controller_page(&self) -> IdentifyController {
@@ -78,6 +89,7 @@ impl State {
         page.nn = U32::new(self.namespaces.iter().map(|ns| ns.config.nsid).max().unwrap_or(0));
         page.sgls = U32::new(u32::from(self.config.sgls));
         page.oncs = U16::new(self.config.oncs.bits());
+        page.cdfs = U16::new(1);
         page.vwc = 0b111;
         let name = format!("nqn.2014-08.org.nvmexpress:{}", self.config.serial);
         let len = name.len().min(223);
@@ -94,6 +106,8 @@ impl State {
         page.nuse = page.nsze;
         page.dlfeat = 1;
         page.nvmcap = (u128::from(config.blocks) * u128::from(config.block_size)).into();
+        page.mssrl = U16::new(self.config.range_max);
+        page.mcl = U32::new(self.config.range_max.into());
         page.dps = config.protection;
         page.lbaf[0] = LbaFormat {
             metadata_size: U16::new(config.metadata_size),

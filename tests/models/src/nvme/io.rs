@@ -1,7 +1,7 @@
 use basalt_env::PhysAddr;
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::{
-    Command, DsmAttributes, DsmRange, NSID_ALL, NvmOpcode, SglDescriptor, Status,
+    Command, CopyRange, DsmAttributes, DsmRange, NSID_ALL, NvmOpcode, SglDescriptor, Status,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -33,10 +33,27 @@ impl State {
             NvmOpcode::COMPARE if self.config.oncs.contains(Oncs::COMPARE) => self.compare(command),
             NvmOpcode::WRITE_ZEROES if self.config.oncs.contains(Oncs::WRITE_ZEROES) => {
                 self.check_protection(command)?;
+                self.check_dataless(command)?;
                 self.zero(command, command.lba(), command.blocks().into())?;
                 self.protect(command);
                 Ok(())
             }
+            NvmOpcode::VERIFY if self.config.oncs.contains(Oncs::VERIFY) => {
+                self.check_dataless(command)?;
+                self.exists(command)?.range(command.lba(), command.blocks().into())?;
+                self.check_protection(command)?;
+                self.exists(command)?.check(command)
+            }
+            NvmOpcode::WRITE_UNCORRECTABLE
+                if self.config.oncs.contains(Oncs::WRITE_UNCORRECTABLE) =>
+            {
+                self.exists(command)?.range(command.lba(), command.blocks().into())?;
+                let blocks = command.lba()..command.lba() + u64::from(command.blocks());
+                let namespace = self.namespace_mut(command.nsid.get());
+                namespace.into_iter().for_each(|ns| ns.bad.extend(blocks.clone()));
+                Ok(())
+            }
+            NvmOpcode::COPY if self.config.oncs.contains(Oncs::COPY) => self.copy(command),
             NvmOpcode::DATASET_MANAGEMENT
                 if self.config.oncs.contains(Oncs::DATASET_MANAGEMENT) =>
             {
@@ -44,6 +61,38 @@ impl State {
             }
             _ => Err(Status::INVALID_OPCODE.with_dnr()),
         }
+    }
+
+    /// A Verify or Write Zeroes must name no more than the controller says.
+    fn check_dataless(&mut self, command: &Command) -> Result<(), Status> {
+        let size = self.exists(command)?.config.block_size;
+        let bytes = u64::from(command.blocks()) * u64::from(size);
+        if self.config.dataless_max != 0 && bytes > 4096 << self.config.dataless_max {
+            self.violate(format!("{bytes} bytes in one command {:#x}", command.opcode));
+            return Err(Status::INVALID_FIELD.with_dnr());
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, command: &Command) -> Result<(), Status> {
+        if command.copy_format() != 0 || command.copy_ranges() != 1 {
+            return Err(Status::INVALID_FIELD.with_dnr());
+        }
+        let mut range = CopyRange::new_zeroed();
+        self.fetch_data(command, range.as_mut_bytes())?;
+        if range.count() > self.config.range_max.into() {
+            self.violate(format!("a copy of {} blocks", range.count()));
+            return Err(Status::INVALID_FIELD.with_dnr());
+        }
+        let namespace = self.exists(command)?;
+        let from = namespace.range(range.lba.get(), range.count().into())?;
+        let to = namespace.range(command.lba(), range.count().into())?;
+        if from.start < to.end && to.start < from.end {
+            self.violate(String::from("a copy to where it is from"));
+        }
+        let data = self.bytes(command, from)?.to_vec();
+        self.bytes(command, to)?.copy_from_slice(&data);
+        Ok(())
     }
 
     fn exists(&self, command: &Command) -> Result<&Namespace, Status> {
@@ -110,6 +159,9 @@ impl State {
         for range in ranges {
             let (lba, blocks) = (range.lba.get(), u64::from(range.blocks.get()));
             self.zero(command, lba, blocks)?;
+            if blocks > self.config.range_max.into() {
+                self.violate(format!("a range of {blocks} blocks"));
+            }
             if let Some(namespace) = self.namespace_mut(command.nsid.get()) {
                 namespace.protection.retain(|at, _| !(lba..lba + blocks).contains(at));
             }
@@ -139,14 +191,33 @@ impl State {
         if !command.uses_sgl() {
             return walk(&self.bus, command.prp1(), command.prp2(), len);
         }
-        let sgl = command.sgl1();
-        if sgl.identifier != SglDescriptor::TYPE_DATA_BLOCK << 4 {
-            return Err(Status::INVALID_FIELD.with_dnr());
+        let mut ranges = Vec::new();
+        let mut left = len;
+        for block in self.sgl_blocks(&command.sgl1())? {
+            if block.identifier != SglDescriptor::TYPE_DATA_BLOCK << 4 {
+                return Err(Status::SGL_TYPE_INVALID.with_dnr());
+            }
+            let part = u64::from(block.length.get()).min(left);
+            ranges.push((block.address.get(), part));
+            left -= part;
         }
-        if u64::from(sgl.length.get()) < len {
+        if left > 0 { Err(Status::SGL_LENGTH_INVALID.with_dnr()) } else { Ok(ranges) }
+    }
+
+    /// The descriptors that the first one leads to.
+    fn sgl_blocks(&self, first: &SglDescriptor) -> Result<Vec<SglDescriptor>, Status> {
+        if first.identifier != SglDescriptor::TYPE_LAST_SEGMENT << 4 {
+            return Ok(vec![*first]);
+        }
+        let len = first.length.get() as usize;
+        if !len.is_multiple_of(16) || len == 0 {
             return Err(Status::SGL_LENGTH_INVALID.with_dnr());
         }
-        Ok(vec![(sgl.address.get(), len)])
+        let mut list = vec![SglDescriptor::new_zeroed(); len / 16];
+        let at = PhysAddr::new(first.address.get());
+        let read = self.bus.read(at, list.as_mut_slice().as_mut_bytes());
+        read.map_err(|_| Status::DATA_TRANSFER_ERROR)?;
+        Ok(list)
     }
 
     /// Copies `data` to where the command's data pointer says.

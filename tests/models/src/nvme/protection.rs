@@ -26,8 +26,10 @@ impl State {
 }
 
 impl Namespace {
-    /// Protects the blocks that a command has written.
+    /// Protects the blocks that a command has written, which are good now.
     pub(super) fn protect(&mut self, command: &Command) {
+        let blocks = command.lba()..command.lba() + u64::from(command.blocks());
+        self.bad.retain(|bad| !blocks.contains(bad));
         if self.config.protection == 0 {
             return;
         }
@@ -42,6 +44,10 @@ impl Namespace {
     /// Checks what a command is to read, as far as it asks for that.
     pub(super) fn check(&self, command: &Command) -> Result<(), Status> {
         let flags = command.io_flags();
+        let blocks = command.lba()..command.lba() + u64::from(command.blocks());
+        if self.bad.range(blocks).next().is_some() {
+            return Err(Status::UNRECOVERED_READ);
+        }
         for block in 0..u64::from(command.blocks()) {
             let lba = command.lba() + block;
             // A block that was never written is not checked (§5.2.1.5).

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use basalt_hosted::Bus;
@@ -20,6 +20,8 @@ const BUS_MASTER: u32 = 1 << 2;
 pub(super) struct Namespace {
     pub(super) config: NamespaceConfig,
     pub(super) data: Vec<u8>,
+    /// Blocks that cannot be read until they are written.
+    pub(super) bad: BTreeSet<u64>,
     /// What protects each block that was written.
     pub(super) protection: BTreeMap<u64, Tuple>,
 }
@@ -27,7 +29,12 @@ pub(super) struct Namespace {
 impl Namespace {
     pub(super) fn new(config: NamespaceConfig) -> Self {
         let len = config.blocks * u64::from(config.block_size);
-        Self { config, data: vec![0; len as usize], protection: BTreeMap::new() }
+        Self {
+            config,
+            data: vec![0; len as usize],
+            bad: BTreeSet::new(),
+            protection: BTreeMap::new(),
+        }
     }
 }
 

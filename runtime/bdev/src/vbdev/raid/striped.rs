@@ -38,7 +38,8 @@ impl Bdev for Striped {
             Op::Read | Op::Write => true,
             Op::Flush | Op::Unmap | Op::WriteZeroes => all(),
             // These are made of reads and writes, or of the end of all that is under way.
-            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
+            Op::Compare | Op::Verify | Op::Copy => false,
+            Op::CompareAndWrite | Op::Reset => false,
             // There is no single device that they could be for.
             Op::NvmeIo | Op::NvmeAdmin => false,
         }

@@ -333,7 +333,8 @@ impl Bdev for RedundantBdev {
             // What unmapped blocks read as need not go with the parity of the others.
             Op::Unmap => self.0.stripes.is_none() && self.0.ops.has(op),
             // These are made of reads and writes, or of the end of all that is under way.
-            Op::Compare | Op::Copy | Op::CompareAndWrite | Op::Reset => false,
+            Op::Compare | Op::Verify | Op::Copy => false,
+            Op::CompareAndWrite | Op::Reset => false,
             // There is no single device that they could be for.
             Op::NvmeIo | Op::NvmeAdmin => false,
         }
