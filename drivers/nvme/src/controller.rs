@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Instant, PciAddress, Registers, WakeMessage};
+use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::log_page::SmartHealth;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
 use basalt_nvme_spec::{
@@ -15,7 +16,8 @@ use zerocopy::FromBytes;
 
 use crate::admin::{AdminQueue, check_buffer};
 use crate::discover::failed;
-use crate::queue_spec::{QueueAddress, QueueSpec, Sgls};
+use crate::queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
+use crate::quirks::{self, Quirks};
 use crate::registers::{Health, configuration, configure, health};
 use crate::yield_now::yield_now;
 use crate::{AdminError, CommandLimits, InitError, Namespace, Outcome, Ticket, prp};
@@ -48,25 +50,6 @@ impl Default for Options {
     }
 }
 
-/// Proof that a controller no longer uses the memory of its queues, or of one of them.
-///
-/// Good for the run of the controller it ended, not for a later one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Quiesced {
-    address: PciAddress,
-    epoch: u64,
-    /// The one queue it is about; `None` for all.
-    serial: Option<u64>,
-}
-
-impl Quiesced {
-    pub(crate) fn covers(&self, queue: &QueueAddress) -> bool {
-        self.address == queue.address
-            && self.epoch == queue.epoch
-            && self.serial.is_none_or(|serial| serial == queue.serial)
-    }
-}
-
 /// Shortest limit for getting ready: some controllers claim less than they need.
 const READY_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
@@ -82,6 +65,7 @@ pub struct Controller<D: Device> {
     device: RefCell<D>,
     registers: D::Registers,
     pub(crate) address: PciAddress,
+    pub(crate) quirks: Quirks,
     pub(crate) cap: Cap,
     pub(crate) pool: DmaPool,
     clock: Clock,
@@ -117,6 +101,7 @@ impl<D: Device> Controller<D> {
         let admin = AdminQueue::allocate(pool, registers.clone(), stride)?;
         let controller = Self {
             address: device.address(),
+            quirks: Quirks::of(device.config_read(0)),
             device: RefCell::new(device),
             registers,
             cap,
@@ -186,6 +171,12 @@ impl<D: Device> Controller<D> {
     /// Waits for CSTS.RDY, at most CAP.TO. A fatal status ends only the wait for ready: a
     /// controller being stopped is on its way out of it.
     async fn wait(&self, ready: bool) -> Result<(), InitError> {
+        if self.quirks.contains(Quirks::DELAY_BEFORE_READY) {
+            let changed = (self.clock)();
+            while (self.clock)().since(changed) < quirks::READY_DELAY {
+                yield_now().await;
+            }
+        }
         let start = (self.clock)();
         let limit = self.cap.timeout().max(READY_TIMEOUT_MIN);
         loop {
@@ -312,7 +303,7 @@ impl<D: Device> Controller<D> {
             qid,
             entries: self.entries(),
             transfer_max: self.transfer_max(),
-            oncs: self.identify.borrow().oncs(),
+            oncs: self.optional_commands(),
             sgls: self.sgls(),
             timeout: self.options.io_timeout,
         })
@@ -443,6 +434,11 @@ impl<D: Device> Controller<D> {
     fn entries(&self) -> u16 {
         let entries = u32::from(self.options.queue_entries.clamp(2, 4096));
         entries.min(self.cap.queue_entries_max()) as u16
+    }
+
+    /// Optional commands that it does and that can be used.
+    pub fn optional_commands(&self) -> Oncs {
+        self.quirks.commands(&self.identify.borrow())
     }
 
     /// Whether and how it takes SGLs with I/O commands.

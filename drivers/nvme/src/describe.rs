@@ -1,10 +1,11 @@
 use alloc::vec::Vec;
 
-use basalt_env::{DmaBuf, DmaMem, DmaPool, OutOfDmaMemory};
+use basalt_env::{DmaMem, DmaPool, OutOfDmaMemory};
 use basalt_nvme_spec::{PAGE_SIZE, SglDescriptor};
 use basalt_ring::Tag;
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::payload::pieces;
 use crate::{Payload, RejectReason, prp};
 
 /// How a command's data is described to the device. A trait, as closures cannot be told to inline.
@@ -34,7 +35,7 @@ impl<T, D: IntoBytes + Immutable> Describe<T> for Ranges<'_, D> {
     }
 }
 
-/// The payload's segments, which must be so many bytes together.
+/// What a command is to move of the payload's segments, which must be so many bytes together.
 pub(crate) struct Segments {
     pub(crate) bytes: u64,
 }
@@ -50,12 +51,11 @@ impl<T: Payload> Describe<T> for Segments {
         {
             return Ok(prps);
         }
-        describe_any(segments, self.bytes, lists.of(tag)?)
+        describe_any(payload, self.bytes, lists.of(tag)?)
     }
 }
 
-/// The payload's segments, which must be so many bytes together, as an SGL: the command has to say
-/// so.
+/// The same as an SGL: the command has to say so.
 pub(crate) struct SglSegments {
     pub(crate) bytes: u64,
     pub(crate) granule: u64,
@@ -65,17 +65,16 @@ impl<T: Payload> Describe<T> for SglSegments {
     fn describe(self, payload: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
         let list = lists.of(tag)?;
         let (mut count, mut bytes) = (0, 0);
-        for segment in payload.segments().iter().filter(|segment| !segment.is_empty()) {
-            let (address, len) = (segment.phys().as_u64(), segment.len());
+        for (address, len) in pieces(payload) {
             if count == SEGMENTS_MAX {
                 return Err(RejectReason::MaxTransfer);
             }
-            if !address.is_multiple_of(self.granule) || !(len as u64).is_multiple_of(self.granule) {
+            if !address.is_multiple_of(self.granule) || !len.is_multiple_of(self.granule) {
                 return Err(RejectReason::Misaligned);
             }
             let block = SglDescriptor::data_block(address, len as u32);
             list.copy_in(count * size_of::<SglDescriptor>(), block.as_bytes());
-            (count, bytes) = (count + 1, bytes + len as u64);
+            (count, bytes) = (count + 1, bytes + len);
         }
         if bytes != self.bytes {
             return Err(RejectReason::BadLength);
@@ -122,9 +121,13 @@ impl Lists {
 }
 
 #[cold]
-fn describe_any(segments: &[DmaBuf], bytes: u64, list: &DmaMem) -> Result<prp::Prps, RejectReason> {
-    if segments.iter().map(|segment| segment.len() as u64).sum::<u64>() != bytes {
+fn describe_any<T: Payload>(
+    payload: &T,
+    bytes: u64,
+    list: &DmaMem,
+) -> Result<prp::Prps, RejectReason> {
+    if pieces(payload).map(|(_, len)| len).sum::<u64>() != bytes {
         return Err(RejectReason::BadLength);
     }
-    prp::build(segments, list)
+    prp::build(pieces(payload), list)
 }

@@ -64,13 +64,20 @@ impl<D: Device> Controller<D> {
         let descriptors = self.descriptors(nsid).await?;
         let list = descriptors.as_ref().map_or(&[][..], |page| page.as_slice());
         match Namespace::new(nsid, &identify, list) {
-            Ok(namespace) if self.identify.borrow().copies() => Ok(Some(namespace)),
-            Ok(namespace) => Ok(Some(namespace.without_copy())),
+            Ok(namespace) => Ok(Some(self.complete(namespace))),
             Err(reason) => {
                 log::warn!("nvme {}: namespace {nsid} is not used: {reason}", self.address);
                 Ok(None)
             }
         }
+    }
+
+    /// Adds to a namespace what its controller knows.
+    fn complete(&self, namespace: Namespace) -> Namespace {
+        let identify = self.identify.borrow();
+        let stripe = self.quirks.stripe(&identify, self.cap.page_size_min());
+        let namespace = stripe.map_or(namespace, |bytes| namespace.with_stripe(bytes));
+        if identify.copies() { namespace } else { namespace.without_copy() }
     }
 
     /// The descriptor list, which controllers before 1.3 lack.

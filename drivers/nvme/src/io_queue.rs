@@ -7,6 +7,7 @@ use basalt_ring::{Full, Rest, Slots, StaleTag, Tag};
 use zerocopy::little_endian::U16;
 
 use crate::describe::{Describe, Lists, Segments, SglSegments};
+use crate::payload::pieces;
 use crate::registers::{Health, health};
 use crate::rings::Rings;
 use crate::{
@@ -421,7 +422,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
             return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
         }
         match self.sgls {
-            Some(Sgls { granule, .. }) if !prp::can_describe(payload.segments()) => {
+            Some(Sgls { granule, .. }) if !prp::can_describe(pieces(&payload)) => {
                 command.flags = Command::FLAG_SGL;
                 self.submit(command, payload, SglSegments { bytes, granule: granule as u64 })
             }

@@ -30,6 +30,7 @@ mod namespace;
 mod payload;
 mod prp;
 mod queue_spec;
+mod quirks;
 mod raw;
 mod registers;
 mod rings;
@@ -39,7 +40,7 @@ mod ticket;
 mod yield_now;
 
 pub use admin::Outcome;
-pub use controller::{Clock, Controller, Options, Quiesced};
+pub use controller::{Clock, Controller, Options};
 pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
@@ -47,6 +48,6 @@ pub use events::Events;
 pub use io_queue::{Direction, IoQueue};
 pub use limits::CommandLimits;
 pub use namespace::Namespace;
-pub use payload::Payload;
-pub use queue_spec::{QueueAddress, QueueSpec, Sgls};
+pub use payload::{Payload, Window};
+pub use queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
 pub use ticket::{IoQueueStats, Ticket};

@@ -54,7 +54,7 @@ pub struct Namespace {
     blocks: u64,
     /// As many, or none if they carry metadata.
     plain_blocks: u64,
-    optimal_boundary: u16,
+    optimal_boundary: u32,
     copy_max: u32,
     protection: Protection,
     nguid: Option<[u8; 16]>,
@@ -83,7 +83,7 @@ impl Namespace {
             block_shift: block_size.trailing_zeros(),
             blocks,
             plain_blocks: if protection.has_metadata() { 0 } else { blocks },
-            optimal_boundary: identify.noiob.get(),
+            optimal_boundary: identify.noiob.get().into(),
             copy_max: match protection.has_metadata() {
                 // It would have to be taken off and added anew.
                 true => 0,
@@ -128,6 +128,14 @@ impl Namespace {
         Self { blocks, plain_blocks, ..self }
     }
 
+    /// The same with a boundary of so many bytes, if it knows of none.
+    #[must_use]
+    pub(crate) fn with_stripe(self, bytes: u64) -> Self {
+        let blocks = u32::try_from(bytes >> self.block_shift).unwrap_or(0);
+        let known = self.optimal_boundary;
+        Self { optimal_boundary: if known == 0 { blocks } else { known }, ..self }
+    }
+
     /// The same of a controller that does not copy.
     #[must_use]
     pub(crate) const fn without_copy(self) -> Self {
@@ -135,7 +143,7 @@ impl Namespace {
     }
 
     /// I/O that does not cross a multiple of this many blocks is fastest; 0 if unknown.
-    pub const fn optimal_boundary(&self) -> u16 {
+    pub const fn optimal_boundary(&self) -> u32 {
         self.optimal_boundary
     }
 

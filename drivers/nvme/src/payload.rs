@@ -11,10 +11,36 @@ pub trait Payload {
     /// The buffers in order; each contributes its first `len()` bytes.
     fn segments(&self) -> &[DmaBuf];
 
+    /// What of those bytes a command is to move; all of them if it does not say.
+    fn window(&self) -> Option<Window> {
+        None
+    }
+
     /// Whether nothing is left in it that has to be dropped. It may say no if it is not sure.
     fn is_hollow(&self) -> bool {
         false
     }
+}
+
+/// A part of what a payload's buffers hold together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Bytes before it.
+    pub skip: usize,
+    /// Its own.
+    pub bytes: usize,
+}
+
+/// Where on the bus the bytes are that a command is to move: address and length, in order.
+pub(crate) fn pieces<T: Payload>(payload: &T) -> impl Iterator<Item = (u64, u64)> + Clone + '_ {
+    let Window { mut skip, bytes: mut left } =
+        payload.window().unwrap_or(Window { skip: 0, bytes: usize::MAX });
+    payload.segments().iter().filter_map(move |segment| {
+        let from = skip.min(segment.len());
+        let len = (segment.len() - from).min(left);
+        (skip, left) = (skip - from, left - len);
+        (len > 0).then(|| (segment.phys().as_u64() + from as u64, len as u64))
+    })
 }
 
 impl Payload for () {

@@ -32,30 +32,32 @@ pub(crate) fn build_short(only: &DmaBuf) -> Option<Prps> {
     Some(Prps { prp1: start, prp2 })
 }
 
-/// Whether segments lie so that PRPs can describe them.
-pub(crate) fn can_describe(segments: &[DmaBuf]) -> bool {
+/// Whether pieces of memory, by address and length, lie so that PRPs can describe them.
+pub(crate) fn can_describe(pieces: impl Iterator<Item = (u64, u64)>) -> bool {
     let mut end = None;
-    segments.iter().filter(|segment| !segment.is_empty()).all(|segment| {
-        let start = segment.phys().as_u64();
+    pieces.into_iter().all(|(start, len)| {
         let meets = match end {
             None => start.is_multiple_of(4),
             Some(end) => u64::is_multiple_of(end, PAGE) && start.is_multiple_of(PAGE),
         };
-        end = Some(start + segment.len() as u64);
+        end = Some(start + len);
         meets
     })
 }
 
-/// Describes `segments` as PRPs (base specification §4.1.1), with `list` for the entries beyond
-/// the second. Their total length was checked to be between 1 and [`TRANSFER_MAX`].
+/// Describes pieces of memory, by address and length, as PRPs (base specification §4.1.1), with
+/// `list` for the entries beyond the second. Their total length was checked to be between 1 and
+/// [`TRANSFER_MAX`].
 ///
 /// Only the first page may start and only the last may end inside a page.
-pub(crate) fn build(segments: &[DmaBuf], list: &DmaMem) -> Result<Prps, RejectReason> {
+pub(crate) fn build(
+    pieces: impl Iterator<Item = (u64, u64)>,
+    list: &DmaMem,
+) -> Result<Prps, RejectReason> {
     let mut prp1 = None;
     let mut end = 0;
     let mut entries = 0;
-    for segment in segments.iter().filter(|segment| !segment.is_empty()) {
-        let start = segment.phys().as_u64();
+    for (start, len) in pieces {
         let mut page = start;
         if prp1.is_none() {
             if !start.is_multiple_of(4) {
@@ -66,7 +68,7 @@ pub(crate) fn build(segments: &[DmaBuf], list: &DmaMem) -> Result<Prps, RejectRe
         } else if !start.is_multiple_of(PAGE) || !u64::is_multiple_of(end, PAGE) {
             return Err(RejectReason::Misaligned);
         }
-        end = start + segment.len() as u64;
+        end = start + len;
         while page < end {
             if entries == LIST_ENTRIES {
                 return Err(RejectReason::MaxTransfer);

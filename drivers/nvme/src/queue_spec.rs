@@ -78,3 +78,22 @@ impl QueueAddress {
         self.qid
     }
 }
+
+/// Proof that a controller no longer uses the memory of its queues, or of one of them.
+///
+/// Good for the run of the controller it ended, not for a later one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quiesced {
+    pub(crate) address: PciAddress,
+    pub(crate) epoch: u64,
+    /// The one queue it is about; `None` for all.
+    pub(crate) serial: Option<u64>,
+}
+
+impl Quiesced {
+    pub(crate) fn covers(&self, queue: &QueueAddress) -> bool {
+        self.address == queue.address
+            && self.epoch == queue.epoch
+            && self.serial.is_none_or(|serial| serial == queue.serial)
+    }
+}

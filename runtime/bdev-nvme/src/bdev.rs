@@ -37,6 +37,8 @@ pub(crate) struct Family<'a> {
     pub(crate) name: &'a str,
     pub(crate) address: PciAddress,
     pub(crate) identify: &'a IdentifyController,
+    /// Optional commands.
+    pub(crate) optional: Oncs,
     /// Most bytes of one command.
     pub(crate) transfer_max: u64,
     pub(crate) command_limits: CommandLimits,
@@ -53,15 +55,17 @@ impl<R> NvmeBdev<R> {
         if transfer_max == 0 {
             return None;
         }
-        // What the controller is to protect takes another way.
-        let plain_max = if namespace.has_metadata() { 0 } else { transfer_max };
+        // What the controller is to protect takes another way, as does what might cross a boundary.
+        let boundary_mask = boundary_mask(namespace.optimal_boundary());
+        let is_plain = !namespace.has_metadata() && boundary_mask == u64::MAX;
+        let plain_max = if is_plain { transfer_max } else { 0 };
         let info = BdevInfo {
             name: format!("{}n{}", family.name, namespace.nsid()),
             product_name: PRODUCT_NAME,
             block_size: namespace.block_size(),
             num_blocks: namespace.blocks().into(),
             uuid: unique_id(family, &namespace),
-            optimal_io_boundary: namespace.optimal_boundary().into(),
+            optimal_io_boundary: namespace.optimal_boundary(),
         };
         Some(Self {
             info,
@@ -71,10 +75,11 @@ impl<R> NvmeBdev<R> {
                 transfer_max,
                 plain_max,
                 block,
+                boundary_mask,
                 sgls: family.sgls,
                 dataless: dataless(family, &namespace),
             },
-            optional: family.identify.oncs(),
+            optional: family.optional,
             driver_specific: describe(family, &namespace),
             lenders: Arc::clone(family.lenders),
             registers: PhantomData,
@@ -129,6 +134,12 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
 
 /// Most blocks one command can name (NVM §3.2.8: NLB has 16 bits).
 const BLOCKS_MAX: u32 = 1 << 16;
+
+/// The low bits of a block's number that say how far it is from a boundary; all if there is none.
+/// One that is no power of two is nobody's.
+const fn boundary_mask(blocks: u32) -> u64 {
+    if blocks > 1 && blocks.is_power_of_two() { blocks as u64 - 1 } else { u64::MAX }
+}
 
 fn dataless(family: &Family<'_>, namespace: &Namespace) -> Dataless {
     let limits = family.command_limits;

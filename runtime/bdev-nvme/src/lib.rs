@@ -8,8 +8,9 @@
 //! 3. What one command cannot carry goes in pieces; what no command can describe goes through a
 //!    bounce buffer. Nothing is allocated from the heap on the way.
 //! 4. When a queue fails (a lie, a late command, a fatal status, a device that is gone), all
-//!    queues are suspended, the controller is stopped, every Io ends with an error exactly once,
-//!    and the controller is brought up again or given up, all in bounded time.
+//!    queues are suspended, the controller is stopped, and it is brought up again or given up, all
+//!    in bounded time. Every Io ends exactly once: it is sent again where that is safe and has not
+//!    been in vain too often, and else ends with an error.
 //!
 //! [`attach`] is the way in; [`NvmeControllers`] lists, resets and detaches. Above the functions
 //! stand the life cycles: [`ControllerState`] of a controller, `CoreQueue` of a core's queue.

@@ -352,6 +352,7 @@ where
             address: self.controller.address(),
             identify: &identify,
             transfer_max: self.controller.transfer_max(),
+            optional: self.controller.optional_commands(),
             sgls: self.controller.sgls(),
             command_limits: self.controller.command_limits(),
             lenders: &self.handle.lenders,

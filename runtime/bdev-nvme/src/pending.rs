@@ -1,10 +1,16 @@
 use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
-use basalt_nvme::{Direction, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected};
+use basalt_nvme::{
+    Direction, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected, Window,
+};
 use basalt_nvme_spec::{Command, DsmRange, Status};
 
 use crate::inbox::{InboxId, Inboxes};
 use crate::split::{self, Limits, Piece};
+
+/// How often an Io is sent again that failed for no fault of its own, as SPDK's
+/// `bdev_retry_count`.
+const RETRIES_MAX: u8 = 3;
 
 /// An Io in the core's queue: the payload of its commands.
 ///
@@ -20,14 +26,17 @@ pub(crate) struct Pending {
     /// Blocks of the piece in flight.
     blocks: u32,
     carrier: Carrier,
+    /// How often it was sent again.
+    retries: u8,
 }
 
 /// Where the data of the piece in flight is.
 enum Carrier {
     /// In all of the Io's buffers, or there is none.
     Whole,
-    /// In some of its buffers: from the first to before the second number.
-    Part(u16, u16),
+    /// In some of its buffers: from the first to before the second number, as far as it is not
+    /// before or after the window.
+    Part(u16, u16, Window),
     /// In a buffer of our own.
     Bounce(DmaBuf),
 }
@@ -52,10 +61,17 @@ impl Payload for Pending {
     fn segments(&self) -> &[DmaBuf] {
         match &self.carrier {
             Carrier::Whole => self.io.data.as_slice(),
-            Carrier::Part(first, end) => {
+            Carrier::Part(first, end, _) => {
                 &self.io.data.as_slice()[usize::from(*first)..usize::from(*end)]
             }
             Carrier::Bounce(bounce) => core::slice::from_ref(bounce),
+        }
+    }
+
+    fn window(&self) -> Option<Window> {
+        match self.carrier {
+            Carrier::Part(.., window) => Some(window),
+            Carrier::Whole | Carrier::Bounce(_) => None,
         }
     }
 
@@ -70,7 +86,7 @@ impl Pending {
     /// next.
     #[inline(always)]
     pub(crate) fn new(io: Io, inbox: InboxId) -> Self {
-        Self { blocks: io.blocks, io, inbox, blocks_done: 0, carrier: Carrier::Whole }
+        Self { blocks: io.blocks, io, inbox, blocks_done: 0, carrier: Carrier::Whole, retries: 0 }
     }
 
     /// Sends what carries the data of the whole Io, or of the piece that was prepared. `namespace`
@@ -153,12 +169,11 @@ impl Pending {
     }
 
     /// Takes note of how the piece in flight ended, `block` bytes being the size of a block.
-    /// Whether there is another one to do.
+    /// Whether there is another one to do, or the same once more.
     #[inline]
     pub(crate) fn piece_ended(&mut self, status: Status, block: usize) -> bool {
         if !status.is_success() {
-            self.io.status = Err(failure(status));
-            return false;
+            return self.piece_failed(status);
         }
         if let Carrier::Bounce(_) = self.carrier {
             self.empty_bounce(block);
@@ -166,6 +181,23 @@ impl Pending {
         self.blocks_done += self.blocks;
         self.io.status = Ok(());
         self.blocks_done < self.io.blocks
+    }
+
+    /// Whether the piece in flight, which has failed, is to be sent again.
+    #[cold]
+    #[inline(never)]
+    fn piece_failed(&mut self, status: Status) -> bool {
+        self.io.status = Err(failure(status));
+        is_passing(status) && self.try_again()
+    }
+
+    /// Whether the piece in flight may be sent again, which is then to be done: so it is with what
+    /// has the same outcome if it is done twice, unless it has been tried often enough.
+    #[cold]
+    pub(crate) fn try_again(&mut self) -> bool {
+        let may = self.io.op != Op::NvmeIo && self.retries < RETRIES_MAX;
+        self.retries += u8::from(may);
+        may
     }
 
     /// Moves it out of where it lies; what stays behind has no data.
@@ -192,12 +224,13 @@ impl Pending {
         pool: &DmaPool,
     ) -> Result<(), OutOfDmaMemory> {
         let skip = self.skip(limits.block);
-        let left = left as usize * limits.block;
+        let left = limits.before_boundary(self.next_blocks().0, left) as usize * limits.block;
         let segments = self.io.data.as_slice().iter().map(split::segment);
         match split::next_piece(segments, skip, left, limits) {
             // The driver's list of pages has no room for more buffers than this anyway.
-            Piece::Direct { bufs, bytes } if bufs.end <= usize::from(u16::MAX) => {
-                self.carrier = Carrier::Part(bufs.start as u16, bufs.end as u16);
+            Piece::Direct { bufs, skip, bytes } if bufs.end <= usize::from(u16::MAX) => {
+                let window = Window { skip, bytes };
+                self.carrier = Carrier::Part(bufs.start as u16, bufs.end as u16, window);
                 self.blocks = (bytes / limits.block) as u32;
             }
             Piece::Direct { bytes, .. } | Piece::Bounced { bytes } => {
@@ -228,6 +261,12 @@ impl Pending {
             split::scatter(&bounce, self.io.data.as_mut_slice(), skip);
         }
     }
+}
+
+/// Whether what has failed a command is likely to pass soon, and the command may be sent again.
+fn is_passing(status: Status) -> bool {
+    let passing = [Status::NAMESPACE_NOT_READY, Status::INTERRUPTED];
+    !status.dnr() && passing.iter().any(|passing| status.is(*passing))
 }
 
 /// How a failed command looks above.

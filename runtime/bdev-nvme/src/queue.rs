@@ -30,8 +30,9 @@ const BUDGET: u32 = 128;
 /// ```
 ///
 /// The controller is quiet between (3) and (4), so that it no longer reaches the memory that (4)
-/// hands back. Only a live queue takes Ios. A closed one says that the device is gone; in between,
-/// the queue is said to be full, for it may come back.
+/// hands back. What (4) finds under way is sent again after the next (2), where that is safe. Only
+/// a live queue takes Ios. A closed one says that the device is gone; in between, the queue is said
+/// to be full, for it may come back.
 pub(crate) struct CoreQueue<R: Registers> {
     id: ControllerId,
     state: Cell<State>,
@@ -146,16 +147,32 @@ impl<R: Registers> CoreQueue<R> {
         }
     }
 
-    /// Ends every Io under way with `error`, now that the device is proven quiet.
+    /// Takes every Io under way back, now that the device is proven quiet. It is sent again once
+    /// the device is back, or ends with `error` if it must not be, or never will be.
     pub(crate) fn abort(&self, proof: Quiesced, error: IoError) -> Result<(), NotQuiesced> {
         self.suspend();
+        let mut kept = Vec::new();
+        let comes_back = error != IoError::Removed;
         if let Some(queue) = self.queue.borrow_mut().as_mut() {
-            queue.abort_all(proof, |pending| pending.fail(error, &self.inboxes))?;
+            queue.abort_all(proof, |mut pending| {
+                if comes_back && pending.try_again() {
+                    return kept.push(pending);
+                }
+                pending.fail(error, &self.inboxes);
+            })?;
         }
         self.queue.take();
-        let mut backlog = self.backlog.borrow_mut();
-        backlog.drain(..).for_each(|pending| pending.fail(error, &self.inboxes));
+        self.backlog.borrow_mut().extend(kept);
+        if !comes_back {
+            self.fail_backlog();
+        }
         Ok(())
+    }
+
+    /// Ends what was to be sent, for there is nowhere to send it any more.
+    fn fail_backlog(&self) {
+        let backlog = self.backlog.take();
+        backlog.into_iter().for_each(|pending| pending.fail(IoError::Removed, &self.inboxes));
     }
 
     /// The namespace with that identifier has so many blocks now.
@@ -168,6 +185,7 @@ impl<R: Registers> CoreQueue<R> {
         self.set_state(State::Closed);
         self.pollers.take();
         self.queue.take();
+        self.fail_backlog();
     }
 
     pub(crate) fn is_closed(&self) -> bool {

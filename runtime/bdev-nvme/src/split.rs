@@ -17,10 +17,35 @@ pub(crate) struct Limits {
     pub(crate) plain_max: usize,
     /// Bytes of a logical block.
     pub(crate) block: usize,
+    /// The low bits of a block's number that say how far it is from a boundary which no command
+    /// should cross; all if there is none.
+    pub(crate) boundary_mask: u64,
     /// How buffers can lie that go with one command; else as a list of pages wants them.
     pub(crate) sgls: Option<Sgls>,
     /// Most blocks of a command that moves no data, by what it does; 0 if there is none.
     pub(crate) dataless: Dataless,
+}
+
+impl Limits {
+    /// Whether a command that describes `count` pieces of memory, of which the last ends at `end`,
+    /// can go on at `start`.
+    fn goes_on(&self, end: Option<u64>, start: u64, len: usize, count: usize) -> bool {
+        match (self.sgls, end) {
+            (None, None) => start.is_multiple_of(4),
+            (None, Some(end)) => end.is_multiple_of(PAGE) && start.is_multiple_of(PAGE),
+            (Some(Sgls { segments_max, granule }), _) => {
+                let lies_right =
+                    start.is_multiple_of(granule as u64) && len.is_multiple_of(granule);
+                count < segments_max && lies_right
+            }
+        }
+    }
+
+    /// As many of `blocks` from `lba` on as lie before the next boundary.
+    pub(crate) fn before_boundary(&self, lba: u64, blocks: u32) -> u32 {
+        let room = (self.boundary_mask - (lba & self.boundary_mask)).saturating_add(1);
+        blocks.min(u32::try_from(room).unwrap_or(u32::MAX))
+    }
 }
 
 /// Most blocks that commands name which move no data.
@@ -35,16 +60,18 @@ pub(crate) struct Dataless {
 /// The next part of a transfer that one command can carry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Piece {
-    /// Whole buffers, used in place.
+    /// In place.
     Direct {
         /// Which of the buffers.
         bufs: Range<usize>,
-        /// Their length together.
+        /// Bytes of the first of them that come before.
+        skip: usize,
+        /// How many bytes.
         bytes: usize,
     },
-    /// So many bytes by way of one contiguous buffer, for a command can neither begin nor end
-    /// inside a buffer, and a list of pages can only describe buffers that meet at page boundaries
-    /// (base specification §4.1.1). An SGL could describe others.
+    /// So many bytes by way of one contiguous buffer, for a list of pages can only describe buffers
+    /// that meet at page boundaries (base specification §4.1.1), an SGL only what lies at the right
+    /// addresses.
     Bounced {
         /// How many.
         bytes: usize,
@@ -59,46 +86,42 @@ pub(crate) fn segment(buf: &DmaBuf) -> Segment {
     (buf.phys().as_u64(), buf.len())
 }
 
-/// What the next command carries of a transfer whose first `skip` bytes are done and `left` (at
-/// least a block) are not.
+/// What the next command carries of a transfer whose first `skip` bytes are done, and of which
+/// `left` (at least a block) may follow.
 pub(crate) fn next_piece(
     segments: impl Iterator<Item = Segment>,
     skip: usize,
     left: usize,
     limits: Limits,
 ) -> Piece {
-    let mut direct =
-        Piece::Bounced { bytes: left.min(limits.transfer_max).min(bounce_max(limits)) };
-    let (mut at, mut bytes) = (0, 0);
-    let mut first = 0;
+    let target = left.min(limits.transfer_max);
+    let mut piece = Piece::Bounced { bytes: target.min(bounce_max(limits)) };
+    let (mut before, mut bytes, mut count) = (skip, 0, 0);
+    let mut first = None;
     let mut end = None;
     for (index, (start, len)) in segments.enumerate() {
-        let before = at;
-        at += len;
-        if before < skip || (bytes == 0 && len == 0) {
-            first = index + 1;
+        let from = before.min(len);
+        before -= from;
+        let (start, len) = (start + from as u64, (len - from).min(target - bytes));
+        if len == 0 {
             continue;
         }
-        let meets = match limits.sgls {
-            None => {
-                end.is_none_or(|end: u64| end.is_multiple_of(PAGE) && start.is_multiple_of(PAGE))
-            }
-            Some(Sgls { segments_max, granule }) => {
-                let lies_right =
-                    start.is_multiple_of(granule as u64) && len.is_multiple_of(granule);
-                index - first < segments_max && lies_right
-            }
-        };
-        if before - skip != bytes || !meets || bytes + len > limits.transfer_max {
+        if !limits.goes_on(end, start, len, count) {
             break;
         }
+        let (first, skip) = *first.get_or_insert((index, from));
+        (end, count) = (Some(start + len as u64), count + 1);
+        // Up to a block, which may end inside this one or have ended before.
+        let whole = (bytes + len) / limits.block * limits.block;
+        if whole > bytes {
+            piece = Piece::Direct { bufs: first..index + 1, skip, bytes: whole };
+        }
         bytes += len;
-        end = Some(start + len as u64);
-        if bytes.is_multiple_of(limits.block) {
-            direct = Piece::Direct { bufs: first..index + 1, bytes };
+        if bytes == target {
+            break;
         }
     }
-    direct
+    piece
 }
 
 const fn bounce_max(limits: Limits) -> usize {

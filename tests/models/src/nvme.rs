@@ -64,6 +64,13 @@ impl NamespaceConfig {
 pub struct Config {
     /// PCI bus it sits on; everything else of its address is 0.
     pub pci_bus: u8,
+    /// PCI vendor (low half) and device identifier.
+    pub pci_ids: u32,
+    /// Blocks that I/O is best kept within multiples of, 0 for none; and the same as Intel's older
+    /// drives tell it, as a power of two of 4 KiB.
+    pub boundary: u16,
+    /// See [`Self::boundary`].
+    pub vendor_stripe: u8,
     /// Largest I/O queue, entries (CAP.MQES + 1).
     pub queue_entries_max: u32,
     /// Bytes between doorbells: 4 to 128, a power of two.
@@ -97,6 +104,9 @@ impl Default for Config {
         use basalt_nvme_spec::identify::Oncs;
         Self {
             pci_bus: 0,
+            pci_ids: 0x0010_1b36,
+            boundary: 0,
+            vendor_stripe: 0,
             queue_entries_max: 1024,
             doorbell_stride: 4,
             queues: 8,
@@ -158,6 +168,11 @@ impl Model {
     /// Doorbell writes seen.
     pub fn doorbells(&self) -> u64 {
         self.lock().doorbells
+    }
+
+    /// Transfers that crossed [`Config::boundary`].
+    pub fn crossings(&self) -> u64 {
+        self.lock().crossings
     }
 
     /// I/O commands fetched.

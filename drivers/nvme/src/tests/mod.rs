@@ -20,6 +20,7 @@ mod faults;
 mod io;
 mod protection;
 mod prps;
+mod quirks;
 mod raw;
 
 type Payload = (u64, Vec<DmaBuf>);

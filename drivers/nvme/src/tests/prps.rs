@@ -48,7 +48,7 @@ proptest! {
             aligned(pair[0].phys().as_u64() + pair[0].len() as u64)
                 && aligned(pair[1].phys().as_u64())
         });
-        match build(&segments, &list) {
+        match build(segments.iter().map(|b| (b.phys().as_u64(), b.len() as u64)), &list) {
             Ok(prps) => {
                 prop_assert!(fits);
                 let walked = walk(&machine.bus(), prps.prp1, prps.prp2, len).unwrap();

@@ -6,6 +6,7 @@ const LIMITS: Limits = Limits {
     transfer_max: 16 * 1024,
     plain_max: 16 * 1024,
     block: 512,
+    boundary_mask: u64::MAX,
     sgls: None,
     dataless: Dataless { write_zeroes: 0, unmap: 0, verify: 0, copy: 0 },
 };
@@ -16,7 +17,11 @@ fn piece(segments: &[Segment], skip: usize) -> Piece {
 }
 
 fn direct(bufs: Range<usize>, bytes: usize) -> Piece {
-    Piece::Direct { bufs, bytes }
+    Piece::Direct { bufs, skip: 0, bytes }
+}
+
+fn inside(bufs: Range<usize>, skip: usize, bytes: usize) -> Piece {
+    Piece::Direct { bufs, skip, bytes }
 }
 
 #[test]
@@ -45,9 +50,16 @@ fn a_command_ends_on_a_block() {
 }
 
 #[test]
-fn a_buffer_past_the_limit_is_bounced() {
-    assert_eq!(piece(&[(0x10_0000, 1 << 20)], 0), Piece::Bounced { bytes: 16384 });
-    assert_eq!(piece(&[(0x10_0000, 17408)], 16384), Piece::Bounced { bytes: 1024 });
+fn a_command_begins_and_ends_inside_a_buffer() {
+    assert_eq!(piece(&[(0x10_0000, 1 << 20)], 0), direct(0..1, 16384));
+    assert_eq!(piece(&[(0x10_0000, 17408)], 16384), inside(0..1, 16384, 1024));
+    let all = [(0x1000, 1536), (0x8000, 8192), (0xa000, 20_000)];
+    assert_eq!(piece(&all, 512), inside(0..1, 512, 1024));
+    assert_eq!(piece(&all, 1536 + 512), inside(1..3, 512, 16384));
+    assert_eq!(piece(&[(0x1000, 4096), (0x8000, 700)], 4096), direct(1..2, 512));
+    // Blocks that are in two buffers which do not meet.
+    assert_eq!(piece(&[(0x1000, 700), (0x8000, 836)], 0), direct(0..1, 512));
+    assert_eq!(piece(&[(0x1000, 700), (0x8000, 836)], 512), Piece::Bounced { bytes: 1024 });
 }
 
 #[test]
@@ -95,4 +107,14 @@ fn an_sgl_takes_buffers_wherever_they_lie() {
     assert_eq!(of(&all, 4), direct(0..3, 2048));
     assert_eq!(of(&[(0x1000, 510), (0x8000, 514)], 1), direct(0..2, 1024));
     assert_eq!(of(&[(0x1000, 510), (0x8000, 514)], 4), Piece::Bounced { bytes: 1024 });
+}
+
+#[test]
+fn a_boundary_ends_a_command_and_without_one_none_does() {
+    let with = |boundary_mask| Limits { boundary_mask, ..LIMITS };
+    for (lba, blocks, before) in [(0, 8, 8), (0, 9, 8), (7, 2, 1), (15, 1, 1), (20, 3, 3)] {
+        assert_eq!(with(7).before_boundary(lba, blocks), before);
+        assert_eq!(with(u64::MAX).before_boundary(lba, blocks), blocks);
+    }
+    assert_eq!(with(u64::MAX).before_boundary(u64::MAX - 1, 1), 1);
 }

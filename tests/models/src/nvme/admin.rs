@@ -89,6 +89,7 @@ impl State {
         page.nn = U32::new(self.namespaces.iter().map(|ns| ns.config.nsid).max().unwrap_or(0));
         page.sgls = U32::new(u32::from(self.config.sgls));
         page.oncs = U16::new(self.config.oncs.bits());
+        page.vendor[3] = self.config.vendor_stripe;
         page.cdfs = U16::new(1);
         page.vwc = 0b111;
         let name = format!("nqn.2014-08.org.nvmexpress:{}", self.config.serial);
@@ -108,6 +109,7 @@ impl State {
         page.nvmcap = (u128::from(config.blocks) * u128::from(config.block_size)).into();
         page.mssrl = U16::new(self.config.range_max);
         page.mcl = U32::new(self.config.range_max.into());
+        page.noiob = U16::new(self.config.boundary);
         page.dps = config.protection;
         page.lbaf[0] = LbaFormat {
             metadata_size: U16::new(config.metadata_size),

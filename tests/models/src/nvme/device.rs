@@ -27,9 +27,9 @@ impl ModelDevice {
 }
 
 /// Configuration space of a function nothing was written to yet.
-pub(super) fn config_space() -> [u32; 64] {
+pub(super) fn config_space(ids: u32) -> [u32; 64] {
     let mut space = [0; 64];
-    space[0] = 0x0010 << 16 | 0x1b36;
+    space[0] = ids;
     space[2] = PCI_CLASS << 8;
     space[4] = 0xfe00_0004;
     space

@@ -100,7 +100,11 @@ impl State {
     }
 
     /// The bytes a read or write names, checked against size and MDTS.
-    fn extent(&self, command: &Command) -> Result<std::ops::Range<usize>, Status> {
+    fn extent(&mut self, command: &Command) -> Result<std::ops::Range<usize>, Status> {
+        let (boundary, last) = (u64::from(self.config.boundary), u64::from(command.blocks()) - 1);
+        if boundary != 0 && command.lba() % boundary + last >= boundary {
+            self.crossings += 1;
+        }
         let namespace = self.exists(command)?;
         let range = namespace.range(command.lba(), command.blocks().into())?;
         let limit = 4096usize.checked_shl(self.config.mdts.into()).unwrap_or(usize::MAX);

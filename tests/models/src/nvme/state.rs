@@ -66,11 +66,12 @@ pub(super) struct State {
     pub(super) violations: Vec<String>,
     pub(super) doorbells: u64,
     pub(super) io_commands: u64,
+    pub(super) crossings: u64,
 }
 
 impl State {
     pub(super) fn new(bus: Bus, config: Config) -> Self {
-        let stride = config.doorbell_stride;
+        let (stride, ids) = (config.doorbell_stride, config.pci_ids);
         let namespaces = config.namespaces.iter().map(|&config| Namespace::new(config));
         Self {
             bus,
@@ -78,7 +79,7 @@ impl State {
             namespaces: namespaces.collect(),
             config,
             plan: FaultPlan::default(),
-            config_space: config_space(),
+            config_space: config_space(ids),
             gone: false,
             cc: Cc::DISABLED,
             csts: Csts::empty(),
@@ -97,6 +98,7 @@ impl State {
             violations: Vec::new(),
             doorbells: 0,
             io_commands: 0,
+            crossings: 0,
         }
     }
 
