@@ -47,6 +47,9 @@ named!(NvmOpcode, u8 {
     RESERVATION_ACQUIRE = 0x11, "Reservation Acquire";
     RESERVATION_RELEASE = 0x15, "Reservation Release";
     COPY = 0x19, "Copy";
+    ZONE_SEND = 0x79, "Zone Management Send";
+    ZONE_RECEIVE = 0x7a, "Zone Management Receive";
+    ZONE_APPEND = 0x7d, "Zone Append";
     FABRICS = 0x7f, "Fabrics";
 });
 

@@ -29,6 +29,7 @@ mod sgl;
 mod status;
 #[cfg(test)]
 mod tests;
+mod zns;
 
 pub use codes::{AdminOpcode, Cns, Csi, FeatureId, LogPageId, NvmOpcode};
 pub use command::{Command, QueueId};
@@ -43,6 +44,10 @@ pub use nvm::{
 pub use registers::{Aqa, Cap, Cc, Csts, Shutdown, Version};
 pub use sgl::SglDescriptor;
 pub use status::{Status, StatusType};
+pub use zns::{
+    IdentifyZonedController, IdentifyZonedNamespace, ZoneAction, ZoneDescriptor, ZoneReportHeader,
+    ZoneState, ZonedLbaFormat,
+};
 
 /// The memory page size this project programs (CC.MPS = 0), bytes.
 pub const PAGE_SIZE: usize = 4096;

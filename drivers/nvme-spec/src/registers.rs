@@ -90,6 +90,12 @@ impl Cap {
         1 << (12 + (self.0 >> 52 & 0xf))
     }
 
+    /// The same of a controller whose command sets are chosen one by one.
+    #[must_use]
+    pub const fn with_io_command_sets(self) -> Self {
+        Self(self.0 | 1 << 43)
+    }
+
     /// Whether the controller becomes ready with its media, for which CRTO gives the time.
     pub const fn ready_with_media(self) -> bool {
         self.0 & Self::CRWMS != 0

@@ -165,6 +165,14 @@ statuses! {
     INVALID_PROTECTION = 1, 0x81, "invalid protection information";
     WRITE_TO_READ_ONLY = 1, 0x82, "attempted write to read only range";
     COMMAND_SIZE_LIMIT = 1, 0x83, "command size limit exceeded";
+    ZONE_BOUNDARY = 1, 0xb8, "zone boundary error";
+    ZONE_FULL = 1, 0xb9, "zone is full";
+    ZONE_READ_ONLY = 1, 0xba, "zone is read only";
+    ZONE_OFFLINE = 1, 0xbb, "zone is offline";
+    ZONE_INVALID_WRITE = 1, 0xbc, "write not at the write pointer of its zone";
+    TOO_MANY_ACTIVE_ZONES = 1, 0xbd, "too many active zones";
+    TOO_MANY_OPEN_ZONES = 1, 0xbe, "too many open zones";
+    INVALID_ZONE_TRANSITION = 1, 0xbf, "invalid zone state transition";
 
     WRITE_FAULT = 2, 0x80, "write fault";
     UNRECOVERED_READ = 2, 0x81, "unrecovered read error";

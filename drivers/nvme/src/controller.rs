@@ -202,7 +202,9 @@ impl<D: Device> Controller<D> {
     }
 
     const fn command_set(&self) -> u8 {
-        if self.cap.nvm_command_set() { Cc::CSS_NVM } else { Cc::CSS_ALL }
+        // With all of them, namespaces of the zoned command set can be used too.
+        let all = self.cap.io_command_sets() || !self.cap.nvm_command_set();
+        if all { Cc::CSS_ALL } else { Cc::CSS_NVM }
     }
 
     fn log_summary(&self) {

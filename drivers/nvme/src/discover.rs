@@ -3,12 +3,12 @@ use alloc::vec::Vec;
 use basalt_env::{Device, DmaBuf};
 use basalt_nvme_spec::identify::{IDENTIFY_LEN, NamespaceList};
 use basalt_nvme_spec::{
-    AdminOpcode, Cns, Command, FeatureId, IdentifyController, IdentifyNamespace, NSID_ALL,
+    AdminOpcode, Cns, Command, Csi, FeatureId, IdentifyController, IdentifyNamespace, NSID_ALL,
     QueueCounts,
 };
 use zerocopy::FromBytes;
 
-use crate::{AdminError, Controller, InitError, Namespace};
+use crate::{AdminError, Controller, InitError, Namespace, UnusableNamespace};
 
 /// What a controller is asked about itself on the way up.
 impl<D: Device> Controller<D> {
@@ -63,21 +63,33 @@ impl<D: Device> Controller<D> {
             .map_err(|_| failed(command)(AdminError::BadData))?;
         let descriptors = self.descriptors(nsid).await?;
         let list = descriptors.as_ref().map_or(&[][..], |page| page.as_slice());
-        match Namespace::new(nsid, &identify, list) {
-            Ok(namespace) => Ok(Some(self.complete(namespace))),
-            Err(reason) => {
-                log::warn!("nvme {}: namespace {nsid} is not used: {reason}", self.address);
-                Ok(None)
-            }
+        let made = match Namespace::new(nsid, &identify, list) {
+            Ok(namespace) => self.complete(namespace, &identify).await?,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = &made {
+            log::warn!("nvme {}: namespace {nsid} is not used: {reason}", self.address);
         }
+        Ok(made.ok())
     }
 
-    /// Adds to a namespace what its controller knows.
-    fn complete(&self, namespace: Namespace) -> Namespace {
-        let identify = self.identify.borrow();
-        let stripe = self.quirks.stripe(&identify, self.cap.page_size_min());
-        let namespace = stripe.map_or(namespace, |bytes| namespace.with_stripe(bytes));
-        if identify.copies() { namespace } else { namespace.without_copy() }
+    /// Adds to a namespace what its controller knows, and its zones.
+    async fn complete(
+        &self,
+        namespace: Namespace,
+        own: &IdentifyNamespace,
+    ) -> Result<Result<Namespace, UnusableNamespace>, InitError> {
+        let namespace = {
+            let identify = self.identify.borrow();
+            let stripe = self.quirks.stripe(&identify, self.cap.page_size_min());
+            let namespace = stripe.map_or(namespace, |bytes| namespace.with_stripe(bytes));
+            if identify.copies() { namespace } else { namespace.without_copy() }
+        };
+        match namespace.csi() {
+            Csi::NVM => Ok(Ok(namespace)),
+            Csi::ZONED if self.cap.io_command_sets() => self.add_zones(namespace, own).await,
+            _ => Ok(Err(UnusableNamespace::CommandSet)),
+        }
     }
 
     /// The descriptor list, which controllers before 1.3 lack.

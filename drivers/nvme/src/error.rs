@@ -210,6 +210,8 @@ pub enum UnusableNamespace {
     Metadata,
     /// It is of another command set.
     CommandSet,
+    /// It has zones of no blocks, or whose blocks carry metadata.
+    Zones,
 }
 
 impl fmt::Display for UnusableNamespace {
@@ -220,7 +222,8 @@ impl fmt::Display for UnusableNamespace {
             Self::Metadata => {
                 "its blocks carry metadata that is no end-to-end protection of 8 bytes"
             }
-            Self::CommandSet => "it is not of the NVM command set",
+            Self::CommandSet => "it is neither of the NVM nor of the zoned command set",
+            Self::Zones => "it has zones of no blocks, or whose blocks carry metadata",
         })
     }
 }

@@ -9,7 +9,7 @@ use zerocopy::little_endian::U16;
 use crate::describe::{Describe, Lists, Segments, SglSegments};
 use crate::payload::pieces;
 use crate::registers::{Health, health};
-use crate::rings::Rings;
+use crate::rings::{RawCompletion, Rings};
 use crate::{
     IoQueueStats, Namespace, NotQuiesced, Payload, QueueAddress, QueueError, QueueSpec, Quiesced,
     RejectReason, Rejected, Sgls, Ticket, prp,
@@ -41,6 +41,26 @@ struct InFlight<T> {
     payload: T,
     /// When [`IoQueue::check`] first saw it, or [`UNSEEN`]; the I/O path reads no clock.
     seen: Instant,
+}
+
+/// How a command ended, as its completion tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a, R> {
+    completion: &'a RawCompletion,
+    rings: &'a Rings<R>,
+}
+
+impl<R: Registers> Ended<'_, R> {
+    /// Its status.
+    #[inline(always)]
+    pub fn status(&self) -> Status {
+        self.completion.status
+    }
+
+    /// Its result: dwords 0 and 1.
+    pub fn result(&self) -> u64 {
+        self.rings.result(self.completion)
+    }
 }
 
 /// Later than any time: nothing is overdue since then.
@@ -200,21 +220,21 @@ impl<R: Registers, T> IoQueue<R, T> {
     // Apart, so that finding nothing costs next to nothing.
     #[inline(never)]
     fn poll_some(&mut self, budget: u32, mut done: impl FnMut(T, Status)) -> Work {
-        self.reap(budget, |slots, tag, status| {
-            slots.remove(tag).map(|entry| done(entry.payload, status))
+        self.reap(budget, |slots, tag, ended| {
+            slots.remove(tag).map(|entry| done(entry.payload, ended.status()))
         })
     }
 
     /// As [`Self::poll`], but `done` sees what each command carried where it lies, and takes from
     /// it what it wants; the rest is dropped. It spares a large payload the moves.
     #[inline]
-    pub fn poll_in_place(&mut self, budget: u32, mut done: impl FnMut(&mut T, Status)) -> Work
+    pub fn poll_in_place(&mut self, budget: u32, mut done: impl FnMut(&mut T, Ended<'_, R>)) -> Work
     where
         T: Payload,
     {
-        self.reap(budget, |slots, tag, status| {
+        self.reap(budget, |slots, tag, ended| {
             slots.remove_with(tag, |entry| {
-                done(&mut entry.payload, status);
+                done(&mut entry.payload, ended);
                 ((), if entry.payload.is_hollow() { Rest::Hollow } else { Rest::Kept })
             })
         })
@@ -224,7 +244,7 @@ impl<R: Registers, T> IoQueue<R, T> {
     fn reap(
         &mut self,
         budget: u32,
-        mut end: impl FnMut(&mut Slots<InFlight<T>>, Tag, Status) -> Result<(), StaleTag>,
+        mut end: impl FnMut(&mut Slots<InFlight<T>>, Tag, Ended<'_, R>) -> Result<(), StaleTag>,
     ) -> Work {
         let mut found = 0;
         if self.fault.is_some() {
@@ -233,7 +253,8 @@ impl<R: Registers, T> IoQueue<R, T> {
         while found < budget {
             let Some(completion) = self.rings.next_completion() else { break };
             let tag = Tag::from_u16(completion.cid);
-            if end(&mut self.slots, tag, completion.status).is_err() {
+            let ended = Ended { completion: &completion, rings: &self.rings };
+            if end(&mut self.slots, tag, ended).is_err() {
                 self.quarantine(completion.cid);
                 break;
             }
@@ -421,6 +442,16 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         if bytes > self.transfer_max {
             return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
         }
+        self.submit_data(command, bytes, payload)
+    }
+
+    /// Sends a command with so many bytes of data, which may lie anywhere.
+    pub(crate) fn submit_data(
+        &mut self,
+        mut command: Command,
+        bytes: u64,
+        payload: T,
+    ) -> Result<Ticket, Rejected<T>> {
         match self.sgls {
             Some(Sgls { granule, .. }) if !prp::can_describe(pieces(&payload)) => {
                 command.flags = Command::FLAG_SGL;

@@ -38,6 +38,7 @@ mod rings;
 mod tests;
 mod ticket;
 mod yield_now;
+mod zones;
 
 pub use admin::Outcome;
 pub use controller::{Clock, Controller, Options};
@@ -45,9 +46,9 @@ pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
 pub use events::Events;
-pub use io_queue::{Direction, IoQueue};
+pub use io_queue::{Direction, Ended, IoQueue};
 pub use limits::CommandLimits;
-pub use namespace::Namespace;
+pub use namespace::{Namespace, ReadsCross, Zones};
 pub use payload::{Payload, Window};
 pub use queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
 pub use ticket::{IoQueueStats, Ticket};

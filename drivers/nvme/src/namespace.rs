@@ -1,5 +1,5 @@
 use basalt_nvme_spec::identify::{NamespaceDescriptor, namespace_descriptors};
-use basalt_nvme_spec::{Command, Csi, IdentifyNamespace, IoFlags};
+use basalt_nvme_spec::{Command, Csi, IdentifyNamespace, IdentifyZonedNamespace, IoFlags};
 
 use crate::UnusableNamespace;
 
@@ -42,6 +42,30 @@ impl Protection {
     }
 }
 
+/// The zones of a namespace (ZNS §2.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zones {
+    /// Blocks of a zone, from the first block of one to that of the next.
+    pub blocks: u64,
+    /// Most blocks of one append.
+    pub append_max: u32,
+    /// Most zones that are open at a time, 0 for no limit.
+    pub open_max: u32,
+    /// Most that are open or closed, 0 for no limit.
+    pub active_max: u32,
+    /// Whether a read may cross from one into the next.
+    pub reads_cross: ReadsCross,
+}
+
+/// Whether a read may cross from one zone into the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadsCross {
+    /// It may.
+    Yes,
+    /// It fails then.
+    No,
+}
+
 /// Largest block size used, bytes.
 const BLOCK_SIZE_MAX: u32 = 1 << 20;
 
@@ -56,6 +80,8 @@ pub struct Namespace {
     plain_blocks: u64,
     optimal_boundary: u32,
     copy_max: u32,
+    csi: Csi,
+    zones: Option<Zones>,
     protection: Protection,
     nguid: Option<[u8; 16]>,
     eui64: Option<[u8; 8]>,
@@ -84,6 +110,8 @@ impl Namespace {
             blocks,
             plain_blocks: if protection.has_metadata() { 0 } else { blocks },
             optimal_boundary: identify.noiob.get().into(),
+            csi: Csi::NVM,
+            zones: None,
             copy_max: match protection.has_metadata() {
                 // It would have to be taken off and added anew.
                 true => 0,
@@ -99,8 +127,7 @@ impl Namespace {
                 NamespaceDescriptor::Uuid(uuid) => namespace.uuid = Some(uuid),
                 NamespaceDescriptor::Nguid(nguid) => namespace.nguid = Some(nguid),
                 NamespaceDescriptor::Eui64(eui64) => namespace.eui64 = Some(eui64),
-                NamespaceDescriptor::CommandSet(Csi::NVM) => {}
-                NamespaceDescriptor::CommandSet(_) => return Err(UnusableNamespace::CommandSet),
+                NamespaceDescriptor::CommandSet(csi) => namespace.csi = csi,
             }
         }
         Ok(namespace)
@@ -126,6 +153,40 @@ impl Namespace {
     pub const fn with_blocks(self, blocks: u64) -> Self {
         let plain_blocks = if self.protection.has_metadata() { 0 } else { blocks };
         Self { blocks, plain_blocks, ..self }
+    }
+
+    /// Its command set.
+    pub(crate) const fn csi(&self) -> Csi {
+        self.csi
+    }
+
+    /// Its zones, if it has some.
+    pub const fn zones(&self) -> Option<Zones> {
+        self.zones
+    }
+
+    /// The same with what a controller says of its zones, of whose appends it takes so many bytes.
+    pub(crate) fn with_zones(
+        self,
+        identify: &IdentifyNamespace,
+        zoned: &IdentifyZonedNamespace,
+        append_bytes_max: u64,
+    ) -> Result<Self, UnusableNamespace> {
+        let format = usize::from(identify.flbas & 0xf | identify.flbas >> 1 & 0x30);
+        let blocks = zoned.lbafe.get(format).map_or(0, |format| format.zsze.get());
+        if blocks == 0 || self.has_metadata() {
+            return Err(UnusableNamespace::Zones);
+        }
+        let append_max =
+            (append_bytes_max >> self.block_shift).min(crate::io_queue::BLOCKS_MAX.into());
+        let zones = Zones {
+            blocks,
+            append_max: append_max as u32,
+            open_max: IdentifyZonedNamespace::zones_max(zoned.mor),
+            active_max: IdentifyZonedNamespace::zones_max(zoned.mar),
+            reads_cross: if zoned.ozcs.get() & 1 != 0 { ReadsCross::Yes } else { ReadsCross::No },
+        };
+        Ok(Self { zones: Some(zones), ..self })
     }
 
     /// The same with a boundary of so many bytes, if it knows of none.

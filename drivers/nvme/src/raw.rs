@@ -2,7 +2,7 @@
 //! with them and nothing else.
 
 use basalt_env::{DmaBuf, Registers};
-use basalt_nvme_spec::{Command, CopyRange, IoFlags, NvmOpcode, SglDescriptor};
+use basalt_nvme_spec::{Command, CopyRange, IoFlags, NvmOpcode, SglDescriptor, ZoneAction};
 use basalt_ring::Tag;
 
 use crate::describe::{Describe, Lists, NoData, Segments, sgl_pointer};
@@ -85,6 +85,10 @@ fn data_len(command: &Command, ns: &Namespace) -> Option<u64> {
         | NvmOpcode::WRITE_ZEROES
         | NvmOpcode::WRITE_UNCORRECTABLE
         | NvmOpcode::VERIFY => Some(0),
+        NvmOpcode::ZONE_APPEND => Some(ns.bytes(command.blocks())),
+        NvmOpcode::ZONE_RECEIVE => Some((u64::from(command.cdw12.get()) + 1) * 4),
+        // All but the one that sets what is told of a zone beside its descriptor.
+        NvmOpcode::ZONE_SEND if ZoneAction::of(command.cdw13.get() as u8).is_some() => Some(0),
         NvmOpcode::DATASET_MANAGEMENT => Some(u64::from(command.dsm_ranges()) * 16),
         NvmOpcode::COPY if command.copy_format() == 0 => {
             Some(u64::from(command.copy_ranges()) * size_of::<CopyRange>() as u64)

@@ -133,6 +133,11 @@ impl<R: Registers> Rings<R> {
         self.memory.cq.load32(completion.at)
     }
 
+    /// Dwords 0 and 1 likewise.
+    pub(crate) fn result(&self, completion: &RawCompletion) -> u64 {
+        self.memory.cq.load64(completion.at)
+    }
+
     /// Rings the completion doorbell if anything was taken since the last time.
     #[inline]
     pub(crate) fn release(&mut self) {

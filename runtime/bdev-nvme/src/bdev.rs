@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 
 use basalt_bdev::{Bdev, BdevInfo, IoChannel, Lenders, Op, OpenError, remote_channel, uuid};
 use basalt_env::{PciAddress, Registers};
-use basalt_nvme::{CommandLimits, Namespace, Sgls};
+use basalt_nvme::{CommandLimits, Namespace, ReadsCross, Sgls, Zones};
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::{IdentifyController, ascii_field};
 use basalt_reactor::Local;
@@ -56,8 +56,8 @@ impl<R> NvmeBdev<R> {
             return None;
         }
         // What the controller is to protect takes another way, as does what might cross a boundary.
-        let boundary_mask = boundary_mask(namespace.optimal_boundary());
-        let is_plain = !namespace.has_metadata() && boundary_mask == u64::MAX;
+        let boundary = boundary(&namespace);
+        let is_plain = !namespace.has_metadata() && boundary == 0;
         let plain_max = if is_plain { transfer_max } else { 0 };
         let info = BdevInfo {
             name: format!("{}n{}", family.name, namespace.nsid()),
@@ -75,7 +75,7 @@ impl<R> NvmeBdev<R> {
                 transfer_max,
                 plain_max,
                 block,
-                boundary_mask,
+                boundary,
                 sgls: family.sgls,
                 dataless: dataless(family, &namespace),
             },
@@ -105,13 +105,20 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
             Op::Reset | Op::NvmeAdmin => true,
             // A command might move metadata, for which there is no place.
             Op::NvmeIo => !self.namespace.has_metadata(),
+            op if op.is_zoned() => self.namespace.zones().is_some(),
+            Op::Unmap if self.namespace.zones().is_some() => false,
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
             Op::Compare => self.optional.contains(Oncs::COMPARE),
             Op::Verify => self.optional.contains(Oncs::VERIFY),
             Op::Copy => self.limits.dataless.copy > 0,
-            Op::CompareAndWrite => false,
+            _ => false,
         }
+    }
+
+    fn zones(&self) -> Option<basalt_bdev::Zones> {
+        let Zones { blocks, append_max, open_max, active_max, .. } = self.namespace.zones()?;
+        Some(basalt_bdev::Zones { blocks, append_max, open_max, active_max })
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
@@ -135,10 +142,16 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
 /// Most blocks one command can name (NVM §3.2.8: NLB has 16 bits).
 const BLOCKS_MAX: u32 = 1 << 16;
 
-/// The low bits of a block's number that say how far it is from a boundary; all if there is none.
-/// One that is no power of two is nobody's.
-const fn boundary_mask(blocks: u32) -> u64 {
-    if blocks > 1 && blocks.is_power_of_two() { blocks as u64 - 1 } else { u64::MAX }
+/// What commands are kept within multiples of, in blocks; 0 for nothing.
+fn boundary(namespace: &Namespace) -> u64 {
+    let optimal = u64::from(namespace.optimal_boundary());
+    match namespace.zones() {
+        Some(Zones { blocks, reads_cross: ReadsCross::No, .. }) => {
+            // Where a zone ends a command must end.
+            if optimal != 0 && blocks.is_multiple_of(optimal) { optimal } else { blocks }
+        }
+        _ => optimal,
+    }
 }
 
 fn dataless(family: &Family<'_>, namespace: &Namespace) -> Dataless {
@@ -151,7 +164,11 @@ fn dataless(family: &Family<'_>, namespace: &Namespace) -> Dataless {
         write_zeroes: blocks(limits.write_zeroes_bytes),
         unmap: limits.deallocate_blocks,
         verify: blocks(limits.verify_bytes),
-        copy: namespace.copy_max().min(BLOCKS_MAX),
+        copy: match namespace.zones() {
+            // It would have to be to where each zone has got.
+            Some(_) => 0,
+            None => namespace.copy_max().min(BLOCKS_MAX),
+        },
     }
 }
 

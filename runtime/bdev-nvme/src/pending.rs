@@ -1,9 +1,10 @@
-use basalt_bdev::{Io, IoError, Op, SgList};
+use basalt_bdev::{Channel, Io, IoError, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
 use basalt_nvme::{
-    Direction, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected, Window,
+    Direction, Ended, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected, Window,
 };
-use basalt_nvme_spec::{Command, DsmRange, Status};
+use basalt_nvme_spec::{Command, DsmRange, Status, ZoneAction, ZoneReportHeader};
+use zerocopy::FromBytes;
 
 use crate::inbox::{InboxId, Inboxes};
 use crate::split::{self, Limits, Piece};
@@ -39,6 +40,10 @@ enum Carrier {
     Part(u16, u16, Window),
     /// In a buffer of our own.
     Bounce(DmaBuf),
+    /// Of an append: in all of the Io's buffers, or in one of our own.
+    Append(Option<DmaBuf>),
+    /// Of a report of zones: in a buffer of our own, which has room for what comes before it.
+    Report(DmaBuf),
 }
 
 /// Which way the data of an Io goes that one command can carry as it is: so it is with nearly all
@@ -60,28 +65,36 @@ impl Payload for Pending {
     #[inline(always)]
     fn segments(&self) -> &[DmaBuf] {
         match &self.carrier {
-            Carrier::Whole => self.io.data.as_slice(),
+            Carrier::Whole | Carrier::Append(None) => self.io.data.as_slice(),
             Carrier::Part(first, end, _) => {
                 &self.io.data.as_slice()[usize::from(*first)..usize::from(*end)]
             }
-            Carrier::Bounce(bounce) => core::slice::from_ref(bounce),
+            Carrier::Bounce(own) | Carrier::Append(Some(own)) | Carrier::Report(own) => {
+                core::slice::from_ref(own)
+            }
         }
     }
 
     fn window(&self) -> Option<Window> {
         match self.carrier {
             Carrier::Part(.., window) => Some(window),
-            Carrier::Whole | Carrier::Bounce(_) => None,
+            _ => None,
         }
     }
 
     #[inline(always)]
     fn is_hollow(&self) -> bool {
-        matches!(self.io.data, SgList::Empty) && !matches!(self.carrier, Carrier::Bounce(_))
+        matches!(self.io.data, SgList::Empty) && !self.has_own_buffer()
     }
 }
 
 impl Pending {
+    /// Whether there is anything to be done with its carrier.
+    #[inline(always)]
+    fn has_own_buffer(&self) -> bool {
+        !matches!(self.carrier, Carrier::Whole | Carrier::Part(..))
+    }
+
     /// An Io of which all is to be done: by one [`plain_transfer`], or else [`Self::prepare`] comes
     /// next.
     #[inline(always)]
@@ -110,6 +123,8 @@ impl Pending {
         self.carrier = Carrier::Whole;
         match self.io.op {
             Op::Read | Op::Write | Op::Compare => self.choose_piece(left, limits, pool),
+            Op::ZoneAppend => self.prepare_append(left, limits, pool),
+            Op::ZoneReport => self.prepare_report(limits, pool),
             op => {
                 self.blocks = left.min(match op {
                     Op::WriteZeroes => limits.dataless.write_zeroes,
@@ -152,6 +167,19 @@ impl Pending {
                 };
                 queue.copy(namespace, from, lba, blocks, self)
             }
+            Op::ZoneAppend => queue.append(namespace, lba, blocks, self),
+            Op::ZoneReport => queue.report_zones(namespace, lba, self),
+            Op::ZoneOpen | Op::ZoneClose | Op::ZoneFinish | Op::ZoneReset => {
+                match (zone_action(self.io.op), namespace.zones()) {
+                    (Some(action), Some(zones)) if zones.blocks == u64::from(blocks) => {
+                        queue.manage_zone(namespace, lba, action, self)
+                    }
+                    (_, Some(_)) => {
+                        Err(Rejected { payload: self, reason: DriverReason::OutOfRange })
+                    }
+                    _ => Err(Rejected { payload: self, reason: DriverReason::Unsupported }),
+                }
+            }
             Op::CompareAndWrite | Op::NvmeAdmin | Op::Reset => {
                 Err(Rejected { payload: self, reason: DriverReason::Unsupported })
             }
@@ -171,12 +199,13 @@ impl Pending {
     /// Takes note of how the piece in flight ended, `block` bytes being the size of a block.
     /// Whether there is another one to do, or the same once more.
     #[inline]
-    pub(crate) fn piece_ended(&mut self, status: Status, block: usize) -> bool {
+    pub(crate) fn piece_ended<R: Registers>(&mut self, ended: &Ended<'_, R>, block: usize) -> bool {
+        let status = ended.status();
         if !status.is_success() {
             return self.piece_failed(status);
         }
-        if let Carrier::Bounce(_) = self.carrier {
-            self.empty_bounce(block);
+        if self.has_own_buffer() {
+            self.empty_carrier(block, ended.result());
         }
         self.blocks_done += self.blocks;
         self.io.status = Ok(());
@@ -188,14 +217,21 @@ impl Pending {
     #[inline(never)]
     fn piece_failed(&mut self, status: Status) -> bool {
         self.io.status = Err(failure(status));
-        is_passing(status) && self.try_again()
+        self.io.op != Op::NvmeIo && is_passing(status) && self.try_again()
     }
 
-    /// Whether the piece in flight may be sent again, which is then to be done: so it is with what
-    /// has the same outcome if it is done twice, unless it has been tried often enough.
+    /// Whether it has the same outcome if it is done twice.
+    pub(crate) fn is_repeatable(&self, namespace: &Namespace) -> bool {
+        // A zone is written but once.
+        let in_order = namespace.zones().is_some() && self.io.op.changes_blocks();
+        self.io.op != Op::NvmeIo && !in_order
+    }
+
+    /// Whether the piece in flight may be sent again, which is then to be done: so it is unless it
+    /// has been tried often enough.
     #[cold]
     pub(crate) fn try_again(&mut self) -> bool {
-        let may = self.io.op != Op::NvmeIo && self.retries < RETRIES_MAX;
+        let may = self.retries < RETRIES_MAX;
         self.retries += u8::from(may);
         may
     }
@@ -253,13 +289,74 @@ impl Pending {
         bounce
     }
 
+    /// Takes what the command has brought; `result` is its result.
     #[cold]
-    fn empty_bounce(&mut self, block: usize) {
+    #[inline(never)]
+    fn empty_carrier(&mut self, block: usize, result: u64) {
         let skip = self.skip(block);
-        let carrier = core::mem::replace(&mut self.carrier, Carrier::Whole);
-        if let (Carrier::Bounce(bounce), Op::Read) = (carrier, self.io.op) {
-            split::scatter(&bounce, self.io.data.as_mut_slice(), skip);
+        match core::mem::replace(&mut self.carrier, Carrier::Whole) {
+            Carrier::Bounce(bounce) if self.io.op == Op::Read => {
+                split::scatter(&bounce, self.io.data.as_mut_slice(), skip);
+            }
+            Carrier::Append(_) => self.io.lba = result,
+            Carrier::Report(report) => take_report(&report, &mut self.io.data),
+            Carrier::Whole | Carrier::Part(..) | Carrier::Bounce(_) => {}
         }
+    }
+
+    /// All goes with one command, for nobody knows where a second would begin.
+    fn prepare_append(
+        &mut self,
+        blocks: u32,
+        limits: Limits,
+        pool: &DmaPool,
+    ) -> Result<(), OutOfDmaMemory> {
+        let bytes = blocks as usize * limits.block;
+        let segments = self.io.data.as_slice().iter().map(split::segment);
+        let in_place = match split::next_piece(segments, 0, bytes, limits) {
+            Piece::Direct { bytes: direct, .. } => direct == bytes,
+            Piece::Bounced { .. } => false,
+        };
+        // What is too much for one is refused for that.
+        let own = !in_place && bytes <= limits.transfer_max;
+        let bounce = if own { Some(self.fill_bounce(0, pool.alloc(bytes)?)) } else { None };
+        self.carrier = Carrier::Append(bounce);
+        self.blocks = blocks;
+        Ok(())
+    }
+
+    fn prepare_report(&mut self, limits: Limits, pool: &DmaPool) -> Result<(), OutOfDmaMemory> {
+        let len = (self.io.data.len() + REPORT_HEADER).min(limits.transfer_max);
+        self.carrier = Carrier::Report(pool.alloc(len)?);
+        self.blocks = self.io.blocks;
+        Ok(())
+    }
+}
+
+/// Bytes before the descriptors of a report.
+const REPORT_HEADER: usize = size_of::<ZoneReportHeader>();
+
+/// Copies the descriptors of a report; what there is none for becomes zero.
+fn take_report(report: &DmaBuf, data: &mut SgList) {
+    let (header, descriptors) = report.as_slice().split_at(REPORT_HEADER);
+    let zones = ZoneReportHeader::read_from_bytes(header).map_or(0, |header| header.zones.get());
+    let len = usize::try_from(zones).unwrap_or(usize::MAX).saturating_mul(Channel::ZONE_LEN);
+    let mut rest = &descriptors[..len.min(descriptors.len())];
+    for buf in data.as_mut_slice() {
+        let (now, later) = rest.split_at(rest.len().min(buf.len()));
+        buf.as_mut_slice()[..now.len()].copy_from_slice(now);
+        buf.as_mut_slice()[now.len()..].fill(0);
+        rest = later;
+    }
+}
+
+const fn zone_action(op: Op) -> Option<ZoneAction> {
+    match op {
+        Op::ZoneOpen => Some(ZoneAction::Open),
+        Op::ZoneClose => Some(ZoneAction::Close),
+        Op::ZoneFinish => Some(ZoneAction::Finish),
+        Op::ZoneReset => Some(ZoneAction::Reset),
+        _ => None,
     }
 }
 

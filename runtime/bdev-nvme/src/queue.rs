@@ -155,7 +155,10 @@ impl<R: Registers> CoreQueue<R> {
         let comes_back = error != IoError::Removed;
         if let Some(queue) = self.queue.borrow_mut().as_mut() {
             queue.abort_all(proof, |mut pending| {
-                if comes_back && pending.try_again() {
+                let inbox = self.inboxes.get(pending.inbox);
+                let repeatable =
+                    inbox.is_some_and(|inbox| pending.is_repeatable(&inbox.namespace()));
+                if comes_back && repeatable && pending.try_again() {
                     return kept.push(pending);
                 }
                 pending.fail(error, &self.inboxes);
@@ -268,15 +271,15 @@ impl<R: Registers> CoreQueue<R> {
             return (Work::IDLE, Work::IDLE);
         };
         let mut count = 0;
-        let work = queue.poll_in_place(BUDGET, |pending, status| {
+        let work = queue.poll_in_place(BUDGET, |pending, ended| {
             if let Some(inbox) = mine.filter(|inbox| inbox.id == pending.inbox) {
-                if !pending.piece_ended(status, inbox.limits.block) {
+                if !pending.piece_ended(&ended, inbox.limits.block) {
                     count += 1;
                     return done(&mut pending.io);
                 }
                 self.put_back(pending.take());
             } else if let Some(inbox) = self.inboxes.get(pending.inbox) {
-                match pending.piece_ended(status, inbox.limits.block) {
+                match pending.piece_ended(&ended, inbox.limits.block) {
                     false => inbox.put(pending.io.take()),
                     true => self.put_back(pending.take()),
                 }

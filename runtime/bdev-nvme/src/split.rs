@@ -17,9 +17,8 @@ pub(crate) struct Limits {
     pub(crate) plain_max: usize,
     /// Bytes of a logical block.
     pub(crate) block: usize,
-    /// The low bits of a block's number that say how far it is from a boundary which no command
-    /// should cross; all if there is none.
-    pub(crate) boundary_mask: u64,
+    /// No command should cross a multiple of so many blocks, such as the end of a zone; 0 for none.
+    pub(crate) boundary: u64,
     /// How buffers can lie that go with one command; else as a list of pages wants them.
     pub(crate) sgls: Option<Sgls>,
     /// Most blocks of a command that moves no data, by what it does; 0 if there is none.
@@ -43,8 +42,10 @@ impl Limits {
 
     /// As many of `blocks` from `lba` on as lie before the next boundary.
     pub(crate) fn before_boundary(&self, lba: u64, blocks: u32) -> u32 {
-        let room = (self.boundary_mask - (lba & self.boundary_mask)).saturating_add(1);
-        blocks.min(u32::try_from(room).unwrap_or(u32::MAX))
+        match lba.checked_rem(self.boundary) {
+            None => blocks,
+            Some(past) => blocks.min(u32::try_from(self.boundary - past).unwrap_or(u32::MAX)),
+        }
     }
 }
 

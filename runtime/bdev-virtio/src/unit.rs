@@ -109,6 +109,7 @@ impl Unit {
             Op::Compare | Op::Verify | Op::Copy => false,
             Op::CompareAndWrite | Op::Reset => false,
             Op::NvmeIo | Op::NvmeAdmin => false,
+            _ => false,
         }
     }
 

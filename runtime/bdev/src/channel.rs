@@ -35,6 +35,9 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// Bytes that [`Op::ZoneReport`] tells of each zone.
+    pub const ZONE_LEN: usize = 64;
+
     pub(crate) fn new(below: BaseChannel) -> Self {
         let native = below.descriptor.native();
         OpenChannels::of(&below.local).add(below.descriptor.node(), &below.in_flight);
@@ -203,7 +206,12 @@ impl Channel {
             let is_command = matches!(io.data, SgList::Nvme(_));
             return (!is_command).then_some(RejectReason::BadBuffer);
         }
+        if io.op == Op::ZoneReport {
+            let whole = !io.data.is_empty() && io.data.len().is_multiple_of(Self::ZONE_LEN);
+            return (!whole).then_some(RejectReason::BadBuffer);
+        }
         let len = match io.op {
+            Op::ZoneAppend => u64::from(io.blocks) << self.block_shift,
             Op::CompareAndWrite => u64::from(io.blocks) << self.block_shift << 1,
             _ => 0,
         };

@@ -91,7 +91,8 @@ impl Descriptor {
     }
 
     fn mask(&self) -> OpSet {
-        let readable = |op| matches!(op, Op::Read | Op::Flush | Op::Compare | Op::Verify);
+        let readable =
+            |op| matches!(op, Op::Read | Op::Flush | Op::Compare | Op::Verify | Op::ZoneReport);
         OpSet::of(|op| self.open.access.may_write() || readable(op))
     }
 }

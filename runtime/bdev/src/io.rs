@@ -30,6 +30,20 @@ pub enum Op {
     /// with the second half; nobody else changes the blocks in between. There are as many bytes of
     /// data as twice the blocks.
     CompareAndWrite,
+    /// Blocks to where the next write goes of the zone that begins at `lba`, which is then where
+    /// they are.
+    ZoneAppend,
+    /// The zone, which the blocks are all of, counts as open until it is closed or full.
+    ZoneOpen,
+    /// It no longer does.
+    ZoneClose,
+    /// Nothing more is to be written to it.
+    ZoneFinish,
+    /// Nothing has been written to it.
+    ZoneReset,
+    /// What there is to be told of the zones from the one of `lba` on: 64 bytes for each (ZNS
+    /// §3.4.2.2, figure 37), as many as there is room for, and zeroes after the last.
+    ZoneReport,
     /// An NVMe command of the namespace's own command set, as it is ([`SgList::Nvme`]). `lba` and
     /// `blocks` are ignored.
     NvmeIo,
@@ -42,7 +56,7 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for tables indexed by [`Op::index`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Read,
         Self::Write,
         Self::Flush,
@@ -52,6 +66,12 @@ impl Op {
         Self::Verify,
         Self::Copy,
         Self::CompareAndWrite,
+        Self::ZoneAppend,
+        Self::ZoneOpen,
+        Self::ZoneClose,
+        Self::ZoneFinish,
+        Self::ZoneReset,
+        Self::ZoneReport,
         Self::NvmeIo,
         Self::NvmeAdmin,
         Self::Reset,
@@ -64,7 +84,22 @@ impl Op {
 
     /// Whether it moves data between buffers and device.
     pub const fn has_data(self) -> bool {
-        matches!(self, Self::Read | Self::Write | Self::Compare | Self::CompareAndWrite)
+        matches!(
+            self,
+            Self::Read
+                | Self::Write
+                | Self::Compare
+                | Self::CompareAndWrite
+                | Self::ZoneAppend
+                | Self::ZoneReport
+        )
+    }
+
+    /// Whether it is about zones.
+    pub const fn is_zoned(self) -> bool {
+        let manages =
+            matches!(self, Self::ZoneOpen | Self::ZoneClose | Self::ZoneFinish | Self::ZoneReset);
+        manages || matches!(self, Self::ZoneAppend | Self::ZoneReport)
     }
 
     /// Whether it changes blocks that it names.
@@ -72,7 +107,7 @@ impl Op {
         matches!(
             self,
             Self::Write | Self::Unmap | Self::WriteZeroes | Self::Copy | Self::CompareAndWrite
-        )
+        ) || self.is_zoned() && !matches!(self, Self::ZoneReport)
     }
 
     /// Whether it is about blocks, and not about the bdev as a whole.
@@ -139,6 +174,7 @@ pub enum SgList {
 
 impl SgList {
     /// The buffers in order.
+    #[inline(always)]
     pub fn as_slice(&self) -> &[DmaBuf] {
         match self {
             Self::Empty | Self::Blocks(_) => &[],

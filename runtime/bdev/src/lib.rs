@@ -66,4 +66,4 @@ pub use registry::{Event, RegisterError, Registry, ResizeError, UnregisterError}
 pub use remote::{Lenders, remote_channel};
 pub use scatter::{Bounce, Run, Scattered};
 pub use stat::{IoStat, OpStat};
-pub use traits::{Bdev, BdevInfo, BlockCount, IoChannel, OpenError, RejectReason, Rejected};
+pub use traits::{Bdev, BdevInfo, BlockCount, IoChannel, OpenError, RejectReason, Rejected, Zones};

@@ -67,6 +67,9 @@ impl Node {
 
     /// Those that take more than that.
     pub(crate) fn emulated(&self) -> OpSet {
-        OpSet::of(|op| is_emulated(op, |op| self.bdev.supports(op)))
+        // Zones are written in order, which only their user can see to.
+        let suits =
+            |op| self.bdev.zones().is_none() || matches!(op, Op::Compare | Op::Verify | Op::Reset);
+        OpSet::of(|op| suits(op) && is_emulated(op, |op| self.bdev.supports(op)))
     }
 }

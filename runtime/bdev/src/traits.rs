@@ -69,6 +69,19 @@ impl PartialEq for BlockCount {
 
 impl Eq for BlockCount {}
 
+/// The zones of a bdev, of one size each (SPDK's `zone_size` and the like).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zones {
+    /// Blocks from the start of one to that of the next.
+    pub blocks: u64,
+    /// Most blocks of one append.
+    pub append_max: u32,
+    /// Most that are open at a time, 0 for no limit.
+    pub open_max: u32,
+    /// Most that are open or closed, 0 for no limit.
+    pub active_max: u32,
+}
+
 /// A block device. Shared by all cores; immutable but for atomics.
 pub trait Bdev: Send + Sync {
     /// Its properties.
@@ -84,6 +97,11 @@ pub trait Bdev: Send + Sync {
     /// these. The same is true of whatever else changes blocks. 1 if they may be any.
     fn write_unit(&self) -> u32 {
         1
+    }
+
+    /// Its zones, if it has some: it is written in order within each.
+    fn zones(&self) -> Option<Zones> {
+        None
     }
 
     /// Of a bdev over others: its size in blocks, now that one of those has changed its own. `None`

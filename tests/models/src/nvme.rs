@@ -22,10 +22,12 @@ mod queues;
 mod state;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 pub use device::{ModelDevice, ModelRegisters};
 pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
 use state::State;
+pub use zones::ZoneConfig;
 
 /// What a namespace is like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +44,8 @@ pub struct NamespaceConfig {
     pub metadata_size: u16,
     /// Type of end-to-end protection, 0 for none; it takes 8 bytes of metadata.
     pub protection: u8,
+    /// Its zones, if it has some.
+    pub zones: Option<ZoneConfig>,
 }
 
 impl NamespaceConfig {
@@ -49,7 +53,13 @@ impl NamespaceConfig {
     pub fn new(nsid: u32, block_size: u32, blocks: u64) -> Self {
         let mut uuid = [0x40; 16];
         uuid[..4].copy_from_slice(&nsid.to_be_bytes());
-        Self { nsid, block_size, blocks, uuid, metadata_size: 0, protection: 0 }
+        Self { nsid, block_size, blocks, uuid, metadata_size: 0, protection: 0, zones: None }
+    }
+
+    /// The same with zones.
+    #[must_use]
+    pub fn zoned(self, zones: ZoneConfig) -> Self {
+        Self { zones: Some(zones), ..self }
     }
 
     /// The same with end-to-end protection of that type.
@@ -87,6 +97,8 @@ pub struct Config {
     pub oncs: basalt_nvme_spec::identify::Oncs,
     /// Most of a Verify and of a Write Zeroes, as a power of two of 4 KiB; 0 for no limit.
     pub dataless_max: u8,
+    /// Most of a Zone Append, likewise.
+    pub zasl: u8,
     /// Most blocks of a Copy, and of one range of a Dataset Management.
     pub range_max: u16,
     /// How many reads of CSTS it takes to become ready or not ready.
@@ -115,6 +127,7 @@ impl Default for Config {
             sgls: true,
             oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
             dataless_max: 0,
+            zasl: 0,
             range_max: 4096,
             ready_after: 2,
             namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],

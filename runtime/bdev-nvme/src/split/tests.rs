@@ -6,7 +6,7 @@ const LIMITS: Limits = Limits {
     transfer_max: 16 * 1024,
     plain_max: 16 * 1024,
     block: 512,
-    boundary_mask: u64::MAX,
+    boundary: 0,
     sgls: None,
     dataless: Dataless { write_zeroes: 0, unmap: 0, verify: 0, copy: 0 },
 };
@@ -111,10 +111,10 @@ fn an_sgl_takes_buffers_wherever_they_lie() {
 
 #[test]
 fn a_boundary_ends_a_command_and_without_one_none_does() {
-    let with = |boundary_mask| Limits { boundary_mask, ..LIMITS };
+    let with = |boundary| Limits { boundary, ..LIMITS };
     for (lba, blocks, before) in [(0, 8, 8), (0, 9, 8), (7, 2, 1), (15, 1, 1), (20, 3, 3)] {
-        assert_eq!(with(7).before_boundary(lba, blocks), before);
-        assert_eq!(with(u64::MAX).before_boundary(lba, blocks), blocks);
+        assert_eq!(with(8).before_boundary(lba, blocks), before);
+        assert_eq!(with(0).before_boundary(lba, blocks), blocks);
     }
-    assert_eq!(with(u64::MAX).before_boundary(u64::MAX - 1, 1), 1);
+    assert_eq!(with(100).before_boundary(250, 60), 50);
 }

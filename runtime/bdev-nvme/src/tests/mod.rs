@@ -4,6 +4,7 @@ mod attaching;
 mod borrowing;
 mod faults;
 mod transfer;
+mod zones;
 
 use alloc::rc::Rc;
 use alloc::string::String;

@@ -40,9 +40,7 @@ pub(crate) fn is_emulated(op: Op, does: impl Fn(Op) -> bool) -> bool {
         Op::Compare | Op::Verify => does(Op::Read),
         Op::Copy => does(Op::Read) && does(Op::Write),
         Op::CompareAndWrite => does(Op::Read) && does(Op::Write),
-        Op::Read | Op::Write | Op::Flush | Op::Unmap | Op::NvmeIo | Op::NvmeAdmin | Op::Reset => {
-            false
-        }
+        _ => false,
     }
 }
 

@@ -10,7 +10,17 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// One that may be written anywhere.
     pub(crate) fn claim(registry: &Registry, name: &str) -> Result<Self, CreateError> {
+        let base = Self::claim_any(registry, name)?;
+        match base.descriptor.bdev().zones() {
+            None => Ok(base),
+            Some(_) => Err(CreateError::Unsuitable("its base has zones")),
+        }
+    }
+
+    /// Any, for a layer that passes everything on as it is.
+    pub(crate) fn claim_any(registry: &Registry, name: &str) -> Result<Self, CreateError> {
         let descriptor = registry.open(name, Access::Exclusive).map_err(CreateError::Base)?;
         Ok(Self { descriptor })
     }

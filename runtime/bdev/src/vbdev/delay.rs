@@ -22,7 +22,7 @@ use super::base::Base;
 use super::frames::Frames;
 use crate::json::json_string;
 use crate::uuid::Uuid;
-use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason};
+use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason, Zones};
 
 /// The module's product name, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "delay";
@@ -86,7 +86,7 @@ pub fn recipe(name: &str, base: &str, latencies: Latencies, uuid: Option<Uuid>) 
         handle: Some(Box::new(latencies.clone())),
         bases: vec![below.clone()],
         make: Box::new(move |registry| {
-            let base = Base::claim(registry, &below)?;
+            let base = Base::claim_any(registry, &below)?;
             let info = base.same_shape(&own, PRODUCT_NAME, uuid);
             Ok(vec![Arc::new(Delay { info, base, latencies: latencies.clone() })])
         }),
@@ -120,6 +120,10 @@ impl Bdev for Delay {
             late,
             count: 0,
         }))
+    }
+
+    fn zones(&self) -> Option<Zones> {
+        self.base.descriptor.bdev().zones()
     }
 
     fn write_unit(&self) -> u32 {

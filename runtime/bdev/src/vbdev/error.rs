@@ -15,7 +15,9 @@ use super::Recipe;
 use super::base::Base;
 use super::frames::Frames;
 use crate::uuid::Uuid;
-use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason};
+use crate::{
+    BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason, Zones,
+};
 
 /// The module's product name, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "Error Injection Disk";
@@ -145,7 +147,7 @@ pub fn recipe(base: &str, faults: Faults, uuid: Option<Uuid>) -> Recipe {
         handle: Some(Box::new(faults.clone())),
         bases: vec![below.clone()],
         make: Box::new(move |registry| {
-            let base = Base::claim(registry, &below)?;
+            let base = Base::claim_any(registry, &below)?;
             let info = base.same_shape(&own, PRODUCT_NAME, uuid);
             Ok(vec![Arc::new(ErrorDisk { info, base, faults: faults.clone() })])
         }),
@@ -177,6 +179,10 @@ impl Bdev for ErrorDisk {
             ended: Vec::new(),
             pending: Vec::new(),
         }))
+    }
+
+    fn zones(&self) -> Option<Zones> {
+        self.base.descriptor.bdev().zones()
     }
 
     fn write_unit(&self) -> u32 {

@@ -14,7 +14,7 @@ use super::Recipe;
 use super::base::Base;
 use crate::json::json_string;
 use crate::uuid::Uuid;
-use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason};
+use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason, Zones};
 
 /// The module's product name, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "passthru";
@@ -29,7 +29,7 @@ pub fn recipe(name: &str, base: &str, uuid: Option<Uuid>) -> Recipe {
         handle: None,
         bases: vec![below.clone()],
         make: Box::new(move |registry| {
-            let base = Base::claim(registry, &below)?;
+            let base = Base::claim_any(registry, &below)?;
             let info = base.same_shape(&own, PRODUCT_NAME, uuid);
             Ok(vec![Arc::new(Passthru { info, base })])
         }),
@@ -52,6 +52,10 @@ impl Bdev for Passthru {
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         Ok(Box::new(PassthruChannel { base: self.base.descriptor.base_channel(local)? }))
+    }
+
+    fn zones(&self) -> Option<Zones> {
+        self.base.descriptor.bdev().zones()
     }
 
     fn write_unit(&self) -> u32 {

@@ -39,6 +39,8 @@ pub enum ConfigError {
     BadNsid,
     /// The bdev's block size is not 512 to 4096 bytes.
     BadBlockSize,
+    /// The bdev has zones.
+    Zoned,
     /// A core cannot listen on the port.
     PortUnavailable,
 }
@@ -55,6 +57,7 @@ impl fmt::Display for ConfigError {
             Self::NoSuchNamespace => "there is no such namespace in the subsystem",
             Self::BadNsid => "the namespace identifier is 0, too large or in use",
             Self::BadBlockSize => "only block sizes from 512 to 4096 bytes can be exported",
+            Self::Zoned => "a bdev with zones cannot be exported",
             Self::PortUnavailable => "the port cannot be listened on",
         })
     }
@@ -183,6 +186,9 @@ impl Target {
     ) -> Result<u32, ConfigError> {
         if !matches!(bdev.info().block_size, 512 | 1024 | 2048 | 4096) {
             return Err(ConfigError::BadBlockSize);
+        }
+        if bdev.bdev().zones().is_some() {
+            return Err(ConfigError::Zoned);
         }
         let state = &mut *self.state.borrow_mut();
         let subsystem = state.edit(nqn)?;

@@ -89,10 +89,15 @@ fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
         "numa_id": -1,
         "assigned_rate_limits": limits_to_json(limits),
         "claimed": registry.is_claimed(&info.name),
-        "zoned": false,
+        "zoned": bdev.zones().is_some(),
         "supported_io_types": supported_io_types(bdev),
         "driver_specific": specific,
     });
+    if let Some(zones) = bdev.zones() {
+        fields["zone_size"] = zones.blocks.into();
+        fields["max_open_zones"] = zones.open_max.into();
+        fields["optimal_open_zones"] = zones.open_max.into();
+    }
     if info.optimal_io_boundary > 0 {
         fields["optimal_io_boundary"] = info.optimal_io_boundary.into();
     }
@@ -116,9 +121,9 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "nvme_io": bdev.supports(Op::NvmeIo),
         "nvme_io_md": false,
         "zcopy": false,
-        "get_zone_info": false,
-        "zone_management": false,
-        "zone_append": false,
+        "get_zone_info": bdev.supports(Op::ZoneReport),
+        "zone_management": bdev.supports(Op::ZoneReset),
+        "zone_append": bdev.supports(Op::ZoneAppend),
         "compare": bdev.supports(Op::Compare),
         "compare_and_write": bdev.supports(Op::CompareAndWrite),
         "abort": false,

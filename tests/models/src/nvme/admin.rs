@@ -45,6 +45,15 @@ impl State {
             Cns::CONTROLLER_FOR_CSI if command.cdw11.get() >> 24 == u32::from(Csi::NVM.0) => {
                 self.nvm_controller_page().as_bytes().to_vec()
             }
+            Cns::CONTROLLER_FOR_CSI if command.cdw11.get() >> 24 == u32::from(Csi::ZONED.0) => {
+                let mut page = vec![0; 4096];
+                page[0] = self.config.zasl;
+                page
+            }
+            Cns::NAMESPACE_FOR_CSI if command.cdw11.get() >> 24 == u32::from(Csi::ZONED.0) => {
+                let namespace = self.namespace(nsid).and_then(Namespace::zoned_page);
+                namespace.ok_or(Status::INVALID_FIELD.with_dnr())?.as_bytes().to_vec()
+            }
             Cns::NAMESPACE if nsid == 0 || nsid == NSID_ALL => {
                 return Err(Status::INVALID_NAMESPACE.with_dnr());
             }
@@ -133,7 +142,8 @@ impl State {
         let mut page = vec![0; 4096];
         let uuid = NamespaceDescriptor::Uuid(namespace.config.uuid);
         let at = uuid.write(&mut page).unwrap_or(0);
-        NamespaceDescriptor::CommandSet(Csi::NVM).write(&mut page[at..]);
+        let csi = if namespace.config.zones.is_some() { Csi::ZONED } else { Csi::NVM };
+        NamespaceDescriptor::CommandSet(csi).write(&mut page[at..]);
         Ok(page)
     }
 

@@ -34,6 +34,7 @@ impl State {
             NvmOpcode::WRITE_ZEROES if self.config.oncs.contains(Oncs::WRITE_ZEROES) => {
                 self.check_protection(command)?;
                 self.check_dataless(command)?;
+                self.write_to_zone(command)?;
                 self.zero(command, command.lba(), command.blocks().into())?;
                 self.protect(command);
                 Ok(())
@@ -53,6 +54,8 @@ impl State {
                 namespace.into_iter().for_each(|ns| ns.bad.extend(blocks.clone()));
                 Ok(())
             }
+            NvmOpcode::ZONE_SEND => self.zone_send(command),
+            NvmOpcode::ZONE_RECEIVE => self.zone_receive(command),
             NvmOpcode::COPY if self.config.oncs.contains(Oncs::COPY) => self.copy(command),
             NvmOpcode::DATASET_MANAGEMENT
                 if self.config.oncs.contains(Oncs::DATASET_MANAGEMENT) =>
@@ -118,6 +121,7 @@ impl State {
         let range = self.extent(command)?;
         self.check_protection(command)?;
         self.exists(command)?.check(command)?;
+        self.exists(command)?.check_zones(command.lba(), command.blocks().into())?;
         let mut data = self.exists(command)?.data[range].to_vec();
         if corrupt && let Some(byte) = data.first_mut() {
             *byte ^= 1;
@@ -126,15 +130,22 @@ impl State {
         self.send_data(command, &data)
     }
 
-    fn write(&mut self, command: &Command) -> Result<(), Status> {
+    pub(super) fn write(&mut self, command: &Command) -> Result<(), Status> {
         let range = self.extent(command)?;
         let mut data = vec![0; range.len()];
         self.fetch_data(command, &mut data)?;
         self.check_protection(command)?;
+        self.write_to_zone(command)?;
         self.smart.host_writes = (self.smart.host_writes.get() + 1).into();
         self.bytes(command, range)?.copy_from_slice(&data);
         self.protect(command);
         Ok(())
+    }
+
+    fn write_to_zone(&mut self, command: &Command) -> Result<(), Status> {
+        let (lba, blocks) = (command.lba(), u64::from(command.blocks()));
+        let namespace = self.namespace_mut(command.nsid.get());
+        namespace.map_or(Ok(()), |namespace| namespace.write_to_zone(lba, blocks))
     }
 
     fn compare(&mut self, command: &Command) -> Result<(), Status> {

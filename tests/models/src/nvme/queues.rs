@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use basalt_env::PhysAddr;
 use basalt_nvme_spec::log_page::ErrorEntry;
 use basalt_nvme_spec::{
-    AsyncEvent, Command, Completion, Csts, FeatureId, LogPageId, QueueId, Status,
+    AsyncEvent, Command, Completion, Csts, FeatureId, LogPageId, NvmOpcode, QueueId, Status,
 };
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -165,6 +165,9 @@ impl State {
         let corrupt = fault == Some(Fault::CorruptData);
         let answer = match qid {
             0 => self.admin_command(command, corrupt),
+            _ if NvmOpcode(command.opcode) == NvmOpcode::ZONE_APPEND => {
+                Some(self.zone_append(command))
+            }
             _ => Some(self.io_command(command, corrupt).map(|()| 0)),
         };
         if let Some(result) = answer {

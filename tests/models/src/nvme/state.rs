@@ -10,6 +10,7 @@ use super::device::config_space;
 use super::fault::Trigger;
 use super::protection::Tuple;
 use super::queues::{CompletionQueue, Delayed, SubmissionQueue};
+use super::zones::Zone;
 use super::{Config, Fault, FaultPlan, NamespaceConfig};
 
 /// PCI command register.
@@ -22,6 +23,7 @@ pub(super) struct Namespace {
     pub(super) data: Vec<u8>,
     /// Blocks that cannot be read until they are written.
     pub(super) bad: BTreeSet<u64>,
+    pub(super) zones: Vec<Zone>,
     /// What protects each block that was written.
     pub(super) protection: BTreeMap<u64, Tuple>,
 }
@@ -29,12 +31,11 @@ pub(super) struct Namespace {
 impl Namespace {
     pub(super) fn new(config: NamespaceConfig) -> Self {
         let len = config.blocks * u64::from(config.block_size);
-        Self {
-            config,
-            data: vec![0; len as usize],
-            bad: BTreeSet::new(),
-            protection: BTreeMap::new(),
-        }
+        let (bad, protection) = (BTreeSet::new(), BTreeMap::new());
+        let data = vec![0; len as usize];
+        let mut namespace = Self { config, data, bad, zones: Vec::new(), protection };
+        namespace.make_zones();
+        namespace
     }
 }
 
@@ -72,10 +73,15 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(bus: Bus, config: Config) -> Self {
         let (stride, ids) = (config.doorbell_stride, config.pci_ids);
+        let cap = Cap::build(config.queue_entries_max, Duration::from_secs(1), stride);
         let namespaces = config.namespaces.iter().map(|&config| Namespace::new(config));
         Self {
             bus,
-            cap: Cap::build(config.queue_entries_max, Duration::from_secs(1), stride),
+            cap: if config.namespaces.iter().any(|ns| ns.zones.is_some()) {
+                cap.with_io_command_sets()
+            } else {
+                cap
+            },
             namespaces: namespaces.collect(),
             config,
             plan: FaultPlan::default(),

@@ -42,6 +42,7 @@ impl Bdev for Striped {
             Op::CompareAndWrite | Op::Reset => false,
             // There is no single device that they could be for.
             Op::NvmeIo | Op::NvmeAdmin => false,
+            _ => false,
         }
     }
 

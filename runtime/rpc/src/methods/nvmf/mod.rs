@@ -85,7 +85,7 @@ fn config_error(error: ConfigError) -> RpcError {
         | ConfigError::BadText
         | ConfigError::BadRange
         | ConfigError::BadNsid => return RpcError::params(error),
-        ConfigError::BadBlockSize => errno::EINVAL,
+        ConfigError::BadBlockSize | ConfigError::Zoned => errno::EINVAL,
         ConfigError::Exists => errno::EEXIST,
         ConfigError::NoSuchSubsystem => errno::ENODEV,
         ConfigError::NoSuchListener | ConfigError::NoSuchNamespace => errno::ENOENT,

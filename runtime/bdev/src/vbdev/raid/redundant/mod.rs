@@ -337,6 +337,7 @@ impl Bdev for RedundantBdev {
             Op::CompareAndWrite | Op::Reset => false,
             // There is no single device that they could be for.
             Op::NvmeIo | Op::NvmeAdmin => false,
+            _ => false,
         }
     }
 
