@@ -6,6 +6,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use basalt_bare::is_emulated;
 use basalt_bdev::Registry;
 use basalt_bdev_nvme::{ControlError, NvmeControllers, Options};
 use basalt_env::{Device, PciAddress};
@@ -39,6 +40,9 @@ pub async fn attach_late(local: &Local, device: PciDevice, nodes: &Nodes) {
 async fn attach(local: &Local, device: PciDevice, name: String, nodes: &Nodes) {
     let address = device.address();
     let mut options = Options::named(name.clone());
+    // An emulated processor leaves the guest for a word in memory less often, but then QEMU wakes
+    // another thread for every register that is written after all, which costs more.
+    options.shadow_doorbells = !is_emulated();
     if let Some((node, cores)) = nodes.near(address) {
         log::info!(target: "nvme", "{name} ({address}) is on node {node}");
         options.cores = cores;

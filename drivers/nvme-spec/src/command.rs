@@ -209,6 +209,14 @@ impl Command {
         Self { cdw10: U32::new(cdw10), ..Self::admin(AdminOpcode::ABORT) }
     }
 
+    /// Doorbell Buffer Config (§5.8): a page of doorbells, and one of where the controller wants to
+    /// be told of them.
+    pub fn doorbell_buffer(doorbells: u64, events: u64) -> Self {
+        let mut command = Self::admin(AdminOpcode::DOORBELL_BUFFER_CONFIG);
+        command.set_prps(doorbells, events);
+        command
+    }
+
     /// Asynchronous Event Request (§5.2).
     pub fn async_event_request() -> Self {
         Self::admin(AdminOpcode::ASYNC_EVENT_REQUEST)

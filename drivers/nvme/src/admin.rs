@@ -49,7 +49,7 @@ impl<R: Registers> AdminQueue<R> {
         registers: R,
         stride: usize,
     ) -> Result<Self, OutOfDmaMemory> {
-        let rings = Rings::allocate(pool, registers, 0, ENTRIES, stride)?;
+        let rings = Rings::allocate(pool, registers, 0, ENTRIES, stride, None)?;
         let depth = usize::from(ENTRIES - 1);
         let slots = Slots::with_capacity(depth).map_err(|_| OutOfDmaMemory { requested: depth })?;
         Ok(Self { rings, slots, failed: false })

@@ -6,19 +6,16 @@ use core::time::Duration;
 
 use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Instant, PciAddress, Registers, WakeMessage};
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::log_page::SmartHealth;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
-use basalt_nvme_spec::{
-    Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, LogPageId, NSID_ALL, QueueId, Shutdown,
-};
+use basalt_nvme_spec::{Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, QueueId, Shutdown};
 use basalt_ring::Tag;
-use zerocopy::FromBytes;
 
 use crate::admin::{AdminQueue, check_buffer};
 use crate::discover::failed;
 use crate::queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
 use crate::quirks::{self, Quirks};
 use crate::registers::{Health, configuration, configure, health};
+use crate::shadow::{Shadow, ShadowPages};
 use crate::yield_now::yield_now;
 use crate::{AdminError, CommandLimits, InitError, Namespace, Outcome, Ticket, prp};
 
@@ -37,6 +34,9 @@ pub struct Options {
     pub admin_timeout: Duration,
     /// Limit for an I/O command.
     pub io_timeout: Duration,
+    /// Whether the doorbells may be in memory where the controller offers that. It saves exits to
+    /// whoever emulates the controller, and costs a fence for each batch of commands.
+    pub shadow_doorbells: bool,
 }
 
 impl Default for Options {
@@ -46,6 +46,7 @@ impl Default for Options {
             queue_entries: 256,
             admin_timeout: Duration::from_secs(10),
             io_timeout: Duration::from_secs(30),
+            shadow_doorbells: true,
         }
     }
 }
@@ -74,6 +75,7 @@ pub struct Controller<D: Device> {
     pub(crate) identify: RefCell<Box<IdentifyController>>,
     pub(crate) namespaces: RefCell<Vec<Namespace>>,
     pub(crate) limits: Cell<CommandLimits>,
+    pub(crate) shadow: RefCell<Option<ShadowPages>>,
     queues: Cell<u16>,
     /// Counts the runs of the controller.
     epoch: Cell<u64>,
@@ -112,6 +114,7 @@ impl<D: Device> Controller<D> {
             identify: RefCell::default(),
             namespaces: RefCell::default(),
             limits: Cell::new(CommandLimits::NONE),
+            shadow: RefCell::default(),
             queues: Cell::new(0),
             epoch: Cell::new(0),
             serial: Cell::new(0),
@@ -140,6 +143,7 @@ impl<D: Device> Controller<D> {
         self.wait_ready().await?;
         self.identify_controller().await?;
         self.identify_limits().await?;
+        self.share_doorbells().await?;
         let queues = self.agree_on_queues().await?;
         self.queues.set(queues);
         self.arm_events().await.map_err(failed(Command::async_event_request()))?;
@@ -269,27 +273,6 @@ impl<D: Device> Controller<D> {
         }
     }
 
-    /// Reads a log page of `bytes` (a multiple of 4, at most 8,192) from byte `offset`.
-    pub async fn log_page(
-        &self,
-        page: LogPageId,
-        nsid: u32,
-        offset: u64,
-        bytes: u32,
-    ) -> Result<DmaBuf, AdminError> {
-        let len = bytes.max(4).next_multiple_of(4);
-        let buf = self.pool.alloc(len as usize).map_err(|_| AdminError::NoMemory)?;
-        let command = Command::get_log_page(page, nsid, offset, len);
-        self.admin(command, Some(buf)).await?.data.ok_or(AdminError::BadData)
-    }
-
-    /// Reads the SMART / health log page of the whole controller.
-    pub async fn smart(&self) -> Result<SmartHealth, AdminError> {
-        let len = size_of::<SmartHealth>() as u32;
-        let page = self.log_page(LogPageId::SMART_HEALTH, NSID_ALL, 0, len).await?;
-        SmartHealth::read_from_bytes(page.as_slice()).map_err(|_| AdminError::BadData)
-    }
-
     /// What a core needs to allocate I/O queue `qid` (1 to [`Self::queues`]).
     pub fn queue_spec(&self, qid: QueueId) -> Option<QueueSpec<D::Registers>> {
         if qid == 0 || qid > self.queues.get() {
@@ -307,8 +290,13 @@ impl<D: Device> Controller<D> {
             transfer_max: self.transfer_max(),
             oncs: self.optional_commands(),
             sgls: self.sgls(),
+            shadow: self.shadow_of(qid),
             timeout: self.options.io_timeout,
         })
+    }
+
+    fn shadow_of(&self, qid: QueueId) -> Option<Shadow> {
+        self.shadow.borrow().as_ref()?.of_queue(qid, self.cap.doorbell_stride())
     }
 
     /// Makes the rings at `queue` known to the device. The queue can be used afterwards.

@@ -100,8 +100,9 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Allocates rings, lists and slots from this core's pool. The device learns of it by
     /// [`crate::Controller::create_io_queue`].
     pub fn allocate(pool: &DmaPool, spec: QueueSpec<R>) -> Result<Self, OutOfDmaMemory> {
-        let QueueSpec { registers, stride, address, epoch, serial, qid, entries, .. } = spec;
-        let rings = Rings::allocate(pool, registers, qid, entries, stride)?;
+        let QueueSpec { registers, stride, address, epoch, serial, qid, entries, shadow, .. } =
+            spec;
+        let rings = Rings::allocate(pool, registers, qid, entries, stride, shadow)?;
         let depth = usize::from(entries - 1);
         let lists = Lists::allocate(pool, depth)?;
         let slots = Slots::with_capacity(depth).map_err(|_| OutOfDmaMemory { requested: depth })?;

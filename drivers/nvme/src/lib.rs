@@ -26,6 +26,7 @@ mod error;
 mod events;
 mod io_queue;
 mod limits;
+mod logs;
 mod namespace;
 mod payload;
 mod prp;
@@ -34,6 +35,7 @@ mod quirks;
 mod raw;
 mod registers;
 mod rings;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod ticket;

@@ -6,6 +6,8 @@ use basalt_env::PciAddress;
 use basalt_nvme_spec::QueueId;
 use basalt_nvme_spec::identify::Oncs;
 
+use crate::shadow::Shadow;
+
 /// What a core needs to make an I/O queue of a controller, which makes it and sends it there.
 #[derive(Clone, Debug)]
 pub struct QueueSpec<R> {
@@ -19,6 +21,7 @@ pub struct QueueSpec<R> {
     pub(crate) transfer_max: u64,
     pub(crate) oncs: Oncs,
     pub(crate) sgls: Option<Sgls>,
+    pub(crate) shadow: Option<Shadow>,
     pub(crate) timeout: Duration,
 }
 

@@ -7,6 +7,8 @@ use basalt_nvme_spec::{Command, Completion, QueueId, Status};
 use basalt_ring::Cursor;
 use zerocopy::IntoBytes;
 
+use crate::shadow::Shadow;
+
 /// The memory both ends see. Shared so that dropping a queue in use can leak it.
 #[derive(Debug)]
 pub(crate) struct RingMemory {
@@ -40,6 +42,8 @@ pub(crate) struct Rings<R> {
     cq_rung: usize,
     sq_doorbell: usize,
     cq_doorbell: usize,
+    /// The doorbells in memory, if the device looks there.
+    shadow: Option<Shadow>,
     registers: R,
 }
 
@@ -51,6 +55,7 @@ impl<R: Registers> Rings<R> {
         qid: QueueId,
         entries: u16,
         stride: usize,
+        shadow: Option<Shadow>,
     ) -> Result<Self, OutOfDmaMemory> {
         let entries = entries.max(2);
         // A ring must start on a page: smaller blocks of the pool are not aligned to one.
@@ -65,6 +70,7 @@ impl<R: Registers> Rings<R> {
             cq_rung: 0,
             sq_doorbell: sq_tail_doorbell(qid, stride),
             cq_doorbell: cq_head_doorbell(qid, stride),
+            shadow,
             registers,
         })
     }
@@ -98,9 +104,14 @@ impl<R: Registers> Rings<R> {
         if self.sq.index() == self.sq_rung {
             return Work::IDLE;
         }
-        self.sq_rung = self.sq.index();
+        let before = core::mem::replace(&mut self.sq_rung, self.sq.index());
         // The entries and what they point to must be in memory before the device is told.
         fence(Ordering::Release);
+        if let Some(shadow) = &self.shadow
+            && !shadow.set_tail(before as u16, self.sq_rung as u16)
+        {
+            return Work(1);
+        }
         self.registers.write32(self.sq_doorbell, self.sq_rung as u32);
         Work(1)
     }
@@ -145,6 +156,9 @@ impl<R: Registers> Rings<R> {
             return;
         }
         self.cq_rung = self.cq.index();
+        if let Some(shadow) = &self.shadow {
+            shadow.set_head(self.cq_rung as u16);
+        }
         self.registers.write32(self.cq_doorbell, self.cq_rung as u32);
     }
 

@@ -54,6 +54,16 @@ pub(crate) fn is_virtual() -> bool {
     cpuid(1, 0).ecx & 1 << 31 != 0
 }
 
+/// Whether the processor is a program, QEMU's TCG, and says so.
+pub fn is_emulated() -> bool {
+    const WHO: u32 = 0x4000_0000;
+    if !is_virtual() {
+        return false;
+    }
+    let CpuidResult { ebx, ecx, edx, .. } = cpuid(WHO, 0);
+    [ebx, ecx, edx].map(u32::to_le_bytes).as_flattened() == b"TCGTCGTCGTCG"
+}
+
 pub(crate) fn has_tsc_deadline() -> bool {
     cpuid(1, 0).ecx & 1 << 24 != 0
 }

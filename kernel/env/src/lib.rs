@@ -31,7 +31,9 @@ pub use cpu::CoreId;
 pub use device::{
     BarError, ConfigSpace, Device, IoPorts, MessageTarget, MmioMap, PciAddress, WakeMessage,
 };
-pub use dma::{DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory, Parcel, SharedRegion};
+pub use dma::{
+    DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory, Parcel, SharedRegion, SharedWords,
+};
 pub use instant::Instant;
 pub use mmio::{Mmio, Registers};
 pub use numa::{Nearness, Node, Numa};

@@ -29,11 +29,13 @@ pub struct Options {
     pub admin_timeout: Duration,
     /// How long a reset may take before the controller is given up.
     pub reset_timeout: Duration,
+    /// Whether its doorbells may be in memory where it offers that.
+    pub shadow_doorbells: bool,
 }
 
 impl Options {
     /// The defaults under that name: 256 entries, 30 s per I/O, 10 s per admin command, 60 s per
-    /// reset.
+    /// reset, doorbells in memory.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -42,6 +44,7 @@ impl Options {
             io_timeout: Duration::from_secs(30),
             admin_timeout: Duration::from_secs(10),
             reset_timeout: Duration::from_secs(60),
+            shadow_doorbells: true,
         }
     }
 }
@@ -123,6 +126,7 @@ fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
         queue_entries: options.queue_entries,
         admin_timeout: options.admin_timeout,
         io_timeout: options.io_timeout,
+        shadow_doorbells: options.shadow_doorbells,
     }
 }
 

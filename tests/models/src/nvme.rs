@@ -69,6 +69,18 @@ impl NamespaceConfig {
     }
 }
 
+/// Whether and how a controller looks for doorbells in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shadowing {
+    /// It does not.
+    No,
+    /// When a register is written, until nothing is left; it wants to be told of whatever comes
+    /// then.
+    WhenTold,
+    /// All the time; it need not be told of anything.
+    Always,
+}
+
 /// What a controller is like.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -93,6 +105,8 @@ pub struct Config {
     pub mdts: u8,
     /// Whether I/O commands may come with SGLs.
     pub sgls: bool,
+    /// Whether and how it looks for doorbells in memory.
+    pub shadow: Shadowing,
     /// Optional NVM commands it does.
     pub oncs: basalt_nvme_spec::identify::Oncs,
     /// Most of a Verify and of a Write Zeroes, as a power of two of 4 KiB; 0 for no limit.
@@ -125,6 +139,7 @@ impl Default for Config {
             mdts: 8,
             event_requests: 4,
             sgls: true,
+            shadow: Shadowing::No,
             oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
             dataless_max: 0,
             zasl: 0,

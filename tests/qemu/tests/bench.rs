@@ -62,6 +62,25 @@ fn a_drive_is_measured_and_verified_without_any_allocation() {
 }
 
 #[test]
+fn a_drive_with_its_doorbells_in_memory_is_measured_and_verified() {
+    let drive = disk();
+    let run = |depths: &[u32], cores| {
+        json!({"bdev": "Nvme0n1", "workload": "verify", "ios": IOS, "depths": depths,
+               "cores": cores})
+    };
+    // A processor that does not say that it is emulated, which leaves doorbells in memory alone.
+    let machine = BasaltGuest::new("bench").qemu_arg("-cpu").qemu_arg("max,tcg-cpuid=off");
+    let machine = machine.cpus(2).disk(drive.path());
+    let runs = [run(&[1, 32], 1), run(&[128], 1), run(&[16], 2)];
+    let mut guest = machine.config(&configuration(&runs)).start();
+    let results = results(&mut guest);
+    let counted: Vec<_> = results.iter().map(|result| result["ios"].as_u64().unwrap()).collect();
+    assert_eq!(counted, [IOS, IOS, IOS, 2 * IOS]);
+    nothing_was_allocated(&results);
+    assert!(guest.lines().iter().any(|line| line.contains("its doorbells are in memory")));
+}
+
+#[test]
 fn a_file_of_the_host_is_measured_and_verified_without_any_allocation() {
     let file = disk();
     let runs = [

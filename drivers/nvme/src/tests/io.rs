@@ -298,3 +298,38 @@ fn a_controller_that_neither_verifies_nor_copies_is_not_asked_to() {
     let refused = ready.queue.copy(&ready.ns, 0, 9, 1, (0, Vec::new())).unwrap_err();
     assert_eq!(refused.reason, RejectReason::Unsupported);
 }
+
+#[test]
+fn doorbells_in_memory_spare_registers_as_far_as_the_controller_looks_there() {
+    let doorbells = |shadow| {
+        let mut ready = Ready::new(Config { shadow, ..Config::default() }, 8);
+        let before = ready.bench.model.doorbells();
+        for round in 0..50 {
+            for tag in 0..1 + round % 7 {
+                ready.submit_read(tag);
+            }
+            let done = ready.bench.drain(&mut ready.queue);
+            assert_eq!(done.len() as u64, 1 + round % 7);
+            assert!(done.iter().all(|(_, status)| status.is_success()));
+        }
+        assert!(ready.bench.model.violations().is_empty(), "{:?}", ready.bench.model.violations());
+        ready.bench.model.doorbells() - before
+    };
+    let plain = doorbells(Shadowing::No);
+    assert_eq!(doorbells(Shadowing::WhenTold), plain);
+    // Those of completions are left, and the register is written whenever a ring begins anew.
+    assert!((50..80).contains(&doorbells(Shadowing::Always)) && plain == 100);
+}
+
+#[test]
+fn doorbells_in_memory_are_new_after_a_reset() {
+    let mut ready = Ready::new(Config { shadow: Shadowing::Always, ..Config::default() }, 8);
+    for _ in 0..3 {
+        ready.submit_read(1);
+        assert_eq!(ready.bench.drain(&mut ready.queue).len(), 1);
+        ready.stop();
+        ready.bench.run(ready.controller.restart()).unwrap();
+        ready.queue = ready.bench.queue(&ready.controller, 1);
+    }
+    assert!(ready.bench.model.violations().is_empty());
+}

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use basalt_env::{DmaBuf, DmaPool, Instant};
 use basalt_hosted::Machine;
-use basalt_models::nvme::{Config, Model, ModelDevice, ModelRegisters, NamespaceConfig};
+use basalt_models::nvme::{Config, Model, ModelDevice, ModelRegisters, NamespaceConfig, Shadowing};
 use basalt_nvme_spec::Status;
 
 use crate::{Clock, Controller, InitError, IoQueue, Namespace, Options};

@@ -42,6 +42,12 @@ impl DmaMem {
         Self { buf }
     }
 
+    /// The same memory, which may be dropped on any core.
+    pub(super) fn into_away(mut self) -> Self {
+        self.buf.leave();
+        self
+    }
+
     /// Size in bytes.
     pub fn len(&self) -> usize {
         self.buf.len()

@@ -18,9 +18,11 @@ mod returns;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use buf::DmaBuf;
 pub use mem::DmaMem;
 pub use parcel::Parcel;
 pub use pool::{DmaArena, DmaPool, DmaStats, OutOfDmaMemory};
 pub use shared::SharedRegion;
+pub use words::SharedWords;

@@ -3,6 +3,7 @@
 extern crate std;
 
 use alloc::alloc::{Layout, alloc_zeroed};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use std::sync::mpsc;
@@ -10,7 +11,7 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use super::{DmaArena, DmaBuf, DmaPool, Parcel, SharedRegion};
+use super::{DmaArena, DmaBuf, DmaPool, Parcel, SharedRegion, SharedWords};
 use crate::PhysAddr;
 
 const BUS: u64 = 0x40_0000_0000;
@@ -147,6 +148,21 @@ fn a_buffer_that_another_core_drops_returns_to_its_pool() {
     let bus = bus.join().unwrap();
     assert!((BUS..BUS + (4 << 20)).contains(&bus.as_u64()));
     assert_eq!(home.stats().bytes_free, 4 << 20);
+    assert!(home.alloc(4 << 20).is_ok(), "and merges with its neighbours");
+}
+
+#[test]
+fn words_of_all_cores_return_to_their_pool_from_wherever_the_last_is_dropped() {
+    let home = pool(4 << 20);
+    let dirty = home.alloc_shared(4096).unwrap();
+    dirty.store32(4092, 9);
+    drop(dirty);
+    let words = Arc::new(SharedWords::new(home.alloc_shared(4096).unwrap()));
+    assert!((words.len(), words.load(1023)) == (1024, 0));
+    let there = Arc::clone(&words);
+    thread::spawn(move || there.store(1023, 5)).join().unwrap();
+    assert_eq!(words.load(1023), 5);
+    thread::spawn(move || drop(words)).join().unwrap();
     assert!(home.alloc(4 << 20).is_ok(), "and merges with its neighbours");
 }
 

@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use basalt_bdev::suite::{self, Medium};
 use basalt_bdev::{Io, Op, SgList};
-use basalt_models::nvme::{Config, NamespaceConfig};
+use basalt_models::nvme::{Config, NamespaceConfig, Shadowing};
 use basalt_nvme_spec::identify::Oncs;
 
 use super::Rig;
@@ -21,9 +21,12 @@ fn an_nvme_bdev_behaves_with_any_block_size_and_transfer_limit() {
 
 #[test]
 fn an_nvme_bdev_behaves_with_every_command_and_any_limit_to_them() {
-    for (sgls, dataless_max, range_max) in [(true, 1, 9), (false, 0, 4096), (false, 2, 1)] {
+    let shadows = [Shadowing::WhenTold, Shadowing::Always, Shadowing::No];
+    let limits = [(true, 1, 9), (false, 0, 4096), (false, 2, 1)];
+    for ((sgls, dataless_max, range_max), shadow) in limits.into_iter().zip(shadows) {
         let oncs = Config::default().oncs | Oncs::COMPARE | Oncs::VERIFY | Oncs::COPY;
-        let config = Config { oncs, sgls, dataless_max, range_max, ..Config::default() };
+        let limits = Config { dataless_max, range_max, ..Config::default() };
+        let config = Config { oncs, sgls, shadow, ..limits };
         let mut rig = Rig::attached(1, config);
         let disk = rig.open("Nvme0n1");
         assert!(disk.bdev().supports(Op::Copy) && disk.bdev().supports(Op::Verify));

@@ -1,4 +1,4 @@
-use basalt_nvme_spec::identify::{LbaFormat, NamespaceDescriptor, NamespaceList};
+use basalt_nvme_spec::identify::{LbaFormat, NamespaceDescriptor, NamespaceList, Oacs};
 use basalt_nvme_spec::log_page::ErrorEntry;
 use basalt_nvme_spec::{
     AdminOpcode, AsyncEvent, Cns, Command, Csi, FeatureId, IdentifyController, IdentifyNamespace,
@@ -8,6 +8,7 @@ use basalt_nvme_spec::{
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::Shadowing;
 use super::queues::{Answer, CompletionQueue, ERRORS_MAX, SubmissionQueue};
 use super::state::{Namespace, State};
 
@@ -26,6 +27,10 @@ impl State {
             AdminOpcode::CREATE_IO_SQ => self.create_sq(command),
             AdminOpcode::DELETE_IO_SQ => self.delete_sq(command),
             AdminOpcode::DELETE_IO_CQ => self.delete_cq(command),
+            AdminOpcode::DOORBELL_BUFFER_CONFIG if self.config.shadow != Shadowing::No => {
+                self.shadow = Some((command.prp1(), command.prp2()));
+                Ok(0)
+            }
             AdminOpcode::ABORT => Ok(u32::from(!self.abort(command))),
             AdminOpcode::ASYNC_EVENT_REQUEST => {
                 if self.events_waiting.len() < self.config.event_requests.into() {
@@ -99,6 +104,8 @@ impl State {
         page.sgls = U32::new(u32::from(self.config.sgls));
         page.oncs = U16::new(self.config.oncs.bits());
         page.vendor[3] = self.config.vendor_stripe;
+        let shadows = self.config.shadow != Shadowing::No;
+        page.oacs = U16::new(if shadows { Oacs::DOORBELL_BUFFER.bits() } else { 0 });
         page.cdfs = U16::new(1);
         page.vwc = 0b111;
         let name = format!("nqn.2014-08.org.nvmexpress:{}", self.config.serial);

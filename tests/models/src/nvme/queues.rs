@@ -8,9 +8,9 @@ use basalt_nvme_spec::{
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::Fault;
 use super::fault::Trigger;
 use super::state::State;
+use super::{Fault, Shadowing};
 
 /// Entries the error log keeps.
 pub(super) const ERRORS_MAX: usize = 64;
@@ -63,6 +63,10 @@ impl State {
         let index = offset / self.config.doorbell_stride;
         let (qid, is_cq) = ((index / 2) as QueueId, index % 2 == 1);
         let known = if is_cq { self.ring_cq(qid, value) } else { self.ring_sq(qid, value) };
+        if qid != 0 && self.shadow.is_some() && self.read_shadow(qid, is_cq) != Some(value) {
+            self.violate(format!("doorbell at {offset:#x} is not what is in memory"));
+        }
+        self.told = true;
         if !known || !offset.is_multiple_of(self.config.doorbell_stride) {
             self.violate(format!("doorbell at {offset:#x} given {value}"));
         }
@@ -83,15 +87,45 @@ impl State {
         head < queue.entries && freed <= used
     }
 
+    /// A doorbell in memory.
+    fn read_shadow(&self, qid: QueueId, is_cq: bool) -> Option<u32> {
+        let (doorbells, _) = self.shadow?;
+        let index = 2 * u64::from(qid) + u64::from(is_cq);
+        let mut bytes = [0; 4];
+        let at = doorbells + index * self.config.doorbell_stride as u64;
+        self.bus.read(PhysAddr::new(at), &mut bytes).ok()?;
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    /// Takes note of a queue's doorbells in memory, and says from where on it wants to be told.
+    fn look_at_shadow(&mut self, qid: QueueId) {
+        let looks = self.config.shadow == Shadowing::Always || self.told;
+        let Some((_, events)) = self.shadow.filter(|_| qid != 0 && looks) else { return };
+        if let Some(tail) = self.read_shadow(qid, false) {
+            let known = self.ring_sq(qid, tail);
+            // One that is far behind is as good as none.
+            let event = if self.config.shadow == Shadowing::Always { tail + 0x8000 } else { tail };
+            let at = events + 2 * u64::from(qid) * self.config.doorbell_stride as u64;
+            if !known || self.bus.write(PhysAddr::new(at), &event.to_le_bytes()).is_err() {
+                self.violate(format!("tail {tail} of queue {qid} in memory"));
+            }
+        }
+        if let Some(head) = self.read_shadow(qid, true) {
+            self.ring_cq(qid, head);
+        }
+    }
+
     pub(super) fn step(&mut self) {
         self.deliver_delayed();
         let qids: Vec<_> = self.sqs.keys().copied().collect();
         for qid in qids {
+            self.look_at_shadow(qid);
             while self.runs() {
                 let Some(command) = self.fetch(qid) else { break };
                 self.execute(qid, &command);
             }
         }
+        self.told = false;
         let cqids: Vec<_> = self.cqs.keys().copied().collect();
         for cqid in cqids {
             self.flush_completions(cqid);

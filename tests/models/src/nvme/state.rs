@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) sqs: BTreeMap<QueueId, SubmissionQueue>,
     pub(super) cqs: BTreeMap<QueueId, CompletionQueue>,
     pub(super) namespaces: Vec<Namespace>,
+    /// Where doorbells in memory are, and from where on it wants to be told of them.
+    pub(super) shadow: Option<(u64, u64)>,
     pub(super) features: BTreeMap<u8, u32>,
     pub(super) events_waiting: VecDeque<u16>,
     /// Namespaces that have changed since the log page of them was read.
@@ -67,6 +69,8 @@ pub(super) struct State {
     pub(super) violations: Vec<String>,
     pub(super) doorbells: u64,
     pub(super) io_commands: u64,
+    /// Whether a doorbell has been written that was not seen to yet.
+    pub(super) told: bool,
     pub(super) crossings: u64,
 }
 
@@ -95,6 +99,7 @@ impl State {
             turning: None,
             sqs: BTreeMap::new(),
             cqs: BTreeMap::new(),
+            shadow: None,
             features: BTreeMap::new(),
             events_waiting: VecDeque::new(),
             changed: Vec::new(),
@@ -104,6 +109,7 @@ impl State {
             violations: Vec::new(),
             doorbells: 0,
             io_commands: 0,
+            told: false,
             crossings: 0,
         }
     }
@@ -211,6 +217,7 @@ impl State {
         self.sqs.clear();
         self.cqs.clear();
         self.features.clear();
+        self.shadow = None;
         self.events_waiting.clear();
         self.delayed.clear();
         self.csts.remove(Csts::FATAL);
