@@ -106,7 +106,7 @@ impl<R: Registers> AdminQueue<R> {
                 self.failed = true;
             }
         }
-        self.rings.release();
+        self.rings.release_all();
     }
 
     fn file(&mut self, tag: Tag, status: Status, dw0: u32) -> Result<(), StaleTag> {

@@ -282,6 +282,12 @@ impl<R: Registers, T> IoQueue<R, T> {
         self.fault.get_or_insert(error);
     }
 
+    /// Tells the device of all completions that were taken, which polls do now and then only. To be
+    /// called before its interrupts are relied on: it need not send another before.
+    pub fn settle(&mut self) {
+        self.rings.release_all();
+    }
+
     /// Looks for what a poll cannot see: a device that is gone or broken, commands past their time.
     ///
     /// To be called a few times per time limit. A command's age counts from the first call that saw

@@ -27,19 +27,26 @@ pub(crate) struct RawCompletion {
     at: usize,
 }
 
+/// The device is told of completions taken once they are one in so many entries.
+const TAKEN_PART: u32 = 4;
+
 /// A submission and a completion ring of one size, and their doorbells.
 ///
 /// Writing an entry ([`Self::push`]) and telling the device ([`Self::commit`]) are separate, so
 /// that a round of commands costs one doorbell. The caller keeps fewer commands outstanding than
 /// there are entries; the device fetches in order, so an entry that comes round again has been
-/// fetched, and neither ring can overflow, whatever heads the device reports.
+/// fetched, and neither ring can overflow, whatever heads the device reports. Completions are given
+/// back late: the device has room for the others, and for as long as none comes nothing waits.
 #[derive(Debug)]
 pub(crate) struct Rings<R> {
     memory: Rc<RingMemory>,
     sq: Cursor,
     cq: Cursor,
     sq_rung: usize,
-    cq_rung: usize,
+    /// Completions taken that the device has not been told of.
+    taken: u32,
+    /// So many are worth telling it: the write may leave a guest, and the ring has room meanwhile.
+    taken_max: u32,
     sq_doorbell: usize,
     cq_doorbell: usize,
     /// The doorbells in memory, if the device looks there.
@@ -67,7 +74,8 @@ impl<R: Registers> Rings<R> {
             sq: Cursor::new(entries.into()),
             cq: Cursor::new(entries.into()),
             sq_rung: 0,
-            cq_rung: 0,
+            taken: 0,
+            taken_max: u32::from(entries).div_ceil(TAKEN_PART),
             sq_doorbell: sq_tail_doorbell(qid, stride),
             cq_doorbell: cq_head_doorbell(qid, stride),
             shadow,
@@ -135,6 +143,7 @@ impl<R: Registers> Rings<R> {
             return None;
         }
         self.cq.advance();
+        self.taken += 1;
         Some(RawCompletion { cid, status: Status::from_bits(status_phase >> 1), at })
     }
 
@@ -149,17 +158,26 @@ impl<R: Registers> Rings<R> {
         self.memory.cq.load64(completion.at)
     }
 
-    /// Rings the completion doorbell if anything was taken since the last time.
+    /// Rings the completion doorbell if it is worth it.
     #[inline]
     pub(crate) fn release(&mut self) {
-        if self.cq.index() == self.cq_rung {
+        if self.taken >= self.taken_max {
+            self.release_all();
+        }
+    }
+
+    /// Rings the completion doorbell if anything was taken since the last time.
+    #[inline(never)]
+    pub(crate) fn release_all(&mut self) {
+        if self.taken == 0 {
             return;
         }
-        self.cq_rung = self.cq.index();
+        self.taken = 0;
+        let head = self.cq.index();
         if let Some(shadow) = &self.shadow {
-            shadow.set_head(self.cq_rung as u16);
+            shadow.set_head(head as u16);
         }
-        self.registers.write32(self.cq_doorbell, self.cq_rung as u32);
+        self.registers.write32(self.cq_doorbell, head as u32);
     }
 
     /// Gives the ring memory up for good, for the device may still use it.

@@ -127,8 +127,11 @@ impl<R: Registers> CoreQueue<R> {
             let silent = self.unreported.get().is_none() && self.state.get() != State::Live;
             return if silent { Doze::Signalled } else { Doze::Polled };
         };
-        if rest == Rest::Begins && !self.allowed.replace(true) {
-            message.allow();
+        if rest == Rest::Begins {
+            self.queue.borrow_mut().iter_mut().for_each(IoQueue::settle);
+            if !self.allowed.replace(true) {
+                message.allow();
+            }
         }
         Doze::Signalled
     }
