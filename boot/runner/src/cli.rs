@@ -71,7 +71,8 @@ pub const DEFAULT_WORKLOAD: &str = "randread";
 pub const DEFAULT_IO_SIZE: u32 = 4096;
 
 /// Options that say what I/O is measured.
-const WHAT_IS_MEASURED: [&str; 11] = [
+const WHAT_IS_MEASURED: [&str; 12] = [
+    "t_io_uring",
     "time",
     "depths",
     "ios",
@@ -144,6 +145,11 @@ pub struct BenchArguments {
     /// Measure Basalt alone, in some 15 seconds; so it is unless the I/O is the default one
     #[arg(long)]
     pub skip_fio: bool,
+
+    /// Measure beside fio's t/io_uring, polled, instead of fio, on a machine of two cores; the
+    /// program, linked statically
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["skip_fio", "hosted"])]
+    pub t_io_uring: Option<PathBuf>,
 
     /// Measure the boot instead: from QEMU's start to the first completed NVMe read, and beside it
     /// Linux with a small initial RAM disk

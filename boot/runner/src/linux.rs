@@ -47,6 +47,8 @@ pub struct Boot<'a> {
     pub script: &'a str,
     /// Puts `fio` in reach of the script. It needs many libraries, so it is left out otherwise.
     pub with_fio: bool,
+    /// A program of the host's to put in reach of the script, linked statically.
+    pub program: Option<&'a Path>,
     /// Kernel modules to load besides the usual drivers.
     pub modules: &'a [String],
 }
@@ -86,6 +88,11 @@ impl Files {
     pub fn initrd(&self, boot: &Boot<'_>) -> anyhow::Result<NamedTempFile> {
         let mut archive = cpio::Archive::default();
         archive.file("script", 0o755, boot.script.as_bytes());
+        if let Some(path) = boot.program {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let data = fs::read(path).with_context(|| format!("no {}", path.display()))?;
+            archive.file(&format!("usr/bin/{name}"), 0o755, &data);
+        }
         if !boot.modules.is_empty() {
             initramfs::add_modules(&mut archive, &self.root, boot.modules)?;
         }

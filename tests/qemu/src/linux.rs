@@ -82,7 +82,12 @@ impl LinuxGuest {
     /// QEMU does not start.
     #[must_use]
     pub fn start(mut self) -> Guest {
-        let boot = Boot { script: &self.script, with_fio: self.with_fio, modules: &self.modules };
+        let boot = Boot {
+            script: &self.script,
+            with_fio: self.with_fio,
+            program: None,
+            modules: &self.modules,
+        };
         let initrd =
             files().initrd(&boot).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
         let mut line = COMMAND_LINE.to_owned();

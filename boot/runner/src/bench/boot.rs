@@ -85,7 +85,8 @@ fn linux(files: &Files, accel: Accel) -> anyhow::Result<Figures> {
          awk '/^MemTotal/ {{ all = $2 }} /^MemAvailable/ {{ free = $2 }} \
          END {{ print \"{LINUX_FIRST_READ}\" all - free }}' /proc/meminfo\n"
     );
-    let initrd = files.initrd(&Boot { script: &script, with_fio: false, modules: &[] })?;
+    let boot = Boot { script: &script, with_fio: false, program: None, modules: &[] };
+    let initrd = files.initrd(&boot)?;
     let files_bytes = fs::metadata(files.kernel())?.len() + initrd.as_file().metadata()?.len();
     let machine = Machine {
         initrd: Some(initrd.path().to_path_buf()),

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::report::Figures;
+use super::report::{Figures, Latency};
 use super::{Plan, WARMUP};
 
 /// What is logged before each result.
@@ -36,8 +36,10 @@ pub(super) fn configuration(plan: &Plan, amount: Amount) -> Value {
         }
         Amount::Ios(count) => params["ios"] = json!(count),
     }
-    // Linux's idle loop polls as well while its instructions are counted.
-    let polls = json!({"method": "reactor_set_options", "params": {"rest": false}});
+    // Linux's idle loop polls as well while its instructions are counted. Cores that take no part
+    // leave the host to those that do.
+    let rests = json!({"rest": plan.cpus > job.cores});
+    let polls = json!({"method": "reactor_set_options", "params": rests});
     let calls = json!([polls, {"method": "bench_run", "params": params}, {"method": "bench_exit"}]);
     let mut subsystems = job.subsystems.clone();
     subsystems.push(json!({"subsystem": "bench", "config": calls}));
@@ -59,10 +61,12 @@ pub(super) fn figures(result: &Value) -> anyhow::Result<Figures> {
         depth: u32::try_from(number(result, "depth")?)?,
         ios: number(result, "ios")?,
         iops: number(result, "iops")?,
-        mean_ns: number(result, "mean_ns")?,
-        p50_ns: number(result, "p50_ns")?,
-        p99_ns: number(result, "p99_ns")?,
-        p999_ns: number(result, "p999_ns")?,
+        latency: Some(Latency {
+            mean_ns: number(result, "mean_ns")?,
+            p50_ns: number(result, "p50_ns")?,
+            p99_ns: number(result, "p99_ns")?,
+            p999_ns: number(result, "p999_ns")?,
+        }),
         mib_per_s: number(result, "bytes_per_s")? >> 20,
         instructions: None,
         milli_allocations: result["allocations_per_io"]

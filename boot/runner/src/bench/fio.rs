@@ -6,19 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::report::Figures;
+use super::report::{Figures, Latency};
 use super::{Plan, WARMUP, guest};
 use crate::Machine;
 use crate::cli::DEFAULT_IO_SIZE;
 use crate::linux::{Boot, COMMAND_LINE, Files, RESULT_OK};
 
 /// Starts the line of a rate: `depth {json}`.
-const RATE: &str = "BENCH-RATE ";
+pub(super) const RATE: &str = "BENCH-RATE ";
 /// Starts the line of a reading: nanoseconds since boot, idle, idle while waiting for I/O.
 const CLOCK: &str = "BENCH-CLOCK ";
 
 /// Booting, and starting fio, which is linked with a hundred libraries.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The shorter of two runs has this part of the longer one's I/Os.
 const SHORT: u64 = 5;
@@ -126,7 +126,7 @@ fn busy_ns(text: &str) -> anyhow::Result<u64> {
     now.checked_sub(idle + wait).context("the guest was idle for longer than it ran")
 }
 
-fn waits_for_drive() -> String {
+pub(super) fn waits_for_drive() -> String {
     "step drive waits 20 test -b /dev/nvme0n1\n".to_owned()
 }
 
@@ -137,7 +137,8 @@ fn run(
     more: &str,
     limit: Duration,
 ) -> anyhow::Result<Vec<String>> {
-    let initrd = files.initrd(&Boot { script, with_fio: true, modules: &[] })?;
+    let boot = Boot { script, with_fio: true, program: None, modules: &[] };
+    let initrd = files.initrd(&boot)?;
     machine.initrd = Some(initrd.path().to_path_buf());
     machine.command_line = Some(format!("{COMMAND_LINE} {more}").trim_end().to_owned());
     let finished = guest::run(&machine, limit)?;
@@ -159,10 +160,12 @@ fn figures(text: &str) -> anyhow::Result<Figures> {
             depth: depth.parse().ok()?,
             ios: number(&read["total_ios"])?,
             iops: number(&read["iops"])?,
-            mean_ns: number(&latency["mean"])?,
-            p50_ns: percentile("50.000000")?,
-            p99_ns: percentile("99.000000")?,
-            p999_ns: percentile("99.900000")?,
+            latency: Some(Latency {
+                mean_ns: number(&latency["mean"])?,
+                p50_ns: percentile("50.000000")?,
+                p99_ns: percentile("99.000000")?,
+                p999_ns: percentile("99.900000")?,
+            }),
             mib_per_s: number(&read["bw_bytes"])? >> 20,
             milli_allocations: None,
             instructions: None,
@@ -203,7 +206,8 @@ mod tests {
             "percentile":{"50.000000":1,"99.000000":2,"99.900000":3}}}}]}"#;
         let figures = figures(json).unwrap();
         assert_eq!((figures.depth, figures.ios, figures.iops), (32, 7, 13));
-        assert_eq!((figures.mean_ns, figures.p999_ns), (5, 3));
+        let latency = figures.latency.unwrap();
+        assert_eq!((latency.mean_ns, latency.p999_ns), (5, 3));
         assert!(super::figures("1 {}").is_err());
     }
 }

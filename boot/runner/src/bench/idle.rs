@@ -74,7 +74,8 @@ fn basalt(kernel: &Path, accel: Accel, place: &Path) -> anyhow::Result<Figures> 
 
 fn linux(files: &Files, accel: Accel, place: &Path) -> anyhow::Result<Figures> {
     let script = format!("step ready true\nsleep {}\n", PATIENCE.as_secs());
-    let initrd = files.initrd(&Boot { script: &script, with_fio: false, modules: &[] })?;
+    let boot = Boot { script: &script, with_fio: false, program: None, modules: &[] };
+    let initrd = files.initrd(&boot)?;
     let ([a, b, c, d], socket) = (GUEST, place.join("linux"));
     let mut machine = machine(files.kernel(), accel, None, 1);
     machine.initrd = Some(initrd.path().to_path_buf());

@@ -4,6 +4,7 @@
 //! 1. *Rates and latencies*: the image runs its own benchmark (`bench_run`, in `boot/image`) on one
 //!    core; Linux runs fio with io_uring, alone on one core. Both warm up first, and both count a
 //!    latency from submission to completion.
+//!    Instead of fio it can be fio's `t/io_uring`, polled ([`uring`]).
 //! 2. *Instructions per I/O*: both again under QEMU's `-icount shift=0`, where the guest's clock
 //!    advances by a nanosecond with every instruction. What either only spends waiting is left out:
 //!    in the image the rounds of its loop that find nothing, in Linux the idle loop.
@@ -23,6 +24,7 @@ mod hosted;
 mod idle;
 mod image;
 mod report;
+mod uring;
 mod wire;
 
 use std::ffi::OsString;
@@ -39,7 +41,7 @@ use crate::cli::{BenchArguments, DEFAULT_IO_SIZE, DEFAULT_WORKLOAD};
 use crate::{Machine, Workspace, config, disk, packages};
 
 use hosted::Twin;
-use report::{Figures, Place, Report};
+use report::{Figures, Peer, Place, Report};
 
 /// Size of the drive without a medium.
 const NULL_SIZE_BYTES: u64 = 1 << 30;
@@ -64,6 +66,8 @@ struct Plan {
     time: Duration,
     /// I/Os of a run that counts instructions.
     ios: u64,
+    /// The machine's cores.
+    cpus: u32,
 }
 
 impl Plan {
@@ -86,7 +90,14 @@ impl Plan {
         }
         ensure!(depths.len() <= 8, "--depth: give at most 8 of them");
         let job = Job::new(arguments)?;
-        Ok(Self { job, depths, time: Duration::from_secs_f64(seconds), ios })
+        ensure!(
+            arguments.t_io_uring.is_none() || job.is_default(),
+            "--t-io-uring: it measures random reads of 4096 bytes of the drive alone; leave out \
+             --bdev, --config, --workload, --io-size and --cores"
+        );
+        // A program that polls has a core besides what else there is to do.
+        let cpus = if arguments.t_io_uring.is_some() { job.cores.max(2) } else { job.cores };
+        Ok(Self { cpus, job, depths, time: Duration::from_secs_f64(seconds), ios })
     }
 }
 
@@ -155,13 +166,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
         return run_whole(workspace, accel, arguments);
     }
     let (kernel, _) = workspace.build_image()?;
-    let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref(), plan.job.cores));
+    let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref(), plan.cpus));
     let (rates, count) = (image::rates, image::instructions);
     let measured = measure(&plan, accel, "Basalt", basalt, rates, count)?;
     let alone = arguments.skip_fio || !plan.job.is_default();
-    let fio = if alone { None } else { Some(linux(workspace, &plan, accel, arguments)?) };
+    let peer = if alone { None } else { Some(linux(workspace, &plan, accel, arguments)?) };
     let place = Place::Machine { accel, disk: arguments.disk.clone() };
-    print(&Report { place, plan, basalt: measured, fio }, arguments);
+    print(&Report { place, plan, basalt: measured, peer }, arguments);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -179,7 +190,7 @@ fn run_hosted(
     let counted = twin.instructions(&plan);
     eprintln!(" {:.0} s", began.elapsed().as_secs_f32());
     note_instructions(&mut measured, counted, "Basalt");
-    print(&Report { place: Place::Host, plan, basalt: measured, fio: None }, arguments);
+    print(&Report { place: Place::Host, plan, basalt: measured, peer: None }, arguments);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -224,14 +235,21 @@ fn linux(
     plan: &Plan,
     accel: Accel,
     arguments: &BenchArguments,
-) -> anyhow::Result<Vec<Figures>> {
+) -> anyhow::Result<Peer> {
     let files = crate::linux::Files::make(workspace).context("no files for the Linux guest")?;
     let linux = |accel| {
-        let mut machine = machine(files.kernel(), accel, arguments.disk.as_deref(), plan.job.cores);
+        let mut machine = machine(files.kernel(), accel, arguments.disk.as_deref(), plan.cpus);
         machine.memory_mib = 1024;
-        Ok((machine, &files))
+        machine
     };
-    measure(plan, accel, "fio", linux, fio::rates, fio::instructions)
+    if let Some(program) = &arguments.t_io_uring {
+        eprintln!("t/io_uring: rates …");
+        let figures = uring::rates(linux(accel), &files, plan, program)?;
+        return Ok(Peer { name: "t/io_uring", figures });
+    }
+    let linux = |accel| Ok((linux(accel), &files));
+    let figures = measure(plan, accel, "fio", linux, fio::rates, fio::instructions)?;
+    Ok(Peer { name: "fio", figures })
 }
 
 /// Measures one side: its rates as fast as it goes, then its instructions.

@@ -16,14 +16,21 @@ pub(super) struct Figures {
     pub(super) ios: u64,
     pub(super) iops: u64,
     pub(super) mib_per_s: u64,
-    pub(super) mean_ns: u64,
-    pub(super) p50_ns: u64,
-    pub(super) p99_ns: u64,
-    pub(super) p999_ns: u64,
+    /// None if it was not measured.
+    pub(super) latency: Option<Latency>,
     /// Allocations from the heap, in thousandths per I/O.
     pub(super) milli_allocations: Option<u64>,
     /// Instructions per I/O, waiting left out; none if they could not be counted.
     pub(super) instructions: Option<u64>,
+}
+
+/// From submission to completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Latency {
+    pub(super) mean_ns: u64,
+    pub(super) p50_ns: u64,
+    pub(super) p99_ns: u64,
+    pub(super) p999_ns: u64,
 }
 
 /// Where it was measured.
@@ -58,7 +65,14 @@ pub(super) struct Report {
     pub(super) place: Place,
     pub(super) plan: Plan,
     pub(super) basalt: Vec<Figures>,
-    pub(super) fio: Option<Vec<Figures>>,
+    pub(super) peer: Option<Peer>,
+}
+
+/// What Basalt is measured beside.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) name: &'static str,
+    pub(super) figures: Vec<Figures>,
 }
 
 /// A line of the table.
@@ -78,10 +92,30 @@ enum Better {
 
 const ROWS: [Row; 8] = [
     Row { name: "IOPS", value: |f| Some(f.iops), decimals: 0, better: Better::More },
-    Row { name: "mean, µs", value: |f| Some(f.mean_ns), decimals: 3, better: Better::Less },
-    Row { name: "p50, µs", value: |f| Some(f.p50_ns), decimals: 3, better: Better::Less },
-    Row { name: "p99, µs", value: |f| Some(f.p99_ns), decimals: 3, better: Better::Less },
-    Row { name: "p99.9, µs", value: |f| Some(f.p999_ns), decimals: 3, better: Better::Less },
+    Row {
+        name: "mean, µs",
+        value: |f| f.latency.map(|l| l.mean_ns),
+        decimals: 3,
+        better: Better::Less,
+    },
+    Row {
+        name: "p50, µs",
+        value: |f| f.latency.map(|l| l.p50_ns),
+        decimals: 3,
+        better: Better::Less,
+    },
+    Row {
+        name: "p99, µs",
+        value: |f| f.latency.map(|l| l.p99_ns),
+        decimals: 3,
+        better: Better::Less,
+    },
+    Row {
+        name: "p99.9, µs",
+        value: |f| f.latency.map(|l| l.p999_ns),
+        decimals: 3,
+        better: Better::Less,
+    },
     Row { name: "MiB/s", value: |f| Some(f.mib_per_s), decimals: 0, better: Better::More },
     Row { name: "instructions", value: |f| f.instructions, decimals: 0, better: Better::Less },
     Row { name: "allocations", value: |f| f.milli_allocations, decimals: 3, better: Better::Less },
@@ -115,12 +149,10 @@ impl fmt::Display for Report {
             Place::Host => "of user mode per I/O, everything included, by valgrind",
         };
         writeln!(f, "instructions: {counted}\n")?;
-        let fio = self.fio.is_some();
-        let heads = if fio { ("fio", "Basalt is better by") } else { ("", "") };
+        let heads = self.peer.as_ref().map_or(("", ""), |peer| (peer.name, "Basalt is better by"));
         writeln!(f, "{:<22}{:>12}{:>12}{:>21}", "", "Basalt", heads.0, heads.1)?;
         for (index, basalt) in self.basalt.iter().enumerate() {
-            let fio = self.fio.as_ref().and_then(|fio| fio.get(index));
-            write_depth(f, basalt, fio)?;
+            write_depth(f, basalt, self.peer_at(index))?;
         }
         Ok(())
     }
@@ -143,15 +175,20 @@ fn write_depth(f: &mut fmt::Formatter<'_>, basalt: &Figures, fio: Option<&Figure
 }
 
 impl Report {
+    fn peer_at(&self, index: usize) -> Option<&Figures> {
+        self.peer.as_ref()?.figures.get(index)
+    }
+
     /// The same for programs: times in nanoseconds.
     pub(super) fn to_json(&self) -> Value {
         let depths = self.basalt.iter().enumerate().map(|(index, basalt)| {
-            let fio = self.fio.as_ref().and_then(|fio| fio.get(index));
+            let peer = self.peer_at(index);
+            let name = self.peer.as_ref().map_or("fio", |peer| peer.name);
             json!({
                 "depth": basalt.depth,
                 "basalt": figures_to_json(basalt),
-                "fio": fio.map(figures_to_json),
-                "ratio": fio.map(|fio| ratios_to_json(basalt, fio)),
+                name: peer.map(figures_to_json),
+                "ratio": peer.map(|peer| ratios_to_json(basalt, peer)),
             })
         });
         let (accel, disk) = match &self.place {
@@ -214,23 +251,25 @@ fn thousands(number: u64) -> String {
 mod tests {
     use super::*;
 
+    const SLOWLY: Latency =
+        Latency { mean_ns: 10_000, p50_ns: 9_000, p99_ns: 20_000, p999_ns: 40_000 };
+
     const SLOW: Figures = Figures {
         depth: 1,
         ios: 10,
         iops: 1_000,
-        mean_ns: 10_000,
-        p50_ns: 9_000,
-        p99_ns: 20_000,
-        p999_ns: 40_000,
+        latency: Some(SLOWLY),
         mib_per_s: 4,
         milli_allocations: Some(0),
         instructions: Some(8_000),
     };
 
     fn report(fio: Option<Vec<Figures>>) -> Report {
-        let fast = Figures { iops: 1_234_567, p50_ns: 3_000, instructions: Some(500), ..SLOW };
+        let latency = Some(Latency { p50_ns: 3_000, ..SLOWLY });
+        let fast = Figures { iops: 1_234_567, latency, instructions: Some(500), ..SLOW };
         let place = Place::Machine { accel: Accel::Tcg, disk: None };
-        Report { place, plan: super::super::tests::plan(), basalt: vec![fast], fio }
+        let peer = fio.map(|figures| Peer { name: "fio", figures });
+        Report { place, plan: super::super::tests::plan(), basalt: vec![fast], peer }
     }
 
     #[test]
@@ -251,9 +290,10 @@ mod tests {
 
     #[test]
     fn what_could_not_be_counted_is_left_open() {
-        let report = report(Some(vec![Figures { instructions: None, ..SLOW }]));
+        let report = report(Some(vec![Figures { instructions: None, latency: None, ..SLOW }]));
         assert!(report.to_string().contains('–'));
-        assert!(report.to_json()["depths"][0]["ratio"]["instructions_per_io"].is_null());
+        let ratio = &report.to_json()["depths"][0]["ratio"];
+        assert!(ratio["instructions_per_io"].is_null() && ratio["p99_ns"].is_null());
     }
 
     #[test]

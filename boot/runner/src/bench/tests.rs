@@ -20,6 +20,7 @@ fn arguments() -> BenchArguments {
         disk: None,
         accel: AccelChoice::Tcg,
         skip_fio: true,
+        t_io_uring: None,
         boot: false,
         idle: false,
         json: false,
@@ -62,6 +63,21 @@ fn fio_is_measured_with_the_default_io_only() {
     assert!(differs(BenchArguments { bdev: Some("Malloc0".to_owned()), ..arguments() }));
     assert!(differs(BenchArguments { io_size: 512, ..arguments() }));
     assert!(differs(BenchArguments { cores: 2, ..arguments() }));
+}
+
+#[test]
+fn a_polling_peer_has_a_machine_of_two_cores_and_the_default_io_only() {
+    let program = Some("io_uring".into());
+    let given = BenchArguments { t_io_uring: program.clone(), ..arguments() };
+    let polling = Plan::new(&given).unwrap();
+    assert_eq!((polling.cpus, plan().cpus), (2, 1));
+    let rests = |plan| {
+        let config = calls::configuration(&plan, calls::Amount::Time);
+        config["subsystems"][0]["config"][0]["params"]["rest"].clone()
+    };
+    assert_eq!((rests(polling), rests(plan())), (json!(true), json!(false)));
+    let given = BenchArguments { t_io_uring: program, io_size: 512, ..arguments() };
+    assert!(Plan::new(&given).unwrap_err().to_string().contains("--t-io-uring"));
 }
 
 #[test]

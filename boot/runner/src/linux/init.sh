@@ -42,8 +42,18 @@ waits() {
     done
 }
 
+# parameters MODULE: those of the kernel's command line that are for it.
+parameters() {
+    local word
+    for word in $(cat /proc/cmdline); do
+        case $word in
+        "$1".*) echo "${word#*.}" ;;
+        esac
+    done
+}
+
 while read -r module; do
-    step "load-$module" insmod "/modules/$module.ko"
+    step "load-$module" insmod "/modules/$module.ko" $(parameters "$module")
 done </modules/order
 
 step loopback ip link set lo up
