@@ -222,7 +222,9 @@ impl<R: Registers> CoreQueue<R> {
             if let Work::Piece(Piece { inbox, op, lba, blocks, data, .. }) = &mut job.work
                 && let Some(list) = self.list_for(&inbox.unit, *op, *lba, *blocks)
             {
-                *data = list.unwrap_or_default();
+                // Memory comes back with what is under way.
+                let Ok(list) = list else { return self.backlog.borrow_mut().push_front(job) };
+                *data = list;
             }
             if let Err(job) = self.push(job) {
                 return self.backlog.borrow_mut().push_front(job);

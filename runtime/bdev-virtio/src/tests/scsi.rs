@@ -1,4 +1,6 @@
-use basalt_bdev::{IoError, Op};
+use alloc::vec::Vec;
+
+use basalt_bdev::{Io, IoError, Op};
 use basalt_models::virtio_disk::{Limits, Medium};
 
 use super::Rig;
@@ -80,4 +82,18 @@ fn what_a_disk_refuses_is_reported_as_an_nvme_drive_would() {
     rig.model.resize(0, 32);
     let outside = Err(IoError::Nvme { sct: 0, sc: 0x80, dnr: true });
     assert_eq!(rig.run("Vt0", Op::Read, 40, 0).0, outside);
+}
+
+#[test]
+fn an_unmap_in_pieces_waits_for_memory() {
+    let mut rig = Rig::scsi(1, &[(0, 4096)]);
+    rig.model.set_limits(Limits { sectors_max: 64, ..Limits::default() });
+    rig.attach().unwrap();
+    let mut channel = rig.channel("Vt0", 0);
+    let all: Vec<_> = core::iter::from_fn(|| rig.pools[0].alloc(512).ok()).collect();
+    channel.submit(Io::new(Op::Unmap, 0, 1024, 0)).unwrap();
+    rig.rounds(10);
+    assert!(!channel.poll(|io| panic!("{:?}", io.status)).is_busy());
+    drop(all);
+    assert_eq!(rig.drain(&mut channel, 1)[0].0, Ok(()));
 }
