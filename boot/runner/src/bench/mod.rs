@@ -95,6 +95,14 @@ impl Plan {
             "--t-io-uring: it measures random reads of 4096 bytes of the drive alone; leave out \
              --bdev, --config, --workload, --io-size and --cores"
         );
+        if let Some(path) = &arguments.t_io_uring {
+            ensure!(
+                path.is_file(),
+                "--t-io-uring {}: there is no such file; fio's source tree makes it, by \
+                 ./configure --build-static && make t/io_uring",
+                path.display()
+            );
+        }
         // A program that polls has a core besides what else there is to do.
         let cpus = if arguments.t_io_uring.is_some() { job.cores.max(2) } else { job.cores };
         Ok(Self { cpus, job, depths, time: Duration::from_secs_f64(seconds), ios })

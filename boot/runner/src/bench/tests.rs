@@ -67,7 +67,8 @@ fn fio_is_measured_with_the_default_io_only() {
 
 #[test]
 fn a_polling_peer_has_a_machine_of_two_cores_and_the_default_io_only() {
-    let program = Some("io_uring".into());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let program = Some(file.path().to_path_buf());
     let given = BenchArguments { t_io_uring: program.clone(), ..arguments() };
     let polling = Plan::new(&given).unwrap();
     assert_eq!((polling.cpus, plan().cpus), (2, 1));
@@ -77,7 +78,9 @@ fn a_polling_peer_has_a_machine_of_two_cores_and_the_default_io_only() {
     };
     assert_eq!((rests(polling), rests(plan())), (json!(true), json!(false)));
     let given = BenchArguments { t_io_uring: program, io_size: 512, ..arguments() };
-    assert!(Plan::new(&given).unwrap_err().to_string().contains("--t-io-uring"));
+    assert!(Plan::new(&given).unwrap_err().to_string().contains("--io-size"));
+    let given = BenchArguments { t_io_uring: Some("/no/such".into()), ..arguments() };
+    assert!(Plan::new(&given).unwrap_err().to_string().contains("make t/io_uring"));
 }
 
 #[test]
