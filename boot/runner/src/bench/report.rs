@@ -92,40 +92,26 @@ enum Better {
 
 const ROWS: [Row; 8] = [
     Row { name: "IOPS", value: |f| Some(f.iops), decimals: 0, better: Better::More },
-    Row {
-        name: "mean, µs",
-        value: |f| f.latency.map(|l| l.mean_ns),
-        decimals: 3,
-        better: Better::Less,
-    },
-    Row {
-        name: "p50, µs",
-        value: |f| f.latency.map(|l| l.p50_ns),
-        decimals: 3,
-        better: Better::Less,
-    },
-    Row {
-        name: "p99, µs",
-        value: |f| f.latency.map(|l| l.p99_ns),
-        decimals: 3,
-        better: Better::Less,
-    },
-    Row {
-        name: "p99.9, µs",
-        value: |f| f.latency.map(|l| l.p999_ns),
-        decimals: 3,
-        better: Better::Less,
-    },
+    micros("mean, µs", |f| f.latency.map(|latency| latency.mean_ns)),
+    micros("p50, µs", |f| f.latency.map(|latency| latency.p50_ns)),
+    micros("p99, µs", |f| f.latency.map(|latency| latency.p99_ns)),
+    micros("p99.9, µs", |f| f.latency.map(|latency| latency.p999_ns)),
     Row { name: "MiB/s", value: |f| Some(f.mib_per_s), decimals: 0, better: Better::More },
     Row { name: "instructions", value: |f| f.instructions, decimals: 0, better: Better::Less },
     Row { name: "allocations", value: |f| f.milli_allocations, decimals: 3, better: Better::Less },
 ];
 
+/// A row of times in nanoseconds.
+const fn micros(name: &'static str, value: fn(&Figures) -> Option<u64>) -> Row {
+    Row { name, value, decimals: 3, better: Better::Less }
+}
+
 impl Row {
     /// By what factor Basalt is better; below one, it is worse.
-    fn ratio(&self, basalt: &Figures, fio: &Figures) -> Option<f64> {
-        let (basalt, fio) = ((self.value)(basalt)? as f64, (self.value)(fio)? as f64);
-        let (more, less) = if self.better == Better::More { (basalt, fio) } else { (fio, basalt) };
+    fn ratio(&self, basalt: &Figures, peer: &Figures) -> Option<f64> {
+        let (basalt, peer) = ((self.value)(basalt)? as f64, (self.value)(peer)? as f64);
+        let is_more = self.better == Better::More;
+        let (more, less) = if is_more { (basalt, peer) } else { (peer, basalt) };
         Some(more / less.max(1.0))
     }
 
@@ -158,15 +144,19 @@ impl fmt::Display for Report {
     }
 }
 
-fn write_depth(f: &mut fmt::Formatter<'_>, basalt: &Figures, fio: Option<&Figures>) -> fmt::Result {
+fn write_depth(
+    f: &mut fmt::Formatter<'_>,
+    basalt: &Figures,
+    peer: Option<&Figures>,
+) -> fmt::Result {
     for row in &ROWS {
         let label = format!("depth {:<3} {}", basalt.depth, row.name);
         let text = row.text(basalt);
-        match fio {
+        match peer {
             None => writeln!(f, "{label:<22}{text:>12}")?,
-            Some(fio) => {
-                let ratio = row.ratio(basalt, fio).map(|ratio| format!("{ratio:.2}x"));
-                let (other, ratio) = (row.text(fio), ratio.unwrap_or_default());
+            Some(peer) => {
+                let ratio = row.ratio(basalt, peer).map(|ratio| format!("{ratio:.2}x"));
+                let (other, ratio) = (row.text(peer), ratio.unwrap_or_default());
                 writeln!(f, "{label:<22}{text:>12}{other:>12}{ratio:>21}")?;
             }
         }
@@ -227,10 +217,10 @@ fn figures_to_json(figures: &Figures) -> Value {
     Value::Object(object)
 }
 
-fn ratios_to_json(basalt: &Figures, fio: &Figures) -> Value {
+fn ratios_to_json(basalt: &Figures, peer: &Figures) -> Value {
     let rows = KEYS.iter().zip(&ROWS);
     let rounded =
-        |row: &Row| json!(row.ratio(basalt, fio).map(|ratio| (ratio * 100.0).round() / 100.0));
+        |row: &Row| json!(row.ratio(basalt, peer).map(|ratio| (ratio * 100.0).round() / 100.0));
     Value::Object(rows.map(|(key, row)| ((*key).to_owned(), rounded(row))).collect())
 }
 
