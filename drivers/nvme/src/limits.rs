@@ -51,9 +51,32 @@ fn limits(identify: &IdentifyNvmController, page_size_min: u64) -> CommandLimits
     CommandLimits {
         verify_bytes: bytes(identify.vsl),
         write_zeroes_bytes: bytes(identify.wzsl),
-        deallocate_blocks: match identify.dmrsl.get() {
-            0 => u32::MAX,
-            blocks => blocks,
-        },
+        deallocate_blocks: deallocate_blocks(identify),
+    }
+}
+
+/// What is no more than a range may be, nor than all ranges together may be: there is but one.
+fn deallocate_blocks(identify: &IdentifyNvmController) -> u32 {
+    let limit = |blocks: u64| if blocks == 0 { u64::MAX } else { blocks };
+    let blocks = limit(identify.dmrsl.get().into()).min(limit(identify.dmsl.get()));
+    u32::try_from(blocks).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    #[test]
+    fn a_deallocation_keeps_to_the_limit_of_a_range_and_to_that_of_all() {
+        let with = |dmrsl, dmsl| {
+            let mut identify = IdentifyNvmController::new_zeroed();
+            (identify.dmrsl, identify.dmsl) = (u32::into(dmrsl), u64::into(dmsl));
+            limits(&identify, 4096).deallocate_blocks
+        };
+        assert_eq!(with(0, 0), u32::MAX);
+        assert_eq!((with(9, 0), with(0, 7)), (9, 7));
+        assert_eq!((with(9, 7), with(7, 9), with(0, 1 << 40)), (7, 7, u32::MAX));
     }
 }
