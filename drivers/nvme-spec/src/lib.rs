@@ -37,10 +37,7 @@ pub use completion::Completion;
 pub use fabrics::FabricsType;
 pub use features::{AsyncEvent, QueueCounts};
 pub use identify::{IdentifyController, IdentifyNamespace};
-pub use nvm::{
-    COPY_RANGES_MAX, CopyRange, DSM_RANGES_MAX, DsmAttributes, DsmRange, IdentifyNvmController,
-    IoFlags,
-};
+pub use nvm::{CopyRange, DSM_RANGES_MAX, DsmAttributes, DsmRange, IdentifyNvmController, IoFlags};
 pub use registers::{Aqa, Cap, Cc, Csts, Shutdown, Version};
 pub use sgl::SglDescriptor;
 pub use status::{Status, StatusType};

@@ -65,9 +65,6 @@ pub struct DsmRange {
 
 const _: () = assert!(size_of::<DsmRange>() == 16);
 
-/// Ranges one Copy command carries at most (NVM §3.2.2, NR).
-pub const COPY_RANGES_MAX: usize = 256;
-
 /// One source range of a Copy command in descriptor format 0, 32 bytes (NVM §3.2.2, figure 31).
 #[derive(
     Clone,
