@@ -188,9 +188,14 @@ impl Registry {
         self.nodes.borrow().iter().map(|node| Arc::clone(&node.bdev)).collect()
     }
 
-    /// Whether somebody is the bdev's only writer (`claimed` in `bdev_get_bdevs`).
+    /// Whether there is a claim on the bdev (`claimed` in `bdev_get_bdevs`).
     pub fn is_claimed(&self, name: &str) -> bool {
-        self.node(name).is_some_and(|node| node.claims.is_exclusive())
+        self.claim(name).is_some()
+    }
+
+    /// The claim on the bdev, if there is one.
+    pub fn claim(&self, name: &str) -> Option<Access> {
+        self.node(name)?.claims.claim()
     }
 
     /// Whether somebody has the bdev open.

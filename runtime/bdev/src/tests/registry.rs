@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::{Cores, Held, info};
+use super::{Cores, Held, info, stored};
 use crate::{
     Access, Event, OpenError, RegisterError, Registry, ResizeError, UnregisterError, uuid,
 };
@@ -157,4 +157,48 @@ fn a_bdev_may_grow_while_it_is_open_and_shrink_when_it_is_not() {
     assert_eq!(registry.resize("a", 1 << 60), Err(ResizeError::BadGeometry));
     assert_eq!(registry.resize("b", 1), Err(ResizeError::NoSuchBdev));
     assert_eq!(*heard.borrow(), [(1000, 2000), (2000, 10)]);
+}
+
+#[test]
+fn writers_that_share_a_key_keep_others_out() {
+    let registry = Registry::new(1, 0);
+    stored(&registry, "disk", &[0; 512]);
+    let open = |access| registry.open("disk", access);
+    let plain = open(Access::ReadWrite).unwrap();
+    assert_eq!(open(Access::Shared(7)).unwrap_err(), OpenError::Claimed);
+    drop(plain);
+    let both = [(); 2].map(|()| open(Access::Shared(7)).unwrap());
+    for other in [Access::Shared(8), Access::ReadWrite, Access::Exclusive, Access::Unchanging] {
+        assert_eq!(open(other).unwrap_err(), OpenError::Claimed, "{other:?}");
+    }
+    assert!(open(Access::ReadOnly).is_ok());
+    let [one, other] = both;
+    assert!(one.allows(crate::Op::Write));
+    drop(one);
+    assert_eq!(registry.claim("disk"), Some(Access::Shared(7)), "until the last of them goes");
+    drop(other);
+    assert_eq!(registry.claim("disk"), None);
+    assert!(open(Access::Exclusive).is_ok());
+}
+
+#[test]
+fn who_reads_what_must_not_change_keeps_writers_out() {
+    let registry = Registry::new(1, 0);
+    stored(&registry, "disk", &[0; 512]);
+    let open = |access| registry.open("disk", access);
+    let reader = open(Access::ReadOnly).unwrap();
+    let [one, other] = [(); 2].map(|()| open(Access::Unchanging).unwrap());
+    assert!(!one.allows(crate::Op::Write) && one.allows(crate::Op::Read));
+    for writer in [Access::Shared(8), Access::ReadWrite, Access::Exclusive] {
+        assert_eq!(open(writer).unwrap_err(), OpenError::Claimed, "{writer:?}");
+    }
+    assert_eq!(registry.claim("disk").and_then(Access::claim_type), Some("read_many_write_none"));
+    drop((one, reader));
+    assert_eq!(open(Access::ReadWrite).unwrap_err(), OpenError::Claimed);
+    drop(other);
+    let writer = open(Access::ReadWrite).unwrap();
+    assert_eq!(registry.claim("disk"), None, "it keeps nobody out who writes as well");
+    assert_eq!(open(Access::Unchanging).unwrap_err(), OpenError::Claimed);
+    drop(writer);
+    assert!(registry.unregister("disk").is_ok());
 }
