@@ -329,6 +329,12 @@ impl<R: Registers, T> IoQueue<R, T> {
         is_overdue.then_some(QueueError::Timeout)
     }
 
+    /// What is outstanding, in no order.
+    pub fn outstanding_mut(&mut self) -> impl Iterator<Item = (Ticket, &mut T)> {
+        let entries = self.slots.iter_mut();
+        entries.map(|(tag, entry)| (Ticket(tag.as_u16()), &mut entry.payload))
+    }
+
     /// Hands back what every outstanding command carried, each once, now that `proof` shows that
     /// the device is quiet. The queue is stopped afterwards and frees its memory on drop.
     pub fn abort_all(

@@ -121,6 +121,10 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
         Some(basalt_bdev::Zones { blocks, append_max, open_max, active_max })
     }
 
+    fn can_abort(&self) -> bool {
+        true
+    }
+
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         let (controller, limits) = (self.controller, self.limits);
         // Of the size it has now.

@@ -92,14 +92,32 @@ impl fmt::Display for ControlError {
 pub(crate) enum Request {
     /// A core found that its queue does not work, in that run of the controller.
     Fault(Run, QueueError),
-    /// A core found that a command of its queue is late, in that run.
-    Late(Run, QueueId, Ticket),
+    /// A command of a core's queue is to be aborted, in that run.
+    Abort(Run, QueueId, Ticket, Unwanted),
     /// Somebody wants a reset.
     Reset(oneshot::Sender<Result<(), ControlError>>),
     /// Somebody has an admin command for it.
     Admin(Command, Option<DmaBuf>, oneshot::Sender<Result<Outcome, AdminError>>),
     /// Somebody wants it gone.
     Detach(oneshot::Sender<Result<(), ControlError>>),
+}
+
+/// Why a command is to be aborted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unwanted {
+    /// It is late.
+    Late,
+    /// Its submitter has no more use for it.
+    NotNeeded,
+}
+
+impl fmt::Display for Unwanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Late => "late",
+            Self::NotNeeded => "not needed any more",
+        })
+    }
 }
 
 /// Counts a controller's resets, so that news of an earlier run are known to be old.
@@ -252,9 +270,15 @@ impl NvmeControllers {
         self.by_id(id).inspect(|handle| handle.ask(Request::Fault(run, fault)));
     }
 
-    /// Takes note of a command that is late.
-    pub(crate) fn late(&self, id: ControllerId, run: Run, qid: QueueId, ticket: Ticket) {
-        self.by_id(id).inspect(|handle| handle.ask(Request::Late(run, qid, ticket)));
+    /// Takes note of a command that is to be aborted.
+    pub(crate) fn abort(
+        &self,
+        id: ControllerId,
+        run: Run,
+        (qid, ticket): (QueueId, Ticket),
+        why: Unwanted,
+    ) {
+        self.by_id(id).inspect(|handle| handle.ask(Request::Abort(run, qid, ticket, why)));
     }
 
     fn by_id(&self, id: ControllerId) -> Option<Rc<Handle>> {

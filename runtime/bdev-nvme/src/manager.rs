@@ -17,7 +17,7 @@ use basalt_reactor::Local;
 use crate::Options;
 use crate::bdev::{Family, NvmeBdev};
 use crate::controllers::{
-    ControlError, ControllerId, ControllerState, Handle, NvmeControllers, Request, Run,
+    ControlError, ControllerId, ControllerState, Handle, NvmeControllers, Request, Run, Unwanted,
 };
 use crate::queue::{CoreQueue, CoreQueues};
 
@@ -71,7 +71,9 @@ where
             match self.local.timeout(EVENT_PERIOD, self.handle.next()).await {
                 Err(_) => self.look_for_events().await,
                 Ok(Request::Fault(run, fault)) => self.see_to(run, fault).await,
-                Ok(Request::Late(run, qid, ticket)) => self.abort(run, qid, ticket).await,
+                Ok(Request::Abort(run, qid, ticket, why)) => {
+                    self.abort(run, qid, ticket, why).await;
+                }
                 Ok(Request::Reset(answer)) => answer.send(self.reset_if_alive().await),
                 Ok(Request::Admin(command, data, answer)) => {
                     answer.send(self.admin(command, data).await);
@@ -142,18 +144,24 @@ where
         let _ = self.reset(error).await;
     }
 
-    /// Asks the controller to abort a late command. If it does not even answer that, it is reset.
-    async fn abort(&self, run: Run, qid: QueueId, ticket: Ticket) {
+    /// Asks the controller to abort a command. If it does not even answer that, it is reset.
+    async fn abort(&self, run: Run, qid: QueueId, ticket: Ticket, why: Unwanted) {
         if run != self.handle.run() || self.has_failed() {
             return;
         }
         let (name, cid) = (self.name(), ticket.cid());
-        let late = format_args!("{name}: command {cid:#06x} of queue {qid} is late");
+        let unwanted = format_args!("{name}: command {cid:#06x} of queue {qid} is {why}");
+        let level = match why {
+            Unwanted::Late => log::Level::Warn,
+            Unwanted::NotNeeded => log::Level::Debug,
+        };
         match self.controller.abort(qid, ticket).await {
-            Ok(true) => log::warn!(target: "bdev_nvme", "{late}; it was aborted"),
-            Ok(false) | Err(AdminError::Status(_)) => {
-                log::warn!(target: "bdev_nvme", "{late}, and the controller does not abort it");
-            }
+            Ok(true) => log::log!(target: "bdev_nvme", level, "{unwanted}; it was aborted"),
+            Ok(false) | Err(AdminError::Status(_)) => log::log!(
+                target: "bdev_nvme",
+                level,
+                "{unwanted}, and the controller does not abort it"
+            ),
             Err(error) => {
                 log::error!(target: "bdev_nvme", "{name}: abort: {error}");
                 // The result is in the state, and in the log.

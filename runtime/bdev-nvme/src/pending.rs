@@ -12,6 +12,8 @@ use crate::split::{self, Limits, Piece};
 /// How often an Io is sent again that failed for no fault of its own, as SPDK's
 /// `bdev_retry_count`.
 const RETRIES_MAX: u8 = 3;
+/// In place of that number: the Io is not wanted any more.
+const GIVEN_UP: u8 = u8::MAX;
 
 /// An Io in the core's queue: the payload of its commands.
 ///
@@ -217,6 +219,9 @@ impl Pending {
     #[inline(never)]
     fn piece_failed(&mut self, status: Status) -> bool {
         self.io.status = Err(failure(status));
+        if self.is_given_up() && status.is(Status::ABORT_REQUESTED) {
+            self.io.status = Err(IoError::Aborted);
+        }
         self.io.op != Op::NvmeIo && is_passing(status) && self.try_again()
     }
 
@@ -234,6 +239,15 @@ impl Pending {
         let may = self.retries < RETRIES_MAX;
         self.retries += u8::from(may);
         may
+    }
+
+    /// Nobody wants it any more: what is under way of it is the last.
+    pub(crate) fn give_up(&mut self) {
+        self.retries = GIVEN_UP;
+    }
+
+    pub(crate) const fn is_given_up(&self) -> bool {
+        self.retries == GIVEN_UP
     }
 
     /// Moves it out of where it lies; what stays behind has no data.

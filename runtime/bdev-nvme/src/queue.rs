@@ -1,3 +1,5 @@
+mod abort;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -7,11 +9,10 @@ use core::time::Duration;
 
 use basalt_bdev::{Io, IoChannel, IoError, Op, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
-use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced, Ticket};
-use basalt_nvme_spec::QueueId;
+use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
-use crate::controllers::{ControllerId, NvmeControllers, Run};
+use crate::controllers::{ControllerId, NvmeControllers, Run, Unwanted};
 use crate::errand;
 use crate::inbox::{Inbox, Inboxes};
 use crate::pending::{Pending, plain_transfer};
@@ -261,6 +262,9 @@ impl<R: Registers> CoreQueue<R> {
     /// Whatever is submitted from now on waits until this has been sent.
     #[cold]
     fn put_back(&self, pending: Pending) {
+        if pending.is_given_up() {
+            return pending.fail(IoError::Aborted, &self.inboxes);
+        }
         self.backlog.borrow_mut().push_back(pending);
         self.open.set(false);
     }
@@ -353,18 +357,13 @@ impl<R: Registers> CoreQueue<R> {
         let mut slot = self.queue.borrow_mut();
         let Some(queue) = slot.as_mut() else { return Work::IDLE };
         let qid = queue.address().qid();
-        let fault = queue.check(local.now(), |ticket| self.report_late(local, qid, ticket));
+        let fault = queue.check(local.now(), |ticket| {
+            // If nobody hears of it, the queue fails soon.
+            let _ = self.ask_to_abort(local, (qid, ticket), Unwanted::Late);
+        });
         drop(slot);
         fault.inspect(|error| self.fail(*error, local));
         Work::IDLE
-    }
-
-    /// Has core 0 abort a command that is late. If it does not hear of it, the queue fails soon.
-    #[cold]
-    fn report_late(&self, local: &Local, qid: QueueId, ticket: Ticket) {
-        let (id, run) = (self.id, self.run.get());
-        let tell = move |local: &Local| NvmeControllers::of(local).late(id, run, qid, ticket);
-        let _ = local.send(CoreId::BOOT, tell);
     }
 
     #[cold]
@@ -478,6 +477,10 @@ impl<R: Registers> IoChannel for NvmeChannel<R> {
     /// The first channel that asks in a round empties the completion queue for all.
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         self.queue.poll_for(&self.inbox, done)
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        self.abort_tag(tag)
     }
 }
 

@@ -9,6 +9,7 @@ use basalt_reactor::Local;
 use crate::emulate::Emulator;
 use crate::gate::{self, OpenChannels};
 use crate::limited::Limited;
+use crate::watch::{UnderWay, Watch};
 use crate::{Descriptor, Io, IoChannel, Op, OpSet, RejectReason, Rejected, SgList};
 
 /// One core's checked and counted way to one bdev.
@@ -30,8 +31,17 @@ pub struct Channel {
     /// Operations that the bdev does itself, as far as they are allowed.
     native: OpSet,
     below: BaseChannel,
-    /// Made for the first operation that the bdev does not do itself.
-    emulator: Option<Box<Emulator>>,
+    /// Made when it is first needed.
+    extra: Option<Box<Extra>>,
+}
+
+/// What a channel has that does more than pass Ios on.
+#[derive(Default)]
+struct Extra {
+    /// For operations that the bdev does not do itself.
+    emulator: Option<Emulator>,
+    /// What is under way, where that may take so long and no longer.
+    watch: Watch,
 }
 
 impl Channel {
@@ -41,7 +51,7 @@ impl Channel {
     pub(crate) fn new(below: BaseChannel) -> Self {
         let native = below.descriptor.native();
         OpenChannels::of(&below.local).add(below.descriptor.node(), &below.in_flight);
-        Self { block_shift: below.block_shift, native, below, emulator: None }
+        Self { block_shift: below.block_shift, native, below, extra: None }
     }
 
     /// Hands over an Io; a refused one comes straight back.
@@ -75,7 +85,7 @@ impl Channel {
     /// Shows each finished Io to `done`, which may take it; what it leaves is dropped.
     #[inline]
     pub fn poll_in_place(&mut self, mut done: impl FnMut(&mut Io)) -> Work {
-        if self.emulator.is_some() {
+        if self.extra.is_some() {
             return self.poll_both(&mut done);
         }
         self.below.poll(done)
@@ -83,13 +93,51 @@ impl Channel {
 
     #[cold]
     fn poll_both(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        let emulated = self.emulator.as_mut().map_or(Work::IDLE, |emulator| emulator.poll(done));
+        let Some(extra) = &mut self.extra else { return Work::IDLE };
+        let Extra { emulator, watch } = &mut **extra;
+        let mut done = |io: &mut Io| {
+            watch.remove(io);
+            done(io);
+        };
+        let emulated = emulator.as_mut().map_or(Work::IDLE, |emulator| emulator.poll(&mut done));
         self.below.poll(done) + emulated
+    }
+
+    /// Shows each Io to `late` that has taken longer than its descriptor allows
+    /// ([`Descriptor::set_timeout`]), once. To be called a few times per time limit.
+    pub fn find_late(&mut self, late: impl FnMut(&UnderWay)) {
+        let limit = self.below.descriptor.timeout();
+        if let (Some(limit), Some(extra)) = (limit, &mut self.extra) {
+            extra.watch.find_late(self.below.local.now(), limit, late);
+        }
+    }
+
+    fn emulator(&mut self) -> Option<&mut Emulator> {
+        self.extra.as_mut()?.emulator.as_mut()
+    }
+
+    /// `io` was taken, if all went well.
+    fn watch(&mut self, io: UnderWay, submitted: Result<(), RejectReason>) {
+        if submitted.is_ok() && self.below.descriptor.timeout().is_some() {
+            self.extra.get_or_insert_default().watch.add(io);
+        }
+    }
+
+    /// Ends the Ios with that tag early, as far as the bdev can ([`Bdev::can_abort`]): they are
+    /// handed back by a later poll, as [`IoError::Aborted`] or as they would have ended. Whether
+    /// there may be any.
+    ///
+    /// [`Bdev::can_abort`]: crate::Bdev::can_abort
+    /// [`IoError::Aborted`]: crate::IoError::Aborted
+    pub fn abort(&mut self, tag: u64) -> bool {
+        let emulated = self.emulator().is_some_and(|emulator| emulator.abort(tag));
+        self.below.abort(tag) || emulated
     }
 
     /// Ios accepted and not yet handed back.
     pub fn in_flight(&self) -> u32 {
-        self.below.in_flight() + self.emulator.as_ref().map_or(0, |emulator| emulator.in_flight())
+        let emulator = self.extra.as_ref().and_then(|extra| extra.emulator.as_ref());
+        self.below.in_flight() + emulator.map_or(0, Emulator::in_flight)
     }
 
     /// What it was made of.
@@ -116,17 +164,25 @@ impl Channel {
             return Err(RejectReason::Unaligned);
         }
         io.submitted = self.below.local.now();
+        let taken = UnderWay::of(io);
+        let submitted = self.begin(io);
+        self.watch(taken, submitted);
+        submitted
+    }
+
+    /// Has it made of other operations, but for a copy that the bdev can do.
+    fn begin(&mut self, io: &mut Io) -> Result<(), RejectReason> {
         if io.op == Op::Copy
             && !io.overlaps_itself()
             && self.below.descriptor.bdev().supports(io.op)
         {
             return self.below.submit(io);
         }
-        if let Some(emulator) = &mut self.emulator {
+        if let Some(emulator) = self.emulator() {
             return emulator.begin(io);
         }
         let emulator = Emulator::new(&self.below.descriptor, &self.below.local)?;
-        self.emulator.insert(Box::new(emulator)).begin(io)
+        self.extra.get_or_insert_default().emulator.insert(emulator).begin(io)
     }
 
     /// What is copied must lie inside as well.
@@ -168,10 +224,12 @@ impl Channel {
             return Err(self.keep_out(again));
         }
         io.submitted = self.below.local.now();
+        let taken = UnderWay::of(io);
         let submitted = self.below.submit(io);
         if submitted.is_err() {
             self.below.descriptor.node().qos.give_back(io, self.block_shift);
         }
+        self.watch(taken, submitted);
         submitted
     }
 
@@ -315,6 +373,11 @@ impl BaseChannel {
         });
         self.in_flight.set(self.in_flight.get().saturating_sub(finished));
         work
+    }
+
+    /// Ends the Ios with that tag early, if the bdev can; see [`IoChannel::abort`].
+    pub fn abort(&mut self, tag: u64) -> bool {
+        self.inner.abort(tag)
     }
 
     /// What it was made of.

@@ -1,5 +1,7 @@
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 use basalt_reactor::Local;
 
@@ -17,12 +19,15 @@ pub struct Descriptor {
 struct Open {
     node: Arc<Node>,
     access: Access,
+    /// How long an Io may take, ns; 0 for no limit.
+    timeout: AtomicU64,
 }
 
 impl Descriptor {
     pub(crate) fn open(node: &Arc<Node>, access: Access) -> Result<Self, OpenError> {
         node.claims.open(access)?;
-        Ok(Self { open: Arc::new(Open { node: Arc::clone(node), access }) })
+        let timeout = AtomicU64::new(0);
+        Ok(Self { open: Arc::new(Open { node: Arc::clone(node), access, timeout }) })
     }
 
     /// This core's channel.
@@ -64,6 +69,19 @@ impl Descriptor {
         self.allowed().has(op)
     }
 
+    /// Limits how long an Io may take that is submitted from now on, or no longer does. Nothing
+    /// happens to those that take longer: [`Channel::find_late`] tells of them.
+    pub fn set_timeout(&self, timeout: Option<Duration>) {
+        let ns = |limit: Duration| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.open.set_timeout_ns(timeout.map_or(0, ns));
+    }
+
+    /// The limit, if there is one.
+    pub fn timeout(&self) -> Option<Duration> {
+        let ns = self.open.timeout.load(Ordering::Relaxed);
+        (ns > 0).then(|| Duration::from_nanos(ns))
+    }
+
     /// What the bdev has done, on all cores together.
     pub fn iostat(&self) -> IoStat {
         self.open.node.stats.total()
@@ -97,8 +115,20 @@ impl Descriptor {
     }
 }
 
+impl Open {
+    fn set_timeout_ns(&self, ns: u64) {
+        self.node.change_attention(|| {
+            let before = self.timeout.swap(ns, Ordering::Relaxed);
+            self.node.count_timeouts(before > 0, ns > 0);
+        });
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
+        if self.timeout.load(Ordering::Relaxed) > 0 {
+            self.set_timeout_ns(0);
+        }
         self.node.claims.close(self.access);
     }
 }

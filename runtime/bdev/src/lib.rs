@@ -50,6 +50,7 @@ mod tests;
 mod traits;
 pub mod uuid;
 pub mod vbdev;
+mod watch;
 
 pub use asynchronous::{AsyncChannel, Transfer};
 pub use channel::{BaseChannel, Channel};
@@ -67,3 +68,4 @@ pub use remote::{Lenders, remote_channel};
 pub use scatter::{Bounce, Run, Scattered};
 pub use stat::{IoStat, OpStat};
 pub use traits::{Bdev, BdevInfo, BlockCount, IoChannel, OpenError, RejectReason, Rejected, Zones};
+pub use watch::UnderWay;

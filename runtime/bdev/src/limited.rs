@@ -40,6 +40,10 @@ impl IoChannel for Limited {
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         self.inner.poll(done)
     }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        self.inner.abort(tag)
+    }
 }
 
 /// What is there while one channel takes the place of another.

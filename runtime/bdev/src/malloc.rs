@@ -82,6 +82,10 @@ impl Bdev for Malloc {
         matches!(op, Op::Read | Op::Write | Op::Flush | Op::Unmap | Op::WriteZeroes)
     }
 
+    fn can_abort(&self) -> bool {
+        true
+    }
+
     fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         Ok(Box::new(MallocChannel {
             memory: Arc::clone(&self.memory),

@@ -1,4 +1,5 @@
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Mutex;
 
@@ -22,6 +23,8 @@ pub(crate) struct Node {
     pub(crate) qos: Qos,
     latencies: Mutex<Option<Arc<Latencies>>>,
     pub(crate) depth: QueueDepth,
+    /// Descriptors that limit how long an Io may take.
+    timeouts: AtomicU32,
     /// Held while what submissions have to be looked at for is changed.
     changing: Mutex<()>,
 }
@@ -38,6 +41,7 @@ impl Node {
             qos: Qos::default(),
             latencies: Mutex::new(None),
             depth: QueueDepth::new(cores),
+            timeouts: AtomicU32::new(0),
             changing: Mutex::new(()),
         })
     }
@@ -46,8 +50,19 @@ impl Node {
     pub(crate) fn change_attention(&self, change: impl FnOnce()) {
         let _changing = self.changing.lock();
         change();
-        let needed = self.gate.is_held() || self.qos.is_limited() || self.latencies().is_some();
+        let needed = self.gate.is_held()
+            || self.qos.is_limited()
+            || self.latencies().is_some()
+            || self.timeouts.load(Ordering::Relaxed) > 0;
         self.claims.set_attention(needed);
+    }
+
+    /// A descriptor limited how long an Io may take before, or does now. To be called by
+    /// [`Self::change_attention`].
+    pub(crate) fn count_timeouts(&self, before: bool, now: bool) {
+        let timeouts = self.timeouts.load(Ordering::Relaxed);
+        let timeouts = timeouts - u32::from(before) + u32::from(now);
+        self.timeouts.store(timeouts, Ordering::Relaxed);
     }
 
     /// The histogram, while there is one.

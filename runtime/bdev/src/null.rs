@@ -56,6 +56,10 @@ impl Bdev for Null {
         matches!(op, Op::Read | Op::Write | Op::WriteZeroes | Op::Flush)
     }
 
+    fn can_abort(&self) -> bool {
+        true
+    }
+
     fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         Ok(Box::new(NullChannel { done: DoneQueue::new() }))
     }

@@ -104,6 +104,12 @@ pub trait Bdev: Send + Sync {
         None
     }
 
+    /// Whether it can end an Io early ([`IoChannel::abort`]). One whose Ios end within a round has
+    /// nothing to do for that.
+    fn can_abort(&self) -> bool {
+        false
+    }
+
     /// Of a bdev over others: its size in blocks, now that one of those has changed its own. `None`
     /// if that changes nothing.
     fn resized_with_base(&self) -> Option<u64> {
@@ -186,4 +192,12 @@ pub trait IoChannel {
     /// with hardware may leave doorbells and completion queues to a poller of its own, so that a
     /// round costs one of each for all channels.
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work;
+
+    /// Ends the Ios with that tag early, if it can: as [`IoError::Aborted`](crate::IoError), or as
+    /// they would have, whichever comes first, and by a later [`Self::poll`] in any case. Whether
+    /// there may be one that ends early now.
+    fn abort(&mut self, tag: u64) -> bool {
+        let _ = tag;
+        false
+    }
 }

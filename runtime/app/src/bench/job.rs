@@ -4,13 +4,16 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_bdev::{Channel, Io, Op, RejectReason, SgList};
+use basalt_bdev::{Channel, Io, IoError, Op, RejectReason, SgList};
 use basalt_env::{DmaBuf, Ticks};
 
 use super::aim::Aim;
 use super::tally::{Failure, Tally};
 use super::workload::{Kind, Workload};
 use super::{Instruments, pattern};
+
+/// How often Ios that take too long are looked for.
+const LOOKS_PER_S: u64 = 1000;
 
 /// What each Io looks like, and where it may lie.
 #[derive(Clone, Copy)]
@@ -69,6 +72,8 @@ pub struct Job<T: Ticks> {
     round_began: u64,
     /// Whether the last round found or submitted Ios.
     was_busy: bool,
+    /// When Ios that take too long are looked for.
+    look_at: u64,
     tally: Box<Tally>,
 }
 
@@ -81,6 +86,15 @@ struct Rest {
     verified: Option<u64>,
     /// What was wrong with an Io that came back, or was refused.
     failure: Option<Failure>,
+    /// Whether an Io may end as aborted.
+    aborts: Aborts,
+    timed_out: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aborts {
+    Fail,
+    Count,
 }
 
 impl<T: Ticks> Job<T> {
@@ -104,6 +118,7 @@ impl<T: Ticks> Job<T> {
             };
             Io::with_data(op, 0, shape.blocks, data, 0)
         };
+        let limited = channel.descriptor().timeout().is_some();
         Self {
             channel,
             with,
@@ -113,11 +128,14 @@ impl<T: Ticks> Job<T> {
                 ios: buffers.into_iter().map(make).collect(),
                 verified: (shape.workload.kind == Kind::Verify).then_some(shape.seed),
                 failure: None,
+                aborts: if limited { Aborts::Count } else { Aborts::Fail },
+                timed_out: 0,
             },
             stop: Stop { deadline_ticks: 0, ios: 0 },
             began: 0,
             round_began: 0,
             was_busy: false,
+            look_at: if limited { 0 } else { u64::MAX },
             tally: Box::default(),
         }
     }
@@ -129,6 +147,7 @@ impl<T: Ticks> Job<T> {
         self.began = self.with.ticks.ticks();
         self.round_began = self.began;
         self.was_busy = false;
+        self.rest.timed_out = 0;
     }
 
     /// Takes what has finished, and submits as much again.
@@ -139,6 +158,9 @@ impl<T: Ticks> Job<T> {
         if now >= self.stop.deadline_ticks {
             self.stop.ios = 0;
         }
+        if now >= self.look_at {
+            self.abort_late(now);
+        }
         let submitted = self.submit();
         self.was_busy = found | submitted;
         if self.stop.ios != 0 || self.channel.in_flight() != 0 {
@@ -146,6 +168,7 @@ impl<T: Ticks> Job<T> {
         }
         self.account(self.with.ticks.ticks(), true);
         self.tally.ticks = self.round_began - self.began;
+        self.tally.timed_out = self.rest.timed_out;
         self.tally.allocations = (self.with.allocations)() - self.tally.allocations;
         Progress::Finished
     }
@@ -203,6 +226,17 @@ impl<T: Ticks> Job<T> {
         submitted
     }
 
+    /// Aborts what has taken too long.
+    #[cold]
+    fn abort_late(&mut self, now: u64) {
+        self.look_at = now.saturating_add(self.with.ticks.hz() / LOOKS_PER_S);
+        let mut late = Vec::new();
+        self.channel.find_late(|io| late.push(io.tag));
+        for tag in late {
+            self.channel.abort(tag);
+        }
+    }
+
     #[cold]
     fn refused(&mut self, op: Op, reason: RejectReason) {
         // A queue shorter than the depth is filled again as Ios finish.
@@ -234,10 +268,14 @@ impl Rest {
     /// What is wrong with the last Io, if anything is.
     #[cold]
     fn look(&mut self) {
-        let (verified, before) = (self.verified, self.failure);
+        let (verified, before, aborts) = (self.verified, self.failure, self.aborts);
         let Some(io) = self.last() else { return };
         let differs = || verified.and_then(|seed| pattern::difference(io, seed));
         self.failure = match io.status {
+            Err(IoError::Aborted) if aborts == Aborts::Count => {
+                self.timed_out += 1;
+                before
+            }
             Err(error) => Some(Failure::Io(io.op, error)),
             Ok(()) => before.or_else(differs),
         };

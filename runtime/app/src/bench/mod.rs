@@ -11,7 +11,8 @@
 //! repeatable; `warmup_ms` runs before anything is counted; `seed` chooses the blocks; `cores` is
 //! how many cores take part, each on a part of the bdev of its own. Workloads are bdevperf's
 //! (`workload`), `rwmixread` being the percentage of reads in a mixed one; all that write
-//! overwrite what is on the bdev. `bench_exit` ends the program with success, so that a
+//! overwrite what is on the bdev. What takes longer than `io_timeout_ms`, if that is given, is
+//! aborted and counted (`timed_out`). `bench_exit` ends the program with success, so that a
 //! configuration of these two calls is a whole benchmark.
 //!
 //! Times are ticks of the processor's time-stamp counter. Where that counts instructions (QEMU's
@@ -68,6 +69,7 @@ async fn run_all<T: Ticks + Send>(cx: Context, with: Instruments<T>, params: Par
     let access = if bench.workload.writes() { Access::ReadWrite } else { Access::ReadOnly };
     let opened = cx.service::<Registry>()?.open(&bench.bdev, access);
     let descriptor = opened.map_err(|error| cannot_open(&bench.bdev, error))?;
+    descriptor.set_timeout(bench.io_timeout);
     let mut results = Vec::new();
     for &depth in &bench.depths {
         let tally = run::on_all_cores(cx.local(), with, &descriptor, &bench, depth).await?;
@@ -100,6 +102,7 @@ fn report(bench: &Bench, depth: usize, hz: u64, tally: &Tally) -> Value {
         "p99_ns": ns(latency.p99),
         "p999_ns": ns(latency.p99_9),
         "max_ns": ns(latency.max),
+        "timed_out": tally.timed_out,
         "ticks_per_io": per_io(tally.ticks_busy),
         "ticks_per_io_total": per_io(tally.ticks),
         "rounds_busy": tally.rounds_busy,

@@ -41,6 +41,8 @@ pub struct Bench {
     pub amount: Amount,
     pub warmup: Duration,
     pub seed: u64,
+    /// What takes longer is aborted, as bdevperf's `-k` has it.
+    pub io_timeout: Option<Duration>,
 }
 
 /// When a run ends.
@@ -65,6 +67,7 @@ impl Bench {
         let ios: Option<u64> = params.optional("ios")?;
         let warmup_ms: u64 = params.optional("warmup_ms")?.unwrap_or(0);
         let seed: u64 = params.optional("seed")?.unwrap_or(DEFAULT_SEED);
+        let io_timeout_ms: Option<u64> = params.optional("io_timeout_ms")?;
         params.finish()?;
         check("'io_size'", io_size, IO_SIZE_MAX)?;
         check("'cores'", used, cores)?;
@@ -78,8 +81,19 @@ impl Bench {
         let workload = read_workload(workload.as_deref().unwrap_or("randread"))?;
         let warmup = Duration::from_millis(warmup_ms.min(TIME_MS_MAX));
         let amount = read_amount(time_ms, ios)?;
-        let cores = used;
-        Ok(Self { bdev, workload, read_percent, io_size, depths, cores, amount, warmup, seed })
+        let io_timeout = read_io_timeout(io_timeout_ms)?;
+        Ok(Self {
+            bdev,
+            workload,
+            read_percent,
+            io_size,
+            depths,
+            cores: used,
+            amount,
+            warmup,
+            seed,
+            io_timeout,
+        })
     }
 }
 
@@ -88,6 +102,16 @@ fn check(what: &str, value: usize, max: usize) -> Result<(), RpcError> {
         return Ok(());
     }
     Err(RpcError::params(format_args!("{what} must be from 1 to {max}, not {value}")))
+}
+
+fn read_io_timeout(ms: Option<u64>) -> Result<Option<Duration>, RpcError> {
+    match ms {
+        Some(ms) if !(1..=TIME_MS_MAX).contains(&ms) => {
+            let message = format_args!("'io_timeout_ms' must be from 1 to {TIME_MS_MAX}");
+            Err(RpcError::params(message))
+        }
+        ms => Ok(ms.map(Duration::from_millis)),
+    }
 }
 
 fn read_workload(name: &str) -> Result<Workload, RpcError> {

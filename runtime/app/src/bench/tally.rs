@@ -14,6 +14,8 @@ pub struct Tally {
     pub ticks_busy: u64,
     /// Those rounds.
     pub rounds_busy: u64,
+    /// Ios that were aborted because they took too long.
+    pub timed_out: u64,
     /// Allocations from the heap by all cores, in the time of the run; the most that any core saw.
     pub allocations: u64,
 }
@@ -25,6 +27,7 @@ impl Tally {
         self.ticks = self.ticks.max(other.ticks);
         self.ticks_busy += other.ticks_busy;
         self.rounds_busy += other.rounds_busy;
+        self.timed_out += other.timed_out;
         self.allocations = self.allocations.max(other.allocations);
     }
 }

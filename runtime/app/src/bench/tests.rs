@@ -176,3 +176,18 @@ fn a_configuration_may_be_a_whole_benchmark() {
     let config = json!({"subsystems": [{"subsystem": "bench", "config": calls}]});
     assert!(Config::parse(std::format!("{config}").as_bytes()).is_ok());
 }
+
+#[test]
+fn what_takes_too_long_is_aborted_and_counted() {
+    let mut rig = Rig::new();
+    rig.call("bdev_error_create", json!({"base_name": "M"})).unwrap();
+    let hang = json!({"name": "EE_M", "io_type": "read", "error_type": "pending", "num": 3});
+    rig.call("bdev_error_inject_error", hang).unwrap();
+    let params = json!({
+        "bdev": "EE_M", "workload": "randread", "depths": [4], "ios": 40, "io_timeout_ms": 2,
+    });
+    let result = &rig.bench(params)[0];
+    assert_eq!((&result["timed_out"], &result["ios"]), (&json!(3), &json!(40)));
+    let refused = rig.call("bench_run", json!({"bdev": "M", "io_timeout_ms": 0})).unwrap_err();
+    assert!(std::format!("{refused}").contains("io_timeout_ms"));
+}

@@ -1,5 +1,6 @@
 //! Tests of the adapter on several simulated cores, against the model of a controller.
 
+mod aborted;
 mod attaching;
 mod borrowing;
 mod faults;

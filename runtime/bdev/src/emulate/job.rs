@@ -17,6 +17,8 @@ pub(super) struct Job {
     pub(super) status: IoStatus,
     /// When it is given up.
     pub(super) late: Instant,
+    /// Whether it is to end with what is under way of it.
+    pub(super) aborted: bool,
 }
 
 /// What is to be done next of a job.
@@ -51,7 +53,7 @@ impl Job {
             Op::WriteZeroes => Step::Write,
             _ => Step::Read,
         };
-        Self { io, done: 0, step, buf: None, status: Ok(()), late }
+        Self { io, done: 0, step, buf: None, status: Ok(()), late, aborted: false }
     }
 
     /// Whether it keeps others away.

@@ -143,6 +143,28 @@ impl Emulator {
         work
     }
 
+    /// Ends the operations with that tag after the chunk that is under way, or at once if there is
+    /// none. Resets are not aborted. Whether there are any.
+    #[cold]
+    pub(crate) fn abort(&mut self, tag: u64) -> bool {
+        let mut tags: Vec<Tag<32>> = Vec::new();
+        for (job_tag, job) in self.jobs.iter_mut() {
+            if job.io.tag == tag && job.io.op != Op::Reset {
+                job.aborted = true;
+                tags.push(job_tag);
+            }
+        }
+        for job_tag in &tags {
+            if let Some(at) = self.waiting.iter().position(|waiting| waiting == job_tag) {
+                self.waiting.remove(at);
+                self.end(*job_tag, Err(IoError::Aborted));
+            } else {
+                self.channel.abort(job_tag.as_u32().into());
+            }
+        }
+        !tags.is_empty()
+    }
+
     fn chunk_ended(&mut self, chunk: &mut Io) {
         let tag = Tag::from_u32(chunk.tag as u32);
         let Ok(job) = self.jobs.get_mut(tag) else { return };
@@ -152,6 +174,9 @@ impl Emulator {
         }
         if chunk.status.is_err() {
             return self.end(tag, chunk.status);
+        }
+        if job.aborted {
+            return self.end(tag, Err(IoError::Aborted));
         }
         if let SgList::One(buf) = core::mem::take(&mut chunk.data) {
             let compares = matches!(job.io.op, Op::Compare | Op::CompareAndWrite);

@@ -58,12 +58,19 @@ pub fn remote_channel(
     Ok(Box::new(Borrowed { local, pool, lender, requests, replies, in_flight: 0 }))
 }
 
+/// What the borrowing core asks of the other.
+enum Request {
+    Submit(PackedIo),
+    /// The Ios with that tag need not be done any more.
+    Abort(u64),
+}
+
 /// The borrowing core's end.
 struct Borrowed {
     local: Local,
     pool: Rc<DmaPool>,
     lender: CoreId,
-    requests: spsc::Producer<PackedIo>,
+    requests: spsc::Producer<Request>,
     replies: spsc::Consumer<PackedIo>,
     in_flight: usize,
 }
@@ -81,9 +88,12 @@ impl IoChannel for Borrowed {
             let copy = copy_of(list, &self.pool).map_err(|_| RejectReason::QueueFull)?;
             io.data = copy;
         }
-        if let Err(Full(packed)) = self.requests.push(PackedIo::new(io.take())) {
-            *io = packed.open(&self.pool);
-            return Err(RejectReason::QueueFull);
+        match self.requests.push(Request::Submit(PackedIo::new(io.take()))) {
+            Err(Full(Request::Submit(packed))) => {
+                *io = packed.open(&self.pool);
+                return Err(RejectReason::QueueFull);
+            }
+            Ok(()) | Err(Full(Request::Abort(_))) => {}
         }
         self.in_flight += 1;
         self.local.wake(self.lender);
@@ -99,13 +109,22 @@ impl IoChannel for Borrowed {
         self.in_flight -= count;
         Work(count as u32)
     }
+
+    /// The other core looks for it: whether it finds any is not known here.
+    fn abort(&mut self, tag: u64) -> bool {
+        let told = self.in_flight > 0 && self.requests.push(Request::Abort(tag)).is_ok();
+        if told {
+            self.local.wake(self.lender);
+        }
+        told
+    }
 }
 
 /// The lending core's end.
 struct Tenant {
     borrower: CoreId,
     channel: Result<Box<dyn IoChannel>, OpenError>,
-    requests: spsc::Consumer<PackedIo>,
+    requests: spsc::Consumer<Request>,
     replies: spsc::Producer<PackedIo>,
     /// An Io that the channel had no room for; those behind it wait in the ring.
     held: Option<Io>,
@@ -125,7 +144,20 @@ impl Tenant {
             let _ = replies.push(PackedIo::new(io.take()));
             local.wake(self.borrower);
         };
-        while let Some(mut io) = held.take().or_else(|| requests.pop().map(|io| io.open(pool))) {
+        loop {
+            let mut io = match held.take() {
+                Some(io) => io,
+                None => match requests.pop() {
+                    Some(Request::Submit(packed)) => packed.open(pool),
+                    Some(Request::Abort(tag)) => {
+                        channel.iter_mut().for_each(|channel| {
+                            channel.abort(tag);
+                        });
+                        continue;
+                    }
+                    None => break,
+                },
+            };
             let submitted = match channel {
                 Ok(channel) => channel.submit(&mut io),
                 Err(_) => Err(RejectReason::Removed),

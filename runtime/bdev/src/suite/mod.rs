@@ -2,6 +2,7 @@
 //!
 //! It panics at the first behaviour that is not met, which is what a test wants.
 
+mod aborted;
 mod alone;
 mod emulated;
 mod limits;
@@ -56,6 +57,7 @@ pub fn run(rig: &mut dyn Rig, descriptor: &Descriptor, medium: Medium) {
     bench.a_compare_and_write_writes_if_nothing_has_changed();
     bench.of_those_who_compare_and_write_at_once_one_wins();
     bench.a_reset_ends_all_that_is_under_way();
+    bench.what_is_aborted_comes_back_once_and_leaves_the_others_alone();
     bench.commands_are_passed_on_or_refused();
     bench.a_flush_ends_well();
     bench.blocks_outside_are_refused();

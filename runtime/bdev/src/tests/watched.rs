@@ -181,3 +181,63 @@ fn the_queue_depth_of_all_cores_is_looked_at_every_so_often() {
     assert!((380..=420).contains(&busy), "{stat:?}");
     assert!((busy * 3 - 60..=busy * 3).contains(&stat.weighted.as_micros()), "{stat:?}");
 }
+
+#[test]
+fn an_io_that_takes_longer_than_its_descriptor_allows_is_told_once() {
+    let mut cores = Cores::new(1);
+    Held::register(&cores.registry, "disk", 8);
+    let [limited, free] = [(); 2].map(|()| cores.registry.open("disk", Access::ReadWrite).unwrap());
+    limited.set_timeout(Some(Duration::from_micros(50)));
+    assert_eq!(limited.timeout(), Some(Duration::from_micros(50)));
+    assert_eq!(free.timeout(), None);
+    let [mut watched, mut other] =
+        [&limited, &free].map(|disk| disk.channel(&cores.core(0)).unwrap());
+    let late = |channel: &mut Channel| {
+        let mut late = Vec::new();
+        channel.find_late(|io| late.push((io.op, io.lba, io.tag)));
+        late
+    };
+    for tag in [1, 2] {
+        watched.submit(Io::new(Op::Flush, tag, 0, tag)).unwrap();
+        other.submit(Io::new(Op::Flush, 0, 0, tag)).unwrap();
+    }
+    HeldQueues::of(&cores.core(0)).end_one(Ok(()));
+    let mut ended = Vec::new();
+    let _ = watched.poll(|io| ended.push(io.tag));
+    assert_eq!(ended, [1]);
+    (0..40).for_each(|_| cores.round());
+    watched.submit(Io::new(Op::WriteZeroes, 5, 1, 3)).unwrap();
+    assert_eq!(late(&mut watched), [], "not yet");
+    (0..20).for_each(|_| cores.round());
+    assert_eq!(late(&mut watched), [(Op::Flush, 2, 2)]);
+    assert_eq!(late(&mut watched), [], "it was told");
+    (0..40).for_each(|_| cores.round());
+    assert_eq!(late(&mut watched), [(Op::WriteZeroes, 5, 3)]);
+    assert_eq!(late(&mut other), [], "nobody limits these");
+    limited.set_timeout(None);
+    watched.submit(Io::new(Op::Flush, 0, 0, 4)).unwrap();
+    (0..100).for_each(|_| cores.round());
+    assert_eq!(late(&mut watched), []);
+}
+
+#[test]
+fn what_is_made_of_other_operations_can_be_late_as_well() {
+    let mut cores = Cores::new(1);
+    Held::register(&cores.registry, "disk", 8);
+    let disk = cores.registry.open("disk", Access::ReadWrite).unwrap();
+    disk.set_timeout(Some(Duration::from_micros(5)));
+    let mut channel = disk.channel(&cores.core(0)).unwrap();
+    channel.submit(Io::copy(0, 10, 4, 9)).unwrap();
+    (0..10).for_each(|_| cores.round());
+    let mut late = Vec::new();
+    channel.find_late(|io| late.push((io.op, io.tag)));
+    assert_eq!(late, [(Op::Copy, 9)]);
+    let queues = HeldQueues::of(&cores.core(0));
+    for _ in 0..2 {
+        queues.end_one(Ok(()));
+        let _ = channel.poll(|_| {});
+    }
+    assert_eq!(channel.in_flight(), 0);
+    drop((channel, disk));
+    assert!(cores.registry.unregister("disk").is_ok());
+}

@@ -22,7 +22,9 @@ use super::base::Base;
 use super::frames::Frames;
 use crate::json::json_string;
 use crate::uuid::Uuid;
-use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, Op, OpenError, RejectReason, Zones};
+use crate::{
+    BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason, Zones,
+};
 
 /// The module's product name, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "delay";
@@ -130,6 +132,10 @@ impl Bdev for Delay {
         self.base.descriptor.bdev().write_unit()
     }
 
+    fn can_abort(&self) -> bool {
+        true
+    }
+
     fn resized_with_base(&self) -> Option<u64> {
         Some(self.base.descriptor.info().num_blocks.get())
     }
@@ -164,6 +170,20 @@ struct Late {
 impl Late {
     fn len(&self) -> usize {
         self.queues.iter().map(VecDeque::len).sum()
+    }
+
+    /// Those with that tag have been held back for long enough; whether there are any.
+    fn abort(&mut self, tag: u64, now: Instant) -> bool {
+        let mut found = false;
+        for queue in &mut self.queues {
+            while let Some(at) = queue.iter().position(|(due, io)| io.tag == tag && *due > now) {
+                let Some((_, mut io)) = queue.remove(at) else { break };
+                io.status = Err(IoError::Aborted);
+                queue.push_front((now, io));
+                found = true;
+            }
+        }
+        found
     }
 
     /// When the next one is due.
@@ -231,5 +251,11 @@ impl IoChannel for DelayChannel {
             }
         }
         Work(count)
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        let Self { base, frames, late, local, .. } = self;
+        let below = frames.marks(tag).filter(|mark| base.abort(*mark)).count() > 0;
+        late.borrow_mut().abort(tag, local.now()) || below
     }
 }

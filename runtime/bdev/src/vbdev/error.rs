@@ -189,6 +189,10 @@ impl Bdev for ErrorDisk {
         self.base.descriptor.bdev().write_unit()
     }
 
+    fn can_abort(&self) -> bool {
+        true
+    }
+
     fn resized_with_base(&self) -> Option<u64> {
         Some(self.base.descriptor.info().num_blocks.get())
     }
@@ -290,6 +294,18 @@ impl IoChannel for ErrorChannel {
             corrupt(io, change.filter(|_| io.op == Op::Write || io.status.is_ok()));
             done(io);
         })
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        let Self { base, frames, ended, pending, .. } = self;
+        let below = frames.marks(tag).filter(|mark| base.abort(*mark)).count() > 0;
+        let aborted = pending.extract_if(.., |io| io.tag == tag).map(|mut io| {
+            io.status = Err(IoError::Aborted);
+            io
+        });
+        let before = ended.len();
+        ended.extend(aborted);
+        ended.len() > before || below
     }
 }
 

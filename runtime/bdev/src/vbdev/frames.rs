@@ -27,6 +27,12 @@ impl<T> Frames<T> {
         Ok(())
     }
 
+    /// The marks of the Ios whose own tag that is.
+    pub(crate) fn marks(&mut self, tag: u64) -> impl Iterator<Item = u64> + '_ {
+        let of_tag = self.slots.iter_mut().filter(move |(_, (own, _))| *own == tag);
+        of_tag.map(|(slot, _)| u64::from(slot.as_u32()))
+    }
+
     /// Gives `io` its own tag again, and what was remembered of it.
     #[inline]
     pub(crate) fn pop(&mut self, io: &mut Io) -> Option<T> {

@@ -5,6 +5,8 @@
 //! - A module ([`passthru`], [`split`], [`delay`], [`error`], [`gpt`], [`raid`]) claims its bases,
 //!   makes its bdevs, and passes Ios on.
 
+#[cfg(test)]
+mod aborted;
 mod base;
 pub mod delay;
 pub mod error;

@@ -39,6 +39,10 @@ impl Bdev for Part {
         self.base.descriptor.bdev().write_unit()
     }
 
+    fn can_abort(&self) -> bool {
+        self.base.descriptor.bdev().can_abort()
+    }
+
     fn driver_specific(&self) -> String {
         self.json.clone()
     }
@@ -62,5 +66,9 @@ impl IoChannel for PartChannel {
             io.lba = io.lba.wrapping_sub(offset);
             done(io);
         })
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        self.base.abort(tag)
     }
 }

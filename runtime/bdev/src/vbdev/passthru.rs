@@ -62,6 +62,10 @@ impl Bdev for Passthru {
         self.base.descriptor.bdev().write_unit()
     }
 
+    fn can_abort(&self) -> bool {
+        self.base.descriptor.bdev().can_abort()
+    }
+
     fn resized_with_base(&self) -> Option<u64> {
         Some(self.base.descriptor.info().num_blocks.get())
     }
@@ -83,5 +87,9 @@ impl IoChannel for PassthruChannel {
 
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
         self.base.poll(done)
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        self.base.abort(tag)
     }
 }

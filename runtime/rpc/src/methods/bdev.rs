@@ -11,7 +11,7 @@ use basalt_bdev::malloc::MallocOptions;
 use basalt_bdev::null::NullOptions;
 use basalt_bdev::uuid::{self, Uuid};
 use basalt_bdev::vbdev::gpt::Examiner;
-use basalt_bdev::{Bdev, CreateError, Op, OpenError, RegisterError, Registry, ResizeError};
+use basalt_bdev::{Access, Bdev, CreateError, Op, OpenError, RegisterError, Registry, ResizeError};
 use serde_json::{Map, Value, json};
 
 use super::limits::limits_to_json;
@@ -101,8 +101,8 @@ fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
     if info.optimal_io_boundary > 0 {
         fields["optimal_io_boundary"] = info.optimal_io_boundary.into();
     }
-    if registry.is_claimed(&info.name) {
-        fields["claim_type"] = "exclusive_write".into();
+    if let Some(claim_type) = registry.claim(&info.name).and_then(Access::claim_type) {
+        fields["claim_type"] = claim_type.into();
     }
     fields
 }
@@ -126,7 +126,7 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "zone_append": bdev.supports(Op::ZoneAppend),
         "compare": bdev.supports(Op::Compare),
         "compare_and_write": bdev.supports(Op::CompareAndWrite),
-        "abort": false,
+        "abort": bdev.can_abort(),
         "seek_hole": false,
         "seek_data": false,
         "copy": bdev.supports(Op::Copy),

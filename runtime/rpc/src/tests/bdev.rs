@@ -55,7 +55,7 @@ fn a_malloc_bdev_is_made_listed_and_deleted() {
             "read": true, "write": true, "unmap": true, "flush": true, "write_zeroes": true,
             "reset": true, "nvme_admin": false, "nvme_io": false, "nvme_io_md": false,
             "zcopy": false, "get_zone_info": false, "zone_management": false,
-            "zone_append": false, "compare": false, "compare_and_write": false, "abort": false,
+            "zone_append": false, "compare": false, "compare_and_write": false, "abort": true,
             "seek_hole": false, "seek_data": false, "copy": false, "nvme_iov_md": false,
         },
         "driver_specific": {},

@@ -16,7 +16,9 @@ use super::layout::Layout;
 use crate::scatter::{Bounce, Run, Scattered};
 use crate::vbdev::base::Base;
 use crate::vbdev::frames::Frames;
-use crate::{BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoStatus, Op, OpenError, RejectReason};
+use crate::{
+    BaseChannel, Bdev, BdevInfo, Io, IoChannel, IoError, IoStatus, Op, OpenError, RejectReason,
+};
 
 /// A bdev over others.
 pub(super) struct Striped {
@@ -44,6 +46,10 @@ impl Bdev for Striped {
             Op::NvmeIo | Op::NvmeAdmin => false,
             _ => false,
         }
+    }
+
+    fn can_abort(&self) -> bool {
+        self.bases.iter().all(|base| base.descriptor.bdev().can_abort())
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
@@ -165,6 +171,10 @@ impl StripedChannel {
 
     fn send(&mut self) {
         while let Some((base, mut child)) = self.outbox.pop_front() {
+            if child.status.is_err() {
+                self.take_back(base, &mut child);
+                continue;
+            }
             match self.bases[base].submit(&mut child) {
                 Ok(()) => {}
                 Err(RejectReason::QueueFull) => {
@@ -276,5 +286,26 @@ impl IoChannel for StripedChannel {
             done(&mut io);
         }
         Work(count)
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        let Self { bases, flights, outbox, .. } = self;
+        let is_it = |flight: &Flight| match flight {
+            Flight::Whole(own, _) => *own == tag,
+            Flight::Parent(parent) => parent.io.tag == tag,
+        };
+        let mut found = false;
+        for (mark, _) in flights.iter_mut().filter(|(_, flight)| is_it(flight)) {
+            let mark = u64::from(mark.as_u32());
+            for base in bases.iter_mut() {
+                found |= base.abort(mark);
+            }
+            for (_, child) in outbox.iter_mut().filter(|(_, child)| child.tag == mark) {
+                // It need not be sent.
+                child.status = Err(IoError::Aborted);
+                found = true;
+            }
+        }
+        found
     }
 }
