@@ -1,12 +1,12 @@
 use alloc::vec::Vec;
 
-use basalt_env::{DmaMem, DmaPool, OutOfDmaMemory};
+use basalt_env::{DmaMem, DmaPool, OutOfDmaMemory, PhysAddr};
 use basalt_nvme_spec::{PAGE_SIZE, SglDescriptor};
 use basalt_ring::Tag;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::payload::pieces;
-use crate::{Payload, RejectReason, prp};
+use crate::{Direction, Payload, RejectReason, prp};
 
 /// How a command's data is described to the device. A trait, as closures cannot be told to inline.
 pub(crate) trait Describe<T> {
@@ -84,6 +84,46 @@ impl<T: Payload> Describe<T> for SglSegments {
     }
 }
 
+/// The same of a namespace where so many bytes of metadata follow the data of each block, all in
+/// one place.
+pub(crate) struct Interleaved {
+    pub(crate) bytes: u64,
+    pub(crate) block: u64,
+    pub(crate) size: u16,
+    pub(crate) direction: Direction,
+}
+
+impl<T: Payload> Describe<T> for Interleaved {
+    fn describe(self, payload: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
+        let (list, metadata) = (lists.of(tag)?, lists.metadata(self.direction)?.as_u64());
+        let (mut count, mut bytes) = (0, 0);
+        let mut add = |address, len: u64| {
+            if count == SEGMENTS_MAX {
+                return Err(RejectReason::MaxTransfer);
+            }
+            let block = SglDescriptor::data_block(address, len as u32);
+            list.copy_in(count * size_of::<SglDescriptor>(), block.as_bytes());
+            count += 1;
+            Ok(())
+        };
+        for (mut address, mut len) in pieces(payload) {
+            while len > 0 {
+                let part = len.min(self.block - bytes % self.block);
+                add(address, part)?;
+                (address, len, bytes) = (address + part, len - part, bytes + part);
+                if bytes.is_multiple_of(self.block) {
+                    add(metadata, self.size.into())?;
+                }
+            }
+        }
+        if bytes != self.bytes {
+            return Err(RejectReason::BadLength);
+        }
+        let len = count * size_of::<SglDescriptor>();
+        Ok(sgl_pointer(SglDescriptor::last_segment(list.phys().as_u64(), len as u32)))
+    }
+}
+
 /// A descriptor, which lies where two PRPs would.
 pub(crate) fn sgl_pointer(descriptor: SglDescriptor) -> prp::Prps {
     let mut halves = [0; 2];
@@ -95,7 +135,11 @@ pub(crate) fn sgl_pointer(descriptor: SglDescriptor) -> prp::Prps {
 /// SGL descriptors that a page holds.
 pub(crate) const SEGMENTS_MAX: usize = PAGE_SIZE / size_of::<SglDescriptor>();
 
+/// Pages for metadata.
+const METADATA_PAGES: usize = 2;
+
 /// One page per slot: a PRP list, SGL descriptors, or the ranges of a Dataset Management or Copy.
+/// Behind these, one of zeroes that the device reads metadata from, and one that it writes it to.
 #[derive(Debug)]
 pub(crate) struct Lists {
     pages: Vec<DmaMem>,
@@ -105,8 +149,21 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn allocate(pool: &DmaPool, count: usize) -> Result<Self, OutOfDmaMemory> {
-        let pages: Result<Vec<_>, _> = (0..count).map(|_| pool.alloc_shared(PAGE_SIZE)).collect();
-        Ok(Self { pages: pages?, mask: count.next_power_of_two() - 1 })
+        let pages = (0..count + METADATA_PAGES).map(|_| pool.alloc_shared(PAGE_SIZE));
+        let pages = pages.collect::<Result<Vec<_>, _>>()?;
+        if let [.., zeroes, _] = &pages[..] {
+            zeroes.copy_in(0, &[0; PAGE_SIZE]);
+        }
+        Ok(Self { pages, mask: count.next_power_of_two() - 1 })
+    }
+
+    /// Where the metadata of every command is that moves some this way.
+    pub(crate) fn metadata(&self, direction: Direction) -> Result<PhysAddr, RejectReason> {
+        match (&self.pages[..], direction) {
+            ([.., _, sink], Direction::Read) => Ok(sink.phys()),
+            ([.., zeroes, _], Direction::Write | Direction::Compare) => Ok(zeroes.phys()),
+            _ => Err(RejectReason::Unsupported),
+        }
     }
 
     pub(crate) fn of(&self, tag: Tag) -> Result<&DmaMem, RejectReason> {

@@ -85,6 +85,9 @@ impl<D: Device> Controller<D> {
             let namespace = stripe.map_or(namespace, |bytes| namespace.with_stripe(bytes));
             if identify.copies() { namespace } else { namespace.without_copy() }
         };
+        if !namespace.metadata().can_describe(self.sgls()) {
+            return Ok(Err(UnusableNamespace::Metadata));
+        }
         match namespace.csi() {
             Csi::NVM => Ok(Ok(namespace)),
             Csi::ZONED if self.cap.io_command_sets() => self.add_zones(namespace, own).await,

@@ -206,7 +206,8 @@ pub enum UnusableNamespace {
     Empty,
     /// Its block size is not between 512 bytes and 1 MiB.
     BlockSize,
-    /// Its blocks carry metadata, and more than the protection that a controller adds by itself.
+    /// Its blocks carry metadata of which the controller cannot be told: more than a page of it, or
+    /// behind each block's data where SGLs are not taken; or protection without room for it.
     Metadata,
     /// It is of another command set.
     CommandSet,
@@ -220,7 +221,7 @@ impl fmt::Display for UnusableNamespace {
             Self::Empty => "it has no blocks",
             Self::BlockSize => "its block size is not supported",
             Self::Metadata => {
-                "its blocks carry metadata that is no end-to-end protection of 8 bytes"
+                "its blocks carry metadata in a way that takes SGLs, which the controller lacks"
             }
             Self::CommandSet => "it is neither of the NVM nor of the zoned command set",
             Self::Zones => "it has zones of no blocks, or whose blocks carry metadata",

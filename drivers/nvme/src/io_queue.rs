@@ -6,8 +6,7 @@ use basalt_nvme_spec::{Command, NvmOpcode, Status};
 use basalt_ring::{Full, Rest, Slots, StaleTag, Tag};
 use zerocopy::little_endian::U16;
 
-use crate::describe::{Describe, Lists, Segments, SglSegments};
-use crate::payload::pieces;
+use crate::describe::{Describe, Lists, Segments};
 use crate::registers::{Health, health};
 use crate::rings::{RawCompletion, Rings};
 use crate::{
@@ -31,7 +30,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    const fn opcode(self) -> NvmOpcode {
+    pub(crate) const fn opcode(self) -> NvmOpcode {
         NvmOpcode(self as u8)
     }
 }
@@ -145,6 +144,11 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Whether and how the controller takes SGLs with I/O commands.
     pub(crate) const fn sgls(&self) -> Option<Sgls> {
         self.sgls
+    }
+
+    /// What its commands are described by, beside themselves.
+    pub(crate) const fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// Optional commands the controller does.
@@ -387,7 +391,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        if !self.oncs.contains(Oncs::COMPARE) {
+        if !self.oncs.contains(Oncs::COMPARE) || !ns.can_compare() {
             return Err(Rejected { payload, reason: RejectReason::Unsupported });
         }
         self.transfer_any(Direction::Compare, ns, lba, blocks, payload)
@@ -432,46 +436,6 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
             return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
         }
         self.submit(command, payload, Segments { bytes })
-    }
-
-    /// The same where blocks may carry protection information, and buffers may lie so that lists of
-    /// pages cannot describe them.
-    #[cold]
-    #[inline(never)]
-    fn transfer_closely(
-        &mut self,
-        direction: Direction,
-        ns: &Namespace,
-        lba: u64,
-        blocks: u32,
-        payload: T,
-    ) -> Result<Ticket, Rejected<T>> {
-        let mut command = Command::on_range(direction.opcode(), ns.nsid(), lba, blocks);
-        ns.protection().ask(&mut command, lba);
-        let bytes = ns.bytes(blocks);
-        if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
-            return Err(Rejected { payload, reason: RejectReason::OutOfRange });
-        }
-        if bytes > self.transfer_max {
-            return Err(Rejected { payload, reason: RejectReason::MaxTransfer });
-        }
-        self.submit_data(command, bytes, payload)
-    }
-
-    /// Sends a command with so many bytes of data, which may lie anywhere.
-    pub(crate) fn submit_data(
-        &mut self,
-        mut command: Command,
-        bytes: u64,
-        payload: T,
-    ) -> Result<Ticket, Rejected<T>> {
-        match self.sgls {
-            Some(Sgls { granule, .. }) if !prp::can_describe(pieces(&payload)) => {
-                command.flags = Command::FLAG_SGL;
-                self.submit(command, payload, SglSegments { bytes, granule: granule as u64 })
-            }
-            _ => self.submit(command, payload, Segments { bytes }),
-        }
     }
 }
 

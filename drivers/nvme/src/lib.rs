@@ -27,6 +27,7 @@ mod events;
 mod io_queue;
 mod limits;
 mod logs;
+mod metadata;
 mod namespace;
 mod payload;
 mod prp;
@@ -39,6 +40,7 @@ mod shadow;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod transfer;
 mod yield_now;
 mod zones;
 

@@ -1,46 +1,8 @@
 use basalt_nvme_spec::identify::{NamespaceDescriptor, namespace_descriptors};
-use basalt_nvme_spec::{Command, Csi, IdentifyNamespace, IdentifyZonedNamespace, IoFlags};
+use basalt_nvme_spec::{Csi, IdentifyNamespace, IdentifyZonedNamespace};
 
-use crate::UnusableNamespace;
-
-/// End-to-end protection (NVM command set 1.0 §5.2), which is the controller's to generate and to
-/// check: it adds eight bytes to each block it writes and takes them off each that it reads, once
-/// guard and reference tag are as they should be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Protection {
-    /// What of dword 12 asks for it (PRINFO).
-    flags: u32,
-    /// What of a block's number is its reference tag: all of its low half, or nothing.
-    tag_mask: u32,
-}
-
-impl Protection {
-    const NONE: Self = Self { flags: 0, tag_mask: 0 };
-
-    /// What the namespace's format asks for; `None` if its blocks carry other metadata.
-    fn of(identify: &IdentifyNamespace) -> Option<Self> {
-        let guarded = (IoFlags::PRACT | IoFlags::PRCHK_GUARD).bits();
-        let tagged = guarded | IoFlags::PRCHK_REFERENCE.bits();
-        match (identify.format().metadata_size.get(), identify.dps & 7) {
-            (0, _) => Some(Self::NONE),
-            (8, 1 | 2) => Some(Self { flags: tagged, tag_mask: u32::MAX }),
-            (8, 3) => Some(Self { flags: guarded, tag_mask: 0 }),
-            _ => None,
-        }
-    }
-
-    /// Whether blocks have more bytes than their data.
-    pub(crate) const fn has_metadata(self) -> bool {
-        self.flags != 0
-    }
-
-    /// Asks for it in a command on a range of blocks that begins at `lba`.
-    #[inline(always)]
-    pub(crate) fn ask(self, command: &mut Command, lba: u64) {
-        command.cdw12 = (command.cdw12.get() | self.flags).into();
-        command.cdw14 = (lba as u32 & self.tag_mask).into();
-    }
-}
+use crate::metadata::{Metadata, Protection};
+use crate::{Sgls, UnusableNamespace};
 
 /// The zones of a namespace (ZNS §2.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +45,7 @@ pub struct Namespace {
     csi: Csi,
     zones: Option<Zones>,
     protection: Protection,
+    metadata: Metadata,
     nguid: Option<[u8; 16]>,
     eui64: Option<[u8; 8]>,
     uuid: Option<[u8; 16]>,
@@ -102,22 +65,24 @@ impl Namespace {
         if identify.nsze.get() == 0 {
             return Err(UnusableNamespace::Empty);
         }
-        let protection = Protection::of(identify).ok_or(UnusableNamespace::Metadata)?;
+        let (protection, metadata) = (Protection::of(identify)?, Metadata::of(identify));
+        let has_metadata = identify.format().metadata_size.get() > 0;
         let blocks = identify.nsze.get().min(u64::MAX >> block_size.trailing_zeros());
         let mut namespace = Self {
             nsid,
             block_shift: block_size.trailing_zeros(),
             blocks,
-            plain_blocks: if protection.has_metadata() { 0 } else { blocks },
+            plain_blocks: if has_metadata { 0 } else { blocks },
             optimal_boundary: identify.noiob.get().into(),
             csi: Csi::NVM,
             zones: None,
-            copy_max: match protection.has_metadata() {
+            copy_max: match has_metadata {
                 // It would have to be taken off and added anew.
                 true => 0,
                 false => identify.mcl.get().min(identify.mssrl.get().into()),
             },
             protection,
+            metadata,
             nguid: Some(identify.nguid).filter(|id| *id != [0; 16]),
             eui64: Some(identify.eui64).filter(|id| *id != [0; 8]),
             uuid: None,
@@ -151,7 +116,7 @@ impl Namespace {
     /// The same namespace with another size.
     #[must_use]
     pub const fn with_blocks(self, blocks: u64) -> Self {
-        let plain_blocks = if self.protection.has_metadata() { 0 } else { blocks };
+        let plain_blocks = if self.has_metadata() { 0 } else { blocks };
         Self { blocks, plain_blocks, ..self }
     }
 
@@ -228,9 +193,40 @@ impl Namespace {
         self.uuid
     }
 
-    /// Whether blocks have more bytes than their data, which the controller adds and takes off.
+    /// Whether blocks have more bytes than their data.
     pub const fn has_metadata(&self) -> bool {
-        self.protection.has_metadata()
+        self.protection.is_any() || !matches!(self.metadata, Metadata::None)
+    }
+
+    /// Whether its blocks can be compared with data alone.
+    pub const fn can_compare(&self) -> bool {
+        matches!(self.metadata, Metadata::None)
+    }
+
+    /// Most bytes of data of one command, of a controller that moves `transfer_max` bytes with one.
+    pub const fn transfer_max(&self, transfer_max: u64) -> u64 {
+        let whole = self.bytes(1) + self.metadata.in_line() as u64;
+        let most = self.metadata.blocks_max() as u64;
+        let blocks = transfer_max / whole;
+        (if blocks < most { blocks } else { most }) << self.block_shift
+    }
+
+    /// How buffers may lie that go with one command, on a controller that takes these; as a list of
+    /// pages wants them if none.
+    pub const fn sgls(&self, sgls: Option<Sgls>) -> Option<Sgls> {
+        match (self.metadata, sgls) {
+            (Metadata::Interleaved(_), Some(Sgls { segments_max, granule })) => {
+                // Two for each block, and one more for each place where buffers meet.
+                let left = segments_max - 2 * self.metadata.blocks_max() as usize;
+                Some(Sgls { segments_max: left, granule })
+            }
+            _ => sgls,
+        }
+    }
+
+    /// Where the metadata of its blocks is.
+    pub(crate) const fn metadata(&self) -> Metadata {
+        self.metadata
     }
 
     /// What makes the controller protect a command's blocks.

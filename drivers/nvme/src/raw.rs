@@ -6,6 +6,7 @@ use basalt_nvme_spec::{Command, CopyRange, IoFlags, NvmOpcode, SglDescriptor, Zo
 use basalt_ring::Tag;
 
 use crate::describe::{Describe, Lists, NoData, Segments, sgl_pointer};
+use crate::metadata::Metadata;
 use crate::{IoQueue, Namespace, Payload, RejectReason, Rejected, Ticket, prp};
 
 /// Bits 1:0 of an opcode: which way data goes (base specification §3.3.3.1, figure 87).
@@ -25,7 +26,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
         mut command: Command,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        let moves_metadata = ns.has_metadata() && !leaves_metadata(&command);
+        let moves_metadata = ns.has_metadata() && !leaves_metadata(&command, ns);
         let moves_data = command.opcode & DATA_DIRECTION != 0;
         let bytes = payload.segments().iter().map(|data| data.len() as u64).sum();
         let reason = match payload.segments() {
@@ -67,10 +68,11 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
 }
 
 /// Whether a command moves no metadata between memory and device.
-fn leaves_metadata(command: &Command) -> bool {
+fn leaves_metadata(command: &Command, ns: &Namespace) -> bool {
     match NvmOpcode(command.opcode) {
         NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::COMPARE => {
-            command.io_flags().contains(IoFlags::PRACT)
+            let none = ns.metadata() == Metadata::None;
+            none && command.io_flags().contains(IoFlags::PRACT)
         }
         NvmOpcode::DATASET_MANAGEMENT => true,
         _ => command.opcode & DATA_DIRECTION == 0,

@@ -50,8 +50,8 @@ impl<R> NvmeBdev<R> {
     /// The bdev of `namespace`, or `None` if not even one block fits a command.
     pub(crate) fn new(family: &Family<'_>, namespace: Namespace) -> Option<Self> {
         let block = namespace.block_size() as usize;
-        let transfer_max = usize::try_from(family.transfer_max).unwrap_or(usize::MAX);
-        let transfer_max = transfer_max / block * block;
+        let transfer_max = namespace.transfer_max(family.transfer_max);
+        let transfer_max = usize::try_from(transfer_max).unwrap_or(usize::MAX) / block * block;
         if transfer_max == 0 {
             return None;
         }
@@ -76,7 +76,7 @@ impl<R> NvmeBdev<R> {
                 plain_max,
                 block,
                 boundary,
-                sgls: family.sgls,
+                sgls: namespace.sgls(family.sgls),
                 dataless: dataless(family, &namespace),
             },
             optional: family.optional,
@@ -109,7 +109,7 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
             Op::Unmap if self.namespace.zones().is_some() => false,
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
-            Op::Compare => self.optional.contains(Oncs::COMPARE),
+            Op::Compare => self.optional.contains(Oncs::COMPARE) && self.namespace.can_compare(),
             Op::Verify => self.optional.contains(Oncs::VERIFY),
             Op::Copy => self.limits.dataless.copy > 0,
             _ => false,

@@ -16,6 +16,7 @@ mod admin;
 mod device;
 mod fault;
 mod io;
+mod metadata;
 mod protection;
 pub mod prp;
 mod queues;
@@ -29,6 +30,15 @@ pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
 use state::State;
 pub use zones::ZoneConfig;
 
+/// Where the metadata of a command's blocks is (base specification 2.0 §3.3.3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetadataPlace {
+    /// Where the metadata pointer says.
+    Separate,
+    /// That of each block behind its data.
+    InLine,
+}
+
 /// What a namespace is like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NamespaceConfig {
@@ -40,8 +50,10 @@ pub struct NamespaceConfig {
     pub blocks: u64,
     /// RFC 9562 UUID.
     pub uuid: [u8; 16],
-    /// Metadata bytes per block, described but never moved.
+    /// Metadata bytes per block.
     pub metadata_size: u16,
+    /// Where they are, when they are moved.
+    pub metadata_place: MetadataPlace,
     /// Type of end-to-end protection, 0 for none; it takes 8 bytes of metadata.
     pub protection: u8,
     /// Its zones, if it has some.
@@ -53,7 +65,16 @@ impl NamespaceConfig {
     pub fn new(nsid: u32, block_size: u32, blocks: u64) -> Self {
         let mut uuid = [0x40; 16];
         uuid[..4].copy_from_slice(&nsid.to_be_bytes());
-        Self { nsid, block_size, blocks, uuid, metadata_size: 0, protection: 0, zones: None }
+        Self {
+            nsid,
+            block_size,
+            blocks,
+            uuid,
+            metadata_size: 0,
+            metadata_place: MetadataPlace::Separate,
+            protection: 0,
+            zones: None,
+        }
     }
 
     /// The same with zones.
@@ -62,10 +83,16 @@ impl NamespaceConfig {
         Self { zones: Some(zones), ..self }
     }
 
-    /// The same with end-to-end protection of that type.
+    /// The same with end-to-end protection of that type, and as much metadata as that takes.
     #[must_use]
     pub fn protected(self, protection: u8) -> Self {
-        Self { metadata_size: 8, protection, ..self }
+        Self { metadata_size: self.metadata_size.max(8), protection, ..self }
+    }
+
+    /// The same with so many bytes of metadata per block.
+    #[must_use]
+    pub fn with_metadata(self, metadata_size: u16, metadata_place: MetadataPlace) -> Self {
+        Self { metadata_size, metadata_place, ..self }
     }
 }
 
@@ -216,6 +243,18 @@ impl Model {
         ns.data.iter().skip(start).take(len).copied().collect()
     }
 
+    /// All metadata of namespace `nsid`.
+    pub fn metadata(&self, nsid: u32) -> Vec<u8> {
+        self.lock().namespace(nsid).map_or_else(Vec::new, |ns| ns.metadata.clone())
+    }
+
+    /// Makes all metadata of namespace `nsid` that byte, as if somebody else had written it.
+    pub fn fill_metadata(&self, nsid: u32, byte: u8) {
+        if let Some(ns) = self.lock().namespace_mut(nsid) {
+            ns.metadata.fill(byte);
+        }
+    }
+
     /// Flips a bit of the medium at that byte of namespace `nsid`, behind everybody's back.
     pub fn flip_bit(&self, nsid: u32, at: usize) {
         if let Some(ns) = self.lock().namespace_mut(nsid)
@@ -253,8 +292,9 @@ impl Model {
         let mut state = self.lock();
         if let Some(namespace) = state.namespace_mut(nsid) {
             namespace.config.blocks = blocks;
-            let bytes = blocks * u64::from(namespace.config.block_size);
-            namespace.data.resize(bytes as usize, 0);
+            let bytes = |size: u64| (blocks * size) as usize;
+            namespace.data.resize(bytes(namespace.config.block_size.into()), 0);
+            namespace.metadata.resize(bytes(namespace.config.metadata_size.into()), 0);
         }
         state.namespace_changed(nsid);
     }

@@ -1,5 +1,5 @@
 use basalt_env::Device;
-use basalt_models::nvme::{Fault, admin, disable, enable};
+use basalt_models::nvme::{Fault, MetadataPlace, admin, disable, enable};
 use basalt_nvme_spec::{
     AdminOpcode, AsyncEvent, Cns, Command, FeatureId, LogPageId, NSID_ALL, ascii_field,
 };
@@ -35,13 +35,14 @@ fn a_controller_grants_fewer_queues_and_entries_than_asked_for() {
 }
 
 #[test]
-fn a_namespace_with_metadata_or_odd_blocks_is_left_out() {
-    let mut config = two_namespaces();
-    config.namespaces[0].metadata_size = 8;
+fn a_namespace_with_odd_blocks_or_metadata_that_cannot_be_described_is_left_out() {
+    let mut config = Config { sgls: false, ..two_namespaces() };
+    config.namespaces[0] = config.namespaces[0].with_metadata(8, MetadataPlace::InLine);
     config.namespaces.push(NamespaceConfig::new(11, 256, 16));
-    let longer = NamespaceConfig { metadata_size: 16, ..NamespaceConfig::new(12, 512, 16) };
-    config.namespaces.push(longer.protected(1));
-    config.namespaces[3].metadata_size = 16;
+    let short = NamespaceConfig::new(12, 512, 16).protected(1);
+    config.namespaces.push(short.with_metadata(4, MetadataPlace::Separate));
+    let much = NamespaceConfig::new(13, 512, 16).with_metadata(4100, MetadataPlace::Separate);
+    config.namespaces.push(much);
     let controller = Bench::new(config).controller(Options::default());
     let nsids: Vec<_> = controller.namespaces().iter().map(Namespace::nsid).collect();
     assert_eq!(nsids, [9]);

@@ -18,6 +18,7 @@ use crate::{Clock, Controller, InitError, IoQueue, Namespace, Options};
 mod bring_up;
 mod faults;
 mod io;
+mod metadata;
 mod protection;
 mod prps;
 mod quirks;

@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use basalt_bdev::suite::{self, Medium};
 use basalt_bdev::{Io, Op, SgList};
-use basalt_models::nvme::{Config, NamespaceConfig, Shadowing};
+use basalt_models::nvme::{Config, MetadataPlace, NamespaceConfig, Shadowing};
 use basalt_nvme_spec::identify::Oncs;
 
 use super::Rig;
@@ -30,6 +30,22 @@ fn an_nvme_bdev_behaves_with_every_command_and_any_limit_to_them() {
         let mut rig = Rig::attached(1, config);
         let disk = rig.open("Nvme0n1");
         assert!(disk.bdev().supports(Op::Copy) && disk.bdev().supports(Op::Verify));
+        suite::run(&mut rig, &disk, Medium::Keeps);
+        rig.assert_no_violations();
+    }
+}
+
+#[test]
+fn an_nvme_bdev_behaves_whatever_its_blocks_carry_beside_their_data() {
+    let (own, in_line) = (MetadataPlace::Separate, MetadataPlace::InLine);
+    for (size, place, protection, mdts) in
+        [(8, own, 1, 8), (16, own, 0, 1), (64, in_line, 0, 8), (16, in_line, 2, 1)]
+    {
+        let namespace = NamespaceConfig::new(1, 512, 1000).with_metadata(size, place);
+        let namespaces = alloc::vec![NamespaceConfig { protection, ..namespace }];
+        let oncs = Oncs::all();
+        let mut rig = Rig::attached(1, Config { mdts, namespaces, oncs, ..Config::default() });
+        let disk = rig.open("Nvme0n1");
         suite::run(&mut rig, &disk, Medium::Keeps);
         rig.assert_no_violations();
     }

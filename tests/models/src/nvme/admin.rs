@@ -8,9 +8,9 @@ use basalt_nvme_spec::{
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::Shadowing;
 use super::queues::{Answer, CompletionQueue, ERRORS_MAX, SubmissionQueue};
 use super::state::{Namespace, State};
+use super::{MetadataPlace, Shadowing};
 
 impl State {
     /// Carries out an admin command. `corrupt` turns one bit of the data it returns.
@@ -127,6 +127,8 @@ impl State {
         page.mcl = U32::new(self.config.range_max.into());
         page.noiob = U16::new(self.config.boundary);
         page.dps = config.protection;
+        page.mc = 0b11;
+        page.flbas = u8::from(config.metadata_place == MetadataPlace::InLine) << 4;
         page.lbaf[0] = LbaFormat {
             metadata_size: U16::new(config.metadata_size),
             data_size_log2: config.block_size.trailing_zeros() as u8,

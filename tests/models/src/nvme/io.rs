@@ -5,6 +5,8 @@ use basalt_nvme_spec::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::MetadataPlace;
+use super::metadata::Blocks;
 use super::prp::walk;
 use super::state::{Namespace, State};
 
@@ -36,6 +38,7 @@ impl State {
                 self.check_dataless(command)?;
                 self.write_to_zone(command)?;
                 self.zero(command, command.lba(), command.blocks().into())?;
+                self.write_metadata(command, &[]);
                 self.protect(command);
                 Ok(())
             }
@@ -111,7 +114,11 @@ impl State {
         let namespace = self.exists(command)?;
         let range = namespace.range(command.lba(), command.blocks().into())?;
         let limit = 4096usize.checked_shl(self.config.mdts.into()).unwrap_or(usize::MAX);
-        if self.config.mdts != 0 && range.len() > limit {
+        let in_line = match namespace.config.metadata_place {
+            MetadataPlace::InLine => namespace.metadata_range(command).len(),
+            MetadataPlace::Separate => 0,
+        };
+        if self.config.mdts != 0 && range.len() + in_line > limit {
             return Err(Status::INVALID_FIELD.with_dnr());
         }
         Ok(range)
@@ -122,22 +129,25 @@ impl State {
         self.check_protection(command)?;
         self.exists(command)?.check(command)?;
         self.exists(command)?.check_zones(command.lba(), command.blocks().into())?;
-        let mut data = self.exists(command)?.data[range].to_vec();
+        let namespace = self.exists(command)?;
+        let (config, mut data) = (namespace.config, namespace.data[range].to_vec());
+        let metadata = namespace.metadata[namespace.metadata_range(command)].to_vec();
         if corrupt && let Some(byte) = data.first_mut() {
             *byte ^= 1;
         }
         self.smart.host_reads = (self.smart.host_reads.get() + 1).into();
-        self.send_data(command, &data)
+        self.send_blocks(config, command, &Blocks { data, metadata })
     }
 
     pub(super) fn write(&mut self, command: &Command) -> Result<(), Status> {
         let range = self.extent(command)?;
-        let mut data = vec![0; range.len()];
-        self.fetch_data(command, &mut data)?;
+        let config = self.exists(command)?.config;
+        let Blocks { data, metadata } = self.fetch_blocks(config, command)?;
         self.check_protection(command)?;
         self.write_to_zone(command)?;
         self.smart.host_writes = (self.smart.host_writes.get() + 1).into();
         self.bytes(command, range)?.copy_from_slice(&data);
+        self.write_metadata(command, &metadata);
         self.protect(command);
         Ok(())
     }
@@ -150,9 +160,12 @@ impl State {
 
     fn compare(&mut self, command: &Command) -> Result<(), Status> {
         let range = self.extent(command)?;
-        let mut data = vec![0; range.len()];
-        self.fetch_data(command, &mut data)?;
-        match *self.bytes(command, range)? == *data {
+        let config = self.exists(command)?.config;
+        let Blocks { data, metadata } = self.fetch_blocks(config, command)?;
+        let namespace = self.exists(command)?;
+        let there = &namespace.metadata[namespace.metadata_range(command)];
+        let same = metadata.is_empty() || *there == *metadata;
+        match same && *self.bytes(command, range)? == *data {
             true => Ok(()),
             false => Err(Status::COMPARE_FAILURE.with_dnr()),
         }
@@ -182,6 +195,15 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// What was moved of it, or zeroes.
+    fn write_metadata(&mut self, command: &Command, moved: &[u8]) {
+        if let Some(namespace) = self.namespace_mut(command.nsid.get()) {
+            let range = namespace.metadata_range(command);
+            namespace.metadata[range.clone()].fill(0);
+            namespace.metadata[range][..moved.len()].copy_from_slice(moved);
+        }
     }
 
     /// Protects what a command has written.
@@ -259,7 +281,7 @@ impl State {
         Ok(())
     }
 
-    fn outside(&mut self, address: u64) -> Status {
+    pub(super) fn outside(&mut self, address: u64) -> Status {
         self.violate(format!("data pointer to {address:#x}: no memory there"));
         Status::DATA_TRANSFER_ERROR
     }

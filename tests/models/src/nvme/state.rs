@@ -21,6 +21,7 @@ const BUS_MASTER: u32 = 1 << 2;
 pub(super) struct Namespace {
     pub(super) config: NamespaceConfig,
     pub(super) data: Vec<u8>,
+    pub(super) metadata: Vec<u8>,
     /// Blocks that cannot be read until they are written.
     pub(super) bad: BTreeSet<u64>,
     pub(super) zones: Vec<Zone>,
@@ -33,7 +34,8 @@ impl Namespace {
         let len = config.blocks * u64::from(config.block_size);
         let (bad, protection) = (BTreeSet::new(), BTreeMap::new());
         let data = vec![0; len as usize];
-        let mut namespace = Self { config, data, bad, zones: Vec::new(), protection };
+        let metadata = vec![0; config.blocks as usize * usize::from(config.metadata_size)];
+        let mut namespace = Self { config, data, metadata, bad, zones: Vec::new(), protection };
         namespace.make_zones();
         namespace
     }
