@@ -190,6 +190,12 @@ impl Command {
         Self::on_range(NvmOpcode::COPY, nsid, lba, ranges & 0x1ff)
     }
 
+    /// Write Uncorrectable (NVM §3.2.7). `blocks` is 1 to 65,536.
+    #[must_use]
+    pub fn write_uncorrectable(nsid: u32, lba: u64, blocks: u32) -> Self {
+        Self::on_range(NvmOpcode::WRITE_UNCORRECTABLE, nsid, lba, blocks)
+    }
+
     /// Verify (NVM §3.2.5). `blocks` is 1 to 65,536.
     #[inline]
     pub fn verify(nsid: u32, lba: u64, blocks: u32) -> Self {

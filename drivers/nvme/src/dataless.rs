@@ -22,7 +22,8 @@ impl<R: Registers, T> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        let command = Command::write_zeroes(ns.nsid(), lba, blocks);
+        let mut command = Command::write_zeroes(ns.nsid(), lba, blocks);
+        ns.protection().ask(&mut command, lba);
         self.on_blocks(Oncs::WRITE_ZEROES, command, ns, blocks, payload)
     }
 
@@ -35,14 +36,28 @@ impl<R: Registers, T> IoQueue<R, T> {
         blocks: u32,
         payload: T,
     ) -> Result<Ticket, Rejected<T>> {
-        let command = Command::verify(ns.nsid(), lba, blocks);
+        let mut command = Command::verify(ns.nsid(), lba, blocks);
+        ns.protection().ask(&mut command, lba);
         self.on_blocks(Oncs::VERIFY, command, ns, blocks, payload)
+    }
+
+    /// Makes blocks fail to be read until they are written, where the controller can
+    /// ([`Oncs::WRITE_UNCORRECTABLE`]).
+    pub fn write_uncorrectable(
+        &mut self,
+        ns: &Namespace,
+        lba: u64,
+        blocks: u32,
+        payload: T,
+    ) -> Result<Ticket, Rejected<T>> {
+        let command = Command::write_uncorrectable(ns.nsid(), lba, blocks);
+        self.on_blocks(Oncs::WRITE_UNCORRECTABLE, command, ns, blocks, payload)
     }
 
     fn on_blocks(
         &mut self,
         needed: Oncs,
-        mut command: Command,
+        command: Command,
         ns: &Namespace,
         blocks: u32,
         payload: T,
@@ -54,7 +69,6 @@ impl<R: Registers, T> IoQueue<R, T> {
         if blocks > BLOCKS_MAX || !ns.contains(lba, blocks) {
             return Err(Rejected { payload, reason: RejectReason::OutOfRange });
         }
-        ns.protection().ask(&mut command, lba);
         self.submit(command, payload, NoData)
     }
 

@@ -13,14 +13,20 @@ pub struct CommandLimits {
     pub verify_bytes: u64,
     /// Bytes of a Write Zeroes.
     pub write_zeroes_bytes: u64,
+    /// Bytes of a Write Uncorrectable.
+    pub write_uncorrectable_bytes: u64,
     /// Blocks of one range of a Dataset Management.
     pub deallocate_blocks: u32,
 }
 
 impl CommandLimits {
     /// None that the controller has told of.
-    pub(crate) const NONE: Self =
-        Self { verify_bytes: u64::MAX, write_zeroes_bytes: u64::MAX, deallocate_blocks: u32::MAX };
+    pub(crate) const NONE: Self = Self {
+        verify_bytes: u64::MAX,
+        write_zeroes_bytes: u64::MAX,
+        write_uncorrectable_bytes: u64::MAX,
+        deallocate_blocks: u32::MAX,
+    };
 }
 
 impl<D: Device> Controller<D> {
@@ -51,6 +57,7 @@ fn limits(identify: &IdentifyNvmController, page_size_min: u64) -> CommandLimits
     CommandLimits {
         verify_bytes: bytes(identify.vsl),
         write_zeroes_bytes: bytes(identify.wzsl),
+        write_uncorrectable_bytes: bytes(identify.wusl),
         deallocate_blocks: deallocate_blocks(identify),
     }
 }

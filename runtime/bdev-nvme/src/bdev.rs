@@ -106,10 +106,11 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
             // A command might move metadata, for which there is no place.
             Op::NvmeIo => !self.namespace.has_metadata(),
             op if op.is_zoned() => self.namespace.zones().is_some(),
-            Op::Unmap if self.namespace.zones().is_some() => false,
+            Op::Unmap | Op::WriteUncorrectable if self.namespace.zones().is_some() => false,
             Op::Unmap => self.optional.contains(Oncs::DATASET_MANAGEMENT),
             Op::WriteZeroes => self.optional.contains(Oncs::WRITE_ZEROES),
             Op::Compare => self.optional.contains(Oncs::COMPARE) && self.namespace.can_compare(),
+            Op::WriteUncorrectable => self.optional.contains(Oncs::WRITE_UNCORRECTABLE),
             Op::Verify => self.optional.contains(Oncs::VERIFY),
             Op::Copy => self.limits.dataless.copy > 0,
             _ => false,
@@ -168,6 +169,7 @@ fn dataless(family: &Family<'_>, namespace: &Namespace) -> Dataless {
         write_zeroes: blocks(limits.write_zeroes_bytes),
         unmap: limits.deallocate_blocks,
         verify: blocks(limits.verify_bytes),
+        write_uncorrectable: blocks(limits.write_uncorrectable_bytes),
         copy: match namespace.zones() {
             // It would have to be to where each zone has got.
             Some(_) => 0,

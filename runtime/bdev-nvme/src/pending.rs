@@ -132,6 +132,7 @@ impl Pending {
                     Op::WriteZeroes => limits.dataless.write_zeroes,
                     Op::Unmap => limits.dataless.unmap,
                     Op::Verify => limits.dataless.verify,
+                    Op::WriteUncorrectable => limits.dataless.write_uncorrectable,
                     Op::Copy => limits.dataless.copy,
                     _ => u32::MAX,
                 });
@@ -162,6 +163,7 @@ impl Pending {
                 queue.raw(namespace, command, self)
             }
             Op::Verify => queue.verify(namespace, lba, blocks, self),
+            Op::WriteUncorrectable => queue.write_uncorrectable(namespace, lba, blocks, self),
             Op::Copy => {
                 let from = match self.io.data {
                     SgList::Blocks(from) => from + u64::from(self.blocks_done),

@@ -55,6 +55,7 @@ pub(crate) struct Dataless {
     pub(crate) write_zeroes: u32,
     pub(crate) unmap: u32,
     pub(crate) verify: u32,
+    pub(crate) write_uncorrectable: u32,
     pub(crate) copy: u32,
 }
 

@@ -24,6 +24,9 @@ pub enum Op {
     Compare,
     /// Whether the blocks can be read and are as they were written, as far as the device can tell.
     Verify,
+    /// The blocks cannot be read until they are written: reads end as NVMe's Unrecovered Read
+    /// Error.
+    WriteUncorrectable,
     /// Blocks elsewhere on the bdev ([`SgList::Blocks`]) to these.
     Copy,
     /// As [`Op::Compare`] with the first half of the data and, if that is the same, [`Op::Write`]
@@ -56,7 +59,7 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for tables indexed by [`Op::index`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Read,
         Self::Write,
         Self::Flush,
@@ -64,6 +67,7 @@ impl Op {
         Self::WriteZeroes,
         Self::Compare,
         Self::Verify,
+        Self::WriteUncorrectable,
         Self::Copy,
         Self::CompareAndWrite,
         Self::ZoneAppend,
@@ -106,7 +110,12 @@ impl Op {
     pub const fn changes_blocks(self) -> bool {
         matches!(
             self,
-            Self::Write | Self::Unmap | Self::WriteZeroes | Self::Copy | Self::CompareAndWrite
+            Self::Write
+                | Self::Unmap
+                | Self::WriteZeroes
+                | Self::WriteUncorrectable
+                | Self::Copy
+                | Self::CompareAndWrite
         ) || self.is_zoned() && !matches!(self, Self::ZoneReport)
     }
 

@@ -8,7 +8,7 @@ const LIMITS: Limits = Limits {
     block: 512,
     boundary: 0,
     sgls: None,
-    dataless: Dataless { write_zeroes: 0, unmap: 0, verify: 0, copy: 0 },
+    dataless: Dataless { write_zeroes: 0, unmap: 0, verify: 0, write_uncorrectable: 0, copy: 0 },
 };
 
 fn piece(segments: &[Segment], skip: usize) -> Piece {

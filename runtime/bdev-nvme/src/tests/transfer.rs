@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 
 use basalt_bdev::suite::{self, Medium};
-use basalt_bdev::{Io, Op, SgList};
+use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_models::nvme::{Config, MetadataPlace, NamespaceConfig, Shadowing};
 use basalt_nvme_spec::identify::Oncs;
 
@@ -49,6 +49,31 @@ fn an_nvme_bdev_behaves_whatever_its_blocks_carry_beside_their_data() {
         suite::run(&mut rig, &disk, Medium::Keeps);
         rig.assert_no_violations();
     }
+}
+
+#[test]
+fn blocks_made_uncorrectable_cannot_be_read_until_they_are_written() {
+    let oncs = Config::default().oncs | Oncs::WRITE_UNCORRECTABLE;
+    let mut rig = Rig::attached(1, Config { oncs, dataless_max: 1, ..Config::default() });
+    assert!(rig.open("Nvme0n1").allows(Op::WriteUncorrectable));
+    let mut channel = rig.channel(0);
+    channel.submit(Io::new(Op::WriteUncorrectable, 40, 50, 1)).unwrap();
+    assert_eq!(rig.drain(&mut channel, 1)[0].status, Ok(()), "in pieces");
+    let mut read = |rig: &mut Rig, lba| {
+        channel.submit(rig.read(0, lba, 2)).unwrap();
+        rig.drain(&mut channel, 1)[0].status
+    };
+    assert_eq!((read(&mut rig, 39), read(&mut rig, 90)), (Ok(()), Ok(())));
+    for lba in [40, 89] {
+        let status = read(&mut rig, lba);
+        assert!(matches!(status, Err(IoError::Nvme { sct: 2, sc: 0x81, .. })), "{status:?}");
+    }
+    let data = rig.filled(0, &[1; 512]);
+    channel.submit(Io::with_data(Op::Write, 40, 1, data, 3)).unwrap();
+    assert_eq!(rig.drain(&mut channel, 1)[0].status, Ok(()));
+    channel.submit(rig.read(0, 40, 4)).unwrap();
+    assert_eq!(rig.drain(&mut channel, 1)[0].status, Ok(()));
+    rig.assert_no_violations();
 }
 
 #[test]

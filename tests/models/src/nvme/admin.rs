@@ -79,6 +79,7 @@ impl State {
     fn nvm_controller_page(&self) -> IdentifyNvmController {
         let mut page = IdentifyNvmController::new_zeroed();
         (page.vsl, page.wzsl) = (self.config.dataless_max, self.config.dataless_max);
+        page.wusl = self.config.dataless_max;
         page.dmrsl = U32::new(self.config.range_max.into());
         page
     }

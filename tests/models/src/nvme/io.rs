@@ -51,6 +51,7 @@ impl State {
             NvmOpcode::WRITE_UNCORRECTABLE
                 if self.config.oncs.contains(Oncs::WRITE_UNCORRECTABLE) =>
             {
+                self.check_dataless(command)?;
                 self.exists(command)?.range(command.lba(), command.blocks().into())?;
                 let blocks = command.lba()..command.lba() + u64::from(command.blocks());
                 let namespace = self.namespace_mut(command.nsid.get());
