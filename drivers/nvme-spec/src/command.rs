@@ -61,6 +61,10 @@ impl Command {
     pub const FLAG_PSDT_MASK: u8 = 0xc0;
     /// Flags: the bits of a fused operation.
     pub const FLAG_FUSE_MASK: u8 = 0x03;
+    /// Flags: the first command of a fused operation.
+    pub const FUSE_FIRST: u8 = 0x01;
+    /// Flags: the second one.
+    pub const FUSE_SECOND: u8 = 0x02;
 
     /// An admin command with all else zero.
     #[inline]

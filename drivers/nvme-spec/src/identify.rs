@@ -260,6 +260,11 @@ impl IdentifyController {
         Oacs::from_bits_retain(self.oacs.get())
     }
 
+    /// Whether it fuses Compare and Write (FUSES).
+    pub const fn compares_and_writes(&self) -> bool {
+        self.fuses.get() & 1 != 0
+    }
+
     /// Whether there is a volatile write cache.
     pub const fn volatile_write_cache(&self) -> bool {
         self.vwc & 1 != 0
@@ -446,6 +451,22 @@ impl IdentifyNamespace {
     pub fn format(&self) -> LbaFormat {
         let high = if self.nlbaf >= 16 { self.flbas >> 1 & 0x30 } else { 0 };
         self.lbaf[usize::from(self.flbas & 0xf | high)]
+    }
+
+    /// Blocks that a fused Compare and Write is atomic for, 0's based, if the namespace has another
+    /// number than its controller (NACWU).
+    pub fn compare_and_write_unit(&self) -> Option<u16> {
+        let has_own = self.features().contains(NsFeatures::ATOMICS);
+        has_own.then_some(self.nacwu.get())
+    }
+
+    /// Whether writes that cross certain blocks are not atomic (NABSN).
+    pub fn has_atomic_boundary(&self) -> bool {
+        self.features().contains(NsFeatures::ATOMICS) && self.nabsn.get() != 0
+    }
+
+    const fn features(&self) -> NsFeatures {
+        NsFeatures::from_bits_retain(self.nsfeat)
     }
 
     /// Bytes per logical block, if the format in use is a valid one (512 bytes to 2 GiB).

@@ -83,6 +83,7 @@ impl<D: Device> Controller<D> {
             let identify = self.identify.borrow();
             let stripe = self.quirks.stripe(&identify, self.cap.page_size_min());
             let namespace = stripe.map_or(namespace, |bytes| namespace.with_stripe(bytes));
+            let namespace = namespace.with_fused(&identify, own);
             if identify.copies() { namespace } else { namespace.without_copy() }
         };
         if !namespace.metadata().can_describe(self.sgls()) {

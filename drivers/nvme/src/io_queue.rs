@@ -168,13 +168,32 @@ impl<R: Registers, T> IoQueue<R, T> {
     }
 
     /// Keeps the payload, has `data` describe what it carries, and writes the entry.
-    ///
-    /// Always inlined, so that the payload moves but once, from its maker to its slot; and it is
-    /// described from there, so that its maker's copy need not be in memory.
     #[inline(always)]
     pub(crate) fn submit(
         &mut self,
         mut command: Command,
+        payload: T,
+        data: impl Describe<T>,
+    ) -> Result<Ticket, Rejected<T>> {
+        let ticket = self.place(&mut command, payload, data)?;
+        self.push(&command);
+        Ok(ticket)
+    }
+
+    /// Writes the entry of a command that was placed.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, command: &Command) {
+        self.rings.push(command);
+    }
+
+    /// Keeps the payload, and has `data` describe what it carries.
+    ///
+    /// Always inlined, so that the payload moves but once, from its maker to its slot; and it is
+    /// described from there, so that its maker's copy need not be in memory.
+    #[inline(always)]
+    pub(crate) fn place(
+        &mut self,
+        command: &mut Command,
         payload: T,
         data: impl Describe<T>,
     ) -> Result<Ticket, Rejected<T>> {
@@ -189,21 +208,24 @@ impl<R: Registers, T> IoQueue<R, T> {
         };
         match data.describe(&kept.payload, tag, &self.lists) {
             Ok(prp::Prps { prp1, prp2 }) => command.set_prps(prp1, prp2),
-            Err(reason) => return self.hand_back(tag, reason),
+            Err(reason) => return self.hand_back(Ticket(tag.as_u16()), reason),
         }
         command.cid = U16::new(tag.as_u16());
-        self.rings.push(&command);
         Ok(Ticket(tag.as_u16()))
     }
 
-    /// Refuses a command of which the device has not heard.
+    /// Refuses a command that was placed, of which the device has not heard.
     #[cold]
     #[inline(never)]
-    fn hand_back(&mut self, tag: Tag, reason: RejectReason) -> Result<Ticket, Rejected<T>> {
-        match self.slots.remove(tag) {
+    pub(crate) fn hand_back(
+        &mut self,
+        ticket: Ticket,
+        reason: RejectReason,
+    ) -> Result<Ticket, Rejected<T>> {
+        match self.slots.remove(Tag::from_u16(ticket.0)) {
             Ok(InFlight { payload, .. }) => Err(Rejected { payload, reason }),
-            // Not so: the tag is that of the slot just filled.
-            Err(StaleTag) => Ok(Ticket(tag.as_u16())),
+            // Not so: the ticket is that of the slot just filled.
+            Err(StaleTag) => Ok(ticket),
         }
     }
 

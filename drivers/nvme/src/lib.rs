@@ -24,6 +24,7 @@ mod describe;
 mod discover;
 mod error;
 mod events;
+mod fused;
 mod io_queue;
 mod limits;
 mod logs;

@@ -1,5 +1,5 @@
-use basalt_nvme_spec::identify::{NamespaceDescriptor, namespace_descriptors};
-use basalt_nvme_spec::{Csi, IdentifyNamespace, IdentifyZonedNamespace};
+use basalt_nvme_spec::identify::{NamespaceDescriptor, Oncs, namespace_descriptors};
+use basalt_nvme_spec::{Csi, IdentifyController, IdentifyNamespace, IdentifyZonedNamespace};
 
 use crate::metadata::{Metadata, Protection};
 use crate::{Sgls, UnusableNamespace};
@@ -42,6 +42,7 @@ pub struct Namespace {
     plain_blocks: u64,
     optimal_boundary: u32,
     copy_max: u32,
+    compare_and_write_max: u32,
     csi: Csi,
     zones: Option<Zones>,
     protection: Protection,
@@ -74,6 +75,7 @@ impl Namespace {
             blocks,
             plain_blocks: if has_metadata { 0 } else { blocks },
             optimal_boundary: identify.noiob.get().into(),
+            compare_and_write_max: 0,
             csi: Csi::NVM,
             zones: None,
             copy_max: match has_metadata {
@@ -166,6 +168,27 @@ impl Namespace {
     #[must_use]
     pub(crate) const fn without_copy(self) -> Self {
         Self { copy_max: 0, ..self }
+    }
+
+    /// The same on a controller like this one, which may fuse Compare and Write.
+    #[must_use]
+    pub(crate) fn with_fused(
+        self,
+        controller: &IdentifyController,
+        own: &IdentifyNamespace,
+    ) -> Self {
+        let fuses = controller.compares_and_writes() && controller.oncs().contains(Oncs::COMPARE);
+        // Only what lies within atomic boundaries would be: too rare to be worth a thought.
+        if !fuses || !self.can_compare() || own.has_atomic_boundary() {
+            return self;
+        }
+        let unit = own.compare_and_write_unit().unwrap_or(controller.acwu.get());
+        Self { compare_and_write_max: u32::from(unit) + 1, ..self }
+    }
+
+    /// Most blocks that one fused command compares and writes; 0 if it does not.
+    pub const fn compare_and_write_max(&self) -> u32 {
+        self.compare_and_write_max
     }
 
     /// I/O that does not cross a multiple of this many blocks is fastest; 0 if unknown.

@@ -117,6 +117,11 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
         }
     }
 
+    fn compare_and_write_max(&self) -> u32 {
+        let fits = self.limits.transfer_max / self.limits.block;
+        self.namespace.compare_and_write_max().min(u32::try_from(fits).unwrap_or(u32::MAX))
+    }
+
     fn zones(&self) -> Option<basalt_bdev::Zones> {
         let Zones { blocks, append_max, open_max, active_max, .. } = self.namespace.zones()?;
         Some(basalt_bdev::Zones { blocks, append_max, open_max, active_max })

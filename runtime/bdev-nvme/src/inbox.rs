@@ -12,6 +12,11 @@ use crate::split::Limits;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct InboxId(u16);
 
+impl InboxId {
+    /// Of none.
+    pub(crate) const NONE: Self = Self(u16::MAX);
+}
+
 /// One channel as the queue of its core sees it: what its Ios are for, and where those wait that
 /// were found while another channel was served.
 ///
@@ -111,7 +116,8 @@ impl Inboxes {
     ) -> Option<Rc<Inbox>> {
         let mut inboxes = self.inboxes.borrow_mut();
         let at = inboxes.iter().position(|inbox| inbox.is_over()).unwrap_or(inboxes.len());
-        let inbox = Inbox::new(InboxId(u16::try_from(at).ok()?), namespace, limits, depth);
+        let id = u16::try_from(at).ok().map(InboxId).filter(|id| *id != InboxId::NONE)?;
+        let inbox = Inbox::new(id, namespace, limits, depth);
         match inboxes.get_mut(at) {
             Some(over) => *over = Rc::clone(&inbox),
             None => inboxes.push(Rc::clone(&inbox)),

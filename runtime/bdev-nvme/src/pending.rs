@@ -104,6 +104,17 @@ impl Pending {
         Self { blocks: io.blocks, io, inbox, blocks_done: 0, carrier: Carrier::Whole, retries: 0 }
     }
 
+    /// One of the two commands of an Io that is kept elsewhere. It is not tried again, for it does
+    /// nothing on its own.
+    pub(crate) fn half(io: Io) -> Self {
+        Self { retries: RETRIES_MAX, ..Self::new(io, InboxId::NONE) }
+    }
+
+    /// Whether it is one.
+    pub(crate) fn is_half(&self) -> bool {
+        self.inbox == InboxId::NONE
+    }
+
     /// Sends what carries the data of the whole Io, or of the piece that was prepared. `namespace`
     /// is that of its channel.
     ///

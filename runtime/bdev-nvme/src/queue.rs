@@ -1,4 +1,6 @@
 mod abort;
+mod channel;
+mod fused;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -7,16 +9,16 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
-use basalt_bdev::{Io, IoChannel, IoError, Op, RejectReason};
+use basalt_bdev::{Io, IoError, Op, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
-use basalt_nvme::{IoQueue, Namespace, NotQuiesced, QueueAddress, QueueError, Quiesced};
+use basalt_nvme::{Ended, IoQueue, NotQuiesced, QueueAddress, QueueError, Quiesced};
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run, Unwanted};
-use crate::errand;
 use crate::inbox::{Inbox, Inboxes};
 use crate::pending::{Pending, plain_transfer};
-use crate::split::Limits;
+
+pub(crate) use self::channel::NvmeChannel;
 
 /// Completions one round takes from one queue at most.
 const BUDGET: u32 = 128;
@@ -53,6 +55,7 @@ pub(crate) struct CoreQueue<R: Registers> {
     /// Whether the device may send it.
     allowed: Cell<bool>,
     inboxes: Inboxes,
+    pairs: RefCell<Option<Box<fused::Pairs>>>,
     /// Whether a channel has emptied the completion queue in this round.
     polled: Cell<bool>,
     pollers: RefCell<Vec<Poller>>,
@@ -81,6 +84,7 @@ impl<R: Registers> CoreQueue<R> {
             message: RefCell::new(None),
             allowed: Cell::new(false),
             inboxes: Inboxes::default(),
+            pairs: RefCell::default(),
             polled: Cell::new(false),
             pollers: RefCell::default(),
         })
@@ -165,6 +169,9 @@ impl<R: Registers> CoreQueue<R> {
                 if comes_back && repeatable && pending.try_again() {
                     return kept.push(pending);
                 }
+                if pending.is_half() {
+                    return self.half_ended(&pending.io, Err(error));
+                }
                 pending.fail(error, &self.inboxes);
             })?;
         }
@@ -235,6 +242,9 @@ impl<R: Registers> CoreQueue<R> {
         io: &mut Io,
         inbox: &Inbox,
     ) -> Result<(), RejectReason> {
+        if io.op == Op::CompareAndWrite {
+            return self.submit_fused(queue, io, inbox);
+        }
         let mut pending = Pending::new(io.take(), inbox.id);
         if pending.prepare(inbox.limits, &self.pool).is_err() {
             inbox.expect();
@@ -285,11 +295,8 @@ impl<R: Registers> CoreQueue<R> {
                     return done(&mut pending.io);
                 }
                 self.put_back(pending.take());
-            } else if let Some(inbox) = self.inboxes.get(pending.inbox) {
-                match pending.piece_ended(&ended, inbox.limits.block) {
-                    false => inbox.put(pending.io.take()),
-                    true => self.put_back(pending.take()),
-                }
+            } else {
+                self.found_for_another(pending, &ended);
             }
         });
         mine.iter().for_each(|inbox| inbox.settle(count as usize));
@@ -297,6 +304,18 @@ impl<R: Registers> CoreQueue<R> {
             self.hold();
         }
         (Work(count), work)
+    }
+
+    /// A command has completed that is not of the channel which has looked.
+    #[inline(never)]
+    fn found_for_another(&self, pending: &mut Pending, ended: &Ended<'_, R>) {
+        let Some(inbox) = self.inboxes.get(pending.inbox) else {
+            return self.half_completed(pending, ended);
+        };
+        match pending.piece_ended(ended, inbox.limits.block) {
+            false => inbox.put(pending.io.take()),
+            true => self.put_back(pending.take()),
+        }
     }
 
     /// What a channel is handed: what was found for it before, and what there is now.
@@ -430,62 +449,5 @@ impl<R: Registers> CoreQueues<R> {
 
     pub(crate) fn remove(&self, id: ControllerId) {
         self.queues.borrow_mut().retain(|queue| queue.id != id);
-    }
-}
-
-/// A channel: a place to come back to, in front of the core's queue.
-pub(crate) struct NvmeChannel<R: Registers> {
-    local: Local,
-    queue: Rc<CoreQueue<R>>,
-    inbox: Rc<Inbox>,
-}
-
-impl<R: Registers> NvmeChannel<R> {
-    pub(crate) fn boxed(
-        local: &Local,
-        queue: Rc<CoreQueue<R>>,
-        namespace: Namespace,
-        limits: Limits,
-    ) -> Option<Box<dyn IoChannel>> {
-        let inbox = queue.inboxes.open(namespace, limits, queue.depth)?;
-        Some(Box::new(Self { local: local.clone(), queue, inbox }))
-    }
-
-    /// Submits what is for the controller as a whole.
-    #[cold]
-    fn send_errand(&self, io: &mut Io) -> Result<(), RejectReason> {
-        if self.queue.is_closed() {
-            return Err(RejectReason::Removed);
-        }
-        if self.inbox.is_full() {
-            return Err(RejectReason::QueueFull);
-        }
-        let send = if io.op == Op::Reset { errand::reset } else { errand::admin };
-        send(&self.local, self.queue.id, &self.inbox, io.take());
-        Ok(())
-    }
-}
-
-impl<R: Registers> IoChannel for NvmeChannel<R> {
-    fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        if matches!(io.op, Op::Reset | Op::NvmeAdmin) {
-            return self.send_errand(io);
-        }
-        self.queue.submit(io, &self.inbox)
-    }
-
-    /// The first channel that asks in a round empties the completion queue for all.
-    fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        self.queue.poll_for(&self.inbox, done)
-    }
-
-    fn abort(&mut self, tag: u64) -> bool {
-        self.abort_tag(tag)
-    }
-}
-
-impl<R: Registers> Drop for NvmeChannel<R> {
-    fn drop(&mut self) {
-        self.inbox.close();
     }
 }

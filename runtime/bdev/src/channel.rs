@@ -170,12 +170,19 @@ impl Channel {
         submitted
     }
 
-    /// Has it made of other operations, but for a copy that the bdev can do.
+    /// Whether the bdev does this one itself, of those that it does not always.
+    fn is_native(&self, io: &Io) -> bool {
+        let bdev = self.below.descriptor.bdev();
+        match io.op {
+            Op::Copy => !io.overlaps_itself() && bdev.supports(io.op),
+            Op::CompareAndWrite => io.blocks <= bdev.compare_and_write_max(),
+            _ => false,
+        }
+    }
+
+    /// Has it made of other operations, if the bdev cannot do it.
     fn begin(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        if io.op == Op::Copy
-            && !io.overlaps_itself()
-            && self.below.descriptor.bdev().supports(io.op)
-        {
+        if self.is_native(io) {
             return self.below.submit(io);
         }
         if let Some(emulator) = self.emulator() {
@@ -240,7 +247,7 @@ impl Channel {
             return Err(RejectReason::Removed);
         }
         // Those that take the gate themselves wait for it elsewhere.
-        let takes_gate = matches!(io.op, Op::CompareAndWrite | Op::Reset);
+        let takes_gate = matches!(io.op, Op::CompareAndWrite | Op::Reset) && !self.is_native(io);
         if !takes_gate && node.gate.bars(local.core(), io) {
             return Err(self.keep_out(local.now() + gate::AGAIN));
         }

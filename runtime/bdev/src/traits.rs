@@ -99,6 +99,12 @@ pub trait Bdev: Send + Sync {
         1
     }
 
+    /// Most blocks that it compares and writes by itself ([`Op::CompareAndWrite`]), which more are
+    /// emulated for; 0 if it does not.
+    fn compare_and_write_max(&self) -> u32 {
+        0
+    }
+
     /// Its zones, if it has some: it is written in order within each.
     fn zones(&self) -> Option<Zones> {
         None

@@ -15,6 +15,7 @@ use basalt_hosted::Bus;
 mod admin;
 mod device;
 mod fault;
+mod fused;
 mod io;
 mod metadata;
 mod protection;
@@ -142,6 +143,8 @@ pub struct Config {
     pub zasl: u8,
     /// Most blocks of a Copy, and of one range of a Dataset Management.
     pub range_max: u16,
+    /// Most blocks of a fused Compare and Write; 0 if it does not fuse them.
+    pub fused_max: u16,
     /// How many reads of CSTS it takes to become ready or not ready.
     pub ready_after: u32,
     /// Namespaces, by ascending identifier.
@@ -171,6 +174,7 @@ impl Default for Config {
             dataless_max: 0,
             zasl: 0,
             range_max: 4096,
+            fused_max: 0,
             ready_after: 2,
             namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],
             serial: String::from("BASALT0001"),

@@ -17,6 +17,7 @@ use crate::{Clock, Controller, InitError, IoQueue, Namespace, Options};
 
 mod bring_up;
 mod faults;
+mod fused;
 mod io;
 mod metadata;
 mod protection;

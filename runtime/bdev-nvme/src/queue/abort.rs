@@ -19,7 +19,10 @@ impl<R: Registers> NvmeChannel<R> {
         let mut slot = self.queue.queue.borrow_mut();
         let Some(queue) = slot.as_mut() else { return unsent };
         let qid = queue.address().qid();
-        for (ticket, pending) in queue.outstanding_mut().filter(|(_, pending)| of_tag(pending)) {
+        let is_it = |pending: &Pending| {
+            of_tag(pending) || self.queue.is_half_of(pending, self.inbox.id, tag)
+        };
+        for (ticket, pending) in queue.outstanding_mut().filter(|(_, pending)| is_it(pending)) {
             pending.give_up();
             asked |= self.queue.ask_to_abort(&self.local, (qid, ticket), Unwanted::NotNeeded);
         }

@@ -4,6 +4,7 @@ mod aborted;
 mod attaching;
 mod borrowing;
 mod faults;
+mod fused;
 mod transfer;
 mod zones;
 

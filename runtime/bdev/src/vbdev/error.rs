@@ -189,6 +189,10 @@ impl Bdev for ErrorDisk {
         self.base.descriptor.bdev().write_unit()
     }
 
+    fn compare_and_write_max(&self) -> u32 {
+        self.base.descriptor.bdev().compare_and_write_max()
+    }
+
     fn can_abort(&self) -> bool {
         true
     }

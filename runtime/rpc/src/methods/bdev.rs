@@ -125,7 +125,7 @@ fn supported_io_types(bdev: &dyn Bdev) -> Value {
         "zone_management": bdev.supports(Op::ZoneReset),
         "zone_append": bdev.supports(Op::ZoneAppend),
         "compare": bdev.supports(Op::Compare),
-        "compare_and_write": bdev.supports(Op::CompareAndWrite),
+        "compare_and_write": bdev.compare_and_write_max() > 0,
         "abort": bdev.can_abort(),
         "seek_hole": false,
         "seek_data": false,

@@ -108,6 +108,8 @@ impl State {
         let shadows = self.config.shadow != Shadowing::No;
         page.oacs = U16::new(if shadows { Oacs::DOORBELL_BUFFER.bits() } else { 0 });
         page.cdfs = U16::new(1);
+        page.fuses = U16::new(u16::from(self.config.fused_max > 0));
+        page.acwu = U16::new(self.config.fused_max.saturating_sub(1));
         page.vwc = 0b111;
         let name = format!("nqn.2014-08.org.nvmexpress:{}", self.config.serial);
         let len = name.len().min(223);

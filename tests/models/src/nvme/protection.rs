@@ -5,6 +5,8 @@ use crc::{CRC_16_T10_DIF, Crc};
 
 use super::state::{Namespace, State};
 
+static GUARD: Crc<u16> = Crc::<u16>::new(&CRC_16_T10_DIF);
+
 /// What is kept with a protected block.
 pub(super) struct Tuple {
     guard: u16,
@@ -77,6 +79,6 @@ impl Namespace {
     fn guard(&self, lba: u64) -> u16 {
         let size = self.config.block_size as usize;
         let start = lba as usize * size;
-        Crc::<u16>::new(&CRC_16_T10_DIF).checksum(&self.data[start..start + size])
+        GUARD.checksum(&self.data[start..start + size])
     }
 }

@@ -182,17 +182,31 @@ impl State {
     }
 
     fn execute(&mut self, qid: QueueId, command: &Command) {
+        if qid == 0 || !self.fuse(qid, command) {
+            self.execute_alone(qid, command);
+        }
+    }
+
+    /// Carries out a command; whether it succeeded.
+    pub(super) fn execute_alone(&mut self, qid: QueueId, command: &Command) -> bool {
         let event = match qid {
             0 => Trigger::Admin(command.opcode),
             _ => Trigger::Io(command.opcode),
         };
         let fault = self.plan.strike(event);
         match fault {
-            Some(Fault::FatalStatus) => return self.csts.insert(Csts::FATAL),
-            Some(Fault::AllOnes) => return self.gone = true,
+            Some(Fault::FatalStatus) => {
+                self.csts.insert(Csts::FATAL);
+                return false;
+            }
+            Some(Fault::AllOnes) => {
+                self.gone = true;
+                return false;
+            }
             Some(Fault::Status(sct, sc)) => {
                 let status = Status::new(sct, sc);
-                return self.complete(qid, command, Err(status), None);
+                self.complete(qid, command, Err(status), None);
+                return false;
             }
             _ => {}
         }
@@ -207,9 +221,10 @@ impl State {
         if let Some(result) = answer {
             self.complete(qid, command, result, fault);
         }
+        answer.is_some_and(|result| result.is_ok())
     }
 
-    fn complete(
+    pub(super) fn complete(
         &mut self,
         qid: QueueId,
         command: &Command,

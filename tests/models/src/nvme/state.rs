@@ -4,7 +4,7 @@ use std::time::Duration;
 use basalt_hosted::Bus;
 use basalt_nvme_spec::log_page::{ErrorEntry, SmartHealth};
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, DOORBELLS, VS};
-use basalt_nvme_spec::{Aqa, Cap, Cc, Csts, QueueId, Shutdown, Version};
+use basalt_nvme_spec::{Aqa, Cap, Cc, Command, Csts, QueueId, Shutdown, Version};
 
 use super::device::config_space;
 use super::fault::Trigger;
@@ -74,6 +74,8 @@ pub(super) struct State {
     /// Whether a doorbell has been written that was not seen to yet.
     pub(super) told: bool,
     pub(super) crossings: u64,
+    /// By queue, the first half of a fused operation.
+    pub(super) fused: BTreeMap<QueueId, Command>,
 }
 
 impl State {
@@ -113,6 +115,7 @@ impl State {
             io_commands: 0,
             told: false,
             crossings: 0,
+            fused: BTreeMap::new(),
         }
     }
 
@@ -218,6 +221,7 @@ impl State {
     fn reset(&mut self) {
         self.sqs.clear();
         self.cqs.clear();
+        self.fused.clear();
         self.features.clear();
         self.shadow = None;
         self.events_waiting.clear();
