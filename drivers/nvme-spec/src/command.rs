@@ -1,7 +1,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{AdminOpcode, Cns, Csi, FeatureId, LogPageId, NvmOpcode, SglDescriptor};
+use super::{AdminOpcode, Cns, Csi, FeatureId, LogPageId, NvmOpcode, QueuePriority, SglDescriptor};
 
 /// A submission queue entry, 64 bytes (§3.3.3.1).
 #[derive(
@@ -187,7 +187,7 @@ impl Command {
         self
     }
 
-    /// Create I/O Submission Queue (§5.5), contiguous, of whatever priority.
+    /// Create I/O Submission Queue (§5.5), contiguous, without a priority.
     /// `entries` is the size, not 0's based.
     pub fn create_io_sq(qid: QueueId, entries: u16, base: u64, cqid: QueueId) -> Self {
         let mut command = Self::admin(AdminOpcode::CREATE_IO_SQ);
@@ -195,6 +195,19 @@ impl Command {
         command.cdw11 = U32::new(u32::from(cqid) << 16 | 1);
         command.set_prps(base, 0);
         command
+    }
+
+    /// Has a Create I/O Submission Queue name its priority (§5.5), which counts only where
+    /// [`Cc::AMS_WEIGHTED`](crate::Cc::AMS_WEIGHTED) was selected.
+    #[must_use]
+    pub fn with_priority(mut self, priority: QueuePriority) -> Self {
+        self.cdw11 = U32::new(self.cdw11.get() & !0b110 | (priority as u32) << 1);
+        self
+    }
+
+    /// The bits of the priority that a Create I/O Submission Queue names.
+    pub const fn priority_bits(&self) -> u32 {
+        self.cdw11.get() >> 1 & 3
     }
 
     /// Delete I/O Submission Queue (§5.7).

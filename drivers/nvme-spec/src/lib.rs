@@ -16,6 +16,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod arbitration;
+mod cmb;
 mod codes;
 mod command;
 mod completion;
@@ -31,6 +33,8 @@ mod status;
 mod tests;
 mod zns;
 
+pub use arbitration::{Arbitration, QueuePriority};
+pub use cmb::{CmbControl, CmbLocation, CmbSize};
 pub use codes::{AdminOpcode, Cns, Csi, FeatureId, LogPageId, NvmOpcode};
 pub use command::{Command, QueueId};
 pub use completion::Completion;

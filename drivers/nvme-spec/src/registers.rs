@@ -27,6 +27,14 @@ pub const AQA: usize = 0x24;
 pub const ASQ: usize = 0x28;
 /// Admin completion queue base address, 8 bytes.
 pub const ACQ: usize = 0x30;
+/// Controller memory buffer location, 4 bytes.
+pub const CMBLOC: usize = 0x38;
+/// Controller memory buffer size, 4 bytes.
+pub const CMBSZ: usize = 0x3c;
+/// Controller memory buffer memory space control, 8 bytes.
+pub const CMBMSC: usize = 0x50;
+/// Controller memory buffer status, 4 bytes: bit 0 says that the base address is invalid.
+pub const CMBSTS: usize = 0x58;
 /// Controller ready timeouts, 4 bytes.
 pub const CRTO: usize = 0x68;
 /// First doorbell (PCIe §3.1.2).
@@ -59,6 +67,19 @@ impl Cap {
     pub const fn contiguous_queues(self) -> bool {
         self.0 >> 16 & 1 != 0
     }
+
+    /// Whether queues can have priorities and weights ([`Cc::AMS_WEIGHTED`]).
+    pub const fn weighted_round_robin(self) -> bool {
+        self.0 & Self::AMS_WEIGHTED != 0
+    }
+
+    /// The same with [`Self::weighted_round_robin`].
+    #[must_use]
+    pub const fn with_weighted_round_robin(self) -> Self {
+        Self(self.0 | Self::AMS_WEIGHTED)
+    }
+
+    const AMS_WEIGHTED: u64 = 1 << 17;
 
     /// Longest time the controller takes to become ready or not ready.
     pub const fn timeout(self) -> Duration {
@@ -108,6 +129,20 @@ impl Cap {
     }
 
     const CRWMS: u64 = 1 << 59;
+
+    /// Whether there is a controller memory buffer that CMBMSC turns on. Before 1.4 one may be
+    /// there without.
+    pub const fn controller_memory(self) -> bool {
+        self.0 & Self::CMBS != 0
+    }
+
+    /// The same with [`Self::controller_memory`].
+    #[must_use]
+    pub const fn with_controller_memory(self) -> Self {
+        Self(self.0 | Self::CMBS)
+    }
+
+    const CMBS: u64 = 1 << 57;
 
     /// Starts from nothing: the NVM command set, contiguous queues, 4 KiB pages only.
     /// `entries_max` is 1 to 65,536; `timeout` is rounded up to 500 ms.
@@ -175,6 +210,11 @@ impl Cc {
     /// CSS: admin command set only.
     pub const CSS_ADMIN: u8 = 0b111;
 
+    /// AMS: all queues in turn.
+    pub const AMS_ROUND_ROBIN: u8 = 0b000;
+    /// AMS: urgent queues first, then by weights.
+    pub const AMS_WEIGHTED: u8 = 0b001;
+
     /// Disabled, all fields zero.
     pub const DISABLED: Self = Self(0);
 
@@ -204,9 +244,15 @@ impl Cc {
         1 << (12 + (self.0 >> 7 & 0xf))
     }
 
-    /// Arbitration mechanism selected; 0 is round robin.
+    /// Arbitration mechanism selected, one of the `AMS_` constants if known.
     pub const fn arbitration(self) -> u8 {
         (self.0 >> 11 & 7) as u8
+    }
+
+    /// The same with arbitration mechanism `ams`.
+    #[must_use]
+    pub const fn with_arbitration(self, ams: u8) -> Self {
+        Self((self.0 & !(7 << 11)) | (ams as u32 & 7) << 11)
     }
 
     /// Shutdown notification.

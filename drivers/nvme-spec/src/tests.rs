@@ -302,3 +302,45 @@ fn text_fields_are_cut_padded_and_checked() {
     assert_eq!(ascii_field(b"nqn\0junk"), Some("nqn"));
     assert_eq!(ascii_field(&[0xff, 0xfe]), None);
 }
+
+#[test]
+fn a_controller_memory_buffer_says_where_and_how_large_it_is() {
+    let (location, size) = (CmbLocation::new(2, 3), CmbSize::for_submission_queues(2, 16));
+    assert_eq!((location.0, location.bar(), location.offset()), (0x3002, 2, 3));
+    assert_eq!((size.0, size.unit(), size.bytes()), (0x0001_0201, Some(1 << 20), Some(16 << 20)));
+    assert!(size.is_present() && size.takes_submission_queues());
+    assert!(!CmbSize(0x1_0200).takes_submission_queues() && !CmbSize(0x201).is_present());
+    assert_eq!(CmbSize(0xffff_f601).bytes(), Some(0xf_ffff << 36), "the largest there is");
+    assert_eq!((CmbSize(0x1701).unit(), CmbSize(0x1701).bytes()), (None, None));
+    assert_eq!((CmbControl::TELLS.tells(), CmbControl::TELLS.base()), (true, None));
+    assert_eq!(CmbControl::at(0xfd00_0000).0, 0xfd00_0003);
+    assert_eq!(CmbControl::at(0xfd00_0000).base(), Some(0xfd00_0000));
+    assert!(!CmbControl::OFF.tells() && CmbControl(2).base().is_none());
+    let cap = Cap::build(2, Duration::ZERO, 4);
+    assert!(!cap.controller_memory() && !cap.weighted_round_robin());
+    assert_eq!(cap.with_controller_memory().0 ^ cap.0, 1 << 57);
+    assert!(cap.with_controller_memory().controller_memory());
+}
+
+#[test]
+fn priorities_and_weights_go_where_the_specification_has_them() {
+    let cap = Cap::build(2, Duration::ZERO, 4).with_weighted_round_robin();
+    assert!(cap.weighted_round_robin() && cap.0 >> 17 & 3 == 1);
+    let cc = Cc::enabled(Cc::CSS_NVM).with_arbitration(Cc::AMS_WEIGHTED);
+    assert_eq!((cc.0, cc.arbitration()), (0x0046_0801, Cc::AMS_WEIGHTED));
+    assert_eq!(cc.with_arbitration(Cc::AMS_ROUND_ROBIN), Cc::enabled(Cc::CSS_NVM));
+    let arbitration = Arbitration { burst: 3, low: 1, medium: 7, high: 255 };
+    assert_eq!(arbitration.to_dword(), 0xff07_0103);
+    assert_eq!(Arbitration::from_dword(0xff07_01fb), arbitration);
+    assert_eq!(arbitration.burst_commands(), Some(8));
+    let unlimited = Arbitration { burst: Arbitration::BURST_UNLIMITED, ..arbitration };
+    assert_eq!(unlimited.burst_commands(), None);
+    assert_eq!(arbitration.weight(QueuePriority::Urgent), None);
+    let classes = [QueuePriority::Low, QueuePriority::Medium, QueuePriority::High];
+    assert_eq!(classes.map(|class| arbitration.weight(class)), [Some(2), Some(8), Some(256)]);
+    for bits in 0..4 {
+        let priority = QueuePriority::from_bits(bits);
+        let create = Command::create_io_sq(5, 16, 0x1000, 5).with_priority(priority);
+        assert_eq!((create.cdw11.get(), create.priority_bits()), (0x5_0001 | bits << 1, bits));
+    }
+}
