@@ -147,6 +147,11 @@ pub trait Device {
     /// Maps BAR `index` (0–5; a 64-bit BAR is named by its lower half).
     fn bar(&mut self, index: u8) -> Result<Self::Registers, BarError>;
 
+    /// Where BAR `index` is on the bus, for a device that is told of its own memory.
+    fn bar_address(&self, index: u8) -> Result<PhysAddr, BarError> {
+        bar_address(index, |offset| self.config_read(offset))
+    }
+
     /// Has the device's message `index` (of MSI-X) end the rest of `core`; the device is told that
     /// number by its driver. `None` if it has no such message, or none can reach the core: then it
     /// has to be polled. The first call has to come before the device is at work.
@@ -160,4 +165,44 @@ pub trait Device {
 
     /// Turns off bus mastering: the device can no longer reach memory.
     fn disable(&mut self);
+}
+
+/// Reads a BAR's address from configuration space (PCI Local Bus 3.0 §6.2.5.1).
+fn bar_address(index: u8, config_read: impl Fn(u16) -> u32) -> Result<PhysAddr, BarError> {
+    const BARS: u8 = 6;
+    const BAR0: u16 = 0x10;
+    let register = |index: u8| config_read(BAR0 + 4 * u16::from(index));
+    if index >= BARS {
+        return Err(BarError::Missing);
+    }
+    let low = register(index);
+    if low & 1 != 0 {
+        return Err(BarError::IoSpace);
+    }
+    let is_wide = low & 0b110 == 0b100;
+    if is_wide && index + 1 == BARS {
+        return Err(BarError::Missing);
+    }
+    let high = if is_wide { register(index + 1) } else { 0 };
+    match u64::from(high) << 32 | u64::from(low & !0xf) {
+        0 => Err(BarError::Unassigned),
+        base => Ok(PhysAddr::new(base)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_bar_has_two_halves_if_it_is_a_wide_one() {
+        let bars = [0xfe00_000c, 0x20, 0xfd00_0000, 0xc001, 0, 0xfe00_0004];
+        let address = |index| bar_address(index, |offset| bars[usize::from(offset - 0x10) / 4]);
+        assert_eq!(address(0), Ok(PhysAddr::new(0x20_fe00_0000)));
+        assert_eq!(address(2), Ok(PhysAddr::new(0xfd00_0000)));
+        assert_eq!(address(3), Err(BarError::IoSpace));
+        assert_eq!(address(4), Err(BarError::Unassigned));
+        assert_eq!(address(5), Err(BarError::Missing), "no register is left for its upper half");
+        assert_eq!(address(6), Err(BarError::Missing));
+    }
 }

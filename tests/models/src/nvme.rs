@@ -11,8 +11,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use basalt_hosted::Bus;
+use basalt_nvme_spec::{FeatureId, QueueId};
 
 mod admin;
+mod arbitration;
+mod cmb;
 mod device;
 mod fault;
 mod fused;
@@ -26,6 +29,7 @@ mod state;
 mod tests;
 mod zones;
 
+pub use cmb::{CmbConfig, CmbOffer};
 pub use device::{ModelDevice, ModelRegisters};
 pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
 use state::State;
@@ -135,6 +139,12 @@ pub struct Config {
     pub sgls: bool,
     /// Whether and how it looks for doorbells in memory.
     pub shadow: Shadowing,
+    /// Its memory buffer, if it has one.
+    pub cmb: Option<CmbConfig>,
+    /// Whether queues can have priorities.
+    pub weighted_round_robin: bool,
+    /// Burst of arbitration it recommends, as a power of two.
+    pub arbitration_burst: u8,
     /// Optional NVM commands it does.
     pub oncs: basalt_nvme_spec::identify::Oncs,
     /// Most of a Verify and of a Write Zeroes, as a power of two of 4 KiB; 0 for no limit.
@@ -170,6 +180,9 @@ impl Default for Config {
             event_requests: 4,
             sgls: true,
             shadow: Shadowing::No,
+            cmb: None,
+            weighted_round_robin: false,
+            arbitration_burst: 0,
             oncs: Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES,
             dataless_max: 0,
             zasl: 0,
@@ -237,6 +250,22 @@ impl Model {
     /// I/O commands fetched.
     pub fn io_commands(&self) -> u64 {
         self.lock().io_commands
+    }
+
+    /// The queues that the last I/O commands were fetched from, oldest first, at most 4,096.
+    pub fn order(&self) -> Vec<QueueId> {
+        self.lock().order.iter().copied().collect()
+    }
+
+    /// I/O commands of queue `qid` that were fetched from the memory buffer.
+    pub fn fetched_from_cmb(&self, qid: QueueId) -> u64 {
+        let state = self.lock();
+        state.cmb.as_ref().and_then(|cmb| cmb.fetched.get(&qid).copied()).unwrap_or(0)
+    }
+
+    /// The value of a feature that was set since the last reset.
+    pub fn feature(&self, feature: FeatureId) -> Option<u32> {
+        self.lock().features.get(&feature.0).copied()
     }
 
     /// The bytes of namespace `nsid` from `lba`, at most `len`; empty if there is none.

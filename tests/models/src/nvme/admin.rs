@@ -8,7 +8,7 @@ use basalt_nvme_spec::{
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::queues::{Answer, CompletionQueue, ERRORS_MAX, SubmissionQueue};
+use super::queues::{Answer, CompletionQueue, ERRORS_MAX};
 use super::state::{Namespace, State};
 use super::{MetadataPlace, Shadowing};
 
@@ -91,6 +91,7 @@ impl State {
         set_ascii_field(&mut page.sn, &self.config.serial);
         set_ascii_field(&mut page.mn, "Basalt NVMe model");
         set_ascii_field(&mut page.fr, "1.0");
+        page.rab = self.config.arbitration_burst;
         page.mdts = self.config.mdts;
         page.cntlid = U16::new(1);
         page.ver = U32::new(Version::V2_0.0);
@@ -282,7 +283,8 @@ impl State {
         if cqid == 0 || !self.cqs.contains_key(&cqid) {
             return Err(Status::CQ_INVALID.with_dnr());
         }
-        self.sqs.insert(qid, SubmissionQueue::new(command.prp1(), entries, cqid));
+        let queue = self.new_sq(command, entries, cqid);
+        self.sqs.insert(qid, queue);
         Ok(0)
     }
 

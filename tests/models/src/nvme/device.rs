@@ -5,7 +5,7 @@ use super::Model;
 use super::state::COMMAND;
 
 /// Length of the register block, bytes: room for 64 queues with the widest doorbells and more.
-const BAR_LEN: usize = 64 << 10;
+pub(super) const BAR_LEN: usize = 64 << 10;
 const COMMAND_MEMORY: u32 = 1 << 1;
 const COMMAND_BUS_MASTER: u32 = 1 << 2;
 
@@ -20,6 +20,13 @@ impl ModelDevice {
         Self { model }
     }
 
+    /// Length of a BAR, bytes; `None` if it is not there.
+    fn len_of(&self, index: u8) -> Option<usize> {
+        let state = self.model.lock();
+        let cmb = state.config.cmb.filter(|cmb| cmb.bar == index).map(|cmb| cmb.bar_len);
+        if index == 0 { Some(cmb.unwrap_or(0).max(BAR_LEN)) } else { cmb }
+    }
+
     fn change_command(&mut self, set: u32, clear: u32) {
         let command = self.config_read(COMMAND);
         self.config_write(COMMAND, (command & !clear) | set);
@@ -31,7 +38,10 @@ pub(super) fn config_space(ids: u32) -> [u32; 64] {
     let mut space = [0; 64];
     space[0] = ids;
     space[2] = PCI_CLASS << 8;
-    space[4] = 0xfe00_0004;
+    // 64-bit memory BARs: the first below 4 GiB, the others above.
+    (space[4], space[5]) = (0xfe00_0004, 0);
+    (space[6], space[7]) = (0xc000_000c, 0x20);
+    (space[8], space[9]) = (0x8000_000c, 0x30);
     space
 }
 
@@ -59,10 +69,8 @@ impl Device for ModelDevice {
     }
 
     fn bar(&mut self, index: u8) -> Result<ModelRegisters, BarError> {
-        match index {
-            0 => Ok(ModelRegisters { model: self.model.clone(), start: 0, len: BAR_LEN }),
-            _ => Err(BarError::Missing),
-        }
+        let len = self.len_of(index).ok_or(BarError::Missing)?;
+        Ok(ModelRegisters { model: self.model.clone(), bar: index, start: 0, len })
     }
 
     fn enable(&mut self) {
@@ -78,6 +86,7 @@ impl Device for ModelDevice {
 #[derive(Clone)]
 pub struct ModelRegisters {
     model: Model,
+    bar: u8,
     start: usize,
     len: usize,
 }
@@ -91,7 +100,7 @@ impl ModelRegisters {
     /// Bytes of the dword that holds `at`, shifted down to it.
     fn part(&self, offset: usize, size: usize) -> u32 {
         let Some(at) = self.at(offset, size) else { return u32::MAX };
-        self.model.lock().read_register(at & !3) >> (8 * (at % 4))
+        self.model.lock().read_bar(self.bar, at & !3) >> (8 * (at % 4))
     }
 }
 
@@ -102,7 +111,12 @@ impl Registers for ModelRegisters {
 
     fn window(&self, offset: usize, len: usize) -> Option<Self> {
         let inside = offset.checked_add(len)? <= self.len;
-        inside.then(|| Self { model: self.model.clone(), start: self.start + offset, len })
+        inside.then(|| Self {
+            model: self.model.clone(),
+            bar: self.bar,
+            start: self.start + offset,
+            len,
+        })
     }
 
     fn read8(&self, offset: usize) -> u8 {
@@ -120,8 +134,8 @@ impl Registers for ModelRegisters {
     fn read64(&self, offset: usize) -> u64 {
         let Some(at) = self.at(offset, 8) else { return u64::MAX };
         let mut state = self.model.lock();
-        let low = state.read_register(at);
-        u64::from(state.read_register(at + 4)) << 32 | u64::from(low)
+        let low = state.read_bar(self.bar, at);
+        u64::from(state.read_bar(self.bar, at + 4)) << 32 | u64::from(low)
     }
 
     fn write8(&self, offset: usize, _: u8) {
@@ -134,13 +148,13 @@ impl Registers for ModelRegisters {
 
     fn write32(&self, offset: usize, value: u32) {
         let Some(at) = self.at(offset, 4) else { return };
-        self.model.lock().write_register(at, value);
+        self.model.lock().write_bar(self.bar, at, value);
     }
 
     fn write64(&self, offset: usize, value: u64) {
         let Some(at) = self.at(offset, 8) else { return };
         let mut state = self.model.lock();
-        state.write_register(at, value as u32);
-        state.write_register(at + 4, (value >> 32) as u32);
+        state.write_bar(self.bar, at, value as u32);
+        state.write_bar(self.bar, at + 4, (value >> 32) as u32);
     }
 }

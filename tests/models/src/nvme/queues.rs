@@ -3,7 +3,8 @@ use std::collections::VecDeque;
 use basalt_env::PhysAddr;
 use basalt_nvme_spec::log_page::ErrorEntry;
 use basalt_nvme_spec::{
-    AsyncEvent, Command, Completion, Csts, FeatureId, LogPageId, NvmOpcode, QueueId, Status,
+    AsyncEvent, Cc, Command, Completion, Csts, FeatureId, LogPageId, NvmOpcode, QueueId,
+    QueuePriority, Status,
 };
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -22,11 +23,17 @@ pub(super) struct SubmissionQueue {
     head: u32,
     tail: u32,
     pub(super) cqid: QueueId,
+    pub(super) priority: QueuePriority,
 }
 
 impl SubmissionQueue {
     pub(super) fn new(base: u64, entries: u32, cqid: QueueId) -> Self {
-        Self { base, entries, head: 0, tail: 0, cqid }
+        Self { base, entries, head: 0, tail: 0, cqid, priority: QueuePriority::Urgent }
+    }
+
+    /// Whether there are no commands to fetch.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head == self.tail
     }
 }
 
@@ -120,11 +127,8 @@ impl State {
         let qids: Vec<_> = self.sqs.keys().copied().collect();
         for qid in qids {
             self.look_at_shadow(qid);
-            while self.runs() {
-                let Some(command) = self.fetch(qid) else { break };
-                self.execute(qid, &command);
-            }
         }
+        self.serve();
         self.told = false;
         let cqids: Vec<_> = self.cqs.keys().copied().collect();
         for cqid in cqids {
@@ -164,15 +168,32 @@ impl State {
         }
     }
 
-    fn fetch(&mut self, qid: QueueId) -> Option<Command> {
+    /// A queue as Create I/O Submission Queue asks for it.
+    pub(super) fn new_sq(
+        &mut self,
+        command: &Command,
+        entries: u32,
+        cqid: QueueId,
+    ) -> SubmissionQueue {
+        let (qid, base) = (command.cdw10.get() as QueueId, command.prp1());
+        self.check_place(qid, base, entries);
+        let priority = QueuePriority::from_bits(command.priority_bits());
+        if self.cc.arbitration() != Cc::AMS_WEIGHTED && command.priority_bits() != 0 {
+            self.violate(format!("queue {qid} is {priority:?} where nothing is weighted"));
+        }
+        SubmissionQueue { priority, ..SubmissionQueue::new(base, entries, cqid) }
+    }
+
+    pub(super) fn fetch(&mut self, qid: QueueId) -> Option<Command> {
         let queue = self.sqs.get_mut(&qid)?;
-        if queue.head == queue.tail {
+        if queue.is_empty() {
             return None;
         }
         let at = queue.base + u64::from(queue.head) * 64;
         queue.head = (queue.head + 1) % queue.entries;
-        let mut bytes = [0; 64];
-        if self.bus.read(PhysAddr::new(at), &mut bytes).is_err() {
+        let from_cmb = self.fetch_from_cmb(qid, at);
+        let mut bytes = from_cmb.unwrap_or([0; 64]);
+        if from_cmb.is_none() && self.bus.read(PhysAddr::new(at), &mut bytes).is_err() {
             self.violate(format!("submission queue {qid} lies outside memory at {at:#x}"));
             self.csts.insert(Csts::FATAL);
             return None;
@@ -181,7 +202,7 @@ impl State {
         Command::read_from_bytes(&bytes).ok()
     }
 
-    fn execute(&mut self, qid: QueueId, command: &Command) {
+    pub(super) fn execute(&mut self, qid: QueueId, command: &Command) {
         if qid == 0 || !self.fuse(qid, command) {
             self.execute_alone(qid, command);
         }

@@ -3,15 +3,18 @@ use std::time::Duration;
 
 use basalt_hosted::Bus;
 use basalt_nvme_spec::log_page::{ErrorEntry, SmartHealth};
-use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, DOORBELLS, VS};
+use basalt_nvme_spec::registers::{
+    ACQ, AQA, ASQ, CAP, CC, CMBLOC, CMBMSC, CMBSTS, CSTS, DOORBELLS, VS,
+};
 use basalt_nvme_spec::{Aqa, Cap, Cc, Command, Csts, QueueId, Shutdown, Version};
 
+use super::cmb::Cmb;
 use super::device::config_space;
 use super::fault::Trigger;
 use super::protection::Tuple;
 use super::queues::{CompletionQueue, Delayed, SubmissionQueue};
 use super::zones::Zone;
-use super::{Config, Fault, FaultPlan, NamespaceConfig};
+use super::{CmbOffer, Config, Fault, FaultPlan, NamespaceConfig};
 
 /// PCI command register.
 pub(super) const COMMAND: u16 = 4;
@@ -76,12 +79,23 @@ pub(super) struct State {
     pub(super) crossings: u64,
     /// By queue, the first half of a fused operation.
     pub(super) fused: BTreeMap<QueueId, Command>,
+    pub(super) cmb: Option<Cmb>,
+    /// The I/O queue that commands were taken from last.
+    pub(super) last_served: QueueId,
+    /// The queues of the last I/O commands.
+    pub(super) order: VecDeque<QueueId>,
 }
 
 impl State {
     pub(super) fn new(bus: Bus, config: Config) -> Self {
         let (stride, ids) = (config.doorbell_stride, config.pci_ids);
-        let cap = Cap::build(config.queue_entries_max, Duration::from_secs(1), stride);
+        let mut cap = Cap::build(config.queue_entries_max, Duration::from_secs(1), stride);
+        if config.weighted_round_robin {
+            cap = cap.with_weighted_round_robin();
+        }
+        if config.cmb.is_some_and(|cmb| cmb.offer != CmbOffer::Plain) {
+            cap = cap.with_controller_memory();
+        }
         let namespaces = config.namespaces.iter().map(|&config| Namespace::new(config));
         Self {
             bus,
@@ -91,7 +105,6 @@ impl State {
                 cap
             },
             namespaces: namespaces.collect(),
-            config,
             plan: FaultPlan::default(),
             config_space: config_space(ids),
             gone: false,
@@ -116,6 +129,10 @@ impl State {
             told: false,
             crossings: 0,
             fused: BTreeMap::new(),
+            cmb: config.cmb.map(Cmb::new),
+            last_served: 0,
+            order: VecDeque::new(),
+            config,
         }
     }
 
@@ -139,7 +156,26 @@ impl State {
             && self.config_space[1] & BUS_MASTER != 0
     }
 
-    pub(super) fn read_register(&mut self, at: usize) -> u32 {
+    /// Address of a BAR on the bus.
+    pub(super) fn bar_address(&self, bar: u8) -> u64 {
+        let register = 4 + usize::from(bar);
+        let [low, high] = [register, register + 1].map(|at| u64::from(self.config_space[at]));
+        high << 32 | low & !0xf
+    }
+
+    pub(super) fn read_bar(&mut self, bar: u8, at: usize) -> u32 {
+        if self.is_cmb(bar, at) { self.read_cmb(at) } else { self.read_register(at) }
+    }
+
+    pub(super) fn write_bar(&mut self, bar: u8, at: usize, value: u32) {
+        if self.is_cmb(bar, at) {
+            self.write_cmb(at, value);
+        } else {
+            self.write_register(at, value);
+        }
+    }
+
+    fn read_register(&mut self, at: usize) -> u32 {
         if self.gone {
             return u32::MAX;
         }
@@ -151,7 +187,8 @@ impl State {
             CSTS => self.read_status(),
             AQA => self.aqa.0,
             ASQ..ACQ => half(self.asq, ASQ),
-            ACQ..0x38 => half(self.acq, ACQ),
+            ACQ..CMBLOC => half(self.acq, ACQ),
+            CMBLOC..=CMBSTS => self.cmb.as_ref().map_or(0, |cmb| cmb.read_register(at)),
             _ => 0,
         }
     }
@@ -168,7 +205,7 @@ impl State {
         self.csts.bits()
     }
 
-    pub(super) fn write_register(&mut self, at: usize, value: u32) {
+    fn write_register(&mut self, at: usize, value: u32) {
         if self.gone {
             return;
         }
@@ -184,6 +221,11 @@ impl State {
             AQA => self.aqa = Aqa(value),
             ASQ..ACQ => self.asq = set_half(self.asq, ASQ),
             ACQ..0x38 => self.acq = set_half(self.acq, ACQ),
+            CMBMSC..CMBSTS if self.cap.controller_memory() => {
+                if let Some(cmb) = &mut self.cmb {
+                    cmb.write_control(at, value);
+                }
+            }
             DOORBELLS.. => self.doorbell(at - DOORBELLS, value),
             _ => self.violate(format!("write to register {at:#x}")),
         }
@@ -194,6 +236,9 @@ impl State {
         self.cc = cc;
         if cc.shutdown() != before.shutdown() && cc.shutdown() != Shutdown::NONE {
             self.csts = self.csts.with_shutdown(Shutdown::COMPLETE);
+        }
+        if before.enable() && cc.enable() && cc.arbitration() != before.arbitration() {
+            self.violate(String::from("CC.AMS changed while enabled"));
         }
         match (before.enable(), cc.enable()) {
             (false, true) => self.start(),
@@ -208,6 +253,10 @@ impl State {
         }
         if self.cc.iosqes() != 6 || self.cc.iocqes() != 4 || self.cc.page_size() != 4096 {
             self.violate(format!("CC {:#x}: entry or page size", self.cc.0));
+        }
+        let weighted = self.cap.weighted_round_robin() && self.cc.arbitration() == Cc::AMS_WEIGHTED;
+        if !weighted && self.cc.arbitration() != Cc::AMS_ROUND_ROBIN {
+            self.violate(format!("CC {:#x}: an arbitration that is not there", self.cc.0));
         }
         if !self.asq.is_multiple_of(4096) || !self.acq.is_multiple_of(4096) {
             self.violate(String::from("admin queue not on a page"));
@@ -224,6 +273,7 @@ impl State {
         self.fused.clear();
         self.features.clear();
         self.shadow = None;
+        self.cmb.iter_mut().for_each(Cmb::reset);
         self.events_waiting.clear();
         self.delayed.clear();
         self.csts.remove(Csts::FATAL);

@@ -1,14 +1,14 @@
 use basalt_env::{Device, DmaMem, DmaPool, Registers};
 use basalt_hosted::Machine;
-use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CC, CSTS};
+use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CC, CMBMSC, CSTS};
 use basalt_nvme_spec::{
-    AdminOpcode, Aqa, Cc, Cns, Command, Completion, Csi, Csts, FeatureId, LogPageId, QueueCounts,
-    Status,
+    AdminOpcode, Aqa, Cc, CmbControl, Cns, Command, Completion, Csi, Csts, FeatureId, LogPageId,
+    QueueCounts, QueuePriority, Status,
 };
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Config, Model, ModelRegisters};
+use super::{CmbConfig, Config, Model, ModelRegisters};
 
 /// A driver of the smallest kind: one admin command at a time, built by hand.
 struct Host {
@@ -24,9 +24,13 @@ const ENTRIES: usize = 64;
 
 impl Host {
     fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
         let machine = Machine::new();
         let pool = machine.pool(4 << 20);
-        let model = Model::new(machine.bus(), Config { queues: 4, ..Config::default() });
+        let model = Model::new(machine.bus(), Config { queues: 4, ..config });
         let mut device = model.device();
         device.enable();
         let registers = device.bar(0).unwrap();
@@ -199,4 +203,51 @@ fn nothing_is_fetched_without_bus_mastering_or_after_removal() {
     host.model.remove();
     assert_eq!(host.registers.read64(0), u64::MAX);
     assert_eq!(host.model.device().config_read(0), u32::MAX);
+}
+
+#[test]
+fn a_driver_that_misuses_the_memory_buffer_is_found_out() {
+    let cmb = CmbConfig::pages(2, 1);
+    let mut host = Host::with(Config { cmb: Some(cmb), ..Config::default() });
+    let buffer = host.model.device().bar(2).unwrap().window(4096, 8192).unwrap();
+    let base = host.model.device().bar_address(2).unwrap().as_u64() + 4096;
+    let found = |host: &Host, expected: usize| {
+        assert_eq!(host.model.violations().len(), expected, "{:?}", host.model.violations());
+    };
+    let page = host.page();
+    expect(host.status(Command::create_io_cq(1, 16, page)), Status::SUCCESS);
+    buffer.write64(0, 1);
+    found(&host, 2); // Two words that were written while it was off.
+    expect(host.status(Command::create_io_sq(1, 16, base, 1)), Status::SUCCESS);
+    found(&host, 3); // A queue in a buffer that is off.
+    expect(host.status(Command::delete_io_sq(1)), Status::SUCCESS);
+    host.registers.write64(CMBMSC, CmbControl::at(base).0);
+    expect(host.status(Command::create_io_sq(1, 65, base + 4096, 1)), Status::SUCCESS);
+    found(&host, 4); // A queue that ends beyond it.
+    expect(host.status(Command::delete_io_sq(1)), Status::SUCCESS);
+    expect(host.status(Command::create_io_sq(1, 16, base, 1)), Status::SUCCESS);
+    (0..7).for_each(|word| buffer.write64(8 * word, 0));
+    host.registers.write32(0x1008, 1);
+    found(&host, 5); // A doorbell before the whole entry.
+    (8..16).for_each(|word| buffer.write64(8 * word, 0));
+    host.registers.write32(0x1008, 2);
+    found(&host, 5); // As it should be.
+    assert_eq!(host.model.fetched_from_cmb(1), 2);
+}
+
+#[test]
+fn priorities_without_weights_are_a_mistake() {
+    let mut host = Host::new();
+    let page = host.page();
+    expect(host.status(Command::create_io_cq(1, 16, page)), Status::SUCCESS);
+    let high = Command::create_io_sq(1, 16, page, 1).with_priority(QueuePriority::High);
+    expect(host.status(high), Status::SUCCESS);
+    assert_eq!(host.model.violations().len(), 1, "{:?}", host.model.violations());
+    let weighted = Cc::enabled(Cc::CSS_NVM).with_arbitration(Cc::AMS_WEIGHTED);
+    host.registers.write32(CC, weighted.0);
+    assert_eq!(host.model.violations().len(), 2, "{:?}", host.model.violations());
+    host.registers.write32(CC, weighted.disabled().0);
+    while host.registers.read32(CSTS) & Csts::READY.bits() != 0 {}
+    host.registers.write32(CC, weighted.0);
+    assert_eq!(host.model.violations().len(), 3, "{:?}", host.model.violations());
 }
