@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use basalt_bare::is_emulated;
+use basalt_bare::{is_emulated, is_virtual};
 use basalt_bdev::Registry;
 use basalt_bdev_nvme::{ControlError, NvmeControllers, Options};
 use basalt_env::{Device, PciAddress};
@@ -43,6 +43,9 @@ async fn attach(local: &Local, device: PciDevice, name: String, nodes: &Nodes) {
     // An emulated processor leaves the guest for a word in memory less often, but then QEMU wakes
     // another thread for every register that is written after all, which costs more.
     options.shadow_doorbells = !is_emulated();
+    // A drive spares the way to memory for a command that is brought to it. In a guest the drive is
+    // a program as a rule, and each command would leave the guest eight times.
+    options.controller_memory_buffer = !is_virtual();
     if let Some((node, cores)) = nodes.near(address) {
         log::info!(target: "nvme", "{name} ({address}) is on node {node}");
         options.cores = cores;

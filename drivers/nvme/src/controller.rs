@@ -11,45 +11,17 @@ use basalt_nvme_spec::{Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, Qu
 use basalt_ring::Tag;
 
 use crate::admin::{AdminQueue, check_buffer};
+use crate::cmb::Cmb;
 use crate::discover::failed;
 use crate::queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
 use crate::quirks::{self, Quirks};
 use crate::registers::{Health, configuration, configure, health};
-use crate::shadow::{Shadow, ShadowPages};
+use crate::shadow::ShadowPages;
 use crate::yield_now::yield_now;
-use crate::{AdminError, CommandLimits, InitError, Namespace, Outcome, Ticket, prp};
+use crate::{AdminError, CommandLimits, InitError, Namespace, Options, Outcome, Ticket, prp};
 
 /// Tells the time. Only used on the control path.
 pub type Clock = Rc<dyn Fn() -> Instant>;
-
-/// What to ask of a controller.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// I/O queue pairs wanted; the controller may grant fewer.
-    pub queues: u16,
-    /// Entries of each I/O queue, 2 to 4,096; one less can be outstanding. The controller may do
-    /// with fewer.
-    pub queue_entries: u16,
-    /// Limit for an admin command.
-    pub admin_timeout: Duration,
-    /// Limit for an I/O command.
-    pub io_timeout: Duration,
-    /// Whether the doorbells may be in memory where the controller offers that. It saves exits to
-    /// whoever emulates the controller, and costs a fence for each batch of commands.
-    pub shadow_doorbells: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            queues: 1,
-            queue_entries: 256,
-            admin_timeout: Duration::from_secs(10),
-            io_timeout: Duration::from_secs(30),
-            shadow_doorbells: true,
-        }
-    }
-}
 
 /// Shortest limit for getting ready: some controllers claim less than they need.
 const READY_TIMEOUT_MIN: Duration = Duration::from_millis(500);
@@ -63,8 +35,8 @@ const READY_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 ///
 /// Dropping it turns the device's bus mastering off, so that nothing it was given is reached again.
 pub struct Controller<D: Device> {
-    device: RefCell<D>,
-    registers: D::Registers,
+    pub(crate) device: RefCell<D>,
+    pub(crate) registers: D::Registers,
     pub(crate) address: PciAddress,
     pub(crate) quirks: Quirks,
     pub(crate) cap: Cap,
@@ -76,6 +48,7 @@ pub struct Controller<D: Device> {
     pub(crate) namespaces: RefCell<Vec<Namespace>>,
     pub(crate) limits: Cell<CommandLimits>,
     pub(crate) shadow: RefCell<Option<ShadowPages>>,
+    pub(crate) cmb: RefCell<Option<Cmb<D::Registers>>>,
     queues: Cell<u16>,
     /// Counts the runs of the controller.
     epoch: Cell<u64>,
@@ -115,6 +88,7 @@ impl<D: Device> Controller<D> {
             namespaces: RefCell::default(),
             limits: Cell::new(CommandLimits::NONE),
             shadow: RefCell::default(),
+            cmb: RefCell::new(None),
             queues: Cell::new(0),
             epoch: Cell::new(0),
             serial: Cell::new(0),
@@ -138,6 +112,7 @@ impl<D: Device> Controller<D> {
 
     async fn start(&self) -> Result<(), InitError> {
         self.disable().await?;
+        self.take_memory_buffer();
         self.program_admin_queue();
         configure(&self.registers, Cc::enabled(self.command_set()));
         self.wait_ready().await?;
@@ -290,13 +265,9 @@ impl<D: Device> Controller<D> {
             transfer_max: self.transfer_max(),
             oncs: self.optional_commands(),
             sgls: self.sgls(),
-            shadow: self.shadow_of(qid),
+            elsewhere: self.elsewhere(qid, self.entries()),
             timeout: self.options.io_timeout,
         })
-    }
-
-    fn shadow_of(&self, qid: QueueId) -> Option<Shadow> {
-        self.shadow.borrow().as_ref()?.of_queue(qid, self.cap.doorbell_stride())
     }
 
     /// Makes the rings at `queue` known to the device. The queue can be used afterwards.

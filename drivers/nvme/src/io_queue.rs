@@ -99,9 +99,8 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// Allocates rings, lists and slots from this core's pool. The device learns of it by
     /// [`crate::Controller::create_io_queue`].
     pub fn allocate(pool: &DmaPool, spec: QueueSpec<R>) -> Result<Self, OutOfDmaMemory> {
-        let QueueSpec { registers, stride, address, epoch, serial, qid, entries, shadow, .. } =
-            spec;
-        let rings = Rings::allocate(pool, registers, qid, entries, stride, shadow)?;
+        let QueueSpec { registers, stride, qid, entries, elsewhere, .. } = spec.clone();
+        let rings = Rings::allocate(pool, registers, qid, entries, stride, elsewhere)?;
         let depth = usize::from(entries - 1);
         let lists = Lists::allocate(pool, depth)?;
         let slots = Slots::with_capacity(depth).map_err(|_| OutOfDmaMemory { requested: depth })?;
@@ -117,7 +116,7 @@ impl<R: Registers, T> IoQueue<R, T> {
             stats: IoQueueStats::default(),
             aborted: 0,
             timeout: spec.timeout,
-            where_to: QueueAddress { qid, entries, sq, cq, address, epoch, serial },
+            where_to: spec.with_rings_at(sq, cq),
         })
     }
 

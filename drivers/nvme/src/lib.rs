@@ -18,10 +18,12 @@
 extern crate alloc;
 
 mod admin;
+mod cmb;
 mod controller;
 mod dataless;
 mod describe;
 mod discover;
+mod elsewhere;
 mod error;
 mod events;
 mod fused;
@@ -30,6 +32,7 @@ mod limits;
 mod logs;
 mod metadata;
 mod namespace;
+mod options;
 mod payload;
 mod prp;
 mod queue_spec;
@@ -46,7 +49,7 @@ mod yield_now;
 mod zones;
 
 pub use admin::Outcome;
-pub use controller::{Clock, Controller, Options};
+pub use controller::{Clock, Controller};
 pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,
 };
@@ -54,6 +57,7 @@ pub use events::Events;
 pub use io_queue::{Direction, Ended, IoQueue};
 pub use limits::CommandLimits;
 pub use namespace::{Namespace, ReadsCross, Zones};
+pub use options::Options;
 pub use payload::{Payload, Window};
 pub use queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
 pub use ticket::{IoQueueStats, Ticket};

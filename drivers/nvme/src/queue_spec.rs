@@ -6,7 +6,7 @@ use basalt_env::PciAddress;
 use basalt_nvme_spec::QueueId;
 use basalt_nvme_spec::identify::Oncs;
 
-use crate::shadow::Shadow;
+use crate::elsewhere::Elsewhere;
 
 /// What a core needs to make an I/O queue of a controller, which makes it and sends it there.
 #[derive(Clone, Debug)]
@@ -21,11 +21,17 @@ pub struct QueueSpec<R> {
     pub(crate) transfer_max: u64,
     pub(crate) oncs: Oncs,
     pub(crate) sgls: Option<Sgls>,
-    pub(crate) shadow: Option<Shadow>,
+    pub(crate) elsewhere: Option<Elsewhere<R>>,
     pub(crate) timeout: Duration,
 }
 
 impl<R> QueueSpec<R> {
+    /// Where a queue made after it is.
+    pub(crate) const fn with_rings_at(&self, sq: u64, cq: u64) -> QueueAddress {
+        let Self { qid, entries, address, epoch, serial, .. } = *self;
+        QueueAddress { qid, entries, sq, cq, address, epoch, serial }
+    }
+
     /// Commands that can be outstanding at once.
     pub const fn depth(&self) -> u16 {
         self.entries - 1

@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::sync::atomic::{Ordering, fence};
 
@@ -7,7 +8,7 @@ use basalt_nvme_spec::{Command, Completion, QueueId, Status};
 use basalt_ring::Cursor;
 use zerocopy::IntoBytes;
 
-use crate::shadow::Shadow;
+use crate::elsewhere::Elsewhere;
 
 /// The memory both ends see. Shared so that dropping a queue in use can leak it.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ pub(crate) struct Rings<R> {
     taken_max: u32,
     sq_doorbell: usize,
     cq_doorbell: usize,
-    /// The doorbells in memory, if the device looks there.
-    shadow: Option<Shadow>,
+    /// What few devices need. Apart, so that the others pay for no more than a look.
+    elsewhere: Option<Box<Elsewhere<R>>>,
     registers: R,
 }
 
@@ -62,7 +63,7 @@ impl<R: Registers> Rings<R> {
         qid: QueueId,
         entries: u16,
         stride: usize,
-        shadow: Option<Shadow>,
+        elsewhere: Option<Elsewhere<R>>,
     ) -> Result<Self, OutOfDmaMemory> {
         let entries = entries.max(2);
         // A ring must start on a page: smaller blocks of the pool are not aligned to one.
@@ -78,7 +79,7 @@ impl<R: Registers> Rings<R> {
             taken_max: u32::from(entries).div_ceil(TAKEN_PART),
             sq_doorbell: sq_tail_doorbell(qid, stride),
             cq_doorbell: cq_head_doorbell(qid, stride),
-            shadow,
+            elsewhere: elsewhere.map(Box::new),
             registers,
         })
     }
@@ -92,7 +93,8 @@ impl<R: Registers> Rings<R> {
     }
 
     pub(crate) fn sq_bus(&self) -> u64 {
-        self.memory.sq.phys().as_u64()
+        let elsewhere = self.elsewhere.as_ref().and_then(|elsewhere| elsewhere.entries_bus());
+        elsewhere.unwrap_or(self.memory.sq.phys().as_u64())
     }
 
     pub(crate) fn cq_bus(&self) -> u64 {
@@ -115,8 +117,8 @@ impl<R: Registers> Rings<R> {
         let before = core::mem::replace(&mut self.sq_rung, self.sq.index());
         // The entries and what they point to must be in memory before the device is told.
         fence(Ordering::Release);
-        if let Some(shadow) = &self.shadow
-            && !shadow.set_tail(before as u16, self.sq_rung as u16)
+        if let Some(elsewhere) = &self.elsewhere
+            && !elsewhere.set_tail(&self.memory.sq, self.sq.ring_len(), before, self.sq_rung)
         {
             return Work(1);
         }
@@ -174,8 +176,8 @@ impl<R: Registers> Rings<R> {
         }
         self.taken = 0;
         let head = self.cq.index();
-        if let Some(shadow) = &self.shadow {
-            shadow.set_head(head as u16);
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.set_head(head as u16);
         }
         self.registers.write32(self.cq_doorbell, head as u32);
     }

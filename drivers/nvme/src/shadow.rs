@@ -67,11 +67,15 @@ impl Shadow {
 }
 
 impl<D: Device> Controller<D> {
+    pub(crate) fn shadow_of(&self, qid: QueueId) -> Option<Shadow> {
+        self.shadow.borrow().as_ref()?.of_queue(qid, self.cap.doorbell_stride())
+    }
+
     /// Has the controller look for doorbells in memory, if it offers that.
     pub(crate) async fn share_doorbells(&self) -> Result<(), InitError> {
         self.shadow.take();
         let offered = self.identify.borrow().oacs().contains(Oacs::DOORBELL_BUFFER);
-        if !offered || !self.options.shadow_doorbells {
+        if !offered || !self.options.shadow_doorbells || self.has_memory_buffer() {
             return Ok(());
         }
         let pages = ShadowPages::allocate(&self.pool)?;

@@ -49,8 +49,8 @@ pub(crate) fn has_invariant_tsc() -> bool {
     cpuid(0x8000_0007, 0).edx & 1 << 8 != 0
 }
 
-/// Whether a hypervisor runs the machine, which keeps the counter's pace.
-pub(crate) fn is_virtual() -> bool {
+/// Whether a hypervisor runs the machine, which keeps the time-stamp counter's pace.
+pub fn is_virtual() -> bool {
     cpuid(1, 0).ecx & 1 << 31 != 0
 }
 

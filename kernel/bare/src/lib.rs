@@ -55,7 +55,7 @@ mod ticks;
 
 pub use clock::Clock;
 pub use console::console_is_free;
-pub use cpu::{cpu_relax, entropy, is_emulated};
+pub use cpu::{cpu_relax, entropy, is_emulated, is_virtual};
 pub use ecam::ConfigBuses;
 pub use exit::{EXIT_FAILURE, EXIT_SUCCESS, exit, power_off};
 pub use fault::{on_failure, report_panic};

@@ -31,11 +31,13 @@ pub struct Options {
     pub reset_timeout: Duration,
     /// Whether its doorbells may be in memory where it offers that.
     pub shadow_doorbells: bool,
+    /// Whether its submission queues may lie in its own memory where it offers that.
+    pub controller_memory_buffer: bool,
 }
 
 impl Options {
     /// The defaults under that name: 256 entries, 30 s per I/O, 10 s per admin command, 60 s per
-    /// reset, doorbells in memory.
+    /// reset, doorbells in memory, submission queues too.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -45,6 +47,7 @@ impl Options {
             admin_timeout: Duration::from_secs(10),
             reset_timeout: Duration::from_secs(60),
             shadow_doorbells: true,
+            controller_memory_buffer: false,
         }
     }
 }
@@ -127,6 +130,7 @@ fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
         admin_timeout: options.admin_timeout,
         io_timeout: options.io_timeout,
         shadow_doorbells: options.shadow_doorbells,
+        controller_memory_buffer: options.controller_memory_buffer,
     }
 }
 

@@ -81,6 +81,35 @@ fn a_drive_with_its_doorbells_in_memory_is_measured_and_verified() {
 }
 
 #[test]
+fn a_drive_with_queues_in_its_own_memory_is_measured_and_verified() {
+    // QEMU's drives offer it as from NVMe 1.4 on, or as before.
+    for drive in ["cmb_size_mb=16", "cmb_size_mb=1,legacy-cmb=on"] {
+        let image = disk();
+        let run = |depths: &[u32], cores| {
+            json!({"bdev": "Nvme0n1", "workload": "verify", "ios": IOS, "depths": depths,
+                   "cores": cores})
+        };
+        // A processor that does not say that it is a guest's, where commands stay in memory.
+        let machine = BasaltGuest::new("bench").qemu_arg("-cpu").qemu_arg("max,hypervisor=off");
+        let file = format!("file,node-name=image,filename={}", image.path().display());
+        let machine = machine
+            .qemu_arg("-blockdev")
+            .qemu_arg(&file)
+            .qemu_arg("-device")
+            .qemu_arg(&format!("nvme,serial=memory,drive=image,{drive}"));
+        let runs = [run(&[1, 32], 1), run(&[128], 1), run(&[16], 2)];
+        let mut guest = machine.cpus(2).config(&configuration(&runs)).start();
+        let results = results(&mut guest);
+        let counted: Vec<_> =
+            results.iter().map(|result| result["ios"].as_u64().unwrap()).collect();
+        assert_eq!(counted, [IOS, IOS, IOS, 2 * IOS], "{drive}");
+        nothing_was_allocated(&results);
+        let is_used = |line: &String| line.contains("submission queues in its own ");
+        assert!(guest.lines().iter().any(is_used), "{drive}");
+    }
+}
+
+#[test]
 fn a_file_of_the_host_is_measured_and_verified_without_any_allocation() {
     let file = disk();
     let runs = [

@@ -16,6 +16,7 @@ use basalt_nvme_spec::Status;
 use crate::{Clock, Controller, InitError, IoQueue, Namespace, Options};
 
 mod bring_up;
+mod cmb;
 mod faults;
 mod fused;
 mod io;
