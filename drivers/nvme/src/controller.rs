@@ -7,7 +7,9 @@ use core::time::Duration;
 use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Instant, PciAddress, Registers, WakeMessage};
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
-use basalt_nvme_spec::{Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, QueueId, Shutdown};
+use basalt_nvme_spec::{
+    Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, QueueId, QueuePriority, Shutdown,
+};
 use basalt_ring::Tag;
 
 use crate::admin::{AdminQueue, check_buffer};
@@ -114,10 +116,11 @@ impl<D: Device> Controller<D> {
         self.disable().await?;
         self.take_memory_buffer();
         self.program_admin_queue();
-        configure(&self.registers, Cc::enabled(self.command_set()));
+        configure(&self.registers, self.enabled());
         self.wait_ready().await?;
         self.identify_controller().await?;
         self.identify_limits().await?;
+        self.set_arbitration().await?;
         self.share_doorbells().await?;
         let queues = self.agree_on_queues().await?;
         self.queues.set(queues);
@@ -180,7 +183,7 @@ impl<D: Device> Controller<D> {
         self.registers.write64(ACQ, rings.cq_bus());
     }
 
-    const fn command_set(&self) -> u8 {
+    pub(crate) const fn command_set(&self) -> u8 {
         // With all of them, namespaces of the zoned command set can be used too.
         let all = self.cap.io_command_sets() || !self.cap.nvm_command_set();
         if all { Cc::CSS_ALL } else { Cc::CSS_NVM }
@@ -266,6 +269,7 @@ impl<D: Device> Controller<D> {
             oncs: self.optional_commands(),
             sgls: self.sgls(),
             elsewhere: self.elsewhere(qid, self.entries()),
+            priority: QueuePriority::default(),
             timeout: self.options.io_timeout,
         })
     }
@@ -282,7 +286,7 @@ impl<D: Device> Controller<D> {
         if queue.address != self.address || queue.epoch != self.epoch.get() {
             return Err(AdminError::Reset);
         }
-        let QueueAddress { qid, entries, sq, cq, .. } = queue;
+        let QueueAddress { qid, entries, cq, .. } = queue;
         // Each queue has the message of its own number.
         let message = core.and_then(|core| self.device.borrow_mut().wake_message(qid, core));
         let mut create = Command::create_io_cq(qid, entries, cq);
@@ -290,7 +294,7 @@ impl<D: Device> Controller<D> {
             create = create.with_interrupt(qid);
         }
         self.command(create, None).await?;
-        let submission = self.command(Command::create_io_sq(qid, entries, sq, qid), None).await;
+        let submission = self.command(self.create_sq(&queue), None).await;
         if submission.is_err() {
             drop(self.command(Command::delete_io_cq(qid), None).await);
         }

@@ -18,6 +18,7 @@
 extern crate alloc;
 
 mod admin;
+mod arbitration;
 mod cmb;
 mod controller;
 mod dataless;
@@ -49,6 +50,7 @@ mod yield_now;
 mod zones;
 
 pub use admin::Outcome;
+pub use arbitration::ArbitrationOptions;
 pub use controller::{Clock, Controller};
 pub use error::{
     AdminError, InitError, NotQuiesced, QueueError, RejectReason, Rejected, UnusableNamespace,

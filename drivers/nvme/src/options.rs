@@ -1,5 +1,7 @@
 use core::time::Duration;
 
+use crate::ArbitrationOptions;
+
 /// What to ask of a controller.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -19,6 +21,8 @@ pub struct Options {
     /// need not fetch commands then, but each costs the core eight writes to a device, which leave
     /// a guest if the controller is emulated. Doorbells are then not in memory.
     pub controller_memory_buffer: bool,
+    /// How the controller is to choose among queues; `None` leaves that to it.
+    pub arbitration: Option<ArbitrationOptions>,
 }
 
 impl Default for Options {
@@ -30,6 +34,7 @@ impl Default for Options {
             io_timeout: Duration::from_secs(30),
             shadow_doorbells: true,
             controller_memory_buffer: false,
+            arbitration: None,
         }
     }
 }

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use basalt_env::PciAddress;
-use basalt_nvme_spec::QueueId;
 use basalt_nvme_spec::identify::Oncs;
+use basalt_nvme_spec::{QueueId, QueuePriority};
 
 use crate::elsewhere::Elsewhere;
 
@@ -22,19 +22,29 @@ pub struct QueueSpec<R> {
     pub(crate) oncs: Oncs,
     pub(crate) sgls: Option<Sgls>,
     pub(crate) elsewhere: Option<Elsewhere<R>>,
+    pub(crate) priority: QueuePriority,
     pub(crate) timeout: Duration,
 }
 
 impl<R> QueueSpec<R> {
     /// Where a queue made after it is.
     pub(crate) const fn with_rings_at(&self, sq: u64, cq: u64) -> QueueAddress {
-        let Self { qid, entries, address, epoch, serial, .. } = *self;
-        QueueAddress { qid, entries, sq, cq, address, epoch, serial }
+        let Self { qid, entries, priority, address, epoch, serial, .. } = *self;
+        QueueAddress { qid, entries, sq, cq, priority, address, epoch, serial }
     }
 
     /// Commands that can be outstanding at once.
     pub const fn depth(&self) -> u16 {
         self.entries - 1
+    }
+
+    /// The same with a priority, which counts where [`Controller::has_priorities`] says so; without
+    /// one it is medium.
+    ///
+    /// [`Controller::has_priorities`]: crate::Controller::has_priorities
+    #[must_use]
+    pub fn with_priority(self, priority: QueuePriority) -> Self {
+        Self { priority, ..self }
     }
 
     /// Most bytes one command moves.
@@ -76,6 +86,7 @@ pub struct QueueAddress {
     pub(crate) entries: u16,
     pub(crate) sq: u64,
     pub(crate) cq: u64,
+    pub(crate) priority: QueuePriority,
     pub(crate) address: PciAddress,
     pub(crate) epoch: u64,
     pub(crate) serial: u64,

@@ -131,6 +131,7 @@ fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
         io_timeout: options.io_timeout,
         shadow_doorbells: options.shadow_doorbells,
         controller_memory_buffer: options.controller_memory_buffer,
+        arbitration: None,
     }
 }
 

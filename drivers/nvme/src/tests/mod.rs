@@ -15,6 +15,7 @@ use basalt_nvme_spec::Status;
 
 use crate::{Clock, Controller, InitError, IoQueue, Namespace, Options};
 
+mod arbitration;
 mod bring_up;
 mod cmb;
 mod faults;
