@@ -11,7 +11,7 @@ use basalt_bdev::Registry;
 use basalt_bdev_nvme::{ControlError, NvmeControllers, Options};
 use basalt_env::{Device, PciAddress};
 use basalt_reactor::Local;
-use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeState};
+use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeState};
 use basalt_rpc::{RpcError, errno};
 
 use crate::devices::{Nodes, PciDevice};
@@ -46,6 +46,10 @@ async fn attach(local: &Local, device: PciDevice, name: String, nodes: &Nodes) {
     // A drive spares the way to memory for a command that is brought to it. In a guest the drive is
     // a program as a rule, and each command would leave the guest eight times.
     options.controller_memory_buffer = !is_virtual();
+    if let Some(set) = local.service::<NvmeOptions>() {
+        options = options.with_arbitration(set.arbitration);
+        options.priorities.clone_from(&set.priorities);
+    }
     if let Some((node, cores)) = nodes.near(address) {
         log::info!(target: "nvme", "{name} ({address}) is on node {node}");
         options.cores = cores;

@@ -53,6 +53,9 @@ pub async fn run(local: Local, parts: Parts) {
 async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config)?;
     let interfaces = config.interfaces()?;
+    if let Some(options) = config.nvme_options(local.cores())? {
+        local.provide(Rc::new(options));
+    }
     roll_call::run(local).await;
     let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, .. } = parts;
     // Before any device may use memory.

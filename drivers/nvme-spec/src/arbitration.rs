@@ -28,7 +28,7 @@ impl QueuePriority {
 }
 
 /// The value of the Arbitration feature (§5.27.1.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Arbitration {
     /// Most commands taken from a queue at a time, as a power of two: 0 to 6, or
     /// [`Self::BURST_UNLIMITED`].

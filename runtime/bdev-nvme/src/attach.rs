@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use basalt_bdev::Registry;
 use basalt_env::{CoreId, Device, DmaPool, Registers};
-use basalt_nvme::{Controller, InitError};
+use basalt_nvme::{ArbitrationOptions, Controller, InitError};
+use basalt_nvme_spec::{Arbitration, QueuePriority};
 use basalt_reactor::Local;
 
 use crate::bdev::text;
@@ -33,6 +34,11 @@ pub struct Options {
     pub shadow_doorbells: bool,
     /// Whether its submission queues may lie in its own memory where it offers that.
     pub controller_memory_buffer: bool,
+    /// How it is to choose among the cores' queues; `None` leaves that to it, unless some have a
+    /// priority.
+    pub arbitration: Option<ArbitrationOptions>,
+    /// The cores whose queues have another priority than medium, where it knows priorities.
+    pub priorities: Vec<(CoreId, QueuePriority)>,
 }
 
 impl Options {
@@ -48,7 +54,29 @@ impl Options {
             reset_timeout: Duration::from_secs(60),
             shadow_doorbells: true,
             controller_memory_buffer: false,
+            arbitration: None,
+            priorities: Vec::new(),
         }
+    }
+
+    /// Takes burst and weights as SPDK has them: a burst of 0 is the controller's own, and if all
+    /// are 0, all is left to it.
+    #[must_use]
+    pub fn with_arbitration(self, value: Arbitration) -> Self {
+        let Arbitration { burst, low, medium, high } = value;
+        let arbitration = (value != Arbitration::default()).then_some(ArbitrationOptions {
+            burst: (burst != 0).then_some(burst),
+            low_weight: low,
+            medium_weight: medium,
+            high_weight: high,
+        });
+        Self { arbitration, ..self }
+    }
+
+    /// The priority of a core's queue.
+    pub(crate) fn priority_of(&self, core: CoreId) -> QueuePriority {
+        let named = self.priorities.iter().find(|(named, _)| *named == core);
+        named.map_or_else(QueuePriority::default, |(_, priority)| *priority)
     }
 }
 
@@ -109,6 +137,9 @@ where
     )
     .await
     .map_err(AttachError::Init)?;
+    if !options.priorities.is_empty() && !controller.has_priorities() {
+        log::warn!(target: "bdev_nvme", "{}: its queues have no priorities", options.name);
+    }
     let info = describe(&controller, options.name.clone());
     let handle = controllers.add(controllers.next_id(), info, local.cores());
     let handle = handle.ok_or(AttachError::NameTaken)?;
@@ -124,6 +155,7 @@ where
 }
 
 fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
+    let by_priority = (!options.priorities.is_empty()).then(ArbitrationOptions::default);
     basalt_nvme::Options {
         queues: u16::try_from(local.cores()).unwrap_or(u16::MAX),
         queue_entries: options.queue_entries,
@@ -131,7 +163,7 @@ fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
         io_timeout: options.io_timeout,
         shadow_doorbells: options.shadow_doorbells,
         controller_memory_buffer: options.controller_memory_buffer,
-        arbitration: None,
+        arbitration: options.arbitration.or(by_priority),
     }
 }
 

@@ -289,6 +289,7 @@ where
         self.cores().for_each(|core| self.handle.lenders.set(core, false));
         for (core, qid) in self.cores_in_turn().zip(1..) {
             let Some(spec) = self.controller.queue_spec(qid) else { break };
+            let spec = spec.with_priority(self.options.priority_of(core));
             match self.make_queue(core, spec).await {
                 Ok(()) => self.handle.lenders.set(core, true),
                 Err(NoQueue::Refused) => self.drop_queue(core).await,

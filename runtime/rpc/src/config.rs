@@ -7,6 +7,7 @@ use core::fmt;
 use basalt_net::{Address, BadCidr};
 use serde_json::{Map, Value};
 
+use crate::methods::{NVME_SET_OPTIONS, NvmeOptions};
 use crate::{Params, Rpc, RpcError};
 
 /// A configuration in SPDK's JSON form: calls to make at boot, in order.
@@ -131,6 +132,19 @@ impl Config {
                 params.and_then(InterfaceSetting::from_params).map_err(|error| call.failed(error))
             })
             .collect()
+    }
+
+    /// What it sets of how NVMe controllers choose among queues, which must be known before they
+    /// are attached, on a machine of so many cores. `None` if it sets nothing of the kind.
+    pub fn nvme_options(&self, cores: usize) -> Result<Option<NvmeOptions>, ConfigError> {
+        let mut options = None;
+        for call in self.calls.iter().filter(|call| call.method == NVME_SET_OPTIONS) {
+            let before: NvmeOptions = options.unwrap_or_default();
+            let changed = Params::new(call.params.clone())
+                .and_then(|mut params| before.with(&mut params, cores));
+            options = Some(changed.map_err(|error| call.failed(error))?);
+        }
+        Ok(options)
     }
 
     /// Makes the calls in order; stops at the first that fails. Nothing is done if a method is

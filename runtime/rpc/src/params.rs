@@ -64,6 +64,16 @@ impl Params {
         Ok(Self { fields: Some(fields), parent: format!("{}.", self.path(name)) })
     }
 
+    /// Takes a list of such objects, which may be missing or `null`; finish each.
+    pub fn objects(&mut self, name: &str) -> Result<Option<Vec<Self>>, RpcError> {
+        let Some(list) = self.optional::<Vec<Map<String, Value>>>(name)? else { return Ok(None) };
+        let object = |(index, fields)| {
+            let parent = format!("{}[{index}].", self.path(name));
+            Self { fields: Some(fields), parent }
+        };
+        Ok(Some(list.into_iter().enumerate().map(object).collect()))
+    }
+
     /// Drops parameters that mean nothing here but that SPDK's client always sends.
     pub fn ignore(&mut self, names: &[&str]) {
         for name in names {

@@ -175,6 +175,33 @@ fn what_was_made_by_rpc_is_saved_and_is_there_again_after_the_next_boot() {
     again.assert_sound();
 }
 
+#[test]
+fn what_is_set_of_the_queues_of_drives_counts_for_drives_attached_later() {
+    let disk = disk();
+    let served = Served::start("set", &disk, None);
+    let rpc = served.rpc();
+    let set = "bdev_nvme_set_options --arbitration-burst";
+    rpc.call(&format!("{set} 2 --high-priority-weight 7"));
+    let complaint = rpc.complaint(&format!("{set} 8"));
+    assert!(complaint.contains("'arbitration_burst' is a power of two"), "{complaint}");
+    let mut saved: Value = serde_json::from_str(&rpc.text("save_config")).unwrap_or_default();
+    drop(served);
+
+    let is_bdev = |subsystem: &&mut Value| subsystem["subsystem"] == "bdev";
+    let bdev = saved["subsystems"].as_array_mut().and_then(|all| all.iter_mut().find(is_bdev));
+    let call = &mut bdev.unwrap_or_else(|| panic!("nothing of bdevs was saved"))["config"][0];
+    assert_eq!(call["params"]["arbitration_burst"], 2);
+    call["params"]["priorities"] = json!([{"core": 1, "priority": "urgent"}]);
+    let again = Served::start("attached", &disk, Some(&saved.to_string()));
+    // QEMU's drive knows neither priorities nor a burst, and does without.
+    for line in ["Nvme0: its queues have no priorities", "arbitration: "] {
+        assert!(again.guest.lines().iter().any(|said| said.contains(line)), "{line}");
+    }
+    let kept: Value = serde_json::from_str(&again.rpc().text("save_config")).unwrap_or_default();
+    assert_eq!(kept, saved);
+    again.assert_sound();
+}
+
 /// More connections, one after the other, than the machine would take at once.
 #[test]
 fn hundreds_of_short_connections_leave_nothing_behind() {

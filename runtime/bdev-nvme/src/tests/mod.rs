@@ -1,6 +1,7 @@
 //! Tests of the adapter on several simulated cores, against the model of a controller.
 
 mod aborted;
+mod arbitration;
 mod attaching;
 mod borrowing;
 mod faults;

@@ -9,6 +9,7 @@ mod log;
 mod net;
 mod nvme;
 mod nvme_command;
+mod nvme_options;
 mod nvmf;
 mod options;
 mod raid;
@@ -20,6 +21,8 @@ pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
 pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeState};
 pub use self::nvme_command::NvmeAnswer;
+pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
+pub use self::nvme_options::NvmeOptions;
 pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
 
 use crate::Router;
@@ -38,6 +41,7 @@ pub fn register_all(router: &mut Router) {
     raid::register(router);
     file::register(router);
     nvme::register(router);
+    nvme_options::register(router);
     virtio::register(router);
     nvmf::register(router);
 }

@@ -10,14 +10,13 @@ use crate::{Context, Outcome, Params, Router, When};
 
 /// Method, the subsystem it is saved with, when it may be called, and the parameter that tells
 /// several of its calls apart.
-const OPTIONS: [(&str, &str, When, Option<&str>); 12] = [
+const OPTIONS: [(&str, &str, When, Option<&str>); 11] = [
     ("framework_set_scheduler", "scheduler", When::Any, None),
     ("iobuf_set_options", "iobuf", When::Startup, None),
     ("sock_set_default_impl", "sock", When::Startup, None),
     ("sock_impl_set_options", "sock", When::Startup, Some("impl_name")),
     ("accel_set_options", "accel", When::Startup, None),
     ("bdev_set_options", "bdev", When::Startup, None),
-    ("bdev_nvme_set_options", "bdev", When::Any, None),
     ("bdev_nvme_set_hotplug", "bdev", When::Runtime, None),
     ("nvmf_set_config", "nvmf", When::Startup, None),
     ("nvmf_set_max_subsystems", "nvmf", When::Startup, None),

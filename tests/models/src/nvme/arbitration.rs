@@ -67,7 +67,7 @@ impl State {
     /// Up to `most` commands of the next queue of a class that has some; how many there were.
     fn take_burst(&mut self, class: Class, most: u32, arbitration: Arbitration) -> u32 {
         let most = most.min(arbitration.burst_commands().unwrap_or(u32::MAX));
-        let Some(qid) = self.next_queue(class) else { return 0 };
+        let Some(qid) = self.next_queue(class).filter(|_| self.runs()) else { return 0 };
         if qid != 0 {
             self.last_served = qid;
         }

@@ -1,0 +1,132 @@
+//! What NVMe controllers are told of how to choose among queues.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use basalt_env::CoreId;
+use basalt_nvme_spec::{Arbitration, QueuePriority};
+use serde_json::{Map, Value, json};
+
+use crate::{Context, Outcome, Params, Router, RpcError, When};
+
+/// The method that sets them.
+pub(crate) const METHOD: &str = "bdev_nvme_set_options";
+
+/// How controllers that are attached from now on share themselves among the cores' queues: a
+/// service of the boot core once that was set by `bdev_nvme_set_options`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NvmeOptions {
+    /// Burst and weights. As in SPDK, a burst of 0 is the controller's own, and all zero leaves
+    /// everything to the controller.
+    pub arbitration: Arbitration,
+    /// The cores whose queues have a priority of their own.
+    pub priorities: Vec<(CoreId, QueuePriority)>,
+}
+
+impl NvmeOptions {
+    /// The same with what `params` change of it, on a machine of so many cores. What does not
+    /// concern arbitration is left in `params`.
+    pub(crate) fn with(mut self, params: &mut Params, cores: usize) -> Result<Self, RpcError> {
+        for (name, value) in numbers(&mut self.arbitration) {
+            *value = params.optional(name)?.unwrap_or(*value);
+        }
+        let burst = self.arbitration.burst;
+        if burst > Arbitration::BURST_UNLIMITED {
+            return Err(RpcError::params(format_args!(
+                "'arbitration_burst' is a power of two from 0 to 6, or 7 for no limit, not {burst}"
+            )));
+        }
+        if let Some(priorities) = params.objects("priorities")? {
+            self.priorities = read_priorities(priorities, cores)?;
+        }
+        Ok(self)
+    }
+
+    /// Puts what is not as it is without any call into the parameters of one.
+    fn put(&self, params: &mut Map<String, Value>) {
+        let mut arbitration = self.arbitration;
+        for (name, value) in numbers(&mut arbitration).into_iter().filter(|(_, value)| **value != 0)
+        {
+            params.insert(name.into(), (*value).into());
+        }
+        if self.priorities.is_empty() {
+            return;
+        }
+        let priorities = self.priorities.iter();
+        let list = priorities.map(|(core, priority)| {
+            let priority = name(*priority);
+            json!({"core": core.0, "priority": priority})
+        });
+        params.insert("priorities".into(), list.collect());
+    }
+}
+
+/// Burst and weights by the names of their parameters.
+fn numbers(arbitration: &mut Arbitration) -> [(&'static str, &mut u8); 4] {
+    let Arbitration { burst, low, medium, high } = arbitration;
+    [
+        ("arbitration_burst", burst),
+        ("low_priority_weight", low),
+        ("medium_priority_weight", medium),
+        ("high_priority_weight", high),
+    ]
+}
+
+fn read_priorities(
+    priorities: Vec<Params>,
+    cores: usize,
+) -> Result<Vec<(CoreId, QueuePriority)>, RpcError> {
+    let mut read: Vec<(CoreId, QueuePriority)> = Vec::new();
+    for mut params in priorities {
+        let core = CoreId(params.required("core")?);
+        let text: String = params.required("priority")?;
+        params.finish()?;
+        let known = PRIORITIES.into_iter().find(|priority| name(*priority) == text);
+        let priority = known.ok_or_else(|| {
+            let wanted = "'priority' is 'urgent', 'high', 'medium' or 'low'";
+            RpcError::params(format_args!("{wanted}, not '{text}'"))
+        })?;
+        if core.index() >= cores {
+            return Err(RpcError::params(format_args!("there are {cores} cores, none {core}")));
+        }
+        if read.iter().any(|(other, _)| *other == core) {
+            return Err(RpcError::params(format_args!("core {core} is given two priorities")));
+        }
+        read.push((core, priority));
+    }
+    Ok(read)
+}
+
+const PRIORITIES: [QueuePriority; 4] =
+    [QueuePriority::Urgent, QueuePriority::High, QueuePriority::Medium, QueuePriority::Low];
+
+const fn name(priority: QueuePriority) -> &'static str {
+    match priority {
+        QueuePriority::Urgent => "urgent",
+        QueuePriority::High => "high",
+        QueuePriority::Medium => "medium",
+        QueuePriority::Low => "low",
+    }
+}
+
+pub(super) fn register(router: &mut Router) {
+    router.register(METHOD, When::Any, set_options);
+}
+
+fn set_options(cx: Context, mut params: Params) -> Outcome {
+    let local = cx.local();
+    let now = local.service::<NvmeOptions>().map_or_else(Default::default, |now| (*now).clone());
+    let options = now.with(&mut params, local.cores())?;
+    log::info!(
+        target: "rpc",
+        "{METHOD}: arbitration is that of controllers attached from now on; the rest has no effect \
+         here and is kept for saving"
+    );
+    let mut saved = cx.params();
+    options.put(&mut saved);
+    cx.remember_as("bdev", format!("options {METHOD}"), saved);
+    local.provide(Rc::new(options));
+    Ok(Value::Bool(true))
+}
