@@ -47,6 +47,10 @@ impl AsyncEvent {
     pub const TYPE_HEALTH: u8 = 1;
     /// Type 2: notice.
     pub const TYPE_NOTICE: u8 = 2;
+    /// Type 6: of the NVM command set, and of sanitizing.
+    pub const TYPE_COMMAND_SET: u8 = 6;
+    /// Command set 1: a sanitize operation has ended.
+    pub const COMMAND_SET_SANITIZED: u8 = 0x01;
     /// Health 1: a temperature threshold was crossed.
     pub const HEALTH_TEMPERATURE: u8 = 0x01;
     /// Notice 0: the namespace attributes changed.

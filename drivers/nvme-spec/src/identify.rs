@@ -476,6 +476,15 @@ impl IdentifyNamespace {
     }
 }
 
+impl IdentifyNamespace {
+    /// The valid LBA formats with their indices.
+    pub fn formats(&self) -> impl Iterator<Item = (u8, LbaFormat)> + '_ {
+        let count = usize::from(self.nlbaf) + 1;
+        let formats = (0..).zip(self.lbaf).take(count);
+        formats.filter(|(_, format)| (9..32).contains(&format.data_size_log2))
+    }
+}
+
 impl Default for IdentifyNamespace {
     fn default() -> Self {
         Self::new_zeroed()

@@ -25,6 +25,7 @@ pub mod fabrics;
 mod features;
 pub mod identify;
 pub mod log_page;
+pub mod manage;
 mod nvm;
 pub mod registers;
 mod sgl;

@@ -123,6 +123,18 @@ pub struct FirmwareSlots {
     pub reserved64: [u8; 448],
 }
 
+impl FirmwareSlots {
+    /// The slot that runs, 1 to 7.
+    pub const fn current(&self) -> u8 {
+        self.active & 7
+    }
+
+    /// The slot that runs after the next reset, 0 if that is the same.
+    pub const fn next(&self) -> u8 {
+        self.active >> 4 & 7
+    }
+}
+
 impl Default for FirmwareSlots {
     fn default() -> Self {
         Self::new_zeroed()
@@ -148,13 +160,148 @@ impl CommandEffects {
     pub const LOGICAL_BLOCKS_CHANGE: u32 = 1 << 1;
     /// The command may change namespaces' capabilities.
     pub const NAMESPACES_CHANGE: u32 = 1 << 2;
+    /// Namespaces may come or go.
+    pub const INVENTORY_CHANGE: u32 = 1 << 3;
+    /// The command may change the controller's capabilities.
+    pub const CONTROLLER_CHANGE: u32 = 1 << 4;
+    /// What else may not be done at the same time (CSE): 0 all, 1 nothing to this namespace, 2
+    /// nothing to any namespace.
+    pub const EXCLUSION_SHIFT: u32 = 16;
     /// The command is about one namespace.
     pub const SCOPE_NAMESPACE: u32 = 1 << 20;
     /// The command is about the controller.
     pub const SCOPE_CONTROLLER: u32 = 1 << 21;
+    /// The command is about the whole subsystem.
+    pub const SCOPE_SUBSYSTEM: u32 = 1 << 25;
 }
 
 impl Default for CommandEffects {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// The result of one self-test, 28 bytes (§5.16.1.7).
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(C)]
+pub struct SelfTestResult {
+    /// Bits 3:0 how it ended (0 well, 1 aborted by a command, 2 by a reset, 0xf entry not used),
+    /// 7:4 which test it was.
+    pub status: u8,
+    /// The first segment that failed, 0 if none is known.
+    pub segment: u8,
+    /// What of the following is valid: bit 0 `nsid`, 1 `lba`, 2 `status_type`, 3 `status_code`.
+    pub valid: u8,
+    /// Reserved.
+    pub reserved3: u8,
+    /// Power on hours when it ended.
+    pub power_on_hours: U64,
+    /// The namespace that failed.
+    pub nsid: U32,
+    /// The block that failed.
+    pub lba: U64,
+    /// Status code type.
+    pub status_type: u8,
+    /// Status code.
+    pub status_code: u8,
+    /// Vendor specific.
+    pub vendor: U16,
+}
+
+impl SelfTestResult {
+    /// How it ended, in [`Self::status`]: well.
+    pub const PASSED: u8 = 0x0;
+    /// A Device Self-test command aborted it.
+    pub const ABORTED: u8 = 0x1;
+    /// A controller reset aborted it.
+    pub const ABORTED_BY_RESET: u8 = 0x2;
+    /// The entry is not used.
+    pub const UNUSED: u8 = 0xf;
+
+    /// How it ended.
+    pub const fn outcome(&self) -> u8 {
+        self.status & 0xf
+    }
+
+    /// Which test it was, as the command told it.
+    pub const fn code(&self) -> u8 {
+        self.status >> 4
+    }
+}
+
+/// Device self-test log, 564 bytes (§5.16.1.7).
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct SelfTestLog {
+    /// Bits 3:0 the test that is under way, 0 for none.
+    pub current: u8,
+    /// How much of it is done, per cent.
+    pub completion: u8,
+    /// Reserved.
+    pub reserved2: [u8; 2],
+    /// The results of the last tests, the latest first.
+    pub results: [SelfTestResult; 20],
+}
+
+impl Default for SelfTestLog {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// Sanitize status, 512 bytes (§5.16.1.25).
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct SanitizeStatus {
+    /// How much is done, in 65,536ths; 0xffff if nothing is under way.
+    pub progress: U16,
+    /// Bits 2:0 how the last one stands, 7:3 passes done, 8 nothing was written since.
+    pub status: U16,
+    /// Dword 10 of the command.
+    pub cdw10: U32,
+    /// Estimates for overwrite, block erase and crypto erase, seconds; all ones if there is none.
+    pub seconds: [U32; 3],
+    /// The same without deallocation.
+    pub seconds_without_deallocation: [U32; 3],
+    /// Reserved.
+    pub reserved32: [u8; 480],
+}
+
+impl SanitizeStatus {
+    /// In [`Self::state`]: never sanitized.
+    pub const NEVER: u8 = 0;
+    /// The last one went well.
+    pub const DONE: u8 = 1;
+    /// One is under way.
+    pub const IN_PROGRESS: u8 = 2;
+    /// The last one failed.
+    pub const FAILED: u8 = 3;
+    /// The last one went well, and deallocated blocks although it was asked not to.
+    pub const DONE_WITH_DEALLOCATION: u8 = 4;
+
+    /// How the last one stands.
+    pub const fn state(&self) -> u8 {
+        self.status.get() as u8 & 7
+    }
+}
+
+impl Default for SanitizeStatus {
     fn default() -> Self {
         Self::new_zeroed()
     }
@@ -245,5 +392,8 @@ const _: () = assert!(size_of::<ErrorEntry>() == 64);
 const _: () = assert!(size_of::<SmartHealth>() == 512);
 const _: () = assert!(size_of::<FirmwareSlots>() == 512);
 const _: () = assert!(size_of::<CommandEffects>() == 4096);
+const _: () = assert!(size_of::<SelfTestResult>() == 28);
+const _: () = assert!(size_of::<SelfTestLog>() == 564);
+const _: () = assert!(size_of::<SanitizeStatus>() == 512);
 const _: () = assert!(size_of::<DiscoveryHeader>() == 1024);
 const _: () = assert!(size_of::<DiscoveryEntry>() == 1024);

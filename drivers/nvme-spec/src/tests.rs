@@ -12,7 +12,10 @@ use super::identify::{
     IdentifyController, IdentifyNamespace, NamespaceDescriptor, NamespaceList,
     namespace_descriptors,
 };
-use super::log_page::{DiscoveryEntry, ErrorEntry, SmartHealth};
+use super::log_page::{
+    DiscoveryEntry, ErrorEntry, SanitizeStatus, SelfTestLog, SelfTestResult, SmartHealth,
+};
+use super::manage::*;
 use super::*;
 
 macro_rules! offsets {
@@ -147,6 +150,78 @@ fn identify_namespace_and_logs_lie_as_in_the_specification() {
         traddr: 512,
         tsas: 768,
     });
+}
+
+#[test]
+fn the_logs_of_what_is_administered_lie_as_in_the_specification() {
+    offsets!(SelfTestResult {
+        segment: 1,
+        valid: 2,
+        power_on_hours: 4,
+        nsid: 12,
+        lba: 16,
+        status_type: 24,
+        status_code: 25,
+        vendor: 26,
+    });
+    offsets!(SelfTestLog { completion: 1, results: 4 });
+    offsets!(SanitizeStatus { status: 2, cdw10: 4, seconds: 8, seconds_without_deallocation: 20 });
+    offsets!(IdentifyController { unvmcap: 296, dsto: 318, fwug: 319, frmw: 260, sanicap: 328 });
+}
+
+#[test]
+fn administration_encodes_as_in_the_specification() {
+    let settings = FormatSettings {
+        erase: SecureErase::Cryptographic,
+        metadata: MetadataPlace::InLine,
+        protection: 3,
+        protection_place: ProtectionPlace::First,
+    };
+    let format = Command::format_nvm(7, 0x25, settings);
+    assert_eq!((format.opcode, format.nsid.get()), (0x80, 7));
+    assert_eq!(format.cdw10.get(), 0b10_0101_0111_0101);
+    assert_eq!(format.format_index(), 0x25);
+    let download = Command::firmware_download(8192, 4096);
+    assert_eq!((download.cdw10.get(), download.cdw11.get()), (1023, 2048));
+    let commit = Command::firmware_commit(5, FirmwareAction::ActivateNow);
+    assert_eq!((commit.opcode, commit.cdw10.get()), (0x10, 0b01_1101));
+    assert_eq!(Command::delete_namespace(3).namespace_operation(), 1);
+    assert_eq!(Command::detach_namespace(3).namespace_operation(), 1);
+    assert_eq!(Command::create_namespace(Csi::ZONED).cdw11.get(), 2 << 24);
+    assert_eq!(Command::self_test(0, SelfTest::Abort).cdw10.get(), 15);
+}
+
+#[test]
+fn a_sanitize_says_only_what_its_action_has() {
+    let passes = OverwritePasses { pattern: 0x5a5a_a5a5, passes: 16, inverted: Inverted::Yes };
+    let dwords = |action| {
+        let (on_failure, deallocation) = (OnFailure::Unrestricted, Deallocation::No);
+        let command = Command::sanitize(Sanitize { action, on_failure, deallocation });
+        (command.cdw10.get(), command.cdw11.get())
+    };
+    assert_eq!(dwords(SanitizeAction::ExitFailure), (1, 0));
+    assert_eq!(dwords(SanitizeAction::BlockErase), (0b10_0000_1010, 0));
+    assert_eq!(dwords(SanitizeAction::CryptoErase), (0b10_0000_1100, 0));
+    assert_eq!(dwords(SanitizeAction::Overwrite(passes)), (0b11_0000_1011, 0x5a5a_a5a5));
+}
+
+#[test]
+fn a_controller_list_never_reaches_beyond_itself() {
+    let mut list = ControllerList::one(9);
+    assert_eq!(list.iter().collect::<std::vec::Vec<_>>(), [9]);
+    list.count = u16::MAX.into();
+    assert_eq!(list.iter().count(), 2047);
+}
+
+#[test]
+fn firmware_granularity_is_a_page_unless_told_otherwise() {
+    let mut identify = IdentifyController { frmw: 0b1_0111, ..IdentifyController::default() };
+    let updates = FirmwareUpdates { slots: 3, first_is_fixed: true, activates_now: true };
+    assert_eq!(identify.firmware_updates(), updates);
+    for (fwug, bytes) in [(0, 4096), (0xff, 4), (32, 128 << 10)] {
+        identify.fwug = fwug;
+        assert_eq!(identify.firmware_granularity(), bytes);
+    }
 }
 
 #[test]
