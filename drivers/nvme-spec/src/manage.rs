@@ -106,6 +106,24 @@ impl FirmwareAction {
     }
 }
 
+/// What it takes for a committed image to run (§5.12.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Activation {
+    /// It runs now.
+    Done,
+    /// It is kept; nobody has asked for it to run.
+    NotAsked,
+    /// A reset of the controller.
+    ControllerReset,
+    /// A reset of the whole NVM subsystem.
+    SubsystemReset,
+    /// A conventional reset: the device's slot, or the machine.
+    ConventionalReset,
+    /// A reset of the controller: to run at once it would take longer than the controller has said
+    /// that commands may be delayed for (MTFA).
+    ResetForLackOfTime,
+}
+
 /// What a device is to do about testing itself (STC, §5.8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SelfTest {

@@ -20,6 +20,7 @@ mod device;
 mod fault;
 mod fused;
 mod io;
+mod manage;
 mod metadata;
 mod protection;
 pub mod prp;
@@ -32,6 +33,7 @@ mod zones;
 pub use cmb::{CmbConfig, CmbOffer};
 pub use device::{ModelDevice, ModelRegisters};
 pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
+pub use manage::ManageConfig;
 use state::State;
 pub use zones::ZoneConfig;
 
@@ -159,6 +161,8 @@ pub struct Config {
     pub ready_after: u32,
     /// Namespaces, by ascending identifier.
     pub namespaces: Vec<NamespaceConfig>,
+    /// What it lets its host administer.
+    pub manage: ManageConfig,
     /// Serial number.
     pub serial: String,
 }
@@ -190,6 +194,7 @@ impl Default for Config {
             fused_max: 0,
             ready_after: 2,
             namespaces: vec![NamespaceConfig::new(1, 512, 16_384)],
+            manage: ManageConfig::default(),
             serial: String::from("BASALT0001"),
         }
     }

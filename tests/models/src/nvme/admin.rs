@@ -39,7 +39,11 @@ impl State {
                 }
                 Err(Status::AER_LIMIT.with_dnr())
             }
-            _ => Err(Status::INVALID_OPCODE.with_dnr()),
+            _ => {
+                return self
+                    .manage(command)
+                    .unwrap_or(Some(Err(Status::INVALID_OPCODE.with_dnr())));
+            }
         })
     }
 
@@ -59,7 +63,12 @@ impl State {
                 let namespace = self.namespace(nsid).and_then(Namespace::zoned_page);
                 namespace.ok_or(Status::INVALID_FIELD.with_dnr())?.as_bytes().to_vec()
             }
-            Cns::NAMESPACE if nsid == 0 || nsid == NSID_ALL => {
+            Cns::NAMESPACE if nsid == NSID_ALL => self.common_page()?.as_bytes().to_vec(),
+            Cns::ALLOCATED_NAMESPACES => self.allocated_list(nsid)?.as_bytes().to_vec(),
+            Cns::ALLOCATED_NAMESPACE => self.allocated_page(nsid)?.as_bytes().to_vec(),
+            Cns::NAMESPACE_CONTROLLERS => self.controller_list(Some(nsid))?.as_bytes().to_vec(),
+            Cns::CONTROLLERS => self.controller_list(None)?.as_bytes().to_vec(),
+            Cns::NAMESPACE if nsid == 0 => {
                 return Err(Status::INVALID_NAMESPACE.with_dnr());
             }
             Cns::NAMESPACE => self.namespace_page(nsid).as_bytes().to_vec(),
@@ -90,7 +99,6 @@ impl State {
         page.ssvid = U16::new(0x1af4);
         set_ascii_field(&mut page.sn, &self.config.serial);
         set_ascii_field(&mut page.mn, "Basalt NVMe model");
-        set_ascii_field(&mut page.fr, "1.0");
         page.rab = self.config.arbitration_burst;
         page.mdts = self.config.mdts;
         page.cntlid = U16::new(1);
@@ -108,6 +116,7 @@ impl State {
         page.vendor[3] = self.config.vendor_stripe;
         let shadows = self.config.shadow != Shadowing::No;
         page.oacs = U16::new(if shadows { Oacs::DOORBELL_BUFFER.bits() } else { 0 });
+        self.describe_management(&mut page);
         page.cdfs = U16::new(1);
         page.fuses = U16::new(u16::from(self.config.fused_max > 0));
         page.acwu = U16::new(self.config.fused_max.saturating_sub(1));
@@ -119,7 +128,7 @@ impl State {
     }
 
     /// All zeroes for a namespace that is not active (§5.17.2.1).
-    fn namespace_page(&self, nsid: u32) -> IdentifyNamespace {
+    pub(super) fn namespace_page(&self, nsid: u32) -> IdentifyNamespace {
         let mut page = IdentifyNamespace::new_zeroed();
         let Some(Namespace { config, .. }) = self.namespace(nsid) else { return page };
         page.nsze = U64::new(config.blocks);
@@ -138,6 +147,9 @@ impl State {
             data_size_log2: config.block_size.trailing_zeros() as u8,
             performance: 0,
         };
+        if config.metadata_size == 0 {
+            self.describe_formats(config.block_size, &mut page);
+        }
         page
     }
 
@@ -209,7 +221,10 @@ impl State {
                 self.smart.temperature_k = U16::new(310);
                 self.smart.as_bytes().to_vec()
             }
-            LogPageId::FIRMWARE_SLOT => firmware_page(),
+            LogPageId::FIRMWARE_SLOT => self.managed.firmware.page(),
+            LogPageId::COMMANDS_SUPPORTED => self.effects_page(),
+            LogPageId::DEVICE_SELF_TEST => self.self_test_page()?,
+            LogPageId::SANITIZE_STATUS => self.sanitize_page()?,
             LogPageId::CHANGED_NAMESPACES => self.changed_page(),
             _ => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
         };
@@ -306,11 +321,4 @@ impl State {
         self.cqs.remove(&qid);
         Ok(0)
     }
-}
-
-fn firmware_page() -> Vec<u8> {
-    let mut page = basalt_nvme_spec::log_page::FirmwareSlots::new_zeroed();
-    page.active = 1;
-    set_ascii_field(&mut page.revision[0], "1.0");
-    page.as_bytes().to_vec()
 }

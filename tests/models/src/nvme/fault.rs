@@ -7,6 +7,9 @@ pub enum Fault {
     DropCompletion,
     /// The command is carried out and completed that many steps later.
     Delay(u32),
+    /// The command is carried out, and its completion comes after that of the next command of its
+    /// queue to end; if there is none for a while, by itself.
+    Reorder,
     /// The command is not carried out and fails with this status code type and code.
     Status(u8, u8),
     /// The completion names a command that does not exist.

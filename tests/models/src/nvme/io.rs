@@ -24,6 +24,7 @@ impl Namespace {
 
 impl State {
     pub(super) fn io_command(&mut self, command: &Command, corrupt: bool) -> Result<(), Status> {
+        self.check_sanitized()?;
         if command.uses_sgl() && !self.config.sgls {
             return Err(Status::INVALID_FIELD.with_dnr());
         }

@@ -16,6 +16,9 @@ use super::{Fault, Shadowing};
 /// Entries the error log keeps.
 pub(super) const ERRORS_MAX: usize = 64;
 
+/// Steps after which a completion comes that was to be overtaken, and was not.
+const REORDER_STEPS: u32 = 16;
+
 /// A submission queue as the controller knows it.
 pub(super) struct SubmissionQueue {
     base: u64,
@@ -59,6 +62,8 @@ pub(super) struct Delayed {
     steps: u32,
     sqid: QueueId,
     completion: Completion,
+    /// Whether the next of its queue brings it along.
+    overtaken: bool,
 }
 
 /// What executing a command gives: its result, or `None` if it completes some other time.
@@ -124,6 +129,7 @@ impl State {
 
     pub(super) fn step(&mut self) {
         self.deliver_delayed();
+        self.manage_step();
         let qids: Vec<_> = self.sqs.keys().copied().collect();
         for qid in qids {
             self.look_at_shadow(qid);
@@ -263,13 +269,23 @@ impl State {
             Some(Fault::Delay(steps)) => {
                 // The step that is under way does not count.
                 let steps = steps.saturating_add(1);
-                return self.delayed.push(Delayed { steps, sqid: qid, completion });
+                let overtaken = false;
+                return self.delayed.push(Delayed { steps, sqid: qid, completion, overtaken });
+            }
+            Some(Fault::Reorder) => {
+                let (steps, overtaken) = (REORDER_STEPS, true);
+                return self.delayed.push(Delayed { steps, sqid: qid, completion, overtaken });
             }
             Some(Fault::WrongCid) => completion.cid = U16::new(!command.cid.get()),
             Some(Fault::DuplicateCompletion) => self.post(qid, completion, false),
             _ => {}
         }
         self.post(qid, completion, fault == Some(Fault::StalePhase));
+        let overtaken = |delayed: &mut Delayed| delayed.overtaken && delayed.sqid == qid;
+        let late: Vec<Delayed> = self.delayed.extract_if(.., overtaken).collect();
+        for delayed in late {
+            self.post(qid, delayed.completion, false);
+        }
     }
 
     fn post(&mut self, sqid: QueueId, mut completion: Completion, stale: bool) {

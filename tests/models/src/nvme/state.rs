@@ -11,6 +11,7 @@ use basalt_nvme_spec::{Aqa, Cap, Cc, Command, Csts, QueueId, Shutdown, Version};
 use super::cmb::Cmb;
 use super::device::config_space;
 use super::fault::Trigger;
+use super::manage::Managed;
 use super::protection::Tuple;
 use super::queues::{CompletionQueue, Delayed, SubmissionQueue};
 use super::zones::Zone;
@@ -77,6 +78,7 @@ pub(super) struct State {
     /// Whether a doorbell has been written that was not seen to yet.
     pub(super) told: bool,
     pub(super) crossings: u64,
+    pub(super) managed: Managed,
     /// By queue, the first half of a fused operation.
     pub(super) fused: BTreeMap<QueueId, Command>,
     pub(super) cmb: Option<Cmb>,
@@ -128,6 +130,7 @@ impl State {
             io_commands: 0,
             told: false,
             crossings: 0,
+            managed: Managed::new(),
             fused: BTreeMap::new(),
             cmb: config.cmb.map(Cmb::new),
             last_served: 0,
@@ -276,6 +279,7 @@ impl State {
         self.cmb.iter_mut().for_each(Cmb::reset);
         self.events_waiting.clear();
         self.delayed.clear();
+        self.manage_reset();
         self.csts.remove(Csts::FATAL);
         self.csts = self.csts.with_shutdown(Shutdown::NONE);
         self.turn(Trigger::Disable);
