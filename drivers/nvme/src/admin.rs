@@ -28,6 +28,8 @@ enum Purpose {
 #[derive(Debug)]
 struct Pending {
     data: Option<DmaBuf>,
+    /// The device finds the pages of `data` here, if they are many.
+    _list: Option<DmaBuf>,
     purpose: Purpose,
     answer: Option<(Status, u32)>,
 }
@@ -35,6 +37,7 @@ struct Pending {
 /// The admin queue. Commands wait in slots for whoever asked.
 #[derive(Debug)]
 pub(crate) struct AdminQueue<R: Registers> {
+    pool: DmaPool,
     rings: Rings<R>,
     slots: Slots<Pending>,
     failed: bool,
@@ -52,7 +55,7 @@ impl<R: Registers> AdminQueue<R> {
         let rings = Rings::allocate(pool, registers, 0, ENTRIES, stride, None)?;
         let depth = usize::from(ENTRIES - 1);
         let slots = Slots::with_capacity(depth).map_err(|_| OutOfDmaMemory { requested: depth })?;
-        Ok(Self { rings, slots, failed: false })
+        Ok(Self { pool: pool.clone(), rings, slots, failed: false })
     }
 
     pub(crate) fn rings(&self) -> &Rings<R> {
@@ -82,12 +85,13 @@ impl<R: Registers> AdminQueue<R> {
         if self.failed {
             return Err(AdminError::BadCompletion);
         }
+        let list = data.as_ref().map_or(Ok(None), |data| list_of(data, &self.pool))?;
         if let Some(data) = &data {
             let start = data.phys().as_u64();
-            let second = if data.len() > PAGE_SIZE { start + PAGE_SIZE as u64 } else { 0 };
-            command.set_prps(start, second);
+            let next = if data.len() > PAGE_SIZE { start + PAGE_SIZE as u64 } else { 0 };
+            command.set_prps(start, list.as_ref().map_or(next, |list| list.phys().as_u64()));
         }
-        let pending = Pending { data, purpose, answer: None };
+        let pending = Pending { data, _list: list, purpose, answer: None };
         let tag = self.slots.insert(pending).map_err(|_| AdminError::QueueFull)?;
         command.cid = U16::new(tag.as_u16());
         self.rings.push(&command);
@@ -158,6 +162,24 @@ impl<R: Registers> AdminQueue<R> {
             log::debug!("nvme: asynchronous event request refused: {status}");
         }
     }
+}
+
+/// The list of a buffer's pages after the first, if they are too many for the command itself. A
+/// buffer of more than one page begins with one.
+fn list_of(data: &DmaBuf, pool: &DmaPool) -> Result<Option<DmaBuf>, AdminError> {
+    let pages = data.len().div_ceil(PAGE_SIZE);
+    if pages <= 2 {
+        return Ok(None);
+    }
+    if pages - 1 > PAGE_SIZE / size_of::<u64>() {
+        return Err(AdminError::BadBuffer);
+    }
+    let mut list = pool.alloc(PAGE_SIZE).map_err(|_| AdminError::NoMemory)?;
+    let (entries, _) = list.as_mut_slice().as_chunks_mut::<8>();
+    for (entry, page) in entries.iter_mut().zip(1..pages) {
+        *entry = (data.phys().as_u64() + (page * PAGE_SIZE) as u64).to_le_bytes();
+    }
+    Ok(Some(list))
 }
 
 /// How many bytes `command` moves at most, if the driver knows.

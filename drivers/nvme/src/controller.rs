@@ -4,15 +4,14 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
-use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Instant, PciAddress, Registers, WakeMessage};
+use basalt_env::{CoreId, Device, DmaPool, Instant, PciAddress, Registers, WakeMessage};
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
 use basalt_nvme_spec::{
     Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, QueueId, QueuePriority, Shutdown,
 };
-use basalt_ring::Tag;
 
-use crate::admin::{AdminQueue, check_buffer};
+use crate::admin::AdminQueue;
 use crate::cmb::Cmb;
 use crate::discover::failed;
 use crate::queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
@@ -20,7 +19,7 @@ use crate::quirks::{self, Quirks};
 use crate::registers::{Health, configuration, configure, health};
 use crate::shadow::ShadowPages;
 use crate::yield_now::yield_now;
-use crate::{AdminError, CommandLimits, InitError, Namespace, Options, Outcome, Ticket, prp};
+use crate::{AdminError, CommandLimits, InitError, Namespace, Options, Ticket, prp};
 
 /// Tells the time. Only used on the control path.
 pub type Clock = Rc<dyn Fn() -> Instant>;
@@ -43,9 +42,9 @@ pub struct Controller<D: Device> {
     pub(crate) quirks: Quirks,
     pub(crate) cap: Cap,
     pub(crate) pool: DmaPool,
-    clock: Clock,
+    pub(crate) clock: Clock,
     pub(crate) options: Options,
-    admin: RefCell<AdminQueue<D::Registers>>,
+    pub(crate) admin: RefCell<AdminQueue<D::Registers>>,
     pub(crate) identify: RefCell<Box<IdentifyController>>,
     pub(crate) namespaces: RefCell<Vec<Namespace>>,
     pub(crate) limits: Cell<CommandLimits>,
@@ -53,7 +52,7 @@ pub struct Controller<D: Device> {
     pub(crate) cmb: RefCell<Option<Cmb<D::Registers>>>,
     queues: Cell<u16>,
     /// Counts the runs of the controller.
-    epoch: Cell<u64>,
+    pub(crate) epoch: Cell<u64>,
     /// Counts the queues ever described, so that no two are taken for each other.
     serial: Cell<u64>,
     /// The I/O queues the controller has.
@@ -200,55 +199,6 @@ impl<D: Device> Controller<D> {
             self.queues.get(),
             self.entries()
         );
-    }
-
-    /// Sends an admin command and waits for its end. Opcodes whose data length the driver cannot
-    /// tell are refused, as are those that manage queues.
-    ///
-    /// After [`AdminError::Timeout`] the buffer stays with the command until the controller is
-    /// stopped.
-    pub async fn admin(
-        &self,
-        mut command: Command,
-        data: Option<DmaBuf>,
-    ) -> Result<Outcome, AdminError> {
-        check_buffer(&command, data.as_ref())?;
-        command.mptr = Default::default();
-        command.set_prps(0, 0);
-        self.command(command, data).await
-    }
-
-    pub(crate) async fn command(
-        &self,
-        command: Command,
-        data: Option<DmaBuf>,
-    ) -> Result<Outcome, AdminError> {
-        let start = (self.clock)();
-        let epoch = self.epoch.get();
-        let tag = self.admin.borrow_mut().submit(command, data)?;
-        let waiting = Waiting { controller: self, tag, epoch };
-        loop {
-            if self.epoch.get() != epoch {
-                return Err(AdminError::Reset);
-            }
-            let answer = {
-                let mut admin = self.admin.borrow_mut();
-                admin.poll();
-                admin.take(waiting.tag)
-            };
-            if let Some(result) = answer {
-                return result;
-            }
-            match health(&self.registers) {
-                Health::Removed => return Err(AdminError::Removed),
-                Health::Fatal => return Err(AdminError::Fatal),
-                Health::Fine { .. } => {}
-            }
-            if (self.clock)().since(start) > self.options.admin_timeout {
-                return Err(AdminError::Timeout);
-            }
-            yield_now().await;
-        }
     }
 
     /// What a core needs to allocate I/O queue `qid` (1 to [`Self::queues`]).
@@ -425,21 +375,6 @@ impl<D: Device> Drop for Controller<D> {
         device.disable();
         // A read comes back only after the write has arrived.
         device.config_read(4);
-    }
-}
-
-/// An admin command somebody waits for. Dropped early, it leaves its slot to clean up after itself.
-struct Waiting<'a, D: Device> {
-    controller: &'a Controller<D>,
-    tag: Tag,
-    epoch: u64,
-}
-
-impl<D: Device> Drop for Waiting<'_, D> {
-    fn drop(&mut self) {
-        if self.epoch == self.controller.epoch.get() {
-            self.controller.admin.borrow_mut().orphan(self.tag);
-        }
     }
 }
 

@@ -94,6 +94,10 @@ pub enum AdminError {
     NoMemory,
     /// The controller's answer makes no sense.
     BadData,
+    /// The controller says that it does not do this.
+    Unsupported,
+    /// What was asked for makes no sense for this controller: it was not asked.
+    BadArgument,
 }
 
 impl fmt::Display for AdminError {
@@ -110,6 +114,8 @@ impl fmt::Display for AdminError {
             Self::BadBuffer => "the buffer does not fit the command",
             Self::NoMemory => "out of DMA memory",
             Self::BadData => "the answer makes no sense",
+            Self::Unsupported => "the controller does not offer that",
+            Self::BadArgument => "what is asked for makes no sense for this controller",
         })
     }
 }

@@ -1,6 +1,6 @@
 use basalt_env::Device;
 use basalt_nvme_spec::identify::NamespaceList;
-use basalt_nvme_spec::log_page::{ErrorEntry, SmartHealth};
+use basalt_nvme_spec::log_page::{ErrorEntry, FirmwareSlots, SanitizeStatus, SmartHealth};
 use basalt_nvme_spec::{AsyncEvent, Command, FeatureId, LogPageId, NSID_ALL};
 
 use crate::{AdminError, Controller};
@@ -16,6 +16,8 @@ pub struct Events {
     pub count: u32,
     /// Whether namespaces have come, gone, or changed: see [`Controller::rescan`].
     pub namespaces_changed: bool,
+    /// Whether a sanitize operation has ended: see [`Controller::sanitize_status`].
+    pub sanitized: bool,
 }
 
 /// Asynchronous events (base specification 2.0 §5.2).
@@ -53,6 +55,11 @@ impl<D: Device> Controller<D> {
                     log::info!("nvme {}: its namespaces have changed", self.address);
                     events.namespaces_changed = true;
                 }
+                AsyncEvent::TYPE_COMMAND_SET
+                    if event.info() == AsyncEvent::COMMAND_SET_SANITIZED =>
+                {
+                    events.sanitized = true;
+                }
                 AsyncEvent::TYPE_HEALTH | AsyncEvent::TYPE_ERROR => {
                     let (kind, info) = (event.kind(), event.info());
                     log::warn!("nvme {}: event of type {kind}, {info:#04x}", self.address);
@@ -71,6 +78,8 @@ impl<D: Device> Controller<D> {
         let bytes = match page {
             LogPageId::ERROR_INFORMATION => size_of::<ErrorEntry>(),
             LogPageId::SMART_HEALTH => size_of::<SmartHealth>(),
+            LogPageId::FIRMWARE_SLOT => size_of::<FirmwareSlots>(),
+            LogPageId::SANITIZE_STATUS => size_of::<SanitizeStatus>(),
             LogPageId::CHANGED_NAMESPACES => size_of::<NamespaceList>(),
             // Nothing to read, or nothing we know the length of.
             _ => return Ok(()),

@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use crate::ArbitrationOptions;
+use crate::{ArbitrationOptions, LongLimits};
 
 /// What to ask of a controller.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,8 @@ pub struct Options {
     pub queue_entries: u16,
     /// Limit for an admin command.
     pub admin_timeout: Duration,
+    /// Limits for admin commands that take longer.
+    pub long: LongLimits,
     /// Limit for an I/O command.
     pub io_timeout: Duration,
     /// Whether the doorbells may be in memory where the controller offers that. It saves exits to
@@ -31,6 +33,7 @@ impl Default for Options {
             queues: 1,
             queue_entries: 256,
             admin_timeout: Duration::from_secs(10),
+            long: LongLimits::default(),
             io_timeout: Duration::from_secs(30),
             shadow_doorbells: true,
             controller_memory_buffer: false,

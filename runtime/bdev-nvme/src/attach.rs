@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use basalt_bdev::Registry;
 use basalt_env::{CoreId, Device, DmaPool, Registers};
-use basalt_nvme::{ArbitrationOptions, Controller, InitError};
+use basalt_nvme::{ArbitrationOptions, Controller, InitError, LongLimits};
 use basalt_nvme_spec::{Arbitration, QueuePriority};
 use basalt_reactor::Local;
 
@@ -28,6 +28,8 @@ pub struct Options {
     pub io_timeout: Duration,
     /// How long an admin command may take.
     pub admin_timeout: Duration,
+    /// How long those may take that take longer than others.
+    pub long: LongLimits,
     /// How long a reset may take before the controller is given up.
     pub reset_timeout: Duration,
     /// Whether its doorbells may be in memory where it offers that.
@@ -51,6 +53,7 @@ impl Options {
             cores: Vec::new(),
             io_timeout: Duration::from_secs(30),
             admin_timeout: Duration::from_secs(10),
+            long: LongLimits::default(),
             reset_timeout: Duration::from_secs(60),
             shadow_doorbells: true,
             controller_memory_buffer: false,
@@ -160,6 +163,7 @@ fn driver_options(local: &Local, options: &Options) -> basalt_nvme::Options {
         queues: u16::try_from(local.cores()).unwrap_or(u16::MAX),
         queue_entries: options.queue_entries,
         admin_timeout: options.admin_timeout,
+        long: options.long,
         io_timeout: options.io_timeout,
         shadow_doorbells: options.shadow_doorbells,
         controller_memory_buffer: options.controller_memory_buffer,

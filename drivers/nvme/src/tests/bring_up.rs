@@ -193,7 +193,7 @@ fn events_arrive_once_and_are_asked_for_again_once_they_were_seen_to() {
         let raised = (0..9).take_while(|_| bench.model.raise_event(event)).count();
         assert_eq!(raised, 4, "as many as the controller takes requests for");
         let events = bench.run(controller.see_to_events()).unwrap();
-        assert_eq!(events, Events { count: 4, namespaces_changed: false });
+        assert_eq!(events, Events { count: 4, ..Events::default() });
     }
     assert_eq!(bench.model.violations(), [""; 0]);
 }
@@ -214,7 +214,7 @@ fn a_controller_with_few_requests_is_sent_no_more_than_it_takes() {
 fn namespaces_that_come_go_and_grow_are_told_of_and_found() {
     let bench = Bench::with_defaults();
     let controller = bench.controller(Options::default());
-    let changed = |count| Events { count, namespaces_changed: count > 0 };
+    let changed = |count| Events { count, namespaces_changed: count > 0, ..Events::default() };
     let nsids = || -> Vec<(u32, u64)> {
         bench.run(controller.rescan()).unwrap();
         controller.namespaces().iter().map(|ns| (ns.nsid(), ns.blocks())).collect()

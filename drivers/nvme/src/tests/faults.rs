@@ -1,5 +1,7 @@
-use basalt_models::nvme::{Fault, any_io, io};
-use basalt_nvme_spec::NvmOpcode;
+use alloc::string::String;
+
+use basalt_models::nvme::{Fault, admin, any_io, io};
+use basalt_nvme_spec::{AdminOpcode, NvmOpcode};
 
 use super::*;
 use crate::{NotQuiesced, QueueError, RejectReason};
@@ -71,6 +73,36 @@ fn a_delayed_completion_is_merely_late() {
         ready.bench.drain(&mut ready.queue).iter().map(|(payload, _)| payload.0).collect();
     assert_eq!(tags, [2, 1]);
     assert_eq!(check_late(&mut ready), None);
+}
+
+#[test]
+fn completions_that_overtake_each_other_end_their_own_commands() {
+    let mut ready = Ready::with_defaults();
+    for tag in 0..8 {
+        let data = ready.bench.buffers(&[4096], tag as u8 + 1);
+        assert!(ready.write(tag * 8, data).is_success());
+    }
+    for nth in [1, 3, 8] {
+        ready.bench.model.inject(io(NvmOpcode::READ).nth(nth), Fault::Reorder);
+    }
+    (0..8).for_each(|tag| ready.submit_read(tag));
+    let ended = ready.bench.drain(&mut ready.queue);
+    let order: Vec<u64> = ended.iter().map(|((tag, _), _)| *tag).collect();
+    assert_eq!(order, [1, 0, 3, 2, 4, 5, 6, 7], "nothing overtakes the last one");
+    for ((tag, data), status) in ended {
+        assert!(status.is_success());
+        assert!(data[0].as_slice().iter().all(|byte| u64::from(*byte) == tag + 1), "{tag}");
+    }
+    assert_eq!((ready.queue.fault(), check_late(&mut ready)), (None, None));
+    assert_eq!(ready.bench.model.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn admin_completions_may_overtake_each_other_too() {
+    let bench = Bench::with_defaults();
+    bench.model.inject(admin(AdminOpcode::IDENTIFY).every(), Fault::Reorder);
+    let controller = bench.controller(Options::default());
+    assert_eq!(controller.namespaces().len(), 1);
 }
 
 #[test]

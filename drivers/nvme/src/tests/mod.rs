@@ -21,6 +21,7 @@ mod cmb;
 mod faults;
 mod fused;
 mod io;
+mod manage;
 mod metadata;
 mod protection;
 mod prps;
