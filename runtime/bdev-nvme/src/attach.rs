@@ -182,6 +182,7 @@ where
         serial: text(&identify.sn).into(),
         model: text(&identify.mn).into(),
         firmware: text(&identify.fr).into(),
+        subnqn: text(&identify.subnqn).into(),
         cntlid: identify.cntlid.get(),
         state: ControllerState::Enabled,
         queues: Vec::new(),

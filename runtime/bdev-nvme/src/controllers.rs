@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use basalt_bdev::Lenders;
+use basalt_bdev::{Lenders, NvmeOrder, NvmeReport};
 use basalt_env::{CoreId, DmaBuf, PciAddress};
 use basalt_nvme::{AdminError, Outcome, QueueError, Ticket};
 use basalt_nvme_spec::{Command, QueueId};
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
+
+use crate::ManageError;
 
 /// Where a controller stands.
 ///
@@ -55,6 +57,8 @@ pub struct ControllerInfo {
     pub model: String,
     /// Firmware revision.
     pub firmware: String,
+    /// The qualified name of its subsystem; empty if it tells of none.
+    pub subnqn: String,
     /// Controller identifier (CNTLID).
     pub cntlid: u16,
     /// Where it stands.
@@ -98,6 +102,8 @@ pub(crate) enum Request {
     Reset(oneshot::Sender<Result<(), ControlError>>),
     /// Somebody has an admin command for it.
     Admin(Command, Option<DmaBuf>, oneshot::Sender<Result<Outcome, AdminError>>),
+    /// Somebody has an order for it.
+    Manage(NvmeOrder, oneshot::Sender<Result<NvmeReport, ManageError>>),
     /// Somebody wants it gone.
     Detach(oneshot::Sender<Result<(), ControlError>>),
 }
@@ -285,7 +291,7 @@ impl NvmeControllers {
         self.handles.borrow().iter().find(|handle| handle.id == id).map(Rc::clone)
     }
 
-    fn find(&self, name: &str) -> Option<Rc<Handle>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Rc<Handle>> {
         let handles = self.handles.borrow();
         handles.iter().find(|handle| handle.info.borrow().name == name).map(Rc::clone)
     }

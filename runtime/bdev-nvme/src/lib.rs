@@ -11,9 +11,12 @@
 //!    queues are suspended, the controller is stopped, and it is brought up again or given up, all
 //!    in bounded time. Every Io ends exactly once: it is sent again where that is safe and has not
 //!    been in vain too often, and else ends with an error.
+//! 5. What is administered of a controller is done while its task goes on with the rest; what loses
+//!    data only to namespaces that nobody has open.
 //!
-//! [`attach`] is the way in; [`NvmeControllers`] lists, resets and detaches. Above the functions
-//! stand the life cycles: [`ControllerState`] of a controller, `CoreQueue` of a core's queue.
+//! [`attach`] is the way in; [`NvmeControllers`] lists, resets, manages and detaches. Above the
+//! functions stand the life cycles: [`ControllerState`] of a controller, `CoreQueue` of a core's
+//! queue.
 //!
 //! Neighbours: `drivers/nvme` below, `runtime/bdev` above; composed by `boot/image`. Follows the
 //! NVM Express base specification 2.0 as far as the driver leaves it to its user.
@@ -26,7 +29,9 @@ mod bdev;
 mod controllers;
 mod errand;
 mod inbox;
+mod jobs;
 mod json;
+mod manage;
 mod manager;
 mod pending;
 mod queue;
@@ -35,5 +40,7 @@ mod split;
 mod tests;
 
 pub use attach::{AttachError, Options, attach};
+pub use basalt_nvme::{AdminError, LongLimits};
 pub use bdev::PRODUCT_NAME;
 pub use controllers::{ControlError, ControllerInfo, ControllerState, NvmeControllers};
+pub use manage::ManageError;

@@ -1,24 +1,25 @@
+mod queues;
+
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_bdev::{Bdev, IoError, RegisterError, Registry};
-use basalt_env::{CoreId, Device, DmaBuf, DmaPool, Registers};
-use basalt_nvme::{
-    AdminError, Controller, IoQueue, Namespace, Outcome, QueueAddress, QueueError, QueueSpec,
-    Quiesced, Ticket,
-};
-use basalt_nvme_spec::{AdminOpcode, Command, QueueId};
+use basalt_env::{CoreId, Device};
+use basalt_nvme::{AdminError, Controller, Namespace, QueueError, Quiesced, Ticket};
+use basalt_nvme_spec::QueueId;
+use basalt_nvme_spec::manage::FormatTarget;
 use basalt_reactor::Local;
 
 use crate::Options;
 use crate::bdev::{Family, NvmeBdev};
 use crate::controllers::{
-    ControlError, ControllerId, ControllerState, Handle, NvmeControllers, Request, Run, Unwanted,
+    ControlError, ControllerState, Handle, NvmeControllers, Request, Run, Unwanted,
 };
+use crate::jobs::{Jobs, Next};
 use crate::queue::{CoreQueue, CoreQueues};
 
 /// How long another core may take to do as told.
@@ -31,23 +32,19 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
 const DRAIN_PERIOD: Duration = Duration::from_millis(1);
 
-/// Why a core has no queue pair.
-enum NoQueue {
-    /// Its core has no memory for one, or the controller wants no more: the others can do without.
-    Refused,
-    /// Nobody knows whether the controller uses it: it must be stopped before the memory is freed.
-    Unknown,
-}
-
 /// Sees to one controller, from core 0, for as long as it is attached.
 pub(crate) struct Manager<D: Device> {
-    local: Local,
-    registry: Rc<Registry>,
-    handle: Rc<Handle>,
-    controller: Controller<D>,
+    pub(crate) local: Local,
+    pub(crate) registry: Rc<Registry>,
+    pub(crate) handle: Rc<Handle>,
+    pub(crate) controller: Controller<D>,
     options: Options,
     /// The namespaces that are bdevs, with the names of these.
-    shown: RefCell<Vec<(Namespace, String)>>,
+    pub(crate) shown: RefCell<Vec<(Namespace, String)>>,
+    /// Those that are not to be, for what is on them is being lost.
+    pub(crate) held: Cell<Option<FormatTarget>>,
+    /// Whether they are all held until a sanitize operation is over.
+    pub(crate) sanitizing: Cell<bool>,
 }
 
 impl<D: Device + 'static> Manager<D>
@@ -62,23 +59,38 @@ where
         options: Options,
     ) -> Self {
         let shown = RefCell::new(Vec::new());
-        Self { local, registry, handle, controller, options, shown }
+        let (held, sanitizing) = (Cell::new(None), Cell::new(false));
+        Self { local, registry, handle, controller, options, shown, held, sanitizing }
     }
 
     /// Does what it is asked to until it is asked to let go.
     pub(crate) async fn run(self) {
+        let mut jobs = Jobs::default();
         loop {
-            match self.local.timeout(EVENT_PERIOD, self.handle.next()).await {
-                Err(_) => self.look_for_events().await,
-                Ok(Request::Fault(run, fault)) => self.see_to(run, fault).await,
-                Ok(Request::Abort(run, qid, ticket, why)) => {
-                    self.abort(run, qid, ticket, why).await;
+            let next = self.local.timeout(EVENT_PERIOD, jobs.or(self.handle.next())).await;
+            let request = match next {
+                Err(_) => {
+                    self.look_for_events().await;
+                    continue;
                 }
-                Ok(Request::Reset(answer)) => answer.send(self.reset_if_alive().await),
-                Ok(Request::Admin(command, data, answer)) => {
-                    answer.send(self.admin(command, data).await);
+                Ok(Next::Ended(ended)) => {
+                    self.settle(ended).await;
+                    continue;
                 }
-                Ok(Request::Detach(answer)) => {
+                Ok(Next::Asked(request)) => request,
+            };
+            match request {
+                Request::Fault(run, fault) => self.see_to(run, fault).await,
+                Request::Abort(run, qid, ticket, why) => self.abort(run, qid, ticket, why).await,
+                Request::Reset(answer) => answer.send(self.reset_if_alive().await),
+                Request::Admin(command, data, answer) => {
+                    jobs.add(self.admin(command, data, answer));
+                }
+                Request::Manage(order, answer) => match self.prepare(&order) {
+                    Ok(changes) => jobs.add(self.carry_out(order, changes, answer)),
+                    Err(error) => answer.send(Err(error)),
+                },
+                Request::Detach(answer) => {
                     self.detach().await;
                     return answer.send(Ok(()));
                 }
@@ -86,24 +98,7 @@ where
         }
     }
 
-    async fn admin(&self, command: Command, data: Option<DmaBuf>) -> Result<Outcome, AdminError> {
-        if self.has_failed() {
-            return Err(AdminError::Removed);
-        }
-        let outcome = self.controller.admin(command, data).await;
-        // Its namespaces may be others now, whether or not the controller reports that.
-        let changes = [
-            AdminOpcode::NAMESPACE_MANAGEMENT,
-            AdminOpcode::NAMESPACE_ATTACHMENT,
-            AdminOpcode::FORMAT_NVM,
-        ];
-        if outcome.is_ok() && changes.contains(&AdminOpcode(command.opcode)) {
-            self.rescan().await;
-        }
-        outcome
-    }
-
-    async fn rescan(&self) {
+    pub(crate) async fn rescan(&self) {
         match self.controller.rescan().await {
             Ok(()) => self.sync_bdevs().await,
             Err(error) => log::error!(target: "bdev_nvme", "{}: {error}", self.name()),
@@ -127,6 +122,7 @@ where
         if changed {
             self.rescan().await;
         }
+        self.look_at_sanitizing().await;
     }
 
     async fn see_to(&self, run: Run, fault: QueueError) {
@@ -178,7 +174,7 @@ where
     }
 
     /// Stops the controller, ends everything in flight with `error`, and brings it up again.
-    async fn reset(&self, error: IoError) -> Result<(), ControlError> {
+    pub(crate) async fn reset(&self, error: IoError) -> Result<(), ControlError> {
         self.handle.set_state(ControllerState::Resetting);
         self.handle.info.borrow_mut().resets += 1;
         self.quiesce(error).await;
@@ -204,6 +200,7 @@ where
         if !self.make_queues().await {
             return false;
         }
+        self.note_firmware();
         self.sync_bdevs().await;
         true
     }
@@ -283,69 +280,6 @@ where
         }
     }
 
-    /// Gives the first cores in turn a queue pair each, which they lend to the others. Whether any
-    /// has one now.
-    pub(crate) async fn make_queues(&self) -> bool {
-        self.cores().for_each(|core| self.handle.lenders.set(core, false));
-        for (core, qid) in self.cores_in_turn().zip(1..) {
-            let Some(spec) = self.controller.queue_spec(qid) else { break };
-            let spec = spec.with_priority(self.options.priority_of(core));
-            match self.make_queue(core, spec).await {
-                Ok(()) => self.handle.lenders.set(core, true),
-                Err(NoQueue::Refused) => self.drop_queue(core).await,
-                Err(NoQueue::Unknown) => return false,
-            }
-        }
-        let with_queue: Vec<_> = self.handle.lenders.iter().collect();
-        let (made, cores, name) = (with_queue.len(), self.local.cores(), self.name());
-        if made < cores {
-            let with_queue: Vec<_> = with_queue.iter().map(|core| core.0).collect();
-            log::warn!(
-                target: "bdev_nvme",
-                "{name}: queues for {made} of {cores} cores, which lend them to the others: \
-                 {with_queue:?}"
-            );
-        }
-        self.handle.info.borrow_mut().queues = with_queue;
-        made > 0
-    }
-
-    /// The core allocates the rings from its own memory, the controller is told of them, and the
-    /// core is told that it was.
-    async fn make_queue(&self, core: CoreId, spec: QueueSpec<D::Registers>) -> Result<(), NoQueue> {
-        let (id, timeout) = (self.handle.id, self.options.io_timeout);
-        let allocate = move |local: &Local| allocate_queue(local, id, spec, timeout);
-        let Some(address) = self.on_core(core, allocate).await.flatten() else {
-            log::warn!(target: "bdev_nvme", "{}: no queue memory on core {core}", self.name());
-            return Err(NoQueue::Refused);
-        };
-        let message = match self.controller.create_io_queue(address, Some(core)).await {
-            Ok(message) => message,
-            Err(error) => {
-                let qid = address.qid();
-                log::warn!(target: "bdev_nvme", "{}: queue {qid}: {error}", self.name());
-                let refused = matches!(error, AdminError::Status(_));
-                return Err(if refused { NoQueue::Refused } else { NoQueue::Unknown });
-            }
-        };
-        let run = self.handle.run();
-        let go_live = move |local: &Local| {
-            CoreQueues::<D::Registers>::of(local).find(id).map(|queue| queue.go_live(run, message))
-        };
-        self.on_core(core, go_live).await.flatten().ok_or(NoQueue::Unknown)
-    }
-
-    /// The core goes without a queue: its channels, if it has any, will hear that it is gone.
-    async fn drop_queue(&self, core: CoreId) {
-        let id = self.handle.id;
-        let close = move |local: &Local| {
-            let queues = CoreQueues::<D::Registers>::of(local);
-            queues.find(id).inspect(|queue| queue.close());
-            queues.remove(id);
-        };
-        let _ = self.on_core(core, close).await;
-    }
-
     /// Makes the registry agree with the controller's namespaces: what has another size only is
     /// resized, what is gone or is another one goes, what is new comes.
     pub(crate) async fn sync_bdevs(&self) {
@@ -369,7 +303,7 @@ where
         let is_shown =
             |namespace: &Namespace| self.shown.borrow().iter().any(|(shown, _)| shown == namespace);
         for namespace in present {
-            if !is_shown(&namespace) {
+            if !is_shown(&namespace) && !self.is_held(&namespace) {
                 self.show(&family, namespace);
             }
         }
@@ -415,7 +349,7 @@ where
         }
     }
 
-    fn remove_bdevs(&self, goes: impl Fn(&Namespace) -> bool) {
+    pub(crate) fn remove_bdevs(&self, goes: impl Fn(&Namespace) -> bool) {
         let going: Vec<_> =
             self.shown.borrow_mut().extract_if(.., |(namespace, _)| goes(namespace)).collect();
         for (_, name) in going {
@@ -430,24 +364,16 @@ where
         self.shown.borrow().iter().map(|(_, name)| name.clone()).collect()
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.options.name
     }
 
-    fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.handle.info.borrow().state == ControllerState::Failed
     }
 
     fn cores(&self) -> impl Iterator<Item = CoreId> + use<D> {
         (0..self.local.cores()).map(|core| CoreId(core as u16))
-    }
-
-    /// All cores in the order in which they get queues.
-    fn cores_in_turn(&self) -> impl Iterator<Item = CoreId> {
-        let first = &self.options.cores;
-        let others = self.cores().filter(|core| !first.contains(core));
-        let first = first.iter().copied().filter(|core| core.index() < self.local.cores());
-        first.chain(others)
     }
 
     /// Has every core that has a queue of this controller do `f` with it.
@@ -472,28 +398,4 @@ where
     ) -> Option<T> {
         self.local.timeout(CORE_PATIENCE, self.local.call(core, f)).await.ok()?.ok()
     }
-}
-
-fn allocate_queue<R: Registers>(
-    local: &Local,
-    id: ControllerId,
-    spec: QueueSpec<R>,
-    timeout: Duration,
-) -> Option<QueueAddress> {
-    let pool: Rc<DmaPool> = local.service()?;
-    let queues = CoreQueues::<R>::of(local);
-    let depth = usize::from(spec.depth());
-    let pair = IoQueue::allocate(&pool, spec).ok()?;
-    let queue = queues.find(id).unwrap_or_else(|| {
-        let queue = CoreQueue::new(id, depth, pool);
-        queue.start(local, check_period(timeout));
-        queues.add(Rc::clone(&queue));
-        queue
-    });
-    Some(queue.put(pair))
-}
-
-/// Often enough to notice a late command soon after its time.
-fn check_period(timeout: Duration) -> Duration {
-    (timeout / 8).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
