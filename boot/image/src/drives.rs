@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 
 use basalt_bare::{is_emulated, is_virtual};
 use basalt_bdev::Registry;
-use basalt_bdev_nvme::{ControlError, NvmeControllers, Options};
+use basalt_bdev_nvme::{AdminError, ControlError, ManageError, NvmeControllers, Options};
 use basalt_env::{Device, PciAddress};
 use basalt_reactor::Local;
-use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeState};
+use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeRefusal, NvmeState};
 use basalt_rpc::{RpcError, errno};
 
 use crate::devices::{Nodes, PciDevice};
@@ -93,7 +93,7 @@ fn report(local: &Local, name: &str, bdevs: &[String]) {
 
 fn provide_control(local: &Local) {
     let controllers = NvmeControllers::of(local);
-    let [reset, detach, admin] = [(); 3].map(|()| Rc::clone(&controllers));
+    let [reset, detach, admin, manage] = [(); 4].map(|()| Rc::clone(&controllers));
     let list = move || controllers.list().into_iter().map(state).collect();
     let control = NvmeControl::new(
         list,
@@ -109,6 +109,10 @@ fn provide_control(local: &Local) {
             let controllers = Rc::clone(&admin);
             Box::pin(async move { controllers.admin_passthru(&name, passthru).await })
         },
+        move |name, order| {
+            let controllers = Rc::clone(&manage);
+            Box::pin(async move { controllers.manage(&name, order).await.map_err(refusal) })
+        },
     );
     local.provide(Rc::new(control));
 }
@@ -116,6 +120,21 @@ fn provide_control(local: &Local) {
 fn state(info: basalt_bdev_nvme::ControllerInfo) -> NvmeState {
     let state = format!("{}", info.state);
     NvmeState { name: info.name, address: info.address, cntlid: info.cntlid, state }
+}
+
+fn refusal(error: ManageError) -> NvmeRefusal {
+    let code = match &error {
+        ManageError::InUse(bdev) => return NvmeRefusal::InUse(bdev.clone()),
+        ManageError::Control(ControlError::NoSuchController) => errno::ENODEV,
+        ManageError::Control(_) => errno::EIO,
+        ManageError::Busy => errno::EBUSY,
+        ManageError::Admin(AdminError::Unsupported) => errno::EOPNOTSUPP,
+        ManageError::Admin(AdminError::BadArgument) => errno::EINVAL,
+        ManageError::Admin(AdminError::NoMemory) => errno::ENOMEM,
+        ManageError::Admin(AdminError::Timeout) => errno::ETIMEDOUT,
+        ManageError::Admin(_) => errno::EIO,
+    };
+    NvmeRefusal::Failed(RpcError::errno(code, error))
 }
 
 fn done(order: impl Future<Output = Result<(), ControlError>> + 'static) -> NvmeDone {

@@ -9,7 +9,9 @@ mod log;
 mod net;
 mod nvme;
 mod nvme_command;
+mod nvme_manage;
 mod nvme_options;
+mod nvme_report;
 mod nvmf;
 mod options;
 mod raid;
@@ -19,7 +21,7 @@ mod virtio;
 
 pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
-pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeState};
+pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState};
 pub use self::nvme_command::NvmeAnswer;
 pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
 pub use self::nvme_options::NvmeOptions;
@@ -41,6 +43,7 @@ pub fn register_all(router: &mut Router) {
     raid::register(router);
     file::register(router);
     nvme::register(router);
+    nvme_manage::register(router);
     nvme_options::register(router);
     virtio::register(router);
     nvmf::register(router);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::pin::Pin;
 
-use basalt_bdev::NvmePassthru;
+use basalt_bdev::{NvmeOrder, NvmePassthru, NvmeReport};
 use basalt_env::PciAddress;
 use serde_json::{Value, json};
 
@@ -35,6 +35,18 @@ pub type NvmeDone = Pin<Box<dyn Future<Output = Result<(), RpcError>>>>;
 /// How an admin command ends.
 pub type NvmeAdmin = Pin<Box<dyn Future<Output = NvmeAnswer>>>;
 
+/// How an order to administer something ends.
+pub type NvmeManaged = Pin<Box<dyn Future<Output = Result<NvmeReport, NvmeRefusal>>>>;
+
+/// Why such an order was not carried out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NvmeRefusal {
+    /// It would lose what is on that bdev, which somebody has open.
+    InUse(String),
+    /// Whatever else there is.
+    Failed(RpcError),
+}
+
 type List = Box<dyn Fn() -> Vec<NvmeState>>;
 type Order = Box<dyn Fn(String) -> NvmeDone>;
 
@@ -44,19 +56,22 @@ pub struct NvmeControl {
     reset: Order,
     detach: Order,
     admin: Box<dyn Fn(String, NvmePassthru) -> NvmeAdmin>,
+    manage: Box<dyn Fn(String, NvmeOrder) -> NvmeManaged>,
 }
 
 impl NvmeControl {
-    /// A control of four parts: one lists the controllers; the others reset and detach the one of a
-    /// name that was just listed, and have it carry out an admin command.
+    /// A control of five parts: one lists the controllers; the others reset and detach the one of a
+    /// name that was just listed, and have it carry out an admin command, and an order.
     pub fn new(
         list: impl Fn() -> Vec<NvmeState> + 'static,
         reset: impl Fn(String) -> NvmeDone + 'static,
         detach: impl Fn(String) -> NvmeDone + 'static,
         admin: impl Fn(String, NvmePassthru) -> NvmeAdmin + 'static,
+        manage: impl Fn(String, NvmeOrder) -> NvmeManaged + 'static,
     ) -> Self {
         let (reset, detach) = (Box::new(reset), Box::new(detach));
-        Self { list: Box::new(list), reset, detach, admin: Box::new(admin) }
+        let (admin, manage) = (Box::new(admin), Box::new(manage));
+        Self { list: Box::new(list), reset, detach, admin, manage }
     }
 
     /// Whether there is a controller of that name.
@@ -67,6 +82,11 @@ impl NvmeControl {
     /// Has the one of that name carry out an admin command.
     pub(super) fn admin(&self, name: String, passthru: NvmePassthru) -> NvmeAdmin {
         (self.admin)(name, passthru)
+    }
+
+    /// Has the one of that name carry out an order.
+    pub(super) fn manage(&self, name: String, order: NvmeOrder) -> NvmeManaged {
+        (self.manage)(name, order)
     }
 }
 

@@ -3,7 +3,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use core::cell::RefCell;
 
-use basalt_bdev::{IoError, NvmePassthru};
+use basalt_bdev::{IoError, NvmePassthru, NvmeReport};
 use basalt_env::PciAddress;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -172,6 +172,7 @@ fn nvme_controllers_are_listed_reset_and_detached() {
             let passthru = NvmePassthru { result: passthru.command[10], ..passthru };
             Box::pin(async move { (passthru, status) })
         },
+        |_, _| Box::pin(async { Ok(NvmeReport::Done) }),
     );
     machine.boot().provide(Rc::new(control));
     let name = json!({"name": "Nvme0"});
