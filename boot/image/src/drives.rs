@@ -129,7 +129,7 @@ fn refusal(error: ManageError) -> NvmeRefusal {
         ManageError::Control(_) => errno::EIO,
         ManageError::Busy => errno::EBUSY,
         ManageError::Admin(AdminError::Unsupported) => errno::EOPNOTSUPP,
-        ManageError::Admin(AdminError::BadArgument) => errno::EINVAL,
+        ManageError::Admin(AdminError::BadArgument | AdminError::ReachesAll) => errno::EINVAL,
         ManageError::Admin(AdminError::NoMemory) => errno::ENOMEM,
         ManageError::Admin(AdminError::Timeout) => errno::ETIMEDOUT,
         ManageError::Admin(_) => errno::EIO,

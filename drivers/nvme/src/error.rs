@@ -98,6 +98,8 @@ pub enum AdminError {
     Unsupported,
     /// What was asked for makes no sense for this controller: it was not asked.
     BadArgument,
+    /// It would do to all namespaces what was asked for one: it was not asked.
+    ReachesAll,
 }
 
 impl fmt::Display for AdminError {
@@ -116,6 +118,9 @@ impl fmt::Display for AdminError {
             Self::BadData => "the answer makes no sense",
             Self::Unsupported => "the controller does not offer that",
             Self::BadArgument => "what is asked for makes no sense for this controller",
+            Self::ReachesAll => {
+                "the controller does that to all namespaces together: all must be asked for"
+            }
         })
     }
 }

@@ -8,7 +8,8 @@
 //! 4. Every wait ends: ready, not ready, admin commands and I/O all have limits.
 //!
 //! [`Controller::bring_up`] reads top to bottom what makes a controller usable. The I/O path is
-//! [`IoQueue::read`] and its like, [`IoQueue::commit`] once per round, [`IoQueue::poll`].
+//! [`IoQueue::read`] and its like, [`IoQueue::commit`] once per round, [`IoQueue::poll`]. What a
+//! host administers is in [`Controller::format`] and its like.
 //!
 //! Neighbours: registers and layouts from `drivers/nvme-spec`, slots and cursors from
 //! `drivers/ring`, the machine from `kernel/env`; used by `runtime/bdev-nvme`.

@@ -26,8 +26,8 @@ impl<D: Device> Controller<D> {
     ///
     /// # Errors
     /// [`AdminError::Unsupported`] if the controller does not do that; [`AdminError::BadArgument`]
-    /// if there is no such format, or if it is the one namespace that is named and all would be
-    /// formatted; see [`AdminError`].
+    /// if there is no such format; [`AdminError::ReachesAll`] if one namespace is named and all
+    /// would be formatted, see [`Self::format_reaches`]; see [`AdminError`].
     pub async fn format(
         &self,
         target: FormatTarget,
@@ -41,11 +41,14 @@ impl<D: Device> Controller<D> {
         {
             return Err(AdminError::Unsupported);
         }
-        if settings.protection > 3 || self.format_reaches(target, settings.erase) != target {
+        if settings.protection > 3 {
             return Err(AdminError::BadArgument);
         }
         let nsid = match target {
             FormatTarget::Namespace(0 | NSID_ALL) => return Err(AdminError::BadArgument),
+            FormatTarget::Namespace(_) if self.format_reaches(target, settings.erase) != target => {
+                return Err(AdminError::ReachesAll);
+            }
             FormatTarget::Namespace(nsid) => nsid,
             FormatTarget::All if attributes.contains(FormatAttributes::NO_BROADCAST) => {
                 return Err(AdminError::Unsupported);

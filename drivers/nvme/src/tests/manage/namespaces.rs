@@ -35,7 +35,7 @@ fn all_namespaces_are_formatted_only_if_all_are_asked_for() {
     let (one, size) = (FormatTarget::Namespace(2), BlockFormat::Size(512));
     assert_eq!(controller.format_reaches(one, SecureErase::None), FormatTarget::All);
     let refused = bench.run(controller.format(one, size, FormatSettings::default()));
-    assert_eq!(refused, Err(AdminError::BadArgument));
+    assert_eq!(refused, Err(AdminError::ReachesAll));
     for nsid in [0, NSID_ALL] {
         let named = FormatTarget::Namespace(nsid);
         let refused = bench.run(controller.format(named, size, FormatSettings::default()));
@@ -55,7 +55,7 @@ fn an_erasure_that_reaches_all_is_told_from_a_format_that_does_not() {
     assert_eq!(controller.format_reaches(one, SecureErase::UserData), FormatTarget::All);
     let with = |erase| FormatSettings { erase, ..FormatSettings::default() };
     let run = |erase| bench.run(controller.format(one, BlockFormat::Size(512), with(erase)));
-    assert_eq!(run(SecureErase::UserData), Err(AdminError::BadArgument));
+    assert_eq!(run(SecureErase::UserData), Err(AdminError::ReachesAll));
     assert_eq!(run(SecureErase::Cryptographic), Err(AdminError::Unsupported));
     assert_eq!(run(SecureErase::None), Ok(()));
 }
