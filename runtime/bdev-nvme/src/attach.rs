@@ -151,6 +151,7 @@ where
         manager.abandon().await;
         return Err(AttachError::NoQueues);
     }
+    manager.find_sanitizing().await;
     manager.sync_bdevs().await;
     let names = manager.bdevs();
     local.spawn("bdev_nvme", manager.run());

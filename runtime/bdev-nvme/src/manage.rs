@@ -204,6 +204,17 @@ where
         self.rescan().await;
     }
 
+    /// Has a sanitize operation that is under way already, as it goes on without power, keep the
+    /// bdevs away until it is over.
+    pub(crate) async fn find_sanitizing(&self) {
+        let status = self.controller.sanitize_status().await;
+        if status.is_ok_and(|status| status.state() == SanitizeStatus::IN_PROGRESS) {
+            log::warn!(target: "bdev_nvme", "{}: it is being sanitized", self.name());
+            self.held.set(Some(FormatTarget::All));
+            self.sanitizing.set(true);
+        }
+    }
+
     /// Whether the sanitize operation that was begun is over; then what it left is shown.
     pub(crate) async fn look_at_sanitizing(&self) {
         if !self.sanitizing.get() {

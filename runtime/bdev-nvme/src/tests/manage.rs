@@ -246,6 +246,18 @@ fn sanitizing_keeps_all_bdevs_away_until_it_is_done() {
 }
 
 #[test]
+fn a_controller_that_is_being_sanitized_already_shows_its_namespaces_later() {
+    let manage_config = ManageConfig { steps: 5000, ..ManageConfig::full() };
+    let mut rig = Rig::attached(1, Config { manage: manage_config, ..config() });
+    assert!(manage(&mut rig, sanitize()).is_ok());
+    let controllers = NvmeControllers::of(&rig.core(0));
+    rig.wait_for(async move { controllers.detach("Nvme0").await }).unwrap();
+    assert_eq!(rig.attach().unwrap(), Vec::<String>::new());
+    rig.rounds(6000);
+    assert_eq!(rig.info().bdevs, ["Nvme0n1", "Nvme0n2"]);
+}
+
+#[test]
 fn firmware_that_runs_is_told_at_once_or_after_a_reset() {
     let mut rig = Rig::attached(1, config());
     let update = |rig: &mut Rig, revision: &[u8; 8], action| {
