@@ -12,7 +12,6 @@ use basalt_nvme_spec::manage::Activation;
 use basalt_nvme_spec::{AdminOpcode, NvmOpcode, Status, ascii_field};
 use basalt_nvmf::Target;
 use serde_json::{Map, Value, json};
-use zerocopy::little_endian::U32;
 
 use crate::Context;
 
@@ -55,21 +54,28 @@ fn firmware(slots: &FirmwareSlots) -> Value {
 fn all_effects(effects: &CommandEffects) -> Value {
     let admin = |opcode| AdminOpcode(opcode).name();
     let io = |opcode| NvmOpcode(opcode).name();
-    json!({"admin": commands(&effects.admin, admin), "io": commands(&effects.io, io)})
+    json!({
+        "admin": commands(effects.admin.iter().map(|entry| entry.get()), admin),
+        "io": commands(effects.io.iter().map(|entry| entry.get()), io),
+    })
 }
 
-fn commands(entries: &[U32; 256], name: impl Fn(u8) -> Option<&'static str>) -> Vec<Value> {
+/// The commands whose entries, by opcode, say that they are supported.
+fn commands(
+    entries: impl Iterator<Item = u32>,
+    name: impl Fn(u8) -> Option<&'static str>,
+) -> Vec<Value> {
     const EFFECTS: [(u32, &str); 4] = [
         (CommandEffects::LOGICAL_BLOCKS_CHANGE, "logical_blocks_change"),
         (CommandEffects::NAMESPACES_CHANGE, "namespaces_change"),
         (CommandEffects::INVENTORY_CHANGE, "inventory_change"),
         (CommandEffects::CONTROLLER_CHANGE, "controller_change"),
     ];
-    let supported = |(_, entry): &(u8, &U32)| entry.get() & CommandEffects::SUPPORTED != 0;
-    let command = |(opcode, entry): (u8, &U32)| {
-        let has = |(bit, _): &&(u32, &str)| entry.get() & bit != 0;
+    let supported = |(_, entry): &(u8, u32)| entry & CommandEffects::SUPPORTED != 0;
+    let command = |(opcode, entry): (u8, u32)| {
+        let has = |(bit, _): &&(u32, &str)| entry & bit != 0;
         let effects: Vec<&str> = EFFECTS.iter().filter(has).map(|(_, name)| *name).collect();
-        let exclusion = entry.get() >> CommandEffects::EXCLUSION_SHIFT & 7;
+        let exclusion = entry >> CommandEffects::EXCLUSION_SHIFT & 7;
         json!({
             "opcode": opcode,
             "name": name(opcode),
@@ -141,8 +147,8 @@ fn sanitizing(status: &SanitizeStatus) -> Value {
     };
     let under_way = status.state() == SanitizeStatus::IN_PROGRESS;
     let percent = under_way.then(|| (u32::from(status.progress.get()) * 100) >> 16);
-    let known = |seconds: U32| Some(seconds.get()).filter(|seconds| *seconds != u32::MAX);
-    let [overwrite, block_erase, crypto_erase] = status.seconds.map(known);
+    let [overwrite, block_erase, crypto_erase] =
+        status.seconds.map(|seconds| Some(seconds.get()).filter(|seconds| *seconds != u32::MAX));
     json!({
         "state": state,
         "completion_percent": percent,
