@@ -1,14 +1,15 @@
 use basalt_env::{Device, DmaMem, DmaPool, Registers};
 use basalt_hosted::Machine;
+use basalt_nvme_spec::manage::ControllerList;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CC, CMBMSC, CSTS};
 use basalt_nvme_spec::{
-    AdminOpcode, Aqa, Cc, CmbControl, Cns, Command, Completion, Csi, Csts, FeatureId, LogPageId,
-    QueueCounts, QueuePriority, Status,
+    AdminOpcode, Aqa, Cc, CmbControl, Cns, Command, Completion, Csi, Csts, FeatureId,
+    IdentifyNamespace, LogPageId, NSID_ALL, QueueCounts, QueuePriority, Status,
 };
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{CmbConfig, Config, Model, ModelRegisters};
+use super::{CmbConfig, Config, ManageConfig, Model, ModelRegisters};
 
 /// A driver of the smallest kind: one admin command at a time, built by hand.
 struct Host {
@@ -60,6 +61,14 @@ impl Host {
 
     fn status(&mut self, command: Command) -> Status {
         self.send(command).status()
+    }
+
+    /// Sends a command whose data start with these bytes.
+    fn status_with(&mut self, mut command: Command, data: &[u8]) -> Status {
+        let page = self.pool.alloc_shared(4096).unwrap();
+        page.copy_in(0, data);
+        command.set_prps(page.phys().as_u64(), 0);
+        self.status(command)
     }
 
     fn page(&self) -> u64 {
@@ -250,4 +259,51 @@ fn priorities_without_weights_are_a_mistake() {
     while host.registers.read32(CSTS) & Csts::READY.bits() != 0 {}
     host.registers.write32(CC, weighted.0);
     assert_eq!(host.model.violations().len(), 3, "{:?}", host.model.violations());
+}
+
+#[test]
+fn namespaces_are_made_and_attached_only_as_the_rules_say() {
+    let manage = ManageConfig::full();
+    let mut host = Host::with(Config { manage, ..Config::default() });
+    let create = |host: &mut Host, change: fn(&mut IdentifyNamespace)| {
+        let mut page = IdentifyNamespace::default();
+        (page.nsze, page.ncap) = (U64::new(8), U64::new(8));
+        change(&mut page);
+        host.status_with(Command::create_namespace(Csi::NVM), page.as_bytes())
+    };
+    expect(create(&mut host, |page| page.ncap = U64::new(7)), Status::THIN_PROVISIONING);
+    expect(create(&mut host, |page| page.flbas = 2), Status::INVALID_FORMAT);
+    let empty = |page: &mut IdentifyNamespace| (page.nsze, page.ncap) = (U64::ZERO, U64::ZERO);
+    expect(create(&mut host, empty), Status::INVALID_FIELD);
+    let zoned = Command::create_namespace(Csi::ZONED);
+    expect(host.status_with(zoned, &[]), Status::INVALID_FIELD);
+    expect(create(&mut host, |_| ()), Status::SUCCESS);
+    for list in [ControllerList::default(), ControllerList::one(2)] {
+        let status = host.status_with(Command::attach_namespace(2), list.as_bytes());
+        expect(status, Status::INVALID_CONTROLLER_LIST);
+    }
+    let attach = Command::attach_namespace(2);
+    expect(host.status_with(attach, ControllerList::one(1).as_bytes()), Status::SUCCESS);
+    expect(host.status(Command::delete_namespace(NSID_ALL)), Status::SUCCESS);
+    assert!(host.model.contents(2, 0, 1).is_empty() && host.model.contents(1, 0, 1).is_empty());
+}
+
+#[test]
+fn what_a_controller_does_not_offer_is_no_opcode_of_its() {
+    let mut host = Host::new();
+    for opcode in [
+        AdminOpcode::FORMAT_NVM,
+        AdminOpcode::NAMESPACE_MANAGEMENT,
+        AdminOpcode::FIRMWARE_COMMIT,
+        AdminOpcode::DEVICE_SELF_TEST,
+        AdminOpcode::SANITIZE,
+    ] {
+        expect(host.status(Command::admin(opcode)), Status::INVALID_OPCODE);
+    }
+    let page = host.page();
+    for log in [LogPageId::DEVICE_SELF_TEST, LogPageId::SANITIZE_STATUS] {
+        let mut command = Command::get_log_page(log, NSID_ALL, 0, 512);
+        command.set_prps(page, 0);
+        expect(host.status(command), Status::INVALID_LOG_PAGE);
+    }
 }
