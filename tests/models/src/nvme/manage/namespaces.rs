@@ -18,6 +18,9 @@ impl Namespace {
     fn format(&mut self, block_size: u32) {
         self.config.blocks = self.data.len() as u64 / u64::from(block_size);
         self.config.block_size = block_size;
+        // No format has any.
+        (self.config.metadata_size, self.config.protection) = (0, 0);
+        self.metadata.clear();
         self.erase();
         self.make_zones();
     }
@@ -25,6 +28,7 @@ impl Namespace {
     /// Erases it.
     pub(super) fn erase(&mut self) {
         self.data.fill(0);
+        self.metadata.fill(0);
         self.bad = BTreeSet::new();
         self.protection.clear();
     }
