@@ -43,9 +43,8 @@ pub(crate) struct Segments {
 impl<T: Payload> Describe<T> for Segments {
     #[inline(always)]
     fn describe(self, payload: &T, tag: Tag, lists: &Lists) -> Result<prp::Prps, RejectReason> {
-        let segments = payload.segments();
         // The common case, one buffer within two pages, is told apart once.
-        if let [only] = segments
+        if let Some(only) = payload.only_segment()
             && only.len() as u64 == self.bytes
             && let Some(prps) = prp::build_short(only)
         {

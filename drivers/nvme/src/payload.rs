@@ -11,6 +11,16 @@ pub trait Payload {
     /// The buffers in order; each contributes its first `len()` bytes.
     fn segments(&self) -> &[DmaBuf];
 
+    /// The only buffer, if there is just one; it may say no if it is not sure. The common case can
+    /// be told apart at less cost than what all buffers are.
+    #[inline(always)]
+    fn only_segment(&self) -> Option<&DmaBuf> {
+        match self.segments() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// What of those bytes a command is to move; all of them if it does not say.
     fn window(&self) -> Option<Window> {
         None

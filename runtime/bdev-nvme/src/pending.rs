@@ -77,6 +77,14 @@ impl Payload for Pending {
         }
     }
 
+    #[inline(always)]
+    fn only_segment(&self) -> Option<&DmaBuf> {
+        match (&self.carrier, &self.io.data) {
+            (Carrier::Whole, SgList::One(only)) => Some(only),
+            _ => None,
+        }
+    }
+
     fn window(&self) -> Option<Window> {
         match self.carrier {
             Carrier::Part(.., window) => Some(window),
