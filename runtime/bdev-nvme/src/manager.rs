@@ -27,6 +27,8 @@ const CORE_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a controller is asked for events, as SPDK asks (`nvme_adminq_poll_period_us`, 1 s),
 /// but sooner.
 const EVENT_PERIOD: Duration = Duration::from_millis(250);
+/// Resets in a row that may fail before a controller is given up.
+const RESETS_MAX: u32 = 3;
 /// How long a detach waits for what is in flight.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
@@ -176,13 +178,8 @@ where
     /// Stops the controller, ends everything in flight with `error`, and brings it up again.
     pub(crate) async fn reset(&self, error: IoError) -> Result<(), ControlError> {
         self.handle.set_state(ControllerState::Resetting);
-        self.handle.info.borrow_mut().resets += 1;
-        self.quiesce(error).await;
         let limit = self.options.reset_timeout;
-        let back = match error {
-            IoError::Removed => false,
-            _ => self.local.timeout(limit, self.come_back()).await.unwrap_or(false),
-        };
+        let back = self.local.timeout(limit, self.reset_at_last(error)).await.unwrap_or(false);
         if !back {
             self.give_up().await;
             return Err(ControlError::ResetFailed);
@@ -190,6 +187,21 @@ where
         log::info!(target: "bdev_nvme", "{}: back after a reset", self.name());
         self.handle.set_state(ControllerState::Enabled);
         Ok(())
+    }
+
+    /// Whether one of a few resets has brought it back: something may go wrong on the way up, too.
+    async fn reset_at_last(&self, error: IoError) -> bool {
+        for _ in 0..RESETS_MAX {
+            self.handle.info.borrow_mut().resets += 1;
+            self.quiesce(error).await;
+            if error == IoError::Removed {
+                return false;
+            }
+            if self.come_back().await {
+                return true;
+            }
+        }
+        false
     }
 
     async fn come_back(&self) -> bool {

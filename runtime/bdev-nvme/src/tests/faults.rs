@@ -246,13 +246,18 @@ fn a_core_that_gets_no_queue_after_a_reset_hears_that_it_is_gone() {
 
 #[test]
 fn a_queue_whose_creation_is_not_answered_stops_the_controller() {
-    let mut rig = Rig::attached(2, Config::default());
-    rig.model.plan(|plan| {
-        plan.on(admin(AdminOpcode::CREATE_IO_CQ).nth(2), Fault::DropCompletion);
-    });
-    assert_eq!(reset(&mut rig), Err(ControlError::ResetFailed));
-    assert_eq!(rig.info().state, ControllerState::Failed);
-    assert!(rig.registry.list().is_empty());
+    for (every, expected) in [(false, Ok(())), (true, Err(ControlError::ResetFailed))] {
+        let mut rig = Rig::attached(2, Config::default());
+        rig.model.plan(|plan| {
+            let create = admin(AdminOpcode::CREATE_IO_CQ);
+            let create = if every { create.every() } else { create.nth(2) };
+            plan.on(create, Fault::DropCompletion);
+        });
+        assert_eq!(reset(&mut rig), expected, "once it is tried again");
+        assert_eq!(rig.registry.list().is_empty(), every);
+        let state = if every { ControllerState::Failed } else { ControllerState::Enabled };
+        assert_eq!(rig.info().state, state);
+    }
 }
 
 pub(super) fn reset(rig: &mut Rig) -> Result<(), ControlError> {
