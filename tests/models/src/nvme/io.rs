@@ -117,7 +117,7 @@ impl State {
         let range = namespace.range(command.lba(), command.blocks().into())?;
         let limit = 4096usize.checked_shl(self.config.mdts.into()).unwrap_or(usize::MAX);
         let in_line = match namespace.config.metadata_place {
-            MetadataPlace::InLine => namespace.metadata_range(command).len(),
+            MetadataPlace::InLine => namespace.config.moved(command) * command.blocks() as usize,
             MetadataPlace::Separate => 0,
         };
         if self.config.mdts != 0 && range.len() + in_line > limit {

@@ -16,7 +16,7 @@ pub(super) struct Blocks {
 
 impl NamespaceConfig {
     /// Metadata bytes of each block that a command moves; none if the controller adds them.
-    fn moved(&self, command: &Command) -> usize {
+    pub(super) fn moved(&self, command: &Command) -> usize {
         let added = self.protection != 0 && self.metadata_size == 8;
         let is_stripped = added && command.io_flags().contains(IoFlags::PRACT);
         if is_stripped { 0 } else { self.metadata_size.into() }
