@@ -36,6 +36,8 @@ pub struct TransportConfig {
     pub drain_timeout: Duration,
     /// How long a command may wait for a data buffer before it fails.
     pub buffer_timeout: Duration,
+    /// How long an Abort waits for the bdev to end the command.
+    pub abort_timeout: Duration,
 }
 
 impl Default for TransportConfig {
@@ -49,6 +51,7 @@ impl Default for TransportConfig {
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             buffer_timeout: Duration::from_secs(20),
+            abort_timeout: Duration::from_secs(1),
         }
     }
 }

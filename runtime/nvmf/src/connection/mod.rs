@@ -4,6 +4,7 @@
 //! the sender. It does no I/O of its own: its poll group hands it the network stack and the core's
 //! resources on every call.
 
+mod abort;
 mod admin;
 pub(crate) mod copy;
 mod io;
@@ -16,6 +17,7 @@ use basalt_bdev::Io;
 use basalt_env::{Instant, Work};
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
 
+pub(crate) use abort::Aborting;
 pub(crate) use admin::{AdminReply, AdminRequest, Connected};
 pub use queue::QueueInfo;
 use queue::{Phase, Queue};
@@ -153,6 +155,14 @@ impl Connection {
     /// A bdev finished an Io of this connection.
     pub(crate) fn io_done(&mut self, core: &mut Core, tag: Tag, io: Io) {
         self.queue.io_done(core, tag, io, self.link != Link::Open);
+    }
+
+    /// Aborts a command, if it can be.
+    pub(crate) fn abort_command(&mut self, core: &mut Core, cid: u16) -> Aborting {
+        if self.link != Link::Open {
+            return Aborting::No;
+        }
+        self.queue.abort_command(cid, core)
     }
 
     /// The channel may have room again: submits the Io it refused. `false` if it still has none.

@@ -1,5 +1,6 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use basalt_bdev::SgList;
@@ -9,6 +10,7 @@ use basalt_nvme_spec::{NvmOpcode, Status, fabrics};
 use basalt_reactor::Local;
 use zerocopy::IntoBytes;
 
+use super::abort::Watcher;
 use super::send::Sender;
 use super::slot::{Outgoing, SlotState, Slots};
 use super::{ConnectionId, Ends};
@@ -95,6 +97,8 @@ pub(super) struct Queue {
     /// Commands at bdevs or the control plane.
     pub(super) outstanding: u32,
     pub(super) host_left: bool,
+    /// Who waits for the end of commands that are to be aborted.
+    pub(super) watchers: Vec<Watcher>,
     /// Where an I/O queue's work is counted.
     pub(super) health: Option<Arc<Health>>,
     local: Local,
@@ -115,6 +119,7 @@ impl Queue {
             reserve_len: core.config.capsule_data_max() as usize,
             outstanding: 0,
             host_left: false,
+            watchers: Vec::new(),
             health: None,
             local: core.local.clone(),
         }
@@ -225,6 +230,11 @@ impl Queue {
         work
     }
 
+    /// A slot no longer waits for its buffer.
+    pub(super) fn stop_waiting(&mut self, index: u16) {
+        self.waiting.retain(|waiting| *waiting != index);
+    }
+
     /// Fails commands that have waited too long for a buffer.
     pub(super) fn expire_waiting(&mut self, core: &Core, now: Instant) {
         let limit = core.config.buffer_timeout;
@@ -297,6 +307,9 @@ impl Queue {
         if !outcome.status.is_success() {
             self.report(index, outcome.status);
         }
+        if !self.watchers.is_empty() {
+            self.tell_watchers(index, outcome.status);
+        }
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.outcome = outcome;
         slot.state = SlotState::Sending;
@@ -362,6 +375,7 @@ impl Queue {
     /// The connection is gone: frees everything nobody else holds.
     pub(super) fn abandon(&mut self, core: &mut Core) {
         self.sender.clear();
+        self.watchers.clear();
         self.drop_idle_slots();
         self.reserve = None;
         core.counters.lost += 1;

@@ -53,24 +53,6 @@ impl Target {
         AdminReply::Held
     }
 
-    /// Abort (§5.1). Only held event requests can be aborted: everything else is at the bdev, or
-    /// done. Bit 0 of the result says that nothing was aborted. What is aborted completes first,
-    /// so the answer goes the same way behind it.
-    pub(super) fn abort(&self, controller: &mut Controller, request: &AdminRequest) -> AdminReply {
-        const NOT_ABORTED: u64 = 1;
-        let target = request.command.cdw10.get();
-        let (sqid, cid) = (target as u16, (target >> 16) as u16);
-        let held = controller.requests.iter().position(|held| held.cid == cid);
-        let Some(at) = held.filter(|_| sqid == 0) else {
-            return AdminReply::Done(Outcome::value(NOT_ABORTED), Vec::new());
-        };
-        let held = controller.requests.remove(at);
-        let aborted = AdminReply::Done(Status::ABORT_REQUESTED.into(), Vec::new());
-        self.answer(controller.admin, held.tag, aborted);
-        self.answer(controller.admin, request.tag, AdminReply::Done(Outcome::OK, Vec::new()));
-        AdminReply::Held
-    }
-
     /// A controller was reset: what it held is given up.
     pub(super) fn drop_requests(&self, controller: &mut Controller) {
         for held in core::mem::take(&mut controller.requests) {

@@ -1,5 +1,6 @@
 //! The control plane on core 0: subsystems, controllers, and everything that is not I/O.
 
+mod abort;
 mod admin;
 mod configure;
 mod connect;

@@ -81,6 +81,11 @@ impl Channels {
         entry.channel.submit(io)
     }
 
+    /// Ends the Io with that tag early, if its bdev can; whether that may be.
+    pub(crate) fn abort(&mut self, channel: u16, tag: u64) -> bool {
+        self.entry(channel).is_some_and(|entry| entry.channel.abort(tag))
+    }
+
     /// Remembers that the Io of `tag` is to be submitted again.
     pub(crate) fn wait(&mut self, channel: u16, tag: Tag) {
         if let Some(entry) = self.entry(channel) {

@@ -21,7 +21,9 @@ use views::Views;
 pub(crate) use views::{Namespace, SubsystemView};
 
 use crate::config::TransportConfig;
-use crate::connection::{AdminReply, AdminRequest, Connection, ConnectionId, Ends, QueueInfo};
+use crate::connection::{
+    Aborting, AdminReply, AdminRequest, Connection, ConnectionId, Ends, QueueInfo,
+};
 use crate::control::Target;
 
 /// A core's network stack, shared with whoever polls it.
@@ -249,6 +251,17 @@ impl PollGroup {
         match connection(places, tag.connection) {
             Some(connection) => connection.admin_done(core, tag, reply),
             None => core.counters.stale += 1,
+        }
+    }
+
+    /// Aborts a command of a connection, if it can be.
+    pub(crate) fn abort(&self, id: ConnectionId, cid: u16) -> Aborting {
+        let State { core, places, .. } = &mut *self.state.borrow_mut();
+        let place = places.get_mut(usize::from(id.slot));
+        let place = place.filter(|place| place.generation == id.generation);
+        match place.and_then(|place| place.connection.as_mut()) {
+            Some(connection) => connection.abort_command(core, cid),
+            None => Aborting::No,
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Shared {
     pub bytes: Mutex<Vec<u8>>,
     /// Keeps Ios until cleared.
     pub hold: AtomicBool,
+    /// Ends what is aborted, even of those it keeps.
+    pub aborts: AtomicBool,
     /// Fails every Io with an unrecovered read error.
     pub fail: AtomicBool,
     pub lacks: Vec<Op>,
@@ -44,6 +46,7 @@ impl Disk {
         let shared = Shared {
             bytes: Mutex::new(alloc::vec![0xee; (block_size as u64 * num_blocks) as usize]),
             hold: AtomicBool::new(false),
+            aborts: AtomicBool::new(false),
             fail: AtomicBool::new(false),
             lacks: lacks.to_vec(),
             depth,
@@ -65,13 +68,18 @@ impl Bdev for Disk {
     }
 
     fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        Ok(Box::new(DiskChannel { shared: Arc::clone(&self.shared), queue: Vec::new() }))
+        Ok(Box::new(DiskChannel {
+            shared: Arc::clone(&self.shared),
+            queue: Vec::new(),
+            ended: Vec::new(),
+        }))
     }
 }
 
 struct DiskChannel {
     shared: Arc<Shared>,
     queue: Vec<Io>,
+    ended: Vec<Io>,
 }
 
 impl IoChannel for DiskChannel {
@@ -85,15 +93,28 @@ impl IoChannel for DiskChannel {
     }
 
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        self.ended.iter_mut().for_each(&mut *done);
+        let ended = Work(self.ended.drain(..).len() as u32);
         if self.shared.hold.load(Ordering::Relaxed) {
-            return Work::IDLE;
+            return ended;
         }
         let count = self.queue.len() as u32;
         for mut io in self.queue.drain(..) {
             self.shared.run(&mut io);
             done(&mut io);
         }
-        Work(count)
+        Work(count) + ended
+    }
+
+    fn abort(&mut self, tag: u64) -> bool {
+        let at = self.queue.iter().position(|io| io.tag == tag);
+        let Some(at) = at.filter(|_| self.shared.aborts.load(Ordering::Relaxed)) else {
+            return false;
+        };
+        let mut io = self.queue.remove(at);
+        io.status = Err(IoError::Aborted);
+        self.ended.push(io);
+        true
     }
 }
 

@@ -1,5 +1,6 @@
 //! The target against a miniature host that speaks real PDUs over an in-memory network.
 
+mod aborts;
 mod admin;
 mod configure;
 mod copies;

@@ -134,14 +134,14 @@ fn the_transport_is_made_once_with_the_options_asked_for() {
         "c2h_success": false, "zcopy": false, "dif_insert_or_strip": false,
         "no_wr_batching": false, "disable_mappable_bar0": false, "disable_adaptive_irq": false,
         "disable_shadow_doorbells": false, "disable_command_passthru": false,
-        "max_io_size": 131_072, "max_io_qpairs_per_ctrlr": 8,
+        "max_io_size": 131_072, "max_io_qpairs_per_ctrlr": 8, "abort_timeout_sec": 3,
     });
     ok(&mut machine, "nvmf_create_transport", params.clone());
     let expected = json!([{
         "trtype": "TCP", "max_queue_depth": 64, "max_io_qpairs_per_ctrlr": 8,
         "in_capsule_data_size": 4096, "max_io_size": 131_072, "io_unit_size": 131_072,
         "max_aq_depth": 64, "dif_insert_or_strip": false, "zcopy": false, "c2h_success": false,
-        "sock_priority": 0,
+        "sock_priority": 0, "abort_timeout_sec": 3,
     }]);
     assert_eq!(machine.call("nvmf_get_transports", json!({"trtype": "tcp"})).unwrap(), expected);
     let again = machine.call("nvmf_create_transport", params).unwrap_err();

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use core::net::Ipv4Addr;
+use core::time::Duration;
 
 use basalt_bdev::uuid::Uuid;
 use basalt_nvmf::{C2hSuccess, Listener, TransportConfig};
@@ -14,7 +15,7 @@ const PORT: u16 = 4420;
 
 /// `nvmf_create_transport` parameters of other transports, or of machinery that is not here.
 /// SPDK's client sends some of them always, a saved configuration all.
-const FOREIGN: [&str; 29] = [
+const FOREIGN: [&str; 28] = [
     "io_unit_size",
     "max_aq_depth",
     "num_shared_buffers",
@@ -28,7 +29,6 @@ const FOREIGN: [&str; 29] = [
     "sock_priority",
     "acceptor_backlog",
     "acceptor_poll_rate",
-    "abort_timeout_sec",
     "no_wr_batching",
     "control_msg_num",
     "disable_mappable_bar0",
@@ -91,14 +91,17 @@ pub(super) fn read_transport(mut params: Params) -> Result<TransportConfig, RpcE
         Some(true) => C2hSuccess::Always,
         Some(false) => C2hSuccess::WithoutFlowControl,
     };
+    let abort_timeout: Option<u32> = params.optional("abort_timeout_sec")?;
     params.ignore(&FOREIGN);
     params.finish()?;
+    let abort_timeout = abort_timeout.map(|seconds| Duration::from_secs(seconds.into()));
     let config = TransportConfig {
         queue_size_max: queue_size_max.unwrap_or(default.queue_size_max),
         io_queues_max: io_queues_max.unwrap_or(default.io_queues_max),
         in_capsule_len: in_capsule_len.unwrap_or(default.in_capsule_len),
         io_len_max: io_len_max.unwrap_or(default.io_len_max),
         c2h_success,
+        abort_timeout: abort_timeout.unwrap_or(default.abort_timeout),
         ..default
     };
     Ok(config)

@@ -65,5 +65,6 @@ fn to_json(config: &TransportConfig) -> Value {
         "zcopy": false,
         "c2h_success": config.c2h_success == C2hSuccess::Always,
         "sock_priority": 0,
+        "abort_timeout_sec": config.abort_timeout.as_secs(),
     })
 }
