@@ -4,9 +4,6 @@
 
 extern crate alloc;
 
-#[path = "../src/tests/net.rs"]
-mod net;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,6 +13,7 @@ use basalt_bdev::malloc::{self, MallocOptions};
 use basalt_bdev::{Access, Registry};
 use basalt_env::Instant;
 use basalt_hosted::Machine;
+use basalt_models::pipes::TestStack;
 use basalt_nvme_spec::fabrics::{Connect, ConnectData, Property};
 use basalt_nvme_spec::registers::{self, Cc};
 use basalt_nvme_spec::{Command, SglDescriptor};
@@ -24,7 +22,6 @@ use basalt_nvmf::{
     DEFAULT_NQN, HostPolicy, NamespaceOptions, PollGroup, SubsystemOptions, Target, TransportConfig,
 };
 use basalt_reactor::{Options, Reactor, mesh};
-use net::TestStack;
 use zerocopy::IntoBytes;
 
 struct Counting;

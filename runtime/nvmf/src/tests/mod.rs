@@ -12,7 +12,6 @@ mod host;
 mod io;
 mod life;
 mod logs;
-mod net;
 mod removal;
 mod reset;
 mod transfers;

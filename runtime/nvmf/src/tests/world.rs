@@ -10,11 +10,11 @@ use basalt_hosted::Machine;
 use basalt_reactor::{Options, Reactor, mesh};
 
 use super::disk::Disk;
-use super::net::TestStack;
 use crate::{
     DEFAULT_NQN, DISCOVERY_NQN, GroupStats, HostPolicy, Listener, NamespaceOptions, PollGroup,
     SubsystemOptions, Target, TransportConfig,
 };
+use basalt_models::pipes::TestStack;
 
 /// A machine that runs the target, and time.
 pub struct World {

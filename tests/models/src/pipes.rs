@@ -1,5 +1,6 @@
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+//! TCP connections without a network, for what stands on a [`NetStack`].
+
+use std::collections::VecDeque;
 
 use basalt_env::{Instant, Work};
 use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
@@ -7,18 +8,26 @@ use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketE
 /// A TCP connection without a network: two queues of bytes.
 #[derive(Default)]
 pub struct Pipe {
+    /// Bytes that the target has not received.
     pub to_target: VecDeque<u8>,
+    /// Bytes that the host has not.
     pub to_host: VecDeque<u8>,
+    /// The target's port.
     pub port: u16,
+    /// Whether the host has closed its end.
     pub host_closed: bool,
+    /// Whether the target has closed its own.
     pub target_closed: bool,
+    /// Whether it has cut the connection.
     pub target_reset: bool,
     accepted: bool,
 }
 
 /// A core's stack, driven by tests from the other side.
 pub struct TestStack {
+    /// All connections there ever were.
     pub pipes: Vec<Pipe>,
+    /// Ports that are listened on.
     pub ports: Vec<u16>,
     /// Bytes handed out per receive call at most.
     pub chunk: usize,
@@ -26,11 +35,22 @@ pub struct TestStack {
     pub window: usize,
 }
 
-impl TestStack {
-    pub fn new() -> Self {
+impl Default for TestStack {
+    fn default() -> Self {
         Self { pipes: Vec::new(), ports: Vec::new(), chunk: usize::MAX, window: usize::MAX }
     }
+}
 
+impl TestStack {
+    /// One that hands over all there is, without connections.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A connection to a port that is listened on; its place in [`Self::pipes`].
+    ///
+    /// # Panics
+    /// Nobody listens there.
     pub fn connect(&mut self, port: u16) -> usize {
         assert!(self.ports.contains(&port), "nobody listens on port {port}");
         self.pipes.push(Pipe { port, ..Pipe::default() });
