@@ -344,16 +344,16 @@ impl BaseChannel {
         if self.in_flight.get() == 0 {
             return Work::IDLE;
         }
-        if self.descriptor.node().claims.has_attention() {
+        let node = self.descriptor.node();
+        let (Some(stat), false) =
+            (node.stats.writer(self.local.core()), node.claims.has_attention())
+        else {
             return self.poll_closely(&mut done);
-        }
+        };
         let (now, shift) = (self.local.now(), self.block_shift);
-        let stat = self.descriptor.node().stats.writer(self.local.core());
         let mut finished = 0;
         let work = self.inner.poll(&mut |io| {
-            if let Some(stat) = stat {
-                stat.record(io, shift, now);
-            }
+            stat.record(io, shift, now);
             finished += 1;
             done(io);
         });

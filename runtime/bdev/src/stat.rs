@@ -89,12 +89,12 @@ impl OpCounters {
         self.latency_min_ns.store(u64::MAX, Ordering::Relaxed);
     }
 
-    fn read(&self) -> OpStat {
+    fn read(&self, op: Op) -> OpStat {
         let load = |field: &AtomicU64| field.load(Ordering::Relaxed);
         let min = load(&self.latency_min_ns);
         OpStat {
             ops: load(&self.ops),
-            bytes: load(&self.bytes),
+            bytes: if op.has_blocks() { load(&self.bytes) } else { 0 },
             errors: load(&self.errors),
             latency_total_ns: load(&self.latency_total_ns),
             latency_min_ns: if min == u64::MAX { 0 } else { min },
@@ -126,8 +126,8 @@ impl CoreStat {
         }
         let ns = now.as_ns().saturating_sub(io.submitted.as_ns());
         add(&counters.ops, 1);
-        let blocks = if io.op.has_blocks() { u64::from(io.blocks) } else { 0 };
-        add(&counters.bytes, blocks << block_shift);
+        // Of operations without blocks it means nothing, and nobody is told.
+        add(&counters.bytes, u64::from(io.blocks) << block_shift);
         add(&counters.latency_total_ns, ns);
         if ns < counters.latency_min_ns.load(Ordering::Relaxed) {
             counters.latency_min_ns.store(ns, Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl Stats {
         if stat.epoch.load(Ordering::Acquire) != self.epoch.load(Ordering::Relaxed) {
             return IoStat::default();
         }
-        IoStat { ops: core::array::from_fn(|i| stat.ops[i].read()) }
+        IoStat { ops: Op::ALL.map(|op| stat.ops[op.index()].read(op)) }
     }
 
     pub(crate) fn total(&self) -> IoStat {
