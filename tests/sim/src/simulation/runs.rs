@@ -93,7 +93,9 @@ struct Fate {
 
 impl Fate {
     fn strike(&mut self, trouble: Trouble, machine: &mut Machine, host: &mut Host) {
-        if trouble == Trouble::None || !self.random.once_in(40) {
+        let is_due = trouble != Trouble::None && self.random.once_in(40);
+        // Now and then also while a drive comes back.
+        if !is_due || !self.is_pulled && !machine.is_whole() && !self.random.once_in(4) {
             return;
         }
         let drives = if trouble == Trouble::OneDrive { 1 } else { machine.models.len() as u64 };
@@ -123,7 +125,11 @@ impl Fate {
             }
             _ => return,
         };
-        machine.models[drive].inject(any_io().nth(nth), fault);
+        machine.models[drive].plan(|plan| {
+            // One at a time: a drive that fails again and again is given up.
+            plan.clear();
+            plan.on(any_io().nth(nth), fault);
+        });
     }
 }
 
