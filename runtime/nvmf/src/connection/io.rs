@@ -2,10 +2,10 @@ use basalt_bdev::{Io, IoError, Op, RejectReason, SgList};
 use basalt_nvme_spec::{Command, CopyRange, DsmAttributes, DsmRange, IoFlags, NvmOpcode, Status};
 use zerocopy::FromBytes;
 
-use super::copy;
 use super::queue::{Phase, Queue, Role};
 use super::receive::Plan;
 use super::slot::SlotState;
+use super::{copy, fused};
 use crate::command::{self, Outcome, Transfer};
 use crate::group::{Core, Namespace, Tag};
 
@@ -16,6 +16,7 @@ pub(super) fn plan(
     view: usize,
     core: &Core,
 ) -> Result<Plan, Status> {
+    fused::check(command)?;
     let transfer = || command::transfer(command, capsule_len, core.config.io_len_max);
     let namespace = || core.views.namespace(view, command.nsid.get());
     let (namespace, transfer) = match NvmOpcode(command.opcode) {
@@ -104,6 +105,9 @@ impl Queue {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let command = slot.command;
         let (lba, blocks) = (command.lba(), command.blocks());
+        if command.flags & Command::FLAG_FUSE_MASK != 0 {
+            return self.half_ready(index, view, core);
+        }
         let tag = self.tag(index).to_u64();
         let io = match NvmOpcode(command.opcode) {
             NvmOpcode::READ => Io::with_data(Op::Read, lba, blocks, self.take_data(index), tag),
@@ -122,7 +126,7 @@ impl Queue {
 
     /// The namespace of a command under way. It may have gone while data arrived or the bdev was
     /// at work, and its channel with it, whose number may be another bdev's by now.
-    fn namespace_again(
+    pub(super) fn namespace_again(
         &mut self,
         index: u16,
         view: usize,
@@ -134,7 +138,7 @@ impl Queue {
         Ok(namespace)
     }
 
-    fn take_data(&mut self, index: u16) -> SgList {
+    pub(super) fn take_data(&mut self, index: u16) -> SgList {
         self.slots.get_mut(index).map(|slot| core::mem::take(&mut slot.data)).unwrap_or_default()
     }
 
@@ -226,7 +230,7 @@ impl Queue {
     }
 
     /// Counts a Read or Write command that has moved `bytes` bytes.
-    fn count(&self, core: &Core, op: Op, bytes: usize) {
+    pub(super) fn count(&self, core: &Core, op: Op, bytes: usize) {
         if let Some(health) = &self.health {
             health.transferred(core.local.core(), op, bytes as u64);
         }
@@ -242,6 +246,9 @@ impl Queue {
         if ended {
             drop(self.slots.free(tag.slot));
             return;
+        }
+        if io.op == Op::CompareAndWrite {
+            return self.both_done(tag.slot, io, core);
         }
         let Some(slot) = self.slots.get_mut(tag.slot) else { return };
         if let Err(error) = io.status {
@@ -319,7 +326,7 @@ fn refusal(reason: RejectReason) -> Status {
     }
 }
 
-fn failure(error: IoError) -> Status {
+pub(super) fn failure(error: IoError) -> Status {
     match error {
         IoError::Nvme { sct, sc, dnr: true } => Status::new(sct, sc).with_dnr(),
         IoError::Nvme { sct, sc, dnr: false } => Status::new(sct, sc),

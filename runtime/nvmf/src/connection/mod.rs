@@ -7,6 +7,7 @@
 mod abort;
 mod admin;
 pub(crate) mod copy;
+mod fused;
 mod io;
 mod queue;
 mod receive;

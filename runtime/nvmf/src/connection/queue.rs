@@ -97,6 +97,8 @@ pub(super) struct Queue {
     /// Commands at bdevs or the control plane.
     pub(super) outstanding: u32,
     pub(super) host_left: bool,
+    /// Of a fused operation whose second half has not come, the slot and the command of the first.
+    pub(super) first_half: Option<(u16, u32)>,
     /// Who waits for the end of commands that are to be aborted.
     pub(super) watchers: Vec<Watcher>,
     /// Where an I/O queue's work is counted.
@@ -119,6 +121,7 @@ impl Queue {
             reserve_len: core.config.capsule_data_max() as usize,
             outstanding: 0,
             host_left: false,
+            first_half: None,
             watchers: Vec::new(),
             health: None,
             local: core.local.clone(),
@@ -309,6 +312,10 @@ impl Queue {
         }
         if !self.watchers.is_empty() {
             self.tell_watchers(index, outcome.status);
+        }
+        let is_half = self.slots.get(index).is_some_and(|slot| slot.partner.is_some());
+        if is_half && !outcome.status.is_success() {
+            self.fail_partner(index);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.outcome = outcome;

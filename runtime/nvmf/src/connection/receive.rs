@@ -64,11 +64,13 @@ impl<'a> Handler<'a> {
             slot.data = SgList::One(buf);
         }
         self.queue.receiving = Some(index);
+        self.queue.pair(index);
     }
 
     /// Decides, before any data is accepted, whether and how a command may run.
     fn plan(&self, command: &Command, capsule_len: u32) -> Result<Plan, Status> {
-        if command.flags & Command::FLAG_FUSE_MASK != 0 {
+        let is_io = matches!(self.queue.phase, Phase::Ready(Role::Io { .. }));
+        if !is_io && command.flags & Command::FLAG_FUSE_MASK != 0 {
             return Err(Status::INVALID_FIELD.with_dnr());
         }
         let admin = || {
@@ -114,6 +116,11 @@ impl<'a> Handler<'a> {
         slot.state = SlotState::Running;
         if slot.data_damaged {
             return self.queue.finish(index, Status::TRANSIENT_TRANSPORT.into());
+        }
+        if !slot.outcome.status.is_success() {
+            // Half of what came to nothing meanwhile.
+            let outcome = slot.outcome;
+            return self.queue.finish(index, outcome);
         }
         self.queue.execute(index, self.core);
     }

@@ -19,6 +19,8 @@ pub(super) enum SlotState {
     Buffer,
     /// Waits for data asked for by R2T.
     HostData,
+    /// Half of a fused operation: its data is here, and the other half's may not be.
+    Paired,
     /// At the bdev or the control plane, which will return it.
     Running,
     /// Held by the control plane until an event happens.
@@ -71,6 +73,8 @@ pub(super) struct Slot {
     /// An Io the channel had no room for.
     pub(super) refused: Option<Io>,
     pub(super) since: Instant,
+    /// The other half of a fused operation.
+    pub(super) partner: Option<u16>,
 }
 
 impl Slot {
@@ -91,6 +95,7 @@ impl Slot {
             progress: 0,
             refused: None,
             since: Instant::ZERO,
+            partner: None,
         }
     }
 
@@ -189,6 +194,7 @@ impl Slots {
         slot.outcome = Outcome::OK;
         slot.progress = 0;
         slot.since = now;
+        slot.partner = None;
         Some(index)
     }
 

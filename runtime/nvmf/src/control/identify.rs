@@ -143,6 +143,8 @@ fn io_controller(
     // Copy ranges in format 0.
     identify.cdfs = 1.into();
     identify.oncs = optional.bits().into();
+    // Compare and Write. One block is promised; more is as atomic.
+    identify.fuses = 1.into();
     identify.vwc = CACHE;
     identify.sgls = SGLS.into();
     identify.ioccsz = ((64 + config.in_capsule_len) / 16).into();

@@ -107,7 +107,7 @@ fn what_identify_announces_is_consistent() {
     assert_eq!(controller.cmic & 3, 3, "several ports and controllers");
     assert_eq!(controller.lpa, 0b10_0110, "effects, offsets, supported pages and features");
     assert!(controller.oncs().contains(Oncs::SAVE), "SEL and SV are understood");
-    assert_eq!((controller.fuses.get(), controller.ofcs.get(), controller.icdoff.get()), (0, 0, 0));
+    assert_eq!((controller.fuses.get(), controller.ofcs.get(), controller.icdoff.get()), (1, 0, 0));
     let (_, bytes) = host.fetch(&mut world, Command::identify(Cns::NAMESPACE, 1), 4096);
     let namespace = IdentifyNamespace::read_from_bytes(&bytes).unwrap();
     assert_eq!(namespace.npwg.get(), 7, "pages of 4 KiB");

@@ -8,6 +8,7 @@ mod discovery;
 mod disk;
 mod faults;
 mod features;
+mod fused;
 mod host;
 mod io;
 mod life;
