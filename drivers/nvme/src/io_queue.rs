@@ -437,7 +437,7 @@ impl<R: Registers, T: Payload> IoQueue<R, T> {
     /// [`Self::read`] or [`Self::write`], for callers that do both alike, on a namespace without
     /// metadata: on another, no block is in range.
     ///
-    /// Always inlined: see `Self::submit`.
+    /// Always inlined: see `Self::place`.
     #[inline(always)]
     pub fn transfer(
         &mut self,

@@ -55,6 +55,7 @@ pub(crate) struct CoreQueue<R: Registers> {
     /// Whether the device may send it.
     allowed: Cell<bool>,
     inboxes: Inboxes,
+    /// Made when it is first needed.
     pairs: RefCell<Option<Box<fused::Pairs>>>,
     /// Whether a channel has emptied the completion queue in this round.
     polled: Cell<bool>,

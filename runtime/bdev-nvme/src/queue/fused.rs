@@ -26,11 +26,6 @@ pub(super) struct Pair {
     status: IoStatus,
 }
 
-/// Room for some, made when it is first needed.
-pub(super) fn make() -> Option<Box<Pairs>> {
-    Slots::with_capacity(PAIRS_MAX).ok().map(Box::new)
-}
-
 impl<R: Registers> CoreQueue<R> {
     /// Sends both commands, each with a copy of its half of the data.
     #[cold]
@@ -42,7 +37,7 @@ impl<R: Registers> CoreQueue<R> {
     ) -> Result<(), RejectReason> {
         let mut pairs = self.pairs.borrow_mut();
         if pairs.is_none() {
-            *pairs = make();
+            *pairs = Slots::with_capacity(PAIRS_MAX).ok().map(Box::new);
         }
         let Some(pairs) = pairs.as_mut().filter(|pairs| !pairs.is_full()) else {
             return Err(RejectReason::QueueFull);

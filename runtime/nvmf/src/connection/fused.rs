@@ -116,13 +116,15 @@ impl Queue {
         }
     }
 
+    /// The namespace and the blocks that a command names.
+    fn range(&self, index: u16) -> Option<(u32, u64, u32)> {
+        let command = self.slots.get(index)?.command;
+        Some((command.nsid.get(), command.lba(), command.blocks()))
+    }
+
     fn run_both(&mut self, first: u16, second: u16, view: usize, core: &mut Core) {
-        let range = |queue: &Self, index| {
-            let command = queue.slots.get(index).map(|slot| slot.command)?;
-            Some((command.nsid.get(), command.lba(), command.blocks()))
-        };
-        let (Some(range), true) = (range(self, first), range(self, first) == range(self, second))
-        else {
+        let [one, other] = [first, second].map(|index| self.range(index));
+        let Some((_, lba, blocks)) = one.filter(|_| one == other) else {
             self.part(first);
             self.finish(first, Status::INVALID_FIELD.with_dnr().into());
             return self.finish(second, Status::INVALID_FIELD.with_dnr().into());
@@ -130,7 +132,6 @@ impl Queue {
         if let Err(status) = self.namespace_again(first, view, core) {
             return self.finish(first, status.into());
         }
-        let (_, lba, blocks) = range;
         let mut bufs = vec![];
         for index in [first, second] {
             if let SgList::One(buf) = self.take_data(index) {

@@ -49,6 +49,8 @@ pub(super) enum Outgoing {
 /// Free -> Capsule -> Running -> Sending -> Free          data came with the capsule
 /// Free -> (Buffer ->) HostData -> Running -> Sending     data asked for by R2T
 /// Free -> (Buffer ->) Running -> Sending                 data to the host, or none
+/// … -> Running -> Paired -> Running -> Sending           halves of a fused operation
+/// Buffer or Running -> Sending                           what is aborted before the bdev has it
 /// Running -> Held -> Sending                             asynchronous event requests
 /// any but Running -> Free when the connection dies; Running -> Free when its owner returns it
 /// ```
