@@ -30,7 +30,9 @@ mod wire;
 pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};
 pub use memory::{MemoryFrame, MemoryPort};
 pub use port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
-pub use smol::{NoRoom, SmolStack, StackOptions, StackStats};
-pub use stack::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+pub use smol::{SmolStack, StackOptions, StackStats};
+pub use stack::{
+    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+};
 pub use start::{NetConfig, NetHandle, NetInfo, NetInterface, start};
 pub use steer::{LocalPort, RemotePort, Switch, SwitchStats};

@@ -30,6 +30,27 @@ pub enum ListenError {
     NoMemory,
 }
 
+/// Why no connection can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectError {
+    /// We have no address yet from which the peer could be reached.
+    NoAddress,
+    /// The peer's address is none that a connection can go to, or is our own.
+    BadAddress,
+    /// There are as many connections as there may be, or no memory for another.
+    NoRoom,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAddress => "there is no address of our own yet to connect from",
+            Self::BadAddress => "no connection can go to that address",
+            Self::NoRoom => "there is no room for another connection",
+        })
+    }
+}
+
 /// Why a connection can no longer be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SocketError {
@@ -61,6 +82,11 @@ pub trait NetStack {
 
     /// The next established connection of a listener, if any.
     fn accept(&mut self, listener: ListenerId) -> Option<SocketId>;
+
+    /// Asks `peer` for a connection. It can be used at once: nothing is taken to be sent and
+    /// nothing is received until the peer answers, and [`SocketError::Reset`] says that it does
+    /// not.
+    fn connect(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError>;
 
     /// Hands received bytes to `take`, which says how many it consumed. Gives that number; 0 when
     /// there is nothing now. `Closed` once the peer has finished and all bytes were consumed.

@@ -129,15 +129,18 @@ pub fn start<P: FramePort + 'static>(
     let (switch, ports) = Switch::new(card, cores.len(), seed);
     let home = local.core();
     let mut followers = Vec::new();
-    for (core, port) in cores.into_iter().zip(ports) {
+    let count = cores.len() as u16 + 1;
+    for (index, (core, port)) in (1..).zip(cores.into_iter().zip(ports)) {
         let seed = seed.rotate_left(core.0.into());
-        let remote = Box::new(Remote { port, options, seed, home });
+        let share = (index, count);
+        let remote = Box::new(Remote { port, options, seed, share, home });
         local.send(core, move |local| remote.start(local))?;
         followers.push(Follower { core, knows: None });
     }
     let switch = Rc::new(RefCell::new(switch));
     let port = LocalPort::new(Rc::clone(&switch));
     let mut stack = SmolStack::new(port, options, seed, local.now());
+    stack.share_ports(seed, 0, count);
     stack.configure(interface);
     let stack = Rc::new(RefCell::new(stack));
     local.provide(Rc::new(NetHandle::new(stack.clone())));
@@ -166,13 +169,16 @@ struct Remote {
     port: RemotePort,
     options: StackOptions,
     seed: u64,
+    /// Which of so many stacks it is.
+    share: (u16, u16),
     /// The card's core.
     home: CoreId,
 }
 
 impl Remote {
     fn start(self, local: &Local) {
-        let stack = SmolStack::new(self.port, self.options, self.seed, local.now());
+        let mut stack = SmolStack::new(self.port, self.options, self.seed, local.now());
+        stack.share_ports(self.seed, self.share.0, self.share.1);
         let stack = Rc::new(RefCell::new(stack));
         local.provide(Rc::new(NetHandle::new(stack.clone())));
         local.provide(Rc::new(RemoteStack(Rc::clone(&stack))));

@@ -96,7 +96,7 @@ impl Pair {
     }
 
     pub fn connect(&mut self, listener: ListenerId) -> (SocketId, SocketId) {
-        let near = self.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+        let near = self.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
         let mut far = None;
         self.until(Duration::from_secs(60), |pair| {
             far = pair.server.accept(listener);

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use basalt_env::{Instant, Work};
-use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_net::{
+    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+};
 
 /// A TCP connection without a network: two queues of bytes.
 #[derive(Default)]
@@ -85,6 +87,11 @@ impl NetStack for TestStack {
         let slot = self.pipes.iter().position(wanted)?;
         self.pipes[slot].accepted = true;
         Some(SocketId { slot: slot as u32, generation: 0 })
+    }
+
+    /// There is nobody to connect to.
+    fn connect(&mut self, _: Endpoint) -> Result<SocketId, ConnectError> {
+        Err(ConnectError::BadAddress)
     }
 
     fn recv(

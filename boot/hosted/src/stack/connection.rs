@@ -60,6 +60,12 @@ impl Connection {
         })
     }
 
+    /// Takes over a connection that has been asked for: the host says when it is there.
+    pub fn asked_for(stream: TcpStream) -> Result<Self> {
+        let connection = Self::new(stream)?;
+        Ok(Self { inward: Way::Blocked, outward: Way::Blocked, ..connection })
+    }
+
     /// Its socket.
     pub const fn stream(&self) -> &TcpStream {
         &self.stream

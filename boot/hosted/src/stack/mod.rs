@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use basalt_env::{Instant, Work};
 use basalt_hosted::{Readiness, Ready};
-use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_net::{
+    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+};
 use basalt_reactor::Local;
 
 use connection::Connection;
@@ -113,8 +115,7 @@ impl HostStack {
     }
 
     /// Takes a connection over from the host.
-    fn admit(&mut self, stream: std::net::TcpStream) -> Option<SocketId> {
-        let mut connection = Connection::new(stream).ok()?;
+    fn admit(&mut self, mut connection: Connection) -> Option<SocketId> {
         if self.table.len() == CONNECTIONS_MAX {
             log::warn!(target: "net", "refused a connection: {CONNECTIONS_MAX} are open");
             connection.reset();
@@ -196,7 +197,8 @@ impl NetStack for HostStack {
             }
             match listener.socket.accept() {
                 Ok((stream, _)) => {
-                    if let Some(id) = self.admit(stream) {
+                    let connection = Connection::new(stream).ok();
+                    if let Some(id) = connection.and_then(|connection| self.admit(connection)) {
                         return Some(id);
                     }
                 }
@@ -214,6 +216,12 @@ impl NetStack for HostStack {
                 }
             }
         }
+    }
+
+    fn connect(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError> {
+        let connection = Connection::asked_for(network::dial(peer)?);
+        let id = connection.ok().and_then(|connection| self.admit(connection));
+        id.ok_or(ConnectError::NoRoom)
     }
 
     fn recv(

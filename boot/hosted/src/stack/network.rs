@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use basalt_net::ListenError;
+use basalt_net::{ConnectError, ListenError};
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// What Linux calls an error that is none: the connection is being made.
+const EINPROGRESS: i32 = 115;
 /// Connections that the host holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
@@ -54,6 +56,26 @@ impl Network {
     fn lock(&self) -> MutexGuard<'_, HashMap<u16, usize>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A connection that has been asked for: the host has yet to say what has become of it.
+pub fn dial(peer: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP));
+    let asked = socket.and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        match socket.connect(&peer.into()) {
+            // The host's way to say that it has begun.
+            Err(error) if error.raw_os_error() == Some(EINPROGRESS) => Ok(socket),
+            other => other.map(|()| socket),
+        }
+    });
+    asked.map(TcpStream::from).map_err(|error| {
+        log::warn!(target: "net", "cannot connect to {peer}: {error}");
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => ConnectError::NoRoom,
+            _ => ConnectError::BadAddress,
+        }
+    })
 }
 
 /// A listener on a port that other sockets of this user may listen on as well.

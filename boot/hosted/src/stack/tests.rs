@@ -178,3 +178,37 @@ fn slots_are_used_again_and_stale_identifiers_find_nothing() {
     }
     assert!(stale.iter().all(|socket| socket.slot == 0));
 }
+
+#[test]
+fn a_connection_that_is_asked_for_carries_bytes_once_the_peer_has_answered() {
+    let (mut stack, ..) = listening();
+    let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let socket = stack.connect(peer.local_addr().unwrap()).unwrap();
+    let mut sent = 0;
+    until(&mut stack, |stack| {
+        sent += stack.send(socket, &b"hello"[sent..]).unwrap();
+        (sent == 5).then_some(())
+    });
+    let (mut far, _) = peer.accept().unwrap();
+    let _ = stack.flush();
+    let mut bytes = [0; 5];
+    far.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    until(&mut stack, |_| Some(()));
+    far.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+    far.write_all(b"world").unwrap();
+    assert_eq!(receive(&mut stack, socket, 5, 5), b"world");
+    assert_eq!(stack.peer(socket), peer.local_addr().ok());
+}
+
+#[test]
+fn a_connection_that_is_refused_is_a_reset() {
+    let (mut stack, ..) = listening();
+    let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = peer.local_addr().unwrap();
+    drop(peer);
+    let socket = stack.connect(address).unwrap();
+    let ended = until(&mut stack, |stack| stack.recv(socket, &mut |_| 0).err());
+    assert_eq!(ended, SocketError::Reset);
+    assert_eq!(stack.send(socket, b"hello"), Err(SocketError::Reset));
+}

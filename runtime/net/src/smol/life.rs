@@ -1,19 +1,19 @@
 //! How connections come to be and go.
 
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 
 use basalt_env::Instant;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
-use smoltcp::wire::IpEndpoint;
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::SmolStack;
 use super::table::{Connection, Fate, Phase};
 use crate::port::{Frame, FramePort};
 use crate::wire::Segment;
-use crate::{ListenerId, NetStack, SocketId};
+use crate::{ConnectError, Endpoint, ListenerId, NetStack, SocketId};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2
 
 /// There is no room for another connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoRoom;
+pub(super) struct NoRoom;
 
 /// The segment in a frame, if it asks for a new connection.
 pub fn opening_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
@@ -32,19 +32,34 @@ pub fn opening_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
 }
 
 impl<P: FramePort> SmolStack<P> {
-    /// Connects to `peer`. The socket can be used at once: nothing is sent or received until the
-    /// peer answers, and [`crate::SocketError::Reset`] says that it does not.
-    pub fn connect(&mut self, peer: SocketAddrV4) -> Result<SocketId, NoRoom> {
-        let local_port = self.port_next;
-        self.port_next = if local_port == u16::MAX { 49152 } else { local_port + 1 };
-        let mut socket = self.socket()?;
-        socket
-            .connect(self.interface.context(), IpEndpoint::from(peer), local_port)
-            .map_err(|_| NoRoom)?;
+    /// Asks `peer` for a connection, from a port of ours that no other one to it has.
+    pub(super) fn dial(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError> {
+        let Endpoint::V4(peer) = peer else { return Err(ConnectError::BadAddress) };
+        let ours = self.address.ok_or(ConnectError::NoAddress)?.cidr.address();
+        let from = self.free_port(peer, ours);
+        let mut socket = self.socket().map_err(|NoRoom| ConnectError::NoRoom)?;
+        let local = IpListenEndpoint { addr: Some(ours.into()), port: from };
+        let asked = socket.connect(self.interface.context(), IpEndpoint::from(peer), local);
+        if asked.is_err() || *peer.ip() == ours {
+            return Err(ConnectError::BadAddress);
+        }
         let handle = self.sockets.add(socket);
         self.dirty = true;
         let deadline = self.now;
         Ok(self.table.insert(Connection { handle, listener: None, phase: Phase::Open, deadline }))
+    }
+
+    /// The next port of this stack's own from which nothing goes to `peer` yet. There is one, for
+    /// there are more ports than connections.
+    fn free_port(&mut self, peer: SocketAddrV4, ours: Ipv4Addr) -> u16 {
+        for _ in 0..=self.table.len() {
+            let port = self.ports.next();
+            let (local, remote) = (IpEndpoint::new(ours.into(), port), IpEndpoint::from(peer));
+            if !self.has_connection(local, remote) {
+                return port;
+            }
+        }
+        self.ports.next()
     }
 
     /// Makes a socket for a segment that asks for a connection, if it is to get one.
@@ -152,6 +167,10 @@ impl<P: FramePort> SmolStack<P> {
     fn is_known(&self, segment: &Segment) -> bool {
         let local = IpEndpoint::new(segment.ip.destination.into(), segment.destination_port);
         let remote = IpEndpoint::new(segment.ip.source.into(), segment.source_port);
+        self.has_connection(local, remote)
+    }
+
+    fn has_connection(&self, local: IpEndpoint, remote: IpEndpoint) -> bool {
         self.table.iter().any(|connection| {
             let socket = self.sockets.get::<Socket>(connection.handle);
             socket.local_endpoint() == Some(local) && socket.remote_endpoint() == Some(remote)

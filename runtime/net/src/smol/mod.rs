@@ -3,9 +3,8 @@
 mod configure;
 mod life;
 mod phy;
+mod ports;
 mod table;
-
-pub use life::NoRoom;
 
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -18,9 +17,10 @@ use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::wire::{EthernetAddress, IpEndpoint};
 
 use crate::port::{FramePort, Listening};
-use crate::{Address, Endpoint, IpAddress, ListenError, ListenerId, NetStack};
+use crate::{Address, ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack};
 use crate::{SocketError, SocketId};
 use phy::Phy;
+use ports::LocalPorts;
 use table::Table;
 
 /// Frames taken in per poll, so that the network cannot starve the rest of the core.
@@ -100,7 +100,7 @@ pub struct SmolStack<P: FramePort> {
     table: Table,
     listeners: Vec<Listener>,
     listener_next: u32,
-    port_next: u16,
+    ports: LocalPorts,
     options: StackOptions,
     dhcp: Option<SocketHandle>,
     address: Option<Address>,
@@ -128,7 +128,7 @@ impl<P: FramePort> SmolStack<P> {
             table: Table::new(options.connections_max),
             listeners: Vec::new(),
             listener_next: 0,
-            port_next: 49152 + (seed >> 48) as u16 % 16384,
+            ports: LocalPorts::new(seed, 0, 1),
             options,
             dhcp: None,
             address: None,
@@ -137,6 +137,11 @@ impl<P: FramePort> SmolStack<P> {
             now,
             stats: StackStats::default(),
         }
+    }
+
+    /// Connects from ports of its own, as one of so many stacks that share an address.
+    pub(crate) fn share_ports(&mut self, seed: u64, index: u16, count: u16) {
+        self.ports = LocalPorts::new(seed, index, count);
     }
 
     /// What it has counted.
@@ -262,6 +267,10 @@ impl<P: FramePort> NetStack for SmolStack<P> {
 
     fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
         self.table.accept(listener)
+    }
+
+    fn connect(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError> {
+        self.dial(peer)
     }
 
     fn recv(

@@ -1,7 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::{ListenError, NoRoom};
+use std::collections::BTreeSet;
+
+use crate::{ConnectError, Endpoint, ListenError};
 
 const MINUTES: Duration = Duration::from_secs(600);
 
@@ -76,7 +78,7 @@ fn each_end_knows_both_endpoints() {
 #[test]
 fn a_socket_that_is_still_connecting_has_nothing_yet() {
     let mut pair = Pair::new(WirePlan::default(), 12);
-    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
     assert_eq!(read(&mut pair.client, near), Ok(vec![]));
     assert_eq!(pair.client.send(near, b"early"), Ok(0));
 }
@@ -86,8 +88,9 @@ fn many_peers_are_accepted_up_to_the_backlog_and_the_rest_later() {
     let options = StackOptions { backlog_max: 4, ..SMALL };
     let mut pair = Pair::with(WirePlan::default(), 2, options, feature::ALL);
     let listener = pair.server.listen(PORT).unwrap();
-    let near: Vec<_> =
-        (0..10).map(|_| pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap()).collect();
+    let near: Vec<_> = (0..10)
+        .map(|_| pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap())
+        .collect();
     pair.run(Duration::from_millis(500));
     assert_eq!(pair.server.stats().connections, 4);
     assert!(pair.server.stats().refused >= 6);
@@ -104,15 +107,18 @@ fn connections_are_bounded() {
     let options = StackOptions { connections_max: 3, ..SMALL };
     let mut pair = Pair::with(WirePlan::default(), 3, options, feature::ALL);
     for _ in 0..3 {
-        pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+        pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
     }
-    assert_eq!(pair.client.connect(SocketAddrV4::new(SERVER, PORT)), Err(NoRoom));
+    assert_eq!(
+        pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()),
+        Err(ConnectError::NoRoom)
+    );
 }
 
 #[test]
 fn nobody_listening_means_a_reset_and_listening_twice_an_error() {
     let mut pair = Pair::new(WirePlan::default(), 4);
-    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
     pair.until(MINUTES, |pair| read(&mut pair.client, near) == Err(SocketError::Reset));
     assert_eq!(pair.server.stats().connections, 0);
     let listener = pair.server.listen(PORT).unwrap();
@@ -172,7 +178,7 @@ fn a_peer_that_vanishes_is_forgotten() {
 fn a_handshake_that_never_ends_is_cut_off() {
     let mut pair = Pair::new(WirePlan::default(), 8);
     pair.server.listen(PORT).unwrap();
-    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
     pair.until(MINUTES, |pair| pair.server.stats().connections == 1);
     pair.wire = Wire::new(WirePlan { lost: 1000, ..WirePlan::default() }, 8);
     pair.run(Duration::from_secs(12));
@@ -185,7 +191,7 @@ fn unaccepted_connections_go_with_their_listener() {
     let mut pair = Pair::new(WirePlan::default(), 9);
     let listener = pair.server.listen(PORT).unwrap();
     let (kept_near, kept) = pair.connect(listener);
-    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT)).unwrap();
+    let near = pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
     pair.until(MINUTES, |pair| pair.server.stats().accepted == 2);
     pair.server.unlisten(listener);
     pair.until(MINUTES, |pair| read(&mut pair.client, near) == Err(SocketError::Reset));
@@ -225,4 +231,34 @@ fn a_new_address_resets_the_connections_of_the_old_one() {
     let (_, far) = pair.connect(listener);
     pair.server.configure(fixed(Ipv4Addr::new(10, 0, 0, 9)));
     assert_eq!(read(&mut pair.server, far), Err(SocketError::Reset));
+}
+
+#[test]
+fn a_connection_is_asked_for_only_where_one_can_go() {
+    let mut pair = Pair::new(WirePlan::default(), 3);
+    let ipv6 = Endpoint::from(([0xfe80, 0, 0, 0, 0, 0, 0, 1], PORT));
+    assert_eq!(pair.client.connect(ipv6), Err(ConnectError::BadAddress));
+    for address in [Ipv4Addr::UNSPECIFIED, CLIENT] {
+        let peer = Endpoint::from((address, PORT));
+        assert_eq!(pair.client.connect(peer), Err(ConnectError::BadAddress), "{address}");
+    }
+    let peer = Endpoint::from((SERVER, 0));
+    assert_eq!(pair.client.connect(peer), Err(ConnectError::BadAddress));
+    pair.client.set_address(None);
+    let peer = Endpoint::from((SERVER, PORT));
+    assert_eq!(pair.client.connect(peer), Err(ConnectError::NoAddress));
+}
+
+#[test]
+fn stacks_that_share_an_address_connect_from_ports_of_their_own() {
+    let mut seen = BTreeSet::new();
+    for index in 0..3 {
+        let mut pair = Pair::new(WirePlan::default(), 7);
+        pair.client.share_ports(u64::MAX, index, 3);
+        for _ in 0..8 {
+            let socket = pair.client.connect(Endpoint::from((SERVER, PORT))).unwrap();
+            let port = pair.client.local(socket).unwrap().port();
+            assert!(port >= 49152 && seen.insert(port), "{port} was another's");
+        }
+    }
 }

@@ -5,7 +5,9 @@ use core::cell::RefCell;
 
 use basalt_env::{Instant, Work};
 use basalt_hosted::Machine as Hosted;
-use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_net::{
+    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+};
 use basalt_nvmf::{DISCOVERY_NQN, PollGroup, Target, TransportConfig};
 use serde_json::{Value, json};
 
@@ -41,6 +43,11 @@ impl NetStack for Silent {
 
     fn accept(&mut self, _: ListenerId) -> Option<SocketId> {
         None
+    }
+
+    /// There is nobody to connect to.
+    fn connect(&mut self, _: Endpoint) -> Result<SocketId, ConnectError> {
+        Err(ConnectError::BadAddress)
     }
 
     fn recv(

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use basalt_env::{Instant, Work};
-use basalt_net::{Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_net::{
+    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+};
 use serde_json::{Value, json};
 
 use super::Machine;
@@ -64,6 +66,11 @@ impl NetStack for FakeStack {
             self.accepted += 1;
             SocketId { slot: slot as u32, generation: 0 }
         })
+    }
+
+    /// There is nobody to connect to.
+    fn connect(&mut self, _: Endpoint) -> Result<SocketId, ConnectError> {
+        Err(ConnectError::BadAddress)
     }
 
     fn recv(

@@ -98,7 +98,7 @@ impl World {
         let peer = SocketAddrV4::new(SERVER, PORT);
         (0..count)
             .map(|_| {
-                let socket = self.client.connect(peer).unwrap();
+                let socket = self.client.connect(peer.into()).unwrap();
                 self.run(Duration::from_millis(2));
                 socket
             })
@@ -197,13 +197,13 @@ fn a_port_only_one_core_listens_on_leads_there() {
     let listener = stack.borrow_mut().listen(5260).unwrap();
     world.run(Duration::from_millis(2));
     for _ in 0..4 {
-        world.client.connect(SocketAddrV4::new(SERVER, 5260)).unwrap();
+        world.client.connect(SocketAddrV4::new(SERVER, 5260).into()).unwrap();
         world.run(Duration::from_millis(5));
         assert!(stack.borrow_mut().accept(listener).is_some());
     }
     stack.borrow_mut().unlisten(listener);
     world.run(Duration::from_millis(2));
-    let refused = world.client.connect(SocketAddrV4::new(SERVER, 5260)).unwrap();
+    let refused = world.client.connect(SocketAddrV4::new(SERVER, 5260).into()).unwrap();
     world.run(Duration::from_millis(5));
     assert_eq!(read(&mut world.client, refused), Err(SocketError::Reset));
 }
