@@ -71,7 +71,7 @@ impl TransportConfig {
 
     /// The limits of received PDUs, whatever the queue.
     pub const fn limits(&self) -> Limits {
-        Limits { in_capsule: self.capsule_data_max(), h2c_data: self.io_len_max }
+        Limits { in_capsule: self.capsule_data_max(), data: self.io_len_max }
     }
 
     /// Data bytes any command capsule may carry: on the admin queue 8 KiB are always allowed

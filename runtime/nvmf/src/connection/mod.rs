@@ -25,6 +25,7 @@ use queue::{Phase, Queue};
 use receive::Handler;
 
 use crate::group::{Core, Tag};
+use crate::pdu::wire::kind;
 use crate::pdu::{Fault, Receiver, term_request};
 
 /// Names a connection on any core; never used twice within a run.
@@ -238,7 +239,7 @@ impl Connection {
     fn terminate(&mut self, core: &mut Core, fault: Fault) {
         log::warn!(target: "nvmf", "{}: {fault}; terminating", self.queue.name());
         core.counters.faults += 1;
-        let (bytes, len) = term_request(fault, self.receiver.header());
+        let (bytes, len) = term_request(kind::C2H_TERM_REQ, fault, self.receiver.header());
         self.queue.last_words(&bytes[..len]);
         self.link = Link::Draining { until: core.local.now() + core.config.drain_timeout };
     }

@@ -8,8 +8,8 @@ use zerocopy::IntoBytes;
 use super::slot::{Outgoing, Slot, Slots};
 use crate::command::{Outcome, Transfer};
 use crate::config::C2hSuccess;
-use crate::pdu::wire::{self, CommonHeader, flags, kind};
-use crate::pdu::{Crc, DIGEST_LEN, Digests, crc32c};
+use crate::pdu::wire::{self, flags, kind};
+use crate::pdu::{Crc, Digests, common_header, data_offset, put_header};
 
 /// Header bytes collected before they are handed to the network.
 const STAGE_LEN: usize = 2048;
@@ -243,13 +243,15 @@ impl Sender {
 
     fn encode_response(&mut self, cid: u16, outcome: Outcome) {
         let entry = outcome.entry(cid, self.head.tell());
-        let common = self.common(kind::CAPSULE_RESP, 0, size_of::<wire::CapsuleResp>(), 0, 0);
+        let hlen = size_of::<wire::CapsuleResp>();
+        let common = common_header(kind::CAPSULE_RESP, 0, hlen, (0, 0), self.digests);
         let cqe = zerocopy::transmute!(entry);
-        self.header(wire::CapsuleResp { common, cqe }.as_bytes());
+        let response = wire::CapsuleResp { common, cqe };
+        put_header(&mut self.stage, response.as_bytes(), self.digests);
     }
 
     fn encode_r2t(&mut self, index: u16, slot: &Slot) {
-        let common = self.common(kind::R2T, 0, size_of::<wire::R2t>(), 0, 0);
+        let common = common_header(kind::R2T, 0, size_of::<wire::R2t>(), (0, 0), self.digests);
         let r2t = wire::R2t {
             common,
             cccid: slot.cid().into(),
@@ -258,20 +260,18 @@ impl Sender {
             r2tl: slot.expected().into(),
             reserved: [0; 4],
         };
-        self.header(r2t.as_bytes());
+        put_header(&mut self.stage, r2t.as_bytes(), self.digests);
     }
 
     fn encode_data(&mut self, index: u16, slot: &Slot) -> DataOut {
         self.head.advance();
         let respond = slot.outcome != Outcome::OK || !self.head.may_skip();
         let success = if respond { 0 } else { flags::SUCCESS };
-        let digest = if self.digests.data { flags::DATA_DIGEST } else { 0 };
         let len = data_len(slot);
         let hlen = size_of::<wire::Data>();
-        let prefix = hlen + if self.digests.header { DIGEST_LEN } else { 0 };
-        let pdo = prefix.next_multiple_of(self.data_align);
-        let common =
-            self.common(kind::C2H_DATA, flags::LAST | success | digest, hlen, pdo, len as usize);
+        let pdo = data_offset(hlen, self.digests, self.data_align);
+        let (extra, place) = (flags::LAST | success, (pdo, len as usize));
+        let common = common_header(kind::C2H_DATA, extra, hlen, place, self.digests);
         let data = wire::Data {
             common,
             cccid: slot.cid().into(),
@@ -280,38 +280,10 @@ impl Sender {
             datal: len.into(),
             reserved: [0; 4],
         };
-        self.header(data.as_bytes());
-        self.stage.resize(self.stage.len() + (pdo - prefix), 0);
+        let start = self.stage.len();
+        put_header(&mut self.stage, data.as_bytes(), self.digests);
+        self.stage.resize(start + pdo, 0);
         DataOut { slot: index, sent: 0, crc: self.digests.data.then(Crc::new), respond }
-    }
-
-    /// A common header; `pdo` is 0 for a PDU without data.
-    fn common(
-        &self,
-        kind: u8,
-        extra: u8,
-        hlen: usize,
-        pdo: usize,
-        data_len: usize,
-    ) -> CommonHeader {
-        let (header_flag, header_digest) =
-            if self.digests.header { (flags::HEADER_DIGEST, DIGEST_LEN) } else { (0, 0) };
-        let trailer = if pdo != 0 && self.digests.data { DIGEST_LEN } else { 0 };
-        let start = if pdo == 0 { hlen + header_digest } else { pdo };
-        CommonHeader {
-            kind,
-            flags: extra | header_flag,
-            hlen: hlen as u8,
-            pdo: pdo as u8,
-            plen: ((start + data_len + trailer) as u32).into(),
-        }
-    }
-
-    fn header(&mut self, bytes: &[u8]) {
-        self.stage.extend_from_slice(bytes);
-        if self.digests.header {
-            self.stage.extend_from_slice(&crc32c(bytes).to_le_bytes());
-        }
     }
 }
 

@@ -2,7 +2,7 @@ use core::fmt;
 
 use zerocopy::IntoBytes;
 
-use super::wire::{CommonHeader, HEADER_MAX, TermReq, kind};
+use super::wire::{CommonHeader, HEADER_MAX, TermReq};
 
 /// Fatal error status of a termination request (§3.6.2.5, FES).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +18,7 @@ pub enum FaultKind {
     DataOutOfRange = 4,
     /// More data than the limits announced allow.
     DataLimit = 5,
-    /// A parameter this controller does not support; the information is its byte offset.
+    /// A parameter that is not supported; the information is its byte offset.
     Unsupported = 6,
 }
 
@@ -65,9 +65,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Builds a C2HTermReq for `fault` with a copy of the offending `header` (at most 128 bytes of
-/// it). Gives the buffer and how many bytes of it to send.
+/// Builds a termination request of that `kind` for `fault` with a copy of the offending `header`
+/// (at most 128 bytes of it). Gives the buffer and how many bytes of it to send.
 pub fn term_request(
+    kind: u8,
     fault: Fault,
     header: &[u8],
 ) -> ([u8; size_of::<TermReq>() + HEADER_MAX], usize) {
@@ -76,7 +77,7 @@ pub fn term_request(
     let plen = hlen + header.len();
     let request = TermReq {
         common: CommonHeader {
-            kind: kind::C2H_TERM_REQ,
+            kind,
             flags: 0,
             hlen: hlen as u8,
             pdo: 0,

@@ -5,7 +5,9 @@
 //! their [`Sink`], so they are copied once.
 
 mod digest;
+mod encode;
 mod fault;
+mod from_controller;
 pub mod parse;
 mod receive;
 #[cfg(test)]
@@ -13,9 +15,11 @@ mod tests;
 pub mod wire;
 
 pub use digest::{Crc, crc32c};
+pub(crate) use encode::{common_header, data_offset, put_header};
 pub use fault::{Fault, FaultKind, term_request};
-pub use parse::{H2cData, IcReq, Limits, Pdu, Shape};
-pub use receive::{Admit, DataDigest, Receiver, Sink};
+pub use from_controller::{C2hData, DataRest, FromController, IcResp, ReadyToTransfer, ToHost};
+pub use parse::{H2cData, IcReq, Limits, Pdu, Shape, ToController};
+pub use receive::{Admit, DataDigest, Inbound, Receiver, Sink};
 
 /// Which digests a connection uses (§3.3.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

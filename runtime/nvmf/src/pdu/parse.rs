@@ -5,15 +5,15 @@ use core::mem::offset_of;
 use zerocopy::FromBytes;
 
 use super::wire::{self, CommonHeader, flags, kind};
-use super::{DIGEST_LEN, Digests, Fault, FaultKind};
+use super::{DIGEST_LEN, Digests, Fault, FaultKind, Inbound};
 
 /// What this side announced, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Largest data in a command capsule (from IOCCSZ).
     pub in_capsule: u32,
-    /// Largest data in an H2CData PDU (MAXH2CDATA).
-    pub h2c_data: u32,
+    /// Largest data in a data PDU: MAXH2CDATA, or for a host all that a command moves.
+    pub data: u32,
 }
 
 /// Where the parts of a PDU lie.
@@ -73,12 +73,28 @@ pub enum Pdu<'a> {
 /// Alignment in bytes we ask for data to us (CPDA 0).
 const DATA_ALIGN: usize = 4;
 
+/// What a controller receives.
+#[derive(Debug)]
+pub enum ToController {}
+
+impl Inbound for ToController {
+    type Pdu<'a> = Pdu<'a>;
+
+    fn shape(
+        header: &CommonHeader,
+        digests: Option<Digests>,
+        limits: Limits,
+    ) -> Result<Shape, Fault> {
+        shape(header, digests, limits)
+    }
+
+    fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Pdu<'a>, Fault> {
+        parse(header, shape)
+    }
+}
+
 /// Checks the common header (§3.6.1). `digests` is `None` until the ICReq has been answered.
-pub fn shape(
-    header: &CommonHeader,
-    digests: Option<Digests>,
-    limits: Limits,
-) -> Result<Shape, Fault> {
+fn shape(header: &CommonHeader, digests: Option<Digests>, limits: Limits) -> Result<Shape, Fault> {
     let expected = match header.kind {
         kind::IC_REQ => size_of::<wire::IcReq>(),
         kind::H2C_TERM_REQ => size_of::<wire::TermReq>(),
@@ -100,12 +116,15 @@ pub fn shape(
     match header.kind {
         kind::IC_REQ => exact(header, expected, expected),
         kind::H2C_TERM_REQ => exact(header, expected, expected + wire::HEADER_MAX),
-        _ => with_data(header, digests.unwrap_or_default(), limits),
+        kind::CAPSULE_CMD => {
+            with_data(header, digests.unwrap_or_default(), DataRule::Optional(limits.in_capsule))
+        }
+        _ => with_data(header, digests.unwrap_or_default(), DataRule::Needed(limits.data)),
     }
 }
 
 /// A PDU without digests whose PLEN lies in `min..=max`; what follows the header is not data.
-fn exact(header: &CommonHeader, min: usize, max: usize) -> Result<Shape, Fault> {
+pub(super) fn exact(header: &CommonHeader, min: usize, max: usize) -> Result<Shape, Fault> {
     let plen = header.plen.get() as usize;
     if plen < min || plen > max {
         return Err(Fault::field(offset_of!(CommonHeader, plen)));
@@ -113,20 +132,38 @@ fn exact(header: &CommonHeader, min: usize, max: usize) -> Result<Shape, Fault> 
     Ok(Shape { header_len: min, pad: (plen - min) as u32, ..Shape::default() })
 }
 
-fn with_data(header: &CommonHeader, digests: Digests, limits: Limits) -> Result<Shape, Fault> {
+/// Whether a PDU carries data, and how many bytes at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DataRule {
+    /// None.
+    None,
+    /// It may.
+    Optional(u32),
+    /// Its header says how many.
+    Needed(u32),
+}
+
+/// A PDU that may have digests, and data by `rule`.
+pub(super) fn with_data(
+    header: &CommonHeader,
+    digests: Digests,
+    rule: DataRule,
+) -> Result<Shape, Fault> {
     if (header.flags & flags::HEADER_DIGEST != 0) != digests.header {
         return Err(Fault::field(offset_of!(CommonHeader, flags)));
     }
     let header_len = usize::from(header.hlen);
     let prefix = header_len + if digests.header { DIGEST_LEN } else { 0 };
     let plen = header.plen.get() as usize;
-    if plen < prefix {
+    if plen < prefix || plen > prefix && rule == DataRule::None {
         return Err(Fault::field(offset_of!(CommonHeader, plen)));
     }
     let bare = Shape { header_len, header_digest: digests.header, ..Shape::default() };
-    if plen == prefix && header.kind == kind::CAPSULE_CMD {
-        return Ok(bare);
-    }
+    let data_len_max = match rule {
+        DataRule::None => return Ok(bare),
+        DataRule::Optional(_) if plen == prefix => return Ok(bare),
+        DataRule::Optional(max) | DataRule::Needed(max) => max,
+    };
     if (header.flags & flags::DATA_DIGEST != 0) != digests.data {
         return Err(Fault::field(offset_of!(CommonHeader, flags)));
     }
@@ -138,8 +175,6 @@ fn with_data(header: &CommonHeader, digests: Digests, limits: Limits) -> Result<
     let Some(data_len) = (plen - pdo).checked_sub(trailer) else {
         return Err(Fault::field(offset_of!(CommonHeader, plen)));
     };
-    let data_len_max =
-        if header.kind == kind::CAPSULE_CMD { limits.in_capsule } else { limits.h2c_data };
     if data_len > data_len_max as usize {
         return Err(Fault::new(FaultKind::DataLimit));
     }
@@ -147,8 +182,7 @@ fn with_data(header: &CommonHeader, digests: Digests, limits: Limits) -> Result<
     Ok(Shape { pad, data_len: data_len as u32, data_digest: digests.data, ..bare })
 }
 
-/// Checks the type-specific header. `header` is `shape.header_len` bytes that [`shape`] accepted.
-pub fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Pdu<'a>, Fault> {
+fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Pdu<'a>, Fault> {
     let malformed = Fault::field(offset_of!(CommonHeader, hlen));
     let &[kind, ..] = header else { return Err(malformed) };
     match kind {
@@ -165,7 +199,7 @@ pub fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Pdu<'a>, Fault> {
     }
 }
 
-fn view<T>(bytes: &[u8]) -> Option<&T>
+pub(super) fn view<T>(bytes: &[u8]) -> Option<&T>
 where
     T: FromBytes + zerocopy::KnownLayout + zerocopy::Immutable + zerocopy::Unaligned,
 {
@@ -187,13 +221,19 @@ fn ic_req(request: &wire::IcReq) -> Result<Pdu<'static>, Fault> {
     }))
 }
 
-fn h2c_data(data: &wire::Data, shape: &Shape) -> Result<Pdu<'static>, Fault> {
+/// Whether a data PDU has as much data as it says, and some.
+pub(super) fn check_data(data: &wire::Data, shape: &Shape) -> Result<(), Fault> {
     if data.datal.get() != shape.data_len {
         return Err(Fault::field(offset_of!(CommonHeader, plen)));
     }
     if shape.data_len == 0 {
         return Err(Fault::field(offset_of!(wire::Data, datal)));
     }
+    Ok(())
+}
+
+fn h2c_data(data: &wire::Data, shape: &Shape) -> Result<Pdu<'static>, Fault> {
+    check_data(data, shape)?;
     Ok(Pdu::Data(H2cData {
         cid: data.cccid.get(),
         ttag: data.ttag.get(),

@@ -1,6 +1,8 @@
+use core::marker::PhantomData;
+
 use zerocopy::FromBytes;
 
-use super::parse::{self, Limits, Pdu, Shape};
+use super::parse::{Limits, Shape, ToController};
 use super::wire::{COMMON_LEN, CommonHeader, HEADER_MAX};
 use super::{Crc, DIGEST_LEN, Digests, Fault, FaultKind, crc32c};
 
@@ -9,7 +11,7 @@ use super::{Crc, DIGEST_LEN, Digests, Fault, FaultKind, crc32c};
 pub enum Admit {
     /// Go on with its data.
     Ready,
-    /// It was an ICReq, answered with these digests.
+    /// It was an ICReq or ICResp, which has settled the digests.
     Negotiated(Digests),
     /// There is no buffer for its data yet: ask again later.
     Wait,
@@ -24,10 +26,26 @@ pub enum DataDigest {
     Bad,
 }
 
+/// Which PDUs come in on a side, and how they are checked.
+pub trait Inbound {
+    /// A PDU, header checked.
+    type Pdu<'a>;
+
+    /// Checks the common header (§3.6.1). `digests` is `None` until they have been agreed on.
+    fn shape(
+        header: &CommonHeader,
+        digests: Option<Digests>,
+        limits: Limits,
+    ) -> Result<Shape, Fault>;
+
+    /// Checks the type-specific header: `shape.header_len` bytes that [`Self::shape`] accepted.
+    fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Self::Pdu<'a>, Fault>;
+}
+
 /// Where received PDUs go.
-pub trait Sink {
+pub trait Sink<I: Inbound = ToController> {
     /// A header is complete and checked; `data_len` bytes of payload follow it.
-    fn begin(&mut self, pdu: &Pdu<'_>, data_len: u32) -> Result<Admit, Fault>;
+    fn begin(&mut self, pdu: &I::Pdu<'_>, data_len: u32) -> Result<Admit, Fault>;
 
     /// The next payload bytes of the PDU begun last. Never more than its `data_len` in total.
     fn data(&mut self, bytes: &[u8]);
@@ -44,7 +62,7 @@ pub trait Sink {
 ///    +------------------------------------- + --+ ------------------------------------------+
 /// any fault -> Dead: what follows is swallowed
 /// ```
-pub struct Receiver {
+pub struct Receiver<I: Inbound = ToController> {
     state: State,
     shape: Shape,
     left: u32,
@@ -54,6 +72,7 @@ pub struct Receiver {
     crc: Crc,
     digests: Option<Digests>,
     limits: Limits,
+    inbound: PhantomData<I>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +86,7 @@ enum State {
     Dead,
 }
 
-impl Receiver {
+impl<I: Inbound> Receiver<I> {
     /// At the start of a connection.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -80,6 +99,7 @@ impl Receiver {
             crc: Crc::new(),
             digests: None,
             limits,
+            inbound: PhantomData,
         }
     }
 
@@ -97,7 +117,7 @@ impl Receiver {
     /// Takes `bytes`; gives how many were consumed, fewer than all only while [`Admit::Wait`].
     ///
     /// After a fault everything is swallowed.
-    pub fn push(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<usize, Fault> {
+    pub fn push(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> Result<usize, Fault> {
         let mut at = 0;
         loop {
             let before = (self.state, at);
@@ -115,7 +135,7 @@ impl Receiver {
         }
     }
 
-    fn step(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<usize, Fault> {
+    fn step(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> Result<usize, Fault> {
         match self.state {
             State::Common => self.gather_common(bytes),
             State::Header => self.gather_header(bytes),
@@ -135,7 +155,7 @@ impl Receiver {
         self.shape = Shape::default();
         let common = CommonHeader::ref_from_bytes(&self.header[..COMMON_LEN])
             .map_err(|_| Fault::new(FaultKind::InvalidHeaderField))?;
-        self.shape = parse::shape(common, self.digests, self.limits)?;
+        self.shape = I::shape(common, self.digests, self.limits)?;
         self.state = State::Header;
         Ok(taken)
     }
@@ -164,8 +184,8 @@ impl Receiver {
         Err(Fault { kind: FaultKind::HeaderDigest, info: received })
     }
 
-    fn admit(&mut self, sink: &mut impl Sink) -> Result<usize, Fault> {
-        let pdu = parse::parse(&self.header[..self.shape.header_len], &self.shape)?;
+    fn admit(&mut self, sink: &mut impl Sink<I>) -> Result<usize, Fault> {
+        let pdu = I::parse(&self.header[..self.shape.header_len], &self.shape)?;
         match sink.begin(&pdu, self.shape.data_len)? {
             Admit::Wait => return Ok(0),
             Admit::Ready => {}
@@ -189,7 +209,7 @@ impl Receiver {
         taken
     }
 
-    fn pass_data(&mut self, bytes: &[u8], sink: &mut impl Sink) -> usize {
+    fn pass_data(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> usize {
         let taken = bytes.len().min(self.left as usize);
         if taken > 0 {
             let bytes = &bytes[..taken];
@@ -206,7 +226,7 @@ impl Receiver {
         taken
     }
 
-    fn finish(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<usize, Fault> {
+    fn finish(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> Result<usize, Fault> {
         let mut taken = 0;
         let mut digest = DataDigest::Good;
         if self.shape.data_digest {

@@ -48,7 +48,7 @@ impl Sink for Journal {
     }
 }
 
-const LIMITS: Limits = Limits { in_capsule: 8192, h2c_data: 1 << 20 };
+const LIMITS: Limits = Limits { in_capsule: 8192, data: 1 << 20 };
 
 /// Feeds `bytes` in chunks of the sizes given, over and over; bounded by construction.
 fn feed(bytes: &[u8], chunks: &[usize], refuse: u8) -> (Journal, Option<Fault>) {
@@ -164,9 +164,9 @@ fn crc32c_matches_the_published_check_value() {
 
 #[test]
 fn a_term_request_copies_at_most_the_largest_header() {
-    let (bytes, len) = term_request(Fault::field(4), &[7; 300]);
+    let (bytes, len) = term_request(wire::kind::C2H_TERM_REQ, Fault::field(4), &[7; 300]);
     assert_eq!((len, bytes[0], bytes[2]), (152, wire::kind::C2H_TERM_REQ, 24));
     assert_eq!(bytes[8..14], [1, 0, 4, 0, 0, 0]);
-    let (_, len) = term_request(Fault::new(FaultKind::Sequence), &[1; 8]);
+    let (_, len) = term_request(wire::kind::C2H_TERM_REQ, Fault::new(FaultKind::Sequence), &[1; 8]);
     assert_eq!(len, 32);
 }
