@@ -4,7 +4,7 @@ use super::{Bench, Medium, pattern};
 use crate::{Io, IoError, Op, SgList};
 
 /// Ios at a time, on as many blocks.
-const COUNT: u64 = 16;
+pub(super) const COUNT: u64 = 16;
 
 impl Bench<'_> {
     pub(super) fn what_is_aborted_comes_back_once_and_leaves_the_others_alone(&mut self) {
