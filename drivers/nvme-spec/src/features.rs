@@ -41,6 +41,8 @@ impl AsyncEvent {
     pub const CONFIG_HEALTH: u32 = 0xff;
     /// In the configuration and in OAES: namespace attribute notices.
     pub const CONFIG_NAMESPACE: u32 = 1 << 8;
+    /// In the configuration and in OAES: changes of asymmetric namespace access.
+    pub const CONFIG_ANA: u32 = 1 << 11;
     /// Type 0: error status.
     pub const TYPE_ERROR: u8 = 0;
     /// Type 1: SMART or health status.

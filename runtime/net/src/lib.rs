@@ -28,7 +28,7 @@ pub(crate) mod tests;
 mod wire;
 
 pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};
-pub use memory::{MemoryFrame, MemoryPort};
+pub use memory::{Cable, MemoryFrame, MemoryPort};
 pub use port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
 pub use smol::{SmolStack, StackOptions, StackStats};
 pub use stack::{

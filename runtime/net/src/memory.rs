@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use basalt_env::{Instant, Work};
@@ -15,6 +15,24 @@ use crate::port::{ChecksumState, Frame, FramePort, PartialChecksum, TxFull};
 const DEPTH: usize = 256;
 const MTU: usize = 1500;
 
+/// What a wire in memory can be unplugged by: then all that is sent is lost.
+#[derive(Clone, Debug, Default)]
+pub struct Cable {
+    unplugged: Rc<Cell<bool>>,
+}
+
+impl Cable {
+    /// Nothing arrives any more.
+    pub fn unplug(&self) {
+        self.unplugged.set(true);
+    }
+
+    /// What is sent from now on arrives again.
+    pub fn plug_in(&self) {
+        self.unplugged.set(false);
+    }
+}
+
 type Lane = Rc<RefCell<VecDeque<Vec<u8>>>>;
 
 /// One end of a wire in memory. Nothing is lost on it, so its checksums are never computed.
@@ -22,6 +40,7 @@ pub struct MemoryPort {
     mac: [u8; 6],
     inbound: Lane,
     outbound: Lane,
+    cable: Cable,
     /// Memory of frames that were received, to send in.
     spare: Vec<Vec<u8>>,
 }
@@ -30,13 +49,20 @@ impl MemoryPort {
     /// Both ends of a new wire.
     pub fn pair() -> (Self, Self) {
         let (one, other) = (Lane::default(), Lane::default());
+        let cable = Cable::default();
         let end = |number, inbound: &Lane, outbound: &Lane| Self {
             mac: [0x02, 0, 0, 0, 0, number],
             inbound: Rc::clone(inbound),
             outbound: Rc::clone(outbound),
+            cable: cable.clone(),
             spare: Vec::new(),
         };
         (end(1, &one, &other), end(2, &other, &one))
+    }
+
+    /// What the wire hangs on.
+    pub fn cable(&self) -> Cable {
+        self.cable.clone()
     }
 }
 
@@ -98,7 +124,9 @@ impl FramePort for MemoryPort {
         let mut bytes = self.spare.pop().unwrap_or_else(|| vec![0; len]);
         bytes.resize(len, 0);
         fill(&mut bytes);
-        self.outbound.borrow_mut().push_back(bytes);
+        if !self.cable.unplugged.get() {
+            self.outbound.borrow_mut().push_back(bytes);
+        }
         Ok(())
     }
 

@@ -24,6 +24,7 @@ mod connection;
 mod control;
 mod group;
 mod health;
+pub mod initiator;
 pub mod pdu;
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,12 @@ impl Disk {
         Self::lacking(block_size, num_blocks, &[], 64)
     }
 
+    /// The same as another one.
+    pub fn called(mut self, name: &str, uuid: [u8; 16]) -> Self {
+        (self.info.name, self.info.uuid) = (name.into(), uuid);
+        self
+    }
+
     pub fn lacking(block_size: u32, num_blocks: u64, lacks: &[Op], depth: usize) -> Self {
         let info = BdevInfo {
             name: String::from("Ram0"),

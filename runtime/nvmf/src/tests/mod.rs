@@ -5,7 +5,7 @@ mod admin;
 mod configure;
 mod copies;
 mod discovery;
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod features;
 mod fused;

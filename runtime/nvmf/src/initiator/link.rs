@@ -1,0 +1,197 @@
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+
+use basalt_bdev::IoError;
+use basalt_env::{DmaBuf, Instant, Work};
+use basalt_net::NetStack;
+use basalt_nvme_spec::Command;
+use basalt_reactor::Local;
+use basalt_reactor::sync::oneshot;
+
+use super::core_host::{CoreHost, News};
+use super::pending::{Answered, Next, Pending};
+use super::queue::{Answer, Data, Ended, HostQueue, LinkError, Load};
+use super::{PathId, Run};
+
+/// One connection of a path on this core: a queue of the remote controller.
+///
+/// ```text
+///   Connecting -Connect accepted-> Live -fault, or dropped by core 0-> Dead: removed
+/// ```
+pub(super) struct Link {
+    pub(super) path: PathId,
+    /// Which connection of the path it belongs to.
+    pub(super) run: Run,
+    /// Its queue's identifier; 0 is the admin queue.
+    pub(super) qid: u16,
+    local: Local,
+    queue: RefCell<HostQueue>,
+    state: Cell<State>,
+    error: Cell<Option<LinkError>>,
+    io_timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Connecting,
+    Live,
+    Dead,
+}
+
+/// Why a task's command was not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CallError {
+    /// The connection is gone.
+    Lost,
+    /// There are too many commands.
+    Full,
+}
+
+impl Link {
+    pub(super) fn new(
+        local: Local,
+        (path, run, qid): (PathId, Run, u16),
+        queue: HostQueue,
+        io_timeout: Option<Duration>,
+    ) -> Self {
+        let (queue, state) = (RefCell::new(queue), Cell::new(State::Connecting));
+        Self { path, run, qid, local, queue, state, error: Cell::new(None), io_timeout }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.state.get() == State::Live
+    }
+
+    pub(super) const fn carries_io(&self) -> bool {
+        self.qid != 0
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.state.get() == State::Dead
+    }
+
+    /// The controller has accepted the queue.
+    pub(super) fn go_live(&self) {
+        if self.state.get() == State::Connecting {
+            self.state.set(State::Live);
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.borrow().is_full()
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.queue.borrow().outstanding()
+    }
+
+    /// Sends a command of an Io; gives the Io back if there is no room.
+    pub(super) fn submit_io(
+        &self,
+        command: Command,
+        data: Data,
+        pending: Pending,
+    ) -> Result<(), Pending> {
+        let now = self.local.now();
+        let sent = self.queue.borrow_mut().submit(command, data, Load::Io(pending), now);
+        sent.map_err(|load| match load {
+            Load::Io(pending) => pending,
+            Load::Call(..) => unreachable!("an Io was handed in"),
+        })
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(super) async fn call(
+        &self,
+        command: Command,
+        data: Data,
+        buffer: Option<DmaBuf>,
+    ) -> Result<Answer, CallError> {
+        let (answer, answered) = oneshot::channel();
+        if self.is_dead() {
+            return Err(CallError::Lost);
+        }
+        let load = Load::Call(answer, buffer);
+        let sent = self.queue.borrow_mut().submit(command, data, load, self.local.now());
+        sent.map_err(|_| CallError::Full)?;
+        answered.await.map_err(|_| CallError::Lost)
+    }
+
+    /// Receives what there is.
+    pub(super) fn receive(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
+        if self.is_dead() {
+            return Ok(Work::IDLE);
+        }
+        self.queue.borrow_mut().receive(stack, &mut |ended| self.ended(ended))
+    }
+
+    /// Sends what there is to send.
+    pub(super) fn flush(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
+        if self.is_dead() {
+            return Ok(Work::IDLE);
+        }
+        self.queue.borrow_mut().flush(stack, &mut |ended| self.ended(ended))
+    }
+
+    /// Whether the controller takes too long over an Io.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let late = |limit| self.queue.borrow().is_late(now, limit);
+        self.io_timeout.is_some_and(late)
+    }
+
+    /// What has ended it, if it was not asked to end.
+    pub(super) fn error(&self) -> Option<LinkError> {
+        self.error.get()
+    }
+
+    /// Ends the connection because of `error`.
+    pub(super) fn fail(&self, stack: &mut dyn NetStack, error: LinkError) {
+        self.error.set(Some(error));
+        self.end(stack);
+    }
+
+    /// Ends the connection. Ios wait for another path; tasks hear that it is lost.
+    pub(super) fn end(&self, stack: &mut dyn NetStack) {
+        if self.state.replace(State::Dead) == State::Dead {
+            return;
+        }
+        self.queue.borrow_mut().end(stack, &mut |load| {
+            let Load::Io(pending) = load else { return };
+            if pending.is_given_up() || !pending.may_repeat() {
+                return pending.fail(IoError::Aborted);
+            }
+            let inbox = Rc::clone(&pending.inbox);
+            inbox.park(pending);
+        });
+    }
+
+    /// Marks the Ios of which `is_it` says so as not wanted. Gives the identifiers of the commands
+    /// that the controller has, and whether there were others, which end by the next round.
+    pub(super) fn give_up(&self, is_it: impl Fn(&Pending) -> bool) -> (Vec<u16>, bool) {
+        self.queue.borrow_mut().give_up(&is_it)
+    }
+
+    fn ended(&self, ended: Ended) {
+        let Ended { load, completion, received, expected } = ended;
+        let mut pending = match load {
+            Load::Call(answer, data) => return answer.send(Answer { completion, data }),
+            Load::Io(pending) => pending,
+        };
+        let answered = Answered { status: completion.status(), received, expected };
+        match pending.ended(&answered) {
+            Next::Ended => pending.finish(),
+            Next::Send => {
+                let inbox = Rc::clone(&pending.inbox);
+                inbox.park(pending);
+            }
+            Next::SendElsewhere => {
+                let inbox = Rc::clone(&pending.inbox);
+                inbox.namespace.avoid(self.path);
+                CoreHost::tell(&self.local, News::Doubt(self.path));
+                inbox.park(pending);
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! All remote subsystems: a service of core 0.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use basalt_bdev::Registry;
+use basalt_nvme_spec::Command;
+use basalt_nvme_spec::fabrics::NQN_LEN_MAX;
+use basalt_reactor::Local;
+use basalt_reactor::sync::oneshot;
+
+use super::PathId;
+use super::core_host::News;
+use super::error::PathError;
+use super::namespace::Policy;
+use super::options::{RemoteOptions, TransportId};
+use super::path::{Path, PathState, Request};
+use super::remote::Remote;
+
+/// Paths of one subsystem.
+const PATHS_MAX: usize = 16;
+
+/// What a further path to a controller that is attached already is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Multipath {
+    /// An error.
+    Disable,
+    /// One to change over to when the one in use fails.
+    Failover,
+    /// One of several.
+    Multipath,
+}
+
+/// Why a controller could not be attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RemoteError {
+    /// This core has no registry of bdevs: it is not the boot core.
+    NoRegistry,
+    /// A name that is empty or too long, or has characters that it cannot have.
+    BadName,
+    /// A controller of that name is attached, and there is to be no further path.
+    NameTaken,
+    /// A path of that address is there.
+    PathTaken,
+    /// It is of another subsystem, or of another host.
+    OtherController,
+    /// It has as many paths as it may have.
+    TooManyPaths,
+    /// There is no controller of that name.
+    NoSuchController,
+    /// It has no path of that address.
+    NoSuchPath,
+    /// It cannot be used.
+    Path(PathError),
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRegistry => "controllers are attached on the boot core only",
+            Self::BadName => {
+                "a qualified name has 1 to 223 bytes, a controller's name at least one"
+            }
+            Self::NameTaken => "a controller of that name is attached already",
+            Self::PathTaken => "the controller has a path of that address already",
+            Self::OtherController => {
+                "the controller of that name has another 'subnqn' or 'hostnqn'"
+            }
+            Self::TooManyPaths => "the controller has as many paths as it may have",
+            Self::NoSuchController => "there is no NVMe controller of that name",
+            Self::NoSuchPath => "the controller has no path of that address",
+            Self::Path(error) => return error.fmt(f),
+        })
+    }
+}
+
+/// A path as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathInfo {
+    /// Where it leads.
+    pub transport: TransportId,
+    /// Where it stands.
+    pub state: PathState,
+    /// The controller's identifier.
+    pub cntlid: u16,
+}
+
+/// An attached remote controller as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteInfo {
+    /// Its name.
+    pub name: String,
+    /// The subsystem's qualified name.
+    pub subnqn: String,
+    /// The host's.
+    pub hostnqn: String,
+    /// The ways to it.
+    pub paths: Vec<PathInfo>,
+    /// Its bdevs.
+    pub bdevs: Vec<String>,
+    /// Which path Ios take.
+    pub policy: Policy,
+}
+
+/// All remote controllers that are attached: a service of core 0.
+pub struct Remotes {
+    local: Local,
+    remotes: RefCell<Vec<Rc<Remote>>>,
+    numbers: Cell<u32>,
+    paths: Cell<u32>,
+}
+
+impl Remotes {
+    /// This core's instance; it means something on core 0 only.
+    pub fn of(local: &Local) -> Rc<Self> {
+        local.service().unwrap_or_else(|| {
+            let remotes = Rc::new(Self {
+                local: local.clone(),
+                remotes: RefCell::default(),
+                numbers: Cell::new(0),
+                paths: Cell::new(0),
+            });
+            local.provide(Rc::clone(&remotes));
+            remotes
+        })
+    }
+
+    /// Connects to a controller and registers its namespaces; gives the names of their bdevs. If a
+    /// controller of that name is attached, connects by a further path to it.
+    ///
+    /// # Errors
+    /// See [`RemoteError`]; nothing is left behind.
+    pub async fn attach(
+        &self,
+        options: RemoteOptions,
+        transport: TransportId,
+        multipath: Multipath,
+    ) -> Result<Vec<String>, RemoteError> {
+        check_names(&options)?;
+        let remote = match self.find(&options.name) {
+            Some(remote) => self.extend(remote, &options, transport, multipath)?,
+            None => self.begin(options)?,
+        };
+        let id = PathId(self.paths.replace(self.paths.get() + 1));
+        let path = Path::new(&self.local, id, transport, &remote);
+        remote.paths.borrow_mut().push(Rc::clone(&path));
+        let opened = path.connect(&remote).await;
+        let checked = opened.and_then(|(session, found)| match remote.contradicts(&found) {
+            true => Err(PathError::OtherSubsystem),
+            false => Ok((session, found)),
+        });
+        match checked {
+            Ok((session, found)) => {
+                remote.found(id, &session, found).await;
+                self.local.spawn("bdev_nvme_path", path.run(session));
+                Ok(remote.bdevs())
+            }
+            Err(error) => {
+                path.drop_links().await;
+                remote.remove_path(id).await;
+                Err(RemoteError::Path(error))
+            }
+        }
+    }
+
+    /// All controllers in order of attachment.
+    pub fn list(&self) -> Vec<RemoteInfo> {
+        self.remotes.borrow().iter().map(info).collect()
+    }
+
+    /// Ends a path, or with `None` all paths, and with the last one the controller and its bdevs.
+    ///
+    /// # Errors
+    /// There is no such controller, or it has no such path.
+    pub async fn detach(
+        &self,
+        name: &str,
+        transport: Option<TransportId>,
+    ) -> Result<(), RemoteError> {
+        let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
+        let is_meant = |path: &&Rc<Path>| transport.is_none_or(|only| path.transport == only);
+        let paths: Vec<_> = remote.paths.borrow().iter().filter(is_meant).map(Rc::clone).collect();
+        if paths.is_empty() {
+            return Err(RemoteError::NoSuchPath);
+        }
+        for path in paths {
+            let (answer, ended) = oneshot::channel();
+            path.ask(Request::Detach(answer));
+            // One that has gone meanwhile has ended as well.
+            let _ = ended.await;
+        }
+        Ok(())
+    }
+
+    /// Connects all paths of a controller anew.
+    ///
+    /// # Errors
+    /// There is no such controller, or one of its paths does not come back; it is tried further.
+    pub async fn reset(&self, name: &str) -> Result<(), RemoteError> {
+        let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
+        let paths: Vec<_> = remote.paths.borrow().iter().map(Rc::clone).collect();
+        let mut result = Ok(());
+        for path in paths {
+            let (answer, done) = oneshot::channel();
+            path.ask(Request::Reset(answer));
+            let reset = done.await.unwrap_or(Err(PathError::Dropped));
+            result = result.and(reset.map_err(RemoteError::Path));
+        }
+        result
+    }
+
+    /// Sets which path Ios take.
+    ///
+    /// # Errors
+    /// There is no such controller.
+    pub async fn set_policy(&self, name: &str, policy: Policy) -> Result<(), RemoteError> {
+        let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
+        remote.policy.set(policy);
+        remote.publish_all().await;
+        Ok(())
+    }
+
+    /// A core tells of one of its connections.
+    pub(super) fn hear(&self, news: News) {
+        let (path, request) = match news {
+            News::Lost(path, run, error) => (path, Request::Lost(run, error)),
+            News::Doubt(path) => (path, Request::Doubt),
+            News::Unwanted(path, run, qid, cid) => {
+                (path, Request::Command(run, Command::abort(qid, cid)))
+            }
+        };
+        let remotes = self.remotes.borrow();
+        if let Some(path) = remotes.iter().find_map(|remote| remote.path(path)) {
+            path.ask(request);
+        }
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.remotes.borrow_mut().retain(|remote| remote.options.name != name);
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Rc<Remote>> {
+        self.remotes.borrow().iter().find(|remote| remote.options.name == name).map(Rc::clone)
+    }
+
+    fn begin(&self, options: RemoteOptions) -> Result<Rc<Remote>, RemoteError> {
+        let registry: Rc<Registry> = self.local.service().ok_or(RemoteError::NoRegistry)?;
+        let number = self.numbers.replace(self.numbers.get() + 1);
+        let remote = Remote::new(&self.local, registry, options, number);
+        self.remotes.borrow_mut().push(Rc::clone(&remote));
+        Ok(remote)
+    }
+
+    fn extend(
+        &self,
+        remote: Rc<Remote>,
+        options: &RemoteOptions,
+        transport: TransportId,
+        multipath: Multipath,
+    ) -> Result<Rc<Remote>, RemoteError> {
+        if multipath == Multipath::Disable {
+            return Err(RemoteError::NameTaken);
+        }
+        let own = &remote.options;
+        if (&own.subnqn, &own.host) != (&options.subnqn, &options.host) {
+            return Err(RemoteError::OtherController);
+        }
+        let paths = remote.paths.borrow();
+        if paths.iter().any(|path| path.transport == transport) {
+            return Err(RemoteError::PathTaken);
+        }
+        if paths.len() >= PATHS_MAX {
+            return Err(RemoteError::TooManyPaths);
+        }
+        drop(paths);
+        Ok(remote)
+    }
+}
+
+fn check_names(options: &RemoteOptions) -> Result<(), RemoteError> {
+    let is_nqn = |nqn: &str| (1..=NQN_LEN_MAX).contains(&nqn.len());
+    let good = is_nqn(&options.subnqn) && is_nqn(&options.host.nqn) && !options.name.is_empty();
+    if good { Ok(()) } else { Err(RemoteError::BadName) }
+}
+
+fn info(remote: &Rc<Remote>) -> RemoteInfo {
+    let path = |path: &Rc<Path>| PathInfo {
+        transport: path.transport,
+        state: path.state.get(),
+        cntlid: path.cntlid.get(),
+    };
+    RemoteInfo {
+        name: remote.options.name.clone(),
+        subnqn: remote.options.subnqn.clone(),
+        hostnqn: remote.options.host.nqn.clone(),
+        paths: remote.paths.borrow().iter().map(path).collect(),
+        bdevs: remote.bdevs(),
+        policy: remote.policy.get(),
+    }
+}
