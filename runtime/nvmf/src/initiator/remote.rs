@@ -14,7 +14,7 @@ use basalt_reactor::Local;
 use super::bdev::RemoteBdev;
 use super::core_host::CoreHost;
 use super::discover::Namespace;
-use super::namespace::{Hope, Limits, Policy, Route, Routes};
+use super::namespace::{Access, Hope, Limits, Policy, Route, Routes};
 use super::options::RemoteOptions;
 use super::path::{Path, Request};
 use super::session::Session;
@@ -29,6 +29,7 @@ struct Shown {
     namespace: Namespace,
     name: String,
     routes: Vec<Route>,
+    policy: Policy,
     /// Whether its bdev is registered.
     registered: bool,
 }
@@ -40,7 +41,6 @@ pub(super) struct Remote {
     pub(super) options: RemoteOptions,
     pub(super) paths: RefCell<Vec<Rc<Path>>>,
     shown: RefCell<Vec<Shown>>,
-    pub(super) policy: Cell<Policy>,
     lenders: Arc<Lenders>,
     ids: Cell<u32>,
     /// The first part of its namespaces' identifiers.
@@ -60,7 +60,6 @@ impl Remote {
             options,
             paths: RefCell::default(),
             shown: RefCell::default(),
-            policy: Cell::new(Policy::ActivePassive),
             lenders: Arc::new(Lenders::new(local.cores())),
             ids: Cell::new(0),
             number,
@@ -71,6 +70,41 @@ impl Remote {
     pub(super) fn bdevs(&self) -> Vec<String> {
         let shown = self.shown.borrow();
         shown.iter().filter(|shown| shown.registered).map(|shown| shown.name.clone()).collect()
+    }
+
+    /// Changes which path the Ios of a bdev take. Whether it is one of ours.
+    pub(super) async fn set_policy(&self, bdev: &str, policy: Policy) -> bool {
+        self.change(bdev, |shown| shown.policy = policy).await
+    }
+
+    /// Prefers a path of a bdev to others that are as good.
+    pub(super) async fn prefer(&self, bdev: &str, path: PathId) -> bool {
+        let prefer = |shown: &mut Shown| {
+            shown.routes.iter_mut().for_each(|route| route.preferred = route.path == path);
+        };
+        self.change(bdev, prefer).await
+    }
+
+    async fn change(&self, bdev: &str, change: impl FnOnce(&mut Shown)) -> bool {
+        let changed = {
+            let mut shown = self.shown.borrow_mut();
+            let known = shown.iter_mut().find(|shown| shown.name == bdev && shown.registered);
+            known.map(|shown| {
+                change(shown);
+                shown.id
+            })
+        };
+        if let Some(id) = changed {
+            self.publish(id).await;
+        }
+        changed.is_some()
+    }
+
+    /// The paths of each bdev, with how well it is reached by it.
+    pub(super) fn ways(&self) -> Vec<(String, Vec<(PathId, Access)>)> {
+        let way = |route: &Route| (route.path, route.access);
+        let of = |shown: &Shown| (shown.name.clone(), shown.routes.iter().map(way).collect());
+        self.shown.borrow().iter().filter(|shown| shown.registered).map(of).collect()
     }
 
     /// Whether one of those namespaces is another's by its identifier.
@@ -145,7 +179,8 @@ impl Remote {
             let id = NamespaceId(self.number, self.ids.replace(self.ids.get() + 1));
             let name = format!("{}n{}", self.options.name, namespace.nsid);
             let routes = Vec::from([route]);
-            shown.push(Shown { id, namespace, name, routes, registered: false });
+            let policy = Policy::ActivePassive;
+            shown.push(Shown { id, namespace, name, routes, policy, registered: false });
             return shown.sort_by_key(|shown| shown.namespace.nsid);
         };
         if !known.namespace.is_same(&namespace) {
@@ -176,13 +211,13 @@ impl Remote {
             let mut shown = self.shown.borrow_mut();
             shown.extract_if(.., |shown| shown.routes.is_empty()).collect()
         };
-        for Shown { id, name, registered, namespace, .. } in gone {
+        for Shown { id, name, registered, namespace, policy, .. } in gone {
             if registered {
                 // Somebody may have removed it already.
                 let _ = self.registry.remove(&name);
             }
             let last =
-                Routes { routes: Vec::new(), policy: self.policy.get(), hope: Hope::Removed };
+                Routes { routes: Vec::new(), policy, hope: Hope::Removed };
             self.tell_cores(id, namespace.block_size, move || last.clone()).await;
             self.forget(id).await;
         }
@@ -198,9 +233,14 @@ impl Remote {
     fn routes(&self, id: NamespaceId) -> Routes {
         let hope = self.paths.borrow().iter().any(|path| path.has_hope(self));
         let hope = if hope { Hope::Some } else { Hope::Lost };
-        let routes = self.with(id, |shown| shown.routes.clone());
-        let hope = if routes.is_some() { hope } else { Hope::Removed };
-        Routes { routes: routes.unwrap_or_default(), policy: self.policy.get(), hope }
+        let known = self.with(id, |shown| (shown.routes.clone(), shown.policy));
+        match known {
+            Some((routes, policy)) => Routes { routes, policy, hope },
+            None => {
+                let (routes, policy) = (Vec::new(), Policy::ActivePassive);
+                Routes { routes, policy, hope: Hope::Removed }
+            }
+        }
     }
 
     /// Tells each core what is true when it is told: news that follow each other arrive so.

@@ -15,7 +15,7 @@ use basalt_reactor::sync::oneshot;
 use super::PathId;
 use super::core_host::News;
 use super::error::PathError;
-use super::namespace::Policy;
+use super::namespace::{Access, Policy};
 use super::options::{RemoteOptions, TransportId};
 use super::path::{Path, PathState, Request};
 use super::remote::Remote;
@@ -53,6 +53,8 @@ pub enum RemoteError {
     NoSuchController,
     /// It has no path of that address.
     NoSuchPath,
+    /// There is no remote bdev of that name.
+    NoSuchBdev,
     /// It cannot be used.
     Path(PathError),
 }
@@ -71,6 +73,7 @@ impl fmt::Display for RemoteError {
             }
             Self::TooManyPaths => "the controller has as many paths as it may have",
             Self::NoSuchController => "there is no NVMe controller of that name",
+            Self::NoSuchBdev => "there is no bdev of that name on a remote controller",
             Self::NoSuchPath => "the controller has no path of that address",
             Self::Path(error) => return error.fmt(f),
         })
@@ -99,10 +102,8 @@ pub struct RemoteInfo {
     pub hostnqn: String,
     /// The ways to it.
     pub paths: Vec<PathInfo>,
-    /// Its bdevs.
-    pub bdevs: Vec<String>,
-    /// Which path Ios take.
-    pub policy: Policy,
+    /// Its bdevs, each with its paths by their place in `paths`, and how well it is reached by it.
+    pub bdevs: Vec<(String, Vec<(usize, Access)>)>,
 }
 
 /// All remote controllers that are attached: a service of core 0.
@@ -212,15 +213,39 @@ impl Remotes {
         result
     }
 
-    /// Sets which path Ios take.
+    /// Sets which path the Ios of a bdev take.
     ///
     /// # Errors
-    /// There is no such controller.
-    pub async fn set_policy(&self, name: &str, policy: Policy) -> Result<(), RemoteError> {
-        let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
-        remote.policy.set(policy);
-        remote.publish_all().await;
-        Ok(())
+    /// There is no such bdev.
+    pub async fn set_policy(&self, bdev: &str, policy: Policy) -> Result<(), RemoteError> {
+        for remote in self.all() {
+            if remote.set_policy(bdev, policy).await {
+                return Ok(());
+            }
+        }
+        Err(RemoteError::NoSuchBdev)
+    }
+
+    /// Has the Ios of a bdev take the path to that controller, where others are no better.
+    ///
+    /// # Errors
+    /// There is no such bdev, or it has no such path.
+    pub async fn prefer(&self, bdev: &str, cntlid: u16) -> Result<(), RemoteError> {
+        for remote in self.all() {
+            if !remote.bdevs().iter().any(|name| name == bdev) {
+                continue;
+            }
+            let leads = |path: &&Rc<Path>| path.cntlid.get() == cntlid;
+            let path = remote.paths.borrow().iter().find(leads).map(|path| path.id);
+            let path = path.ok_or(RemoteError::NoSuchPath)?;
+            remote.prefer(bdev, path).await;
+            return Ok(());
+        }
+        Err(RemoteError::NoSuchBdev)
+    }
+
+    fn all(&self) -> Vec<Rc<Remote>> {
+        self.remotes.borrow().iter().map(Rc::clone).collect()
     }
 
     /// A core tells of one of its connections.
@@ -292,12 +317,14 @@ fn info(remote: &Rc<Remote>) -> RemoteInfo {
         state: path.state.get(),
         cntlid: path.cntlid.get(),
     };
+    let paths = remote.paths.borrow();
+    let place = |(id, access)| Some((paths.iter().position(|path| path.id == id)?, access));
+    let bdev = |(name, ways): (String, Vec<_>)| (name, ways.into_iter().filter_map(place).collect());
     RemoteInfo {
         name: remote.options.name.clone(),
         subnqn: remote.options.subnqn.clone(),
         hostnqn: remote.options.host.nqn.clone(),
-        paths: remote.paths.borrow().iter().map(path).collect(),
-        bdevs: remote.bdevs(),
-        policy: remote.policy.get(),
+        paths: paths.iter().map(path).collect(),
+        bdevs: remote.ways().into_iter().map(bdev).collect(),
     }
 }

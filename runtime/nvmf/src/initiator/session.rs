@@ -9,7 +9,7 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use basalt_env::{CoreId, DmaBuf, DmaPool};
-use basalt_net::Endpoint;
+use basalt_net::{ConnectError, Endpoint};
 use basalt_nvme_spec::fabrics::{CNTLID_DYNAMIC, Connect, ConnectData, InvalidParameter, Property};
 use basalt_nvme_spec::identify::{IDENTIFY_LEN, size_limit};
 use basalt_nvme_spec::registers::{self, Cap, Cc, Csts, Shutdown};
@@ -34,6 +34,8 @@ const ADMIN_ENTRIES: u16 = 32;
 const TRANSFER_MAX: u64 = 1 << 20;
 /// How often it is looked whether a controller is ready.
 const READY_PERIOD: Duration = Duration::from_millis(5);
+/// How often it is looked whether there is an address of our own.
+const ADDRESS_PERIOD: Duration = Duration::from_millis(20);
 /// How long an admin command may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -336,8 +338,13 @@ async fn connect_queue(
         in_capsule: queue.in_capsule,
     };
     let at = (plan.path, plan.run, queue.qid);
-    let link = host.connect(local, at, plan.peer, options, plan.io_timeout);
-    let link = link.map_err(PathError::Connect)?;
+    let link = loop {
+        match host.connect(local, at, plan.peer, options, plan.io_timeout) {
+            // The machine has just started, and asks for one.
+            Err(ConnectError::NoAddress) => local.sleep(ADDRESS_PERIOD).await,
+            made => break made.map_err(PathError::Connect)?,
+        }
+    };
     match local.timeout(plan.connect_timeout, introduce(local, &link, plan, queue)).await {
         Ok(Ok(cntlid)) => {
             link.go_live();
