@@ -64,6 +64,13 @@ impl Params {
         Ok(Self { fields: Some(fields), parent: format!("{}.", self.path(name)) })
     }
 
+    /// Takes such an object, which may be missing or `null`.
+    pub fn optional_object(&mut self, name: &str) -> Result<Option<Self>, RpcError> {
+        let fields = self.optional::<Map<String, Value>>(name)?;
+        let parent = format!("{}.", self.path(name));
+        Ok(fields.map(|fields| Self { fields: Some(fields), parent }))
+    }
+
     /// Takes a list of such objects, which may be missing or `null`; finish each.
     pub fn objects(&mut self, name: &str) -> Result<Option<Vec<Self>>, RpcError> {
         let Some(list) = self.optional::<Vec<Map<String, Value>>>(name)? else { return Ok(None) };

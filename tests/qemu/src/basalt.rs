@@ -133,6 +133,14 @@ impl BasaltGuest {
         (self, ports)
     }
 
+    /// The same by that port of 127.0.0.1, which is free.
+    #[must_use]
+    pub fn user_network_at(mut self, port: u16, guest_port: u16) -> Self {
+        let network = Network::User(Vec::from([(port, guest_port)]));
+        self.machine.nics.push(Nic { network, mac: None });
+        self
+    }
+
     /// Puts a text into QEMU's fw_cfg under `name`.
     #[must_use]
     pub fn firmware_file(self, name: &str, text: &str) -> Self {

@@ -6,6 +6,7 @@ use basalt_bdev::uuid;
 use basalt_net::{Endpoint, NetInterface};
 use basalt_reactor::Local;
 
+use super::namespace::Policy;
 use crate::pdu::Digests;
 
 /// Who we are to a target.
@@ -76,6 +77,8 @@ pub struct RemoteOptions {
     pub io_timeout: Option<Duration>,
     /// What is done when it cannot be reached.
     pub reconnect: Reconnect,
+    /// Which of several paths Ios take.
+    pub policy: Policy,
 }
 
 impl RemoteOptions {
@@ -97,6 +100,7 @@ impl RemoteOptions {
                 delay: Duration::from_secs(2),
                 fast_io_fail: None,
             },
+            policy: Policy::ActivePassive,
         }
     }
 }

@@ -179,7 +179,7 @@ impl Remote {
             let id = NamespaceId(self.number, self.ids.replace(self.ids.get() + 1));
             let name = format!("{}n{}", self.options.name, namespace.nsid);
             let routes = Vec::from([route]);
-            let policy = Policy::ActivePassive;
+            let policy = self.options.policy;
             shown.push(Shown { id, namespace, name, routes, policy, registered: false });
             return shown.sort_by_key(|shown| shown.namespace.nsid);
         };

@@ -90,9 +90,8 @@ impl Session {
     }
 
     async fn open_in_time(local: &Local, plan: &Plan) -> Result<Self, PathError> {
+        let (admin, cntlid) = connect_queue(local, plan, Queue::ADMIN).await?;
         let pool: Rc<DmaPool> = local.service().ok_or(PathError::NoMemory)?;
-        let entries = ADMIN_ENTRIES;
-        let (admin, cntlid) = connect_queue(local, plan, Queue::admin(entries)).await?;
         let identify = Box::default();
         let mut session = Self {
             local: local.clone(),
@@ -212,7 +211,6 @@ impl Session {
             transfer_max: self.transfer_max() as u32,
             in_capsule,
             cntlid: self.cntlid,
-            keep_alive: Duration::ZERO,
         }
     }
 
@@ -306,21 +304,17 @@ struct Queue {
     transfer_max: u32,
     in_capsule: u32,
     cntlid: u16,
-    keep_alive: Duration,
 }
 
 impl Queue {
     /// The first one, by which a controller is found. Its commands read no more than log pages.
-    const fn admin(entries: u16) -> Self {
-        Self {
-            qid: 0,
-            entries,
-            transfer_max: TRANSFER_MAX as u32,
-            in_capsule: super::queue::ADMIN_IN_CAPSULE,
-            cntlid: CNTLID_DYNAMIC,
-            keep_alive: Duration::ZERO,
-        }
-    }
+    const ADMIN: Self = Self {
+        qid: 0,
+        entries: ADMIN_ENTRIES,
+        transfer_max: TRANSFER_MAX as u32,
+        in_capsule: super::queue::ADMIN_IN_CAPSULE,
+        cntlid: CNTLID_DYNAMIC,
+    };
 }
 
 /// Connects a queue on this core; gives it, and the identifier of its controller.
@@ -372,7 +366,8 @@ async fn introduce(
     let len = size_of::<ConnectData>();
     let mut buffer = pool.alloc(len).map_err(|_| PathError::NoMemory)?;
     buffer.as_mut_slice().copy_from_slice(connect_data(plan, queue.cntlid).as_bytes());
-    let kato = if queue.qid == 0 { plan.keep_alive } else { queue.keep_alive };
+    // The timer is the controller's, which the admin queue makes.
+    let kato = if queue.qid == 0 { plan.keep_alive } else { Duration::ZERO };
     let kato_ms = u32::try_from(kato.as_millis()).unwrap_or(u32::MAX);
     let sgl = SglDescriptor::in_capsule(0, len as u32);
     let mut connect = Connect::new(queue.qid, queue.entries, kato_ms, sgl);

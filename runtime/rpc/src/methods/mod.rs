@@ -11,6 +11,7 @@ mod nvme;
 mod nvme_command;
 mod nvme_manage;
 mod nvme_options;
+mod nvme_remote;
 mod nvme_report;
 mod nvmf;
 mod options;
@@ -45,6 +46,7 @@ pub fn register_all(router: &mut Router) {
     nvme::register(router);
     nvme_manage::register(router);
     nvme_options::register(router);
+    nvme_remote::register(router);
     virtio::register(router);
     nvmf::register(router);
 }

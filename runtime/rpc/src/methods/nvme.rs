@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme_command::{self, NvmeAnswer};
+use super::nvme_remote;
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// An attached NVMe controller as it is now.
@@ -98,13 +99,9 @@ impl fmt::Debug for NvmeControl {
 
 pub(super) fn register(router: &mut Router) {
     router.register("bdev_nvme_get_controllers", When::Runtime, get_controllers);
-    router.register_async("bdev_nvme_reset_controller", When::Runtime, |cx, params| {
-        order(cx, params, |control| &control.reset)
-    });
+    router.register_async("bdev_nvme_reset_controller", When::Runtime, reset_controller);
     router.register_async("bdev_nvme_send_cmd", When::Runtime, nvme_command::send_cmd);
-    router.register_async("bdev_nvme_detach_controller", When::Runtime, |cx, params| {
-        order(cx, params, |control| &control.detach)
-    });
+    router.register_async("bdev_nvme_detach_controller", When::Runtime, detach_controller);
 }
 
 fn get_controllers(cx: Context, mut params: Params) -> Outcome {
@@ -112,16 +109,39 @@ fn get_controllers(cx: Context, mut params: Params) -> Outcome {
     params.finish()?;
     // A machine on which nothing was attached has no such service, and no controllers.
     let all = cx.service::<NvmeControl>().map_or_else(|_| Vec::new(), |control| (control.list)());
-    let named = |state: &&NvmeState| name.as_ref().is_none_or(|name| *name == state.name);
-    let found: Vec<Value> = all.iter().filter(named).map(controller_to_json).collect();
+    let is_named = |other: &str| name.as_ref().is_none_or(|name| name == other);
+    let own = all.iter().filter(|state| is_named(&state.name)).map(controller_to_json);
+    let remotes = nvme_remote::list(&cx);
+    let remotes = remotes.iter().filter(|remote| is_named(&remote.name));
+    let found: Vec<Value> = own.chain(remotes.map(nvme_remote::to_json)).collect();
     match name {
         Some(name) if found.is_empty() => Err(no_such_device(&name)),
         _ => Ok(Value::Array(found)),
     }
 }
 
-async fn order(cx: Context, mut params: Params, which: fn(&NvmeControl) -> &Order) -> Outcome {
+async fn reset_controller(cx: Context, mut params: Params) -> Outcome {
     let name: String = params.required("name")?;
+    if nvme_remote::has(&cx, &name) {
+        return nvme_remote::reset(&cx, &name, params).await;
+    }
+    order(cx, name, params, |control| &control.reset).await
+}
+
+async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
+    let name: String = params.required("name")?;
+    if nvme_remote::has(&cx, &name) {
+        return nvme_remote::detach(&cx, &name, params).await;
+    }
+    order(cx, name, params, |control| &control.detach).await
+}
+
+async fn order(
+    cx: Context,
+    name: String,
+    mut params: Params,
+    which: fn(&NvmeControl) -> &Order,
+) -> Outcome {
     let _cntlid: Option<u16> = params.optional("cntlid")?;
     params.finish()?;
     let control = cx.service::<NvmeControl>().map_err(|_| no_such_device(&name))?;

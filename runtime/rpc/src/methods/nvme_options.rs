@@ -4,11 +4,14 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use basalt_env::CoreId;
 use basalt_nvme_spec::{Arbitration, QueuePriority};
+use basalt_nvmf::initiator::{Loss, Policy, Reconnect};
 use serde_json::{Map, Value, json};
 
+use super::nvme_remote;
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// The method that sets them.
@@ -23,11 +26,67 @@ pub struct NvmeOptions {
     pub arbitration: Arbitration,
     /// The cores whose queues have a priority of their own.
     pub priorities: Vec<(CoreId, QueuePriority)>,
+    /// What is used of remote controllers that say nothing else.
+    pub remote: RemoteDefaults,
+}
+
+/// What is used of controllers of other machines; of what was not set, the initiator's default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RemoteDefaults {
+    /// `keep_alive_timeout_ms`.
+    pub keep_alive: Option<Duration>,
+    /// `timeout_us`: how long an Io may take; 0 for any time.
+    pub io_timeout: Option<Option<Duration>>,
+    /// `ctrlr_loss_timeout_sec`, `reconnect_delay_sec`, `fast_io_fail_timeout_sec`.
+    pub reconnect: Option<Reconnect>,
+    /// `multipath_opts`.
+    pub policy: Option<Policy>,
+}
+
+impl RemoteDefaults {
+    fn with(self, params: &mut Params) -> Result<Self, RpcError> {
+        const NONE: Reconnect =
+            Reconnect { loss: Loss::After(Duration::ZERO), delay: Duration::ZERO, fast_io_fail: None };
+        let keep_alive: Option<u64> = params.optional("keep_alive_timeout_ms")?;
+        let io_timeout: Option<u64> = params.optional("timeout_us")?;
+        let io_timeout = io_timeout.map(|us| (us > 0).then(|| Duration::from_micros(us)));
+        let reconnect = nvme_remote::read_reconnect(params, self.reconnect.unwrap_or(NONE))?;
+        Ok(Self {
+            keep_alive: keep_alive.map(Duration::from_millis).or(self.keep_alive),
+            io_timeout: io_timeout.or(self.io_timeout),
+            reconnect: reconnect.or(self.reconnect),
+            policy: nvme_remote::read_multipath_opts(params)?.or(self.policy),
+        })
+    }
+
+    /// Puts what was set into the parameters of a call, by SPDK's names.
+    fn put(&self, params: &mut Map<String, Value>) {
+        let mut put = |name: &str, value: Value| drop(params.insert(name.into(), value));
+        if let Some(time) = self.keep_alive {
+            put("keep_alive_timeout_ms", json!(time.as_millis() as u64));
+        }
+        if let Some(limit) = self.io_timeout {
+            put("timeout_us", json!(limit.map_or(0, |limit| limit.as_micros() as u64)));
+        }
+        if let Some(Reconnect { loss, delay, fast_io_fail }) = self.reconnect {
+            let loss = match loss {
+                Loss::Never => -1,
+                Loss::After(limit) => limit.as_secs() as i64,
+            };
+            put("ctrlr_loss_timeout_sec", json!(loss));
+            put("reconnect_delay_sec", json!(delay.as_secs()));
+            let fast = fast_io_fail.map_or(0, |limit| limit.as_secs());
+            put("fast_io_fail_timeout_sec", json!(fast));
+        }
+        if let Some(policy) = self.policy {
+            put("multipath_opts", nvme_remote::policy_to_json(policy));
+        }
+    }
 }
 
 impl NvmeOptions {
     /// The same with what `params` change of it, on a machine of so many cores. What does not
-    /// concern arbitration is left in `params`.
+    /// concern these is left in `params`.
     pub(crate) fn with(mut self, params: &mut Params, cores: usize) -> Result<Self, RpcError> {
         for (name, value) in numbers(&mut self.arbitration) {
             *value = params.optional(name)?.unwrap_or(*value);
@@ -41,6 +100,7 @@ impl NvmeOptions {
         if let Some(priorities) = params.objects("priorities")? {
             self.priorities = read_priorities(priorities, cores)?;
         }
+        self.remote = self.remote.with(params)?;
         Ok(self)
     }
 
@@ -51,6 +111,7 @@ impl NvmeOptions {
         {
             params.insert(name.into(), (*value).into());
         }
+        self.remote.put(params);
         if self.priorities.is_empty() {
             return;
         }
@@ -121,8 +182,8 @@ fn set_options(cx: Context, mut params: Params) -> Outcome {
     let options = now.with(&mut params, local.cores())?;
     log::info!(
         target: "rpc",
-        "{METHOD}: arbitration is that of controllers attached from now on; the rest has no effect \
-         here and is kept for saving"
+        "{METHOD}: arbitration and times are those of controllers attached from now on; the rest \
+         has no effect here and is kept for saving"
     );
     let mut saved = cx.params();
     options.put(&mut saved);

@@ -7,6 +7,7 @@ mod framework;
 mod framing;
 mod nvme_manage;
 mod nvme_options;
+mod nvme_remote;
 mod nvmf;
 mod protocol;
 mod server;

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use super::Machine;
 use super::config::{apply, save};
 use crate::Config;
+use core::time::Duration;
+
+use basalt_nvmf::initiator::{Loss, Policy, Reconnect};
+
 use crate::methods::NvmeOptions;
 
 const METHOD: &str = "bdev_nvme_set_options";
@@ -40,8 +44,9 @@ fn weights_and_priorities_are_set_one_by_one_and_saved_together() {
     machine.call(METHOD, more).unwrap();
     let arbitration = Arbitration { burst: 3, low: 1, medium: 7, high: 255 };
     let expected = [(CoreId(2), QueuePriority::Urgent), (CoreId(0), QueuePriority::Low)];
-    assert_eq!(options(&machine), NvmeOptions { arbitration, priorities: expected.into() });
-    let all = json!({"arbitration_burst": 3, "low_priority_weight": 1,
+    let found = options(&machine);
+    assert_eq!((found.arbitration, found.priorities), (arbitration, expected.into()));
+    let all = json!({"timeout_us": 5, "arbitration_burst": 3, "low_priority_weight": 1,
                      "medium_priority_weight": 7, "high_priority_weight": 255,
                      "priorities": priorities});
     assert_eq!(saved(&mut machine), all);
@@ -121,4 +126,26 @@ fn a_configuration_tells_of_arbitration_before_it_is_applied() {
         let place = "subsystem \"bdev\", entry 1, bdev_nvme_set_options: Invalid parameters";
         assert!(error.contains(place) && error.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn times_and_policy_of_remote_controllers_are_set_one_by_one_and_saved_together() {
+    let mut machine = Machine::new();
+    let times = json!({"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 4});
+    machine.call(METHOD, times).unwrap();
+    let round_robin = json!({"policy": "active_active", "selector": "round_robin", "min_io": 3});
+    machine.call(METHOD, json!({"multipath_opts": round_robin})).unwrap();
+    machine.call(METHOD, json!({"keep_alive_timeout_ms": 700})).unwrap();
+    let remote = options(&machine).remote;
+    assert_eq!(remote.policy, Some(Policy::RoundRobin { min_io: 3 }));
+    assert_eq!(remote.keep_alive, Some(Duration::from_millis(700)));
+    let delay = Duration::from_secs(4);
+    let reconnect = Reconnect { loss: Loss::Never, delay, fast_io_fail: None };
+    assert_eq!(remote.reconnect, Some(reconnect));
+    let all = json!({"keep_alive_timeout_ms": 700, "ctrlr_loss_timeout_sec": -1,
+                     "reconnect_delay_sec": 4, "fast_io_fail_timeout_sec": 0,
+                     "multipath_opts": round_robin});
+    assert_eq!(saved(&mut machine), all);
+    let wrong = json!({"ctrlr_loss_timeout_sec": 3});
+    assert_eq!(machine.code(METHOD, wrong), -22, "reconnects are 4 seconds apart");
 }
