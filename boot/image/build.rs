@@ -4,7 +4,7 @@
 //! it relocates itself. No start files, no C library, no dynamic linker.
 
 /// Passed to the linker driver in this order.
-const LINK_ARGS: [&str; 7] = [
+const LINK_ARGS: [&str; 8] = [
     "-nostartfiles",
     "-nostdlib",
     "-static-pie",
@@ -12,11 +12,14 @@ const LINK_ARGS: [&str; 7] = [
     "-Wl,--image-base=0x200000",
     "-Wl,--apply-dynamic-relocs",
     "-Wl,-z,norelro",
+    "-Wl,--no-eh-frame-hdr",
 ];
 
 fn main() {
     for arg in LINK_ARGS {
         println!("cargo:rustc-link-arg-bins={arg}");
     }
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}/discard.ld", env!("CARGO_MANIFEST_DIR"));
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=discard.ld");
 }
