@@ -57,6 +57,8 @@ impl AsyncEvent {
     pub const HEALTH_TEMPERATURE: u8 = 0x01;
     /// Notice 0: the namespace attributes changed.
     pub const NOTICE_NAMESPACE: u8 = 0x00;
+    /// Notice 3: an asymmetric namespace access state, or the group of a namespace, changed.
+    pub const NOTICE_ANA: u8 = 0x03;
     /// Notice 0xf0: the discovery log page changed.
     pub const NOTICE_DISCOVERY: u8 = 0xf0;
 

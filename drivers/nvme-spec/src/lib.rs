@@ -16,6 +16,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod ana;
 mod arbitration;
 mod cmb;
 mod codes;
@@ -34,6 +35,7 @@ mod status;
 mod tests;
 mod zns;
 
+pub use ana::{AnaGroup, AnaHeader, AnaState};
 pub use arbitration::{Arbitration, QueuePriority};
 pub use cmb::{CmbControl, CmbLocation, CmbSize};
 pub use codes::{AdminOpcode, Cns, Csi, FeatureId, LogPageId, NvmOpcode};

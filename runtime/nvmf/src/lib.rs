@@ -29,6 +29,7 @@ pub mod pdu;
 #[cfg(test)]
 mod tests;
 
+pub use basalt_nvme_spec::AnaState;
 pub use basalt_nvme_spec::fabrics::DISCOVERY_NQN;
 pub use config::{C2hSuccess, TransportConfig};
 pub use connection::{ConnectionId, QueueInfo};

@@ -8,7 +8,7 @@ use super::ConnectionId;
 use super::queue::{Phase, Queue, Role};
 use super::slot::SlotState;
 use crate::command::{Outcome, Transfer};
-use crate::group::{Core, SubsystemView, Tag};
+use crate::group::{Core, SubsystemView, Tag, Visitor};
 
 /// A command on its way to the control plane.
 pub(crate) struct AdminRequest {
@@ -45,8 +45,8 @@ pub(crate) struct Connected {
     /// Entries of the queue.
     pub(crate) size: u16,
     pub(crate) flow_control: bool,
-    /// The namespaces, for an I/O queue.
-    pub(crate) view: Option<SubsystemView>,
+    /// The namespaces and who uses them, for an I/O queue.
+    pub(crate) view: Option<(Arc<SubsystemView>, Visitor)>,
 }
 
 impl Queue {
@@ -132,9 +132,10 @@ impl Queue {
         self.sender.head.flow_control = flow_control;
         let role = match view {
             None => Role::Admin { cntlid },
-            Some(view) => {
+            Some((view, visitor)) => {
                 self.health = Some(Arc::clone(&view.health));
-                Role::Io { cntlid, qid, view: core.learn(&view) }
+                let view = core.learn(&view);
+                Role::Io { cntlid, qid, view: core.views.enter(view, visitor) }
             }
         };
         match role {

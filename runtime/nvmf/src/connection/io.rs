@@ -199,8 +199,15 @@ impl Queue {
 
     /// Submits again what the channel refused. `false` if it refuses once more.
     pub(super) fn resubmit(&mut self, core: &mut Core, tag: Tag) -> bool {
+        let path = self.path();
         let Some(slot) = self.slots.current(tag.slot, tag.generation) else { return true };
         let Some(io) = slot.refused.take() else { return true };
+        // It may have to take another path by now.
+        let nsid = slot.command.nsid.get();
+        if let Some(Err(status)) = path.map(|path| core.views.namespace(path, nsid)) {
+            self.finish(tag.slot, status.into());
+            return true;
+        }
         match core.channels.submit(slot.channel, io) {
             Ok(()) => self.started(core),
             Err(rejected) if rejected.reason == RejectReason::QueueFull => {
@@ -264,38 +271,41 @@ impl Queue {
         self.continue_io(tag.slot, io, core);
     }
 
-    /// One step of a command other than a read has succeeded.
+    /// One step of a command other than a read has succeeded. Where that was the last one, it does
+    /// not matter whether the namespace may still be used.
     fn continue_io(&mut self, index: u16, io: Io, core: &mut Core) {
-        let Phase::Ready(Role::Io { view, .. }) = self.phase else { return };
-        let namespace = match self.namespace_again(index, view, core) {
-            Ok(namespace) => namespace,
-            Err(status) => return self.finish(index, status.into()),
-        };
         let Some(slot) = self.slots.get_mut(index) else { return };
         let command = slot.command;
-        match (NvmOpcode(command.opcode), io.op) {
-            (NvmOpcode::DATASET_MANAGEMENT, _) => {
+        let (opcode, op) = (NvmOpcode(command.opcode), io.op);
+        let is_done = match (opcode, op) {
+            (NvmOpcode::DATASET_MANAGEMENT, _) | (NvmOpcode::COPY, Op::Copy) => {
                 slot.progress += 1;
-                return self.next_range(index, namespace, core);
+                false
             }
-            (NvmOpcode::COPY, Op::Copy) => {
-                slot.progress += 1;
-                return self.next_copy(index, namespace, core);
-            }
-            (_, Op::Flush) => return self.finish(index, Outcome::OK),
-            (opcode, _) => {
+            (_, Op::Flush) => true,
+            _ => {
                 if opcode == NvmOpcode::WRITE {
                     self.count(core, Op::Write, io.data.len());
                 }
                 if let SgList::One(buf) = io.data {
                     self.recycle(buf);
                 }
+                !command.io_flags().contains(IoFlags::FUA)
             }
+        };
+        if is_done {
+            return self.finish(index, Outcome::OK);
         }
-        if command.io_flags().contains(IoFlags::FUA) {
-            return self.flush_bdev(index, namespace, core);
+        let Phase::Ready(Role::Io { view, .. }) = self.phase else { return };
+        let namespace = match self.namespace_again(index, view, core) {
+            Ok(namespace) => namespace,
+            Err(status) => return self.finish(index, status.into()),
+        };
+        match (opcode, op) {
+            (NvmOpcode::DATASET_MANAGEMENT, _) => self.next_range(index, namespace, core),
+            (NvmOpcode::COPY, Op::Copy) => self.next_copy(index, namespace, core),
+            _ => self.flush_bdev(index, namespace, core),
         }
-        self.finish(index, Outcome::OK);
     }
 }
 

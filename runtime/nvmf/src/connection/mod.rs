@@ -14,6 +14,8 @@ mod receive;
 mod send;
 mod slot;
 
+use alloc::vec::Vec;
+
 use basalt_bdev::Io;
 use basalt_env::{Instant, Work};
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
@@ -24,7 +26,7 @@ pub use queue::QueueInfo;
 use queue::{Phase, Queue};
 use receive::Handler;
 
-use crate::group::{Core, Tag};
+use crate::group::{Affected, Core, Tag};
 use crate::pdu::wire::kind;
 use crate::pdu::{Fault, Receiver, term_request};
 
@@ -137,6 +139,27 @@ impl Connection {
     /// Whether nothing refers to it any more.
     pub(crate) fn is_reclaimable(&self) -> bool {
         self.link == Link::Gone && self.queue.outstanding() == 0
+    }
+
+    /// It is about to be forgotten: gives up its path.
+    pub(crate) fn leave(&self, core: &mut Core) {
+        if let Some(path) = self.queue.path() {
+            core.views.leave(path);
+        }
+    }
+
+    /// Adds to `tags` its commands at the bdev that `affected` is about.
+    pub(crate) fn running(&self, core: &Core, affected: &Affected, tags: &mut Vec<Tag>) {
+        let visitor =
+            self.queue.path().and_then(|path| core.views.visitor(path, affected.subsystem));
+        if visitor.is_some_and(|visitor| affected.concerns(visitor)) {
+            self.queue.running(&affected.nsids, tags);
+        }
+    }
+
+    /// Whether the command of `tag` is still at the bdev.
+    pub(crate) fn is_running(&self, tag: Tag) -> bool {
+        self.queue.is_running(tag)
     }
 
     /// Whether the control plane is deciding about its Connect.

@@ -6,7 +6,7 @@ use core::fmt;
 use basalt_bdev::SgList;
 use basalt_env::{CoreId, DmaBuf, Instant, Work};
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
-use basalt_nvme_spec::{NvmOpcode, Status, fabrics};
+use basalt_nvme_spec::{NvmOpcode, Status, StatusType, fabrics};
 use basalt_reactor::Local;
 use zerocopy::IntoBytes;
 
@@ -49,7 +49,7 @@ pub(super) enum Role {
         cntlid: u16,
         /// Queue identifier, from 1.
         qid: u16,
-        /// Index of the subsystem's view on this core.
+        /// Index of the host's path to the subsystem on this core.
         view: usize,
     },
 }
@@ -138,6 +138,30 @@ impl Queue {
 
     pub(super) const fn outstanding(&self) -> u32 {
         self.outstanding
+    }
+
+    /// Index of an I/O queue's path to its subsystem.
+    pub(super) const fn path(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Ready(Role::Io { view, .. }) => Some(view),
+            _ => None,
+        }
+    }
+
+    /// Adds to `tags` its commands at the bdev for one of `nsids`, which ascend.
+    pub(super) fn running(&self, nsids: &[u32], tags: &mut Vec<Tag>) {
+        for (index, slot) in self.slots.iter() {
+            let is_affected = nsids.binary_search(&slot.command.nsid.get()).is_ok();
+            if is_affected && slot.state == SlotState::Running {
+                tags.push(self.tag(index));
+            }
+        }
+    }
+
+    /// Whether the command of `tag` is still at the bdev.
+    pub(super) fn is_running(&self, tag: Tag) -> bool {
+        let slot = self.slots.get(tag.slot).filter(|slot| slot.generation == tag.generation);
+        slot.is_some_and(|slot| slot.state == SlotState::Running)
     }
 
     /// For log lines.
@@ -337,10 +361,9 @@ impl Queue {
             Phase::Ready(Role::Io { cntlid, qid, .. }) => (cntlid, qid),
             _ => return,
         };
-        let Some(slot) = self.slots.get(index).filter(|_| !status.is(Status::ABORT_REQUESTED))
-        else {
-            return;
-        };
+        // What was aborted at the host's wish, or is to take another path, is no error.
+        let is_error = !status.is(Status::ABORT_REQUESTED) && status.sct() != StatusType::PATH.0;
+        let Some(slot) = self.slots.get(index).filter(|_| is_error) else { return };
         let command = &slot.command;
         let nsid = if command.opcode == fabrics::OPCODE { 0 } else { command.nsid.get() };
         let opcode = NvmOpcode(command.opcode);

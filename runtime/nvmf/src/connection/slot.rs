@@ -225,6 +225,12 @@ impl Slots {
         self.slots.get_mut(usize::from(index)).filter(|slot| slot.state != SlotState::Free)
     }
 
+    /// Commands in use, with their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &Slot)> {
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.state != SlotState::Free);
+        used.map(|(at, slot)| (at as u16, slot))
+    }
+
     /// The slot if it still holds the command of `generation`.
     pub(super) fn current(&mut self, index: u16, generation: u32) -> Option<&mut Slot> {
         self.get_mut(index).filter(|slot| slot.generation == generation)

@@ -18,15 +18,19 @@ impl Target {
         let Some(at) = state.controllers.iter().position(|c| c.cntlid == cntlid) else {
             return AdminReply::Done(Status::SEQUENCE_ERROR.with_dnr().into(), Vec::new());
         };
+        let command = &request.command;
+        let refusal = state.ana_refusal(at, command);
         let controller = &mut state.controllers[at];
         controller.last_seen = self.local.now();
-        let command = &request.command;
         let opcode = AdminOpcode(command.opcode);
         if opcode == AdminOpcode::FABRICS {
             return done(self.property(controller, request));
         }
         if !controller.is_ready() {
             return done(Status::SEQUENCE_ERROR.with_dnr().into());
+        }
+        if let Some(status) = refusal {
+            return done(status.into());
         }
         match opcode {
             AdminOpcode::IDENTIFY => {

@@ -4,14 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_bdev::{Bdev, Descriptor};
-use basalt_env::CoreId;
 use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
 use basalt_reactor::{CallError, Local};
 
-use super::subsystem::{
-    CNTLID_MAX, Listener, Namespace, NamespaceOptions, Subsystem, SubsystemOptions, ports,
-};
+use super::subsystem::{CNTLID_MAX, Listener, Namespace, Subsystem, SubsystemOptions};
 use super::{NSID_MAX, State, Target};
 use crate::config::TransportConfig;
 use crate::connection::{ConnectionId, QueueInfo};
@@ -37,12 +33,22 @@ pub enum ConfigError {
     NoSuchNamespace,
     /// The namespace identifier is 0, too large or in use.
     BadNsid,
+    /// The ANA group identifier is 0 or too large.
+    BadAnaGroup,
+    /// The subsystem does not report asymmetric access.
+    AnaDisabled,
+    /// A lost path stays lost.
+    AnaLost,
     /// The bdev's block size is not 512 to 4096 bytes.
     BadBlockSize,
     /// The bdev has zones.
     Zoned,
     /// A core cannot listen on the port.
     PortUnavailable,
+    /// A core does not answer.
+    CoreSilent,
+    /// It is done, but commands from before are still at a bdev.
+    Busy,
 }
 
 impl fmt::Display for ConfigError {
@@ -59,6 +65,11 @@ impl fmt::Display for ConfigError {
             Self::BadBlockSize => "only block sizes from 512 to 4096 bytes can be exported",
             Self::Zoned => "a bdev with zones cannot be exported",
             Self::PortUnavailable => "the port cannot be listened on",
+            Self::BadAnaGroup => "the ANA group is 0 or above the subsystem's max_namespaces",
+            Self::AnaDisabled => "ANA reporting is disabled; create the subsystem with it",
+            Self::AnaLost => "a path in persistent loss stays so; remove the listener",
+            Self::CoreSilent => "a core does not answer",
+            Self::Busy => "done, but commands from before are still at a bdev; check its state",
         })
     }
 }
@@ -74,6 +85,8 @@ pub struct NamespaceInfo {
     pub uuid: [u8; 16],
     /// Its globally unique identifier; zeroes if it has none.
     pub nguid: [u8; 16],
+    /// Its ANA group.
+    pub anagrpid: u32,
 }
 
 /// A subsystem in a snapshot.
@@ -93,6 +106,8 @@ pub struct SubsystemInfo {
     pub namespaces_max: u32,
     /// Smallest and largest controller identifier.
     pub cntlids: (u16, u16),
+    /// Whether hosts are told of asymmetric access.
+    pub ana_reporting: bool,
     /// Where hosts reach it, in the order of addition.
     pub listeners: Vec<Listener>,
     /// The TCP ports of the listeners, each once, ascending.
@@ -172,136 +187,9 @@ impl Target {
         for controller in state.controllers.iter().filter(|c| c.subsystem == Some(subsystem.id)) {
             self.end_controller(controller);
         }
-        self.close_ports(state, &ports(&subsystem.listeners));
+        self.close_ports(state, &subsystem.ports());
         self.discovery_changed(state);
         Ok(())
-    }
-
-    /// Exports an open bdev for as long as the namespace exists; gives the namespace identifier.
-    pub fn add_ns(
-        &self,
-        nqn: &str,
-        bdev: Descriptor,
-        options: NamespaceOptions,
-    ) -> Result<u32, ConfigError> {
-        if !matches!(bdev.info().block_size, 512 | 1024 | 2048 | 4096) {
-            return Err(ConfigError::BadBlockSize);
-        }
-        if bdev.bdev().zones().is_some() {
-            return Err(ConfigError::Zoned);
-        }
-        let state = &mut *self.state.borrow_mut();
-        let subsystem = state.edit(nqn)?;
-        let nsids = 1..=subsystem.options.namespaces_max;
-        let free = || nsids.clone().find(|nsid| !subsystem.namespaces.contains_key(nsid));
-        let nsid = options.nsid.or_else(free).ok_or(ConfigError::BadNsid)?;
-        let valid = nsids.contains(&nsid) && !subsystem.namespaces.contains_key(&nsid);
-        if !valid {
-            return Err(ConfigError::BadNsid);
-        }
-        let uuid = options.uuid.unwrap_or(bdev.info().uuid);
-        let nguid = options.nguid.unwrap_or_default();
-        subsystem.namespaces.insert(nsid, Namespace { bdev, uuid, nguid });
-        self.namespaces_changed(state, nqn, nsid);
-        Ok(nsid)
-    }
-
-    /// Takes a namespace away. Commands already at the bdev complete.
-    pub fn remove_ns(&self, nqn: &str, nsid: u32) -> Result<(), ConfigError> {
-        let state = &mut *self.state.borrow_mut();
-        let subsystem = state.edit(nqn)?;
-        subsystem.namespaces.remove(&nsid).ok_or(ConfigError::NoSuchNamespace)?;
-        self.namespaces_changed(state, nqn, nsid);
-        Ok(())
-    }
-
-    /// Takes the namespaces of a bdev away.
-    pub(super) fn bdev_removed(&self, bdev: &Arc<dyn Bdev>) {
-        let state = &mut *self.state.borrow_mut();
-        let mut gone = Vec::new();
-        for subsystem in &mut state.subsystems {
-            let nqn = subsystem.nqn.clone();
-            let ours =
-                subsystem.namespaces.extract_if(.., |_, ns| Arc::ptr_eq(ns.bdev.bdev(), bdev));
-            gone.extend(ours.map(|(nsid, _)| (nqn.clone(), nsid)));
-        }
-        for (nqn, nsid) in gone {
-            log::warn!(target: "nvmf", "{nqn}: namespace {nsid} is gone with its bdev");
-            self.namespaces_changed(state, &nqn, nsid);
-        }
-    }
-
-    /// Every host hears of a size that has changed.
-    pub(super) fn bdev_resized(&self, bdev: &Arc<dyn Bdev>) {
-        let state = &mut *self.state.borrow_mut();
-        let mut changed = Vec::new();
-        for subsystem in &state.subsystems {
-            let ours = subsystem.namespaces.iter();
-            let ours = ours.filter(|(_, namespace)| Arc::ptr_eq(namespace.bdev.bdev(), bdev));
-            changed.extend(ours.map(|(nsid, _)| (subsystem.nqn.clone(), *nsid)));
-        }
-        for (nqn, nsid) in changed {
-            self.namespaces_changed(state, &nqn, nsid);
-        }
-    }
-
-    /// Serves the subsystem at `listener`: a port, at an address or all of them. With the name of
-    /// the discovery subsystem, serves discovery alone there. Again, if it does already.
-    pub async fn add_listener(
-        &self,
-        nqn: &str,
-        listener: impl Into<Listener>,
-    ) -> Result<(), ConfigError> {
-        let listener = listener.into();
-        self.state.borrow_mut().listeners(nqn)?;
-        self.listen_everywhere(listener.port).await?;
-        let state = &mut *self.state.borrow_mut();
-        let listeners = state.listeners(nqn)?;
-        if !listeners.contains(&listener) {
-            listeners.push(listener);
-            self.discovery_changed(state);
-        }
-        Ok(())
-    }
-
-    /// Has every core listen on `port`. A core that joins meanwhile is not passed over: the last
-    /// look at the members is not followed by a wait, and who joins later asks for the ports.
-    async fn listen_everywhere(&self, port: u16) -> Result<(), ConfigError> {
-        let mut asked = Vec::new();
-        while let Some(core) = self.member_not_in(&asked) {
-            let listen =
-                move |local: &Local| local.service::<PollGroup>().map(|group| group.listen(port));
-            match self.local.call(core, listen).await {
-                Ok(Some(Ok(()))) => asked.push(core),
-                _ => return Err(ConfigError::PortUnavailable),
-            }
-        }
-        Ok(())
-    }
-
-    fn member_not_in(&self, asked: &[CoreId]) -> Option<CoreId> {
-        self.state.borrow().members.iter().copied().find(|core| !asked.contains(core))
-    }
-
-    /// Serves the subsystem (or discovery) at `listener` no longer; connections stay.
-    pub fn remove_listener(
-        &self,
-        nqn: &str,
-        listener: impl Into<Listener>,
-    ) -> Result<(), ConfigError> {
-        let listener = listener.into();
-        let state = &mut *self.state.borrow_mut();
-        let listeners = state.listeners(nqn)?;
-        let at = listeners.iter().position(|other| *other == listener);
-        listeners.remove(at.ok_or(ConfigError::NoSuchListener)?);
-        self.close_ports(state, &[listener.port]);
-        self.discovery_changed(state);
-        Ok(())
-    }
-
-    /// Where discovery alone is served.
-    pub fn discovery_listeners(&self) -> Vec<Listener> {
-        self.state.borrow().discovery.clone()
     }
 
     /// The transport's options.
@@ -398,33 +286,6 @@ impl Target {
         groups
     }
 
-    fn namespaces_changed(&self, state: &mut State, nqn: &str, nsid: u32) {
-        let Ok(subsystem) = state.edit(nqn) else { return };
-        subsystem.version += 1;
-        let id = subsystem.id;
-        if let Some(subsystem) = state.subsystem(id) {
-            self.publish(state, subsystem);
-        }
-        self.namespace_changed(state, id, nsid);
-    }
-
-    /// Hands the subsystem's namespaces to the cores that use it.
-    fn publish(&self, state: &State, subsystem: &Subsystem) {
-        for &core in &state.members {
-            let view = subsystem.view();
-            self.tell(core, move |group| group.refresh(&view));
-        }
-    }
-
-    fn close_ports(&self, state: &State, ports: &[u16]) {
-        let used = state.ports();
-        for &port in ports.iter().filter(|port| !used.contains(port)) {
-            for &core in &state.members {
-                self.tell(core, move |group| group.unlisten(port));
-            }
-        }
-    }
-
     fn end_uninvited(&self, state: &State, nqn: &str) {
         let Some(subsystem) = state.named(nqn) else { return };
         for controller in &state.controllers {
@@ -446,15 +307,7 @@ pub enum HostPolicy {
 }
 
 impl State {
-    /// The listeners of a subsystem, the discovery subsystem included.
-    fn listeners(&mut self, nqn: &str) -> Result<&mut Vec<Listener>, ConfigError> {
-        match nqn {
-            DISCOVERY_NQN => Ok(&mut self.discovery),
-            _ => Ok(&mut self.edit(nqn)?.listeners),
-        }
-    }
-
-    fn edit(&mut self, nqn: &str) -> Result<&mut Subsystem, ConfigError> {
+    pub(super) fn edit(&mut self, nqn: &str) -> Result<&mut Subsystem, ConfigError> {
         let found = self.subsystems.iter_mut().find(|subsystem| subsystem.nqn == nqn);
         found.ok_or(ConfigError::NoSuchSubsystem)
     }
@@ -467,6 +320,7 @@ impl Subsystem {
             bdev: namespace.bdev.info().name.clone(),
             uuid: namespace.uuid,
             nguid: namespace.nguid,
+            anagrpid: namespace.anagrpid,
         };
         SubsystemInfo {
             nqn: self.nqn.clone(),
@@ -476,8 +330,9 @@ impl Subsystem {
             hosts: self.hosts.clone(),
             namespaces_max: self.options.namespaces_max,
             cntlids: (self.options.cntlid_min, self.options.cntlid_max),
-            listeners: self.listeners.clone(),
-            ports: ports(&self.listeners),
+            ana_reporting: self.options.ana_reporting,
+            listeners: self.listeners.iter().map(|listener| listener.at).collect(),
+            ports: self.ports(),
             namespaces: self.namespaces.iter().map(info).collect(),
         }
     }

@@ -1,5 +1,6 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::ops::RangeInclusive;
@@ -11,13 +12,15 @@ use basalt_nvme_spec::registers::Csts;
 use basalt_nvme_spec::{Cc, Status};
 use zerocopy::FromBytes;
 
+use super::ana::AnaChanges;
 use super::controller::{Controller, IoQueue};
 use super::error_log::ErrorLog;
 use super::features::Features;
-use super::subsystem::{CNTLID_MAX, Listener};
+use super::subsystem::CNTLID_MAX;
 use super::{State, Target};
 use crate::command::{self, Outcome};
 use crate::connection::{AdminReply, AdminRequest, Connected};
+use crate::group::{SubsystemView, Visitor};
 
 /// Smallest queue, entries (§3.3.1.3: fabrics).
 const SIZE_MIN: u16 = 2;
@@ -58,16 +61,13 @@ impl Target {
             0 => self.connect_admin(request, &connect, data, names)?,
             qid => self.connect_io(request, qid, data, &names)?,
         };
-        let state = &*self.state.borrow();
         let is_io = connect.qid.get() != 0;
-        let subsystem = state.controllers.iter().find(|c| c.cntlid == cntlid);
-        let subsystem = subsystem.and_then(|c| c.subsystem).and_then(|id| state.subsystem(id));
         Ok(Connected {
             cntlid,
             qid: connect.qid.get(),
             size: sqsize + 1,
             flow_control: connect.cattr & Connect::CATTR_NO_FLOW_CONTROL == 0,
-            view: subsystem.filter(|_| is_io).map(|subsystem| subsystem.view()),
+            view: if is_io { self.state.borrow().view(cntlid) } else { None },
         })
     }
 
@@ -79,13 +79,16 @@ impl Target {
         names: Names,
     ) -> Result<u16, Outcome> {
         let state = &mut *self.state.borrow_mut();
-        let subsystem = state.find(&names, request)?;
+        let found = state.find(&names, request)?;
+        let (subsystem, listener) = found.unzip();
         if data.cntlid.get() != CNTLID_DYNAMIC {
             return Err(in_data(offset_of!(ConnectData, cntlid)));
         }
         let range = state.cntlids(subsystem);
         let cntlid = state.free_cntlid(range).ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
         let now = self.local.now();
+        let reports_ana = subsystem.and_then(|id| state.subsystem(id));
+        let reports_ana = reports_ana.is_some_and(|subsystem| subsystem.options.ana_reporting);
         log::info!(
             target: "nvmf",
             "{} connected to {} as controller {cntlid}, queue 0, core {}",
@@ -94,6 +97,7 @@ impl Target {
         state.controllers.push(Controller {
             cntlid,
             subsystem,
+            listener,
             hostnqn: names.host,
             hostid: data.hostid,
             admin: request.connection,
@@ -107,6 +111,8 @@ impl Target {
             pending: Vec::new(),
             masked: Vec::new(),
             changed_namespaces: BTreeSet::new(),
+            reports_ana,
+            ana_changes: AnaChanges::default(),
             errors: ErrorLog::default(),
         });
         Ok(cntlid)
@@ -120,12 +126,14 @@ impl Target {
         names: &Names,
     ) -> Result<u16, Outcome> {
         let state = &mut *self.state.borrow_mut();
-        let subsystem = state.find(names, request)?;
+        let subsystem = state.find(names, request)?.map(|(subsystem, _)| subsystem);
         let cntlid = data.cntlid.get();
         let Some(controller) = state.controller_mut(cntlid) else {
             return Err(in_data(offset_of!(ConnectData, cntlid)));
         };
-        if controller.subsystem != subsystem {
+        // All queues of a controller come by the same port and address (§3.3.1.2).
+        let is_elsewhere = controller.reached_at != request.reached_at;
+        if controller.subsystem != subsystem || is_elsewhere {
             return Err(in_data(offset_of!(ConnectData, subnqn)));
         }
         if controller.hostnqn != names.host {
@@ -153,23 +161,31 @@ impl Target {
 }
 
 impl State {
-    /// The subsystem a host names, if it may reach it this way; `None` is discovery.
-    fn find(&self, names: &Names, request: &AdminRequest) -> Result<Option<u32>, Outcome> {
+    /// The subsystem a host names and the listener it came by, if it may reach it this way; `None`
+    /// is discovery.
+    fn find(&self, names: &Names, request: &AdminRequest) -> Result<Option<(u32, u32)>, Outcome> {
         if names.subsystem == DISCOVERY_NQN {
             return Ok(None);
         }
         let Some(subsystem) = self.named(&names.subsystem) else {
             return Err(in_data(offset_of!(ConnectData, subnqn)));
         };
-        let at = request.reached_at.as_ref();
-        let accepts = |listener: &Listener| at.is_some_and(|at| listener.accepts(at));
-        if !subsystem.listeners.iter().any(accepts) {
+        let listener = request.reached_at.as_ref().and_then(|at| subsystem.listener_at(at));
+        let Some(listener) = listener else {
             return Err(in_data(offset_of!(ConnectData, subnqn)));
-        }
+        };
         if !subsystem.admits(&names.host) {
             return Err(Status::CONNECT_INVALID_HOST.with_dnr().into());
         }
-        Ok(Some(subsystem.id))
+        Ok(Some((subsystem.id, listener.id)))
+    }
+
+    /// What an I/O queue of a controller works with.
+    fn view(&self, cntlid: u16) -> Option<(Arc<SubsystemView>, Visitor)> {
+        let controller = self.controllers.iter().find(|c| c.cntlid == cntlid)?;
+        let view = self.subsystem(controller.subsystem?)?.view();
+        let host = controller.hostnqn.clone();
+        Some((view, Visitor { listener: controller.listener?, host }))
     }
 
     /// The controller identifiers a subsystem, or the discovery service, gives out.

@@ -8,6 +8,7 @@ use basalt_net::Endpoint;
 use basalt_nvme_spec::registers::{Csts, Shutdown};
 use basalt_nvme_spec::{AsyncEvent, Cc};
 
+use super::ana::AnaChanges;
 use super::error_log::ErrorLog;
 use super::features::Features;
 use crate::connection::ConnectionId;
@@ -37,6 +38,8 @@ pub(super) struct Controller {
     pub(super) cntlid: u16,
     /// The subsystem; `None` for a discovery controller.
     pub(super) subsystem: Option<u32>,
+    /// The listener it was connected by; `None` for a discovery controller.
+    pub(super) listener: Option<u32>,
     pub(super) hostnqn: String,
     pub(super) hostid: [u8; 16],
     /// The admin queue's connection.
@@ -54,6 +57,9 @@ pub(super) struct Controller {
     /// Events sent whose log page has not been read since.
     pub(super) masked: Vec<AsyncEvent>,
     pub(super) changed_namespaces: BTreeSet<u32>,
+    /// Whether its subsystem reports asymmetric access.
+    pub(super) reports_ana: bool,
+    pub(super) ana_changes: AnaChanges,
     pub(super) errors: ErrorLog,
 }
 
@@ -78,6 +84,7 @@ impl Controller {
         self.csts = Csts::empty();
         self.features.reset();
         self.changed_namespaces.clear();
+        self.ana_changes = AnaChanges::default();
         self.errors.clear();
     }
 

@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 
 use super::State;
 use super::controller::Controller;
-use super::subsystem::Listener;
+use super::subsystem::{Listener, SubsystemListener};
 use crate::DISCOVERY_NQN;
 use crate::config::TransportConfig;
 
@@ -60,13 +60,13 @@ pub(super) fn log_page(
 type Place = (Option<IpAddress>, u16);
 
 /// Where `listeners` are, each place once.
-fn places(listeners: &[Listener], reached: Option<IpAddress>) -> Vec<Place> {
+fn places(listeners: &[SubsystemListener], reached: Option<IpAddress>) -> Vec<Place> {
     let own = |listener: &Listener| {
         let specified = Some(listener.address).filter(|address| !address.is_unspecified());
         (specified.or(reached), listener.port)
     };
     let mut places: Vec<Place> = Vec::new();
-    for place in listeners.iter().map(own) {
+    for place in listeners.iter().map(|listener| own(&listener.at)) {
         if !places.contains(&place) {
             places.push(place);
         }

@@ -1,14 +1,17 @@
 use alloc::vec::Vec;
 
-use basalt_nvme_spec::{AsyncEvent, LogPageId, Status};
+use basalt_nvme_spec::{AnaState, AsyncEvent, LogPageId, Status};
 
 use super::controller::{AER_MAX, Controller, HeldRequest};
 use super::{State, Target};
 use crate::command::Outcome;
 use crate::connection::{AdminReply, AdminRequest};
+use crate::group::Affected;
 
 /// Bit of the event configuration and of OAES: namespace attributes changed.
 pub(super) const WANT_NAMESPACE: u32 = 1 << 8;
+/// Bit of the event configuration and of OAES: asymmetric namespace access changed.
+pub(super) const WANT_ANA: u32 = 1 << 11;
 /// Bit of the event configuration and of OAES: the discovery log changed.
 pub(super) const WANT_DISCOVERY: u32 = 1 << 31;
 
@@ -28,6 +31,12 @@ const NAMESPACE_CHANGED: AsyncEvent = AsyncEvent::new(
     AsyncEvent::TYPE_NOTICE,
     AsyncEvent::NOTICE_NAMESPACE,
     LogPageId::CHANGED_NAMESPACES.0,
+);
+/// How namespaces are reached changed.
+const ANA_CHANGED: AsyncEvent = AsyncEvent::new(
+    AsyncEvent::TYPE_NOTICE,
+    AsyncEvent::NOTICE_ANA,
+    LogPageId::ASYMMETRIC_NAMESPACE_ACCESS.0,
 );
 /// The discovery log changed.
 const DISCOVERY_CHANGED: AsyncEvent =
@@ -63,12 +72,58 @@ impl Target {
         controller.masked.clear();
     }
 
-    /// Tells the hosts of `subsystem` that namespace `nsid` came, went or changed.
-    pub(super) fn namespace_changed(&self, state: &mut State, subsystem: u32, nsid: u32) {
+    /// Tells the hosts of `subsystem` that namespace `nsid` came, went or changed, and with it the
+    /// members of the ANA groups `groups`.
+    pub(super) fn namespace_changed(
+        &self,
+        state: &mut State,
+        subsystem: u32,
+        nsid: u32,
+        groups: &[u32],
+    ) {
         for controller in &mut state.controllers {
             if controller.subsystem == Some(subsystem) {
                 controller.changed_namespaces.insert(nsid);
+                controller.ana_changes.note(groups);
                 self.raise(controller, NAMESPACE_CHANGED, WANT_NAMESPACE);
+            }
+        }
+    }
+
+    /// Tells the hosts that came by a listener that it reaches `groups` as `ana` says from now on.
+    /// Groups without namespaces are nobody's concern, and of a state that passes nobody is told
+    /// (§8.1.3.6).
+    pub(super) fn ana_changed(
+        &self,
+        state: &mut State,
+        affected: &Affected,
+        groups: &[u32],
+        ana: AnaState,
+    ) {
+        let State { subsystems, controllers, .. } = state;
+        let ours = subsystems.iter().find(|subsystem| subsystem.id == affected.subsystem);
+        let Some(subsystem) = ours else { return };
+        let is_used = |group: &u32| {
+            subsystem.namespaces.values().any(|namespace| namespace.anagrpid == *group)
+        };
+        let groups: Vec<u32> = groups.iter().copied().filter(is_used).collect();
+        for controller in controllers.iter_mut() {
+            if controller.listener != Some(affected.listener) || groups.is_empty() {
+                continue;
+            }
+            controller.ana_changes.note(&groups);
+            if ana != AnaState::Change {
+                self.raise(controller, ANA_CHANGED, WANT_ANA);
+            }
+        }
+    }
+
+    /// Tells the hosts of `subsystem` that a namespace went from one of `groups` to the other.
+    pub(super) fn ana_group_changed(&self, state: &mut State, subsystem: u32, groups: &[u32]) {
+        for controller in &mut state.controllers {
+            if controller.subsystem == Some(subsystem) {
+                controller.ana_changes.note(groups);
+                self.raise(controller, ANA_CHANGED, WANT_ANA);
             }
         }
     }
@@ -108,7 +163,11 @@ impl Target {
 
 /// The bits of the event configuration that mean something to `controller`.
 pub(super) const fn supported(controller: &Controller) -> u32 {
-    if controller.is_discovery() { WANT_DISCOVERY } else { WANT_NAMESPACE | WANT_WARNINGS }
+    match (controller.is_discovery(), controller.reports_ana) {
+        (true, _) => WANT_DISCOVERY,
+        (false, true) => WANT_NAMESPACE | WANT_WARNINGS | WANT_ANA,
+        (false, false) => WANT_NAMESPACE | WANT_WARNINGS,
+    }
 }
 
 /// The host has read log page `page`: its events are cleared and may be sent again.

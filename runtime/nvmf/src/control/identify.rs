@@ -7,7 +7,7 @@ use basalt_nvme_spec::identify::{
     NsFeatures, Oncs,
 };
 use basalt_nvme_spec::registers::Version;
-use basalt_nvme_spec::{Cns, Csi, NSID_ALL, Status, set_ascii_field};
+use basalt_nvme_spec::{AnaState, Cns, Csi, NSID_ALL, Status, set_ascii_field};
 use zerocopy::IntoBytes;
 
 use super::controller::{AER_MAX, Controller, KEEP_ALIVE_UNIT};
@@ -41,7 +41,7 @@ pub(super) fn identify(
     };
     match cns {
         Cns::CONTROLLER => Ok(io_controller(controller, subsystem, config)),
-        Cns::NAMESPACE => namespace(subsystem, nsid),
+        Cns::NAMESPACE => namespace(controller, subsystem, nsid),
         Cns::ACTIVE_NAMESPACES => active(subsystem, nsid),
         ACTIVE_FOR_CSI if csi == Csi::NVM => active(subsystem, nsid),
         Cns::NAMESPACE_DESCRIPTORS => descriptors(subsystem, nsid),
@@ -152,17 +152,25 @@ fn io_controller(
     identify.msdbd = 1;
     let nqn = subsystem.nqn.as_bytes();
     identify.subnqn[..nqn.len()].copy_from_slice(nqn);
+    subsystem.describe_ana(&mut identify);
     identify.as_bytes().to_vec()
 }
 
 /// CTRATT: 128-bit host identifiers.
 const EXTENDED_HOST_ID: u32 = 1;
 
-fn namespace(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
+fn namespace(controller: &Controller, subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     let mut identify = IdentifyNamespace::default();
     check_valid(subsystem, nsid)?;
     if let Some(namespace) = subsystem.namespaces.get(&nsid) {
         describe(namespace, &mut identify);
+        identify.anagrpid = subsystem.anagrpid(namespace).into();
+        let state = subsystem.state_for(controller, namespace);
+        // Who cannot reach it is told no capacities (base §8.1.4).
+        if matches!(state, AnaState::Inaccessible | AnaState::PersistentLoss) {
+            identify.nuse = 0.into();
+            identify.nvmcap = 0.into();
+        }
     }
     Ok(identify.as_bytes().to_vec())
 }
@@ -232,6 +240,7 @@ fn descriptors(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
 /// CNS 08h (§5.17.2.8): multi-path capabilities and readiness.
 fn independent(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     const NMIC: usize = 1;
+    const ANAGRPID: usize = 4;
     const NSATTR: usize = 8;
     const NSTAT: usize = 14;
     const READY: u8 = 1;
@@ -239,6 +248,8 @@ fn independent(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     let mut bytes = vec![0; IDENTIFY_LEN];
     if let Some(namespace) = subsystem.namespaces.get(&nsid) {
         bytes[NMIC] = SHARED;
+        let anagrpid = subsystem.anagrpid(namespace).to_le_bytes();
+        bytes[ANAGRPID..ANAGRPID + 4].copy_from_slice(&anagrpid);
         bytes[NSATTR] = attributes(namespace);
         bytes[NSTAT] = READY;
     }

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use super::controller::Controller;
 use super::features::TEMPERATURE_K;
-use super::{State, discovery, events, features};
+use super::{State, ana, discovery, events, features};
 use crate::config::TransportConfig;
 use crate::connection::AdminRequest;
 
@@ -72,6 +72,10 @@ fn whole(
         LogPageId::CHANGED_NAMESPACES => changed(controller),
         LogPageId::COMMANDS_SUPPORTED => effects(),
         LogPageId::FEATURES_SUPPORTED => features(controller),
+        LogPageId::ASYMMETRIC_NAMESPACE_ACCESS if controller.reports_ana => {
+            let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
+            ana::log_page(subsystem.ok_or(Status::INVALID_LOG_PAGE)?, controller, command)
+        }
         _ => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
     };
     Ok(bytes)
@@ -91,7 +95,8 @@ fn supported(controller: &Controller) -> Vec<u8> {
     const DISCOVERY: [LogPageId; 2] = [LogPageId::SUPPORTED_LOG_PAGES, LogPageId::DISCOVERY];
     let pages: &[LogPageId] = if controller.is_discovery() { &DISCOVERY } else { &IO };
     let mut bytes = Vec::from([0; 1024]);
-    for page in pages {
+    let ana = controller.reports_ana.then_some(&LogPageId::ASYMMETRIC_NAMESPACE_ACCESS);
+    for page in pages.iter().chain(ana) {
         bytes[usize::from(page.0) * 4] = 1;
     }
     bytes

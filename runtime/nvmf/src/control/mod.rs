@@ -2,6 +2,7 @@
 
 mod abort;
 mod admin;
+mod ana;
 mod configure;
 mod connect;
 mod controller;
@@ -10,7 +11,9 @@ mod error_log;
 mod events;
 mod features;
 mod identify;
+mod listeners;
 mod log_pages;
+mod namespaces;
 mod property;
 mod subsystem;
 
@@ -52,6 +55,7 @@ struct State {
     genctr: u64,
     cntlid_last: u16,
     subsystem_last: u32,
+    listener_last: u32,
     started: Instant,
 }
 
@@ -84,6 +88,7 @@ impl Target {
             genctr: 1,
             cntlid_last: 0,
             subsystem_last: 0,
+            listener_last: 0,
             started: local.now(),
         };
         let target = Rc::new(Self {
@@ -216,8 +221,8 @@ impl Target {
 impl State {
     /// All ports in use, each once.
     fn ports(&self) -> Vec<u16> {
-        let subsystems = self.subsystems.iter().flat_map(|subsystem| &subsystem.listeners);
-        subsystem::ports(subsystems.chain(&self.discovery))
+        let listeners = self.subsystems.iter().flat_map(|subsystem| &subsystem.listeners);
+        subsystem::ports(listeners.map(|listener| &listener.at).chain(&self.discovery))
     }
 
     fn subsystem(&self, id: u32) -> Option<&Subsystem> {

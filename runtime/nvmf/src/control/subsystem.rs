@@ -7,9 +7,10 @@ use core::net::Ipv4Addr;
 
 use basalt_bdev::Descriptor;
 use basalt_net::{Endpoint, IpAddress};
+use basalt_nvme_spec::AnaState;
 
 use super::NSID_MAX;
-use crate::group::SubsystemView;
+use crate::group::{SharedNamespace, SubsystemView};
 use crate::health::Health;
 
 /// Largest identifier a controller of the dynamic model may have (base specification §4.2).
@@ -28,6 +29,8 @@ pub struct SubsystemOptions {
     pub cntlid_min: u16,
     /// Largest controller identifier, not below the smallest and at most 65519.
     pub cntlid_max: u16,
+    /// Whether hosts are told how well each listener reaches the namespaces (base §8.1).
+    pub ana_reporting: bool,
 }
 
 impl Default for SubsystemOptions {
@@ -38,6 +41,7 @@ impl Default for SubsystemOptions {
             namespaces_max: NSID_MAX,
             cntlid_min: 1,
             cntlid_max: CNTLID_MAX,
+            ana_reporting: false,
         }
     }
 }
@@ -51,6 +55,8 @@ pub struct NamespaceOptions {
     pub uuid: Option<[u8; 16]>,
     /// Its globally unique identifier, if it has one.
     pub nguid: Option<[u8; 16]>,
+    /// Its ANA group, 1 to the largest namespace identifier; as its own identifier if not given.
+    pub anagrpid: Option<u32>,
 }
 
 /// Where hosts reach a subsystem. A port is opened at every address of the machine; a Connect by
@@ -77,6 +83,15 @@ impl From<u16> for Listener {
     }
 }
 
+/// A listener that a subsystem has.
+pub(super) struct SubsystemListener {
+    /// Never given to another.
+    pub(super) id: u32,
+    pub(super) at: Listener,
+    /// How it reaches the ANA groups, from group 1.
+    pub(super) ana: Vec<AnaState>,
+}
+
 /// The ports of `listeners`, each once, ascending.
 pub(super) fn ports<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<u16> {
     let mut ports: Vec<u16> = listeners.into_iter().map(|listener| listener.port).collect();
@@ -90,6 +105,7 @@ pub(super) struct Namespace {
     pub(super) bdev: Descriptor,
     pub(super) uuid: [u8; 16],
     pub(super) nguid: [u8; 16],
+    pub(super) anagrpid: u32,
 }
 
 pub(super) struct Subsystem {
@@ -98,9 +114,9 @@ pub(super) struct Subsystem {
     pub(super) options: SubsystemOptions,
     pub(super) any_host: bool,
     pub(super) hosts: Vec<String>,
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<SubsystemListener>,
     pub(super) namespaces: BTreeMap<u32, Namespace>,
-    /// Grows with every change of the namespaces.
+    /// Grows with every change of the namespaces or of the access to them.
     pub(super) version: u64,
     pub(super) health: Arc<Health>,
 }
@@ -111,14 +127,33 @@ impl Subsystem {
         self.any_host || self.hosts.iter().any(|host| host == hostnqn)
     }
 
-    /// The namespaces for the cores.
-    pub(super) fn view(&self) -> SubsystemView {
-        let behind = |(nsid, namespace): (&u32, &Namespace)| (*nsid, namespace.bdev.clone());
-        SubsystemView {
+    /// By which listener a host comes that reached us at `at`: one at that very address goes before
+    /// one at all of them.
+    pub(super) fn listener_at(&self, at: &Endpoint) -> Option<&SubsystemListener> {
+        let accepts = |listener: &&SubsystemListener| listener.at.accepts(at);
+        let matching = self.listeners.iter().filter(accepts);
+        matching.min_by_key(|listener| listener.at.address.is_unspecified())
+    }
+
+    /// The TCP ports of its listeners, each once, ascending.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        ports(self.listeners.iter().map(|listener| &listener.at))
+    }
+
+    /// What the cores need to know.
+    pub(super) fn view(&self) -> Arc<SubsystemView> {
+        let shared = |(nsid, namespace): (&u32, &Namespace)| SharedNamespace {
+            nsid: *nsid,
+            bdev: namespace.bdev.clone(),
+            anagrpid: namespace.anagrpid,
+        };
+        let states = |listener: &SubsystemListener| (listener.id, listener.ana.clone());
+        Arc::new(SubsystemView {
             subsystem: self.id,
             version: self.version,
-            namespaces: self.namespaces.iter().map(behind).collect(),
+            namespaces: self.namespaces.iter().map(shared).collect(),
+            ana: self.options.ana_reporting.then(|| self.listeners.iter().map(states).collect()),
             health: Arc::clone(&self.health),
-        }
+        })
     }
 }

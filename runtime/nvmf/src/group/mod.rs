@@ -1,10 +1,12 @@
 //! One core's share of the target: its connections, channels and buffers.
 
 mod channels;
+mod drain;
 mod views;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
@@ -17,8 +19,9 @@ use basalt_reactor::{Local, Poller};
 
 use channels::Channels;
 pub(crate) use channels::Tag;
+pub(crate) use drain::{Affected, drained};
 use views::Views;
-pub(crate) use views::{Namespace, SubsystemView};
+pub(crate) use views::{Namespace, SharedNamespace, SubsystemView, Visitor};
 
 use crate::config::TransportConfig;
 use crate::connection::{
@@ -88,7 +91,7 @@ impl Core {
     }
 
     /// Takes over a view; gives its index on this core.
-    pub(crate) fn learn(&mut self, view: &SubsystemView) -> usize {
+    pub(crate) fn learn(&mut self, view: &Arc<SubsystemView>) -> usize {
         self.views.update(view, &mut self.channels, &self.local)
     }
 
@@ -236,7 +239,7 @@ impl PollGroup {
     }
 
     /// Takes over a changed view, if the subsystem is in use here.
-    pub(crate) fn refresh(&self, view: &SubsystemView) {
+    pub(crate) fn refresh(&self, view: &Arc<SubsystemView>) {
         let State { core, places, .. } = &mut *self.state.borrow_mut();
         // The answer to a Connect, which brings an older view, may be on its way.
         let mut connections = places.iter().filter_map(|place| place.connection.as_ref());
@@ -300,6 +303,7 @@ impl PollGroup {
             let Some(connection) = &mut place.connection else { continue };
             work += connection.poll(core, &mut *stack);
             if connection.is_reclaimable() {
+                connection.leave(core);
                 let info = connection.info();
                 place.connection = None;
                 core.farewell(info);

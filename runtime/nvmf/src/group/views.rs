@@ -1,24 +1,56 @@
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use basalt_bdev::{Descriptor, Op};
-use basalt_nvme_spec::Status;
+use basalt_nvme_spec::{AnaState, Status};
 use basalt_reactor::Local;
 
 use super::channels::Channels;
 use crate::health::Health;
 
-/// A subsystem's namespaces as the control plane hands them to the cores.
-#[derive(Clone)]
+/// A subsystem as the control plane hands it to the cores.
 pub(crate) struct SubsystemView {
     /// Which subsystem.
     pub(crate) subsystem: u32,
     /// Grows with every change.
     pub(crate) version: u64,
-    /// Namespace identifiers and what is behind them.
-    pub(crate) namespaces: Vec<(u32, Descriptor)>,
+    /// The namespaces, ascending by identifier.
+    pub(crate) namespaces: Vec<SharedNamespace>,
+    /// The states of ANA groups 1 and up by listener; `None` if all access is symmetric.
+    pub(crate) ana: Option<Vec<(u32, Vec<AnaState>)>>,
     /// Where the subsystem's work is counted.
     pub(crate) health: Arc<Health>,
+}
+
+/// A namespace of a [`SubsystemView`].
+pub(crate) struct SharedNamespace {
+    /// Its identifier.
+    pub(crate) nsid: u32,
+    /// What is behind it.
+    pub(crate) bdev: Descriptor,
+    /// Its ANA group, from 1.
+    pub(crate) anagrpid: u32,
+}
+
+/// Who uses a subsystem, and which way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Visitor {
+    /// The listener its controller was connected by.
+    pub(crate) listener: u32,
+    /// The host's name.
+    pub(crate) host: String,
+}
+
+impl SubsystemView {
+    /// Why `visitor` may not use `namespace`, if so.
+    fn refusal(&self, namespace: &SharedNamespace, visitor: &Visitor) -> Option<Status> {
+        let listeners = self.ana.as_ref()?;
+        let states = listeners.iter().find(|(listener, _)| *listener == visitor.listener);
+        let state = states.and_then(|(_, states)| states.get(namespace.anagrpid as usize - 1));
+        // Where a listener is gone, its controllers are about to be.
+        state.map_or(Some(Status::ANA_INACCESSIBLE), |state| state.refusal())
+    }
 }
 
 /// A namespace as the I/O path sees it.
@@ -55,39 +87,91 @@ impl Namespace {
 
 struct View {
     subsystem: u32,
-    version: u64,
+    /// As the control plane told it last.
+    told: Option<Arc<SubsystemView>>,
     /// Ascending by identifier.
     namespaces: Vec<Namespace>,
+}
+
+/// A visitor's way to the namespaces of a view: worked out when something changes, so that a
+/// command has one test to pass.
+struct Path {
+    /// Index of the view.
+    view: usize,
+    visitor: Visitor,
+    /// Queues that use it; without any its place is free.
+    users: u32,
+    /// By the namespaces' places in the view, what their commands end with instead.
+    refusals: Vec<Option<Status>>,
 }
 
 /// This core's view of the subsystems it serves.
 #[derive(Default)]
 pub(crate) struct Views {
     views: Vec<View>,
+    paths: Vec<Path>,
 }
 
 impl Views {
     /// Takes over `fresh` unless a newer view is there already; gives its index, which stays.
     pub(crate) fn update(
         &mut self,
-        fresh: &SubsystemView,
+        fresh: &Arc<SubsystemView>,
         channels: &mut Channels,
         local: &Local,
     ) -> usize {
         let at = self.index_of(fresh.subsystem);
         let view = &mut self.views[at];
-        if view.version >= fresh.version {
+        if view.told.as_ref().is_some_and(|told| told.version >= fresh.version) {
             return at;
         }
-        view.version = fresh.version;
-        let open = |(nsid, bdev)| open(nsid, bdev, channels, local);
-        let namespaces = fresh.namespaces.iter().map(|(nsid, bdev)| (*nsid, bdev)).map(open);
-        let old = core::mem::replace(&mut view.namespaces, namespaces.collect());
+        view.told = Some(Arc::clone(fresh));
+        let open = |shared: &SharedNamespace| open(shared, channels, local);
+        let namespaces = fresh.namespaces.iter().map(open).collect();
+        let old = core::mem::replace(&mut view.namespaces, namespaces);
         // Released only now, so that a bdev in both keeps its channel.
         for channel in old.iter().filter_map(|namespace| namespace.channel) {
             channels.release(channel);
         }
+        for path in self.paths.iter_mut().filter(|path| path.view == at) {
+            path.refusals = refusals(fresh, &path.visitor);
+        }
         at
+    }
+
+    /// The path of `visitor` to the view at `view` for one more queue; gives its index.
+    pub(crate) fn enter(&mut self, view: usize, visitor: Visitor) -> usize {
+        let same = |path: &Path| path.users > 0 && path.view == view && path.visitor == visitor;
+        if let Some(at) = self.paths.iter().position(same) {
+            self.paths[at].users += 1;
+            return at;
+        }
+        let told = self.views.get(view).and_then(|view| view.told.as_ref());
+        let refusals = told.map(|told| refusals(told, &visitor)).unwrap_or_default();
+        let path = Path { view, visitor, users: 1, refusals };
+        match self.paths.iter().position(|path| path.users == 0) {
+            Some(at) => {
+                self.paths[at] = path;
+                at
+            }
+            None => {
+                self.paths.push(path);
+                self.paths.len() - 1
+            }
+        }
+    }
+
+    /// One queue fewer uses the path at `index`.
+    pub(crate) fn leave(&mut self, index: usize) {
+        if let Some(path) = self.paths.get_mut(index) {
+            path.users = path.users.saturating_sub(1);
+        }
+    }
+
+    /// Whether the path at `index` leads to `subsystem`, and by which visitor it is used.
+    pub(crate) fn visitor(&self, index: usize, subsystem: u32) -> Option<&Visitor> {
+        let path = self.paths.get(index)?;
+        (self.views.get(path.view)?.subsystem == subsystem).then_some(&path.visitor)
     }
 
     /// Whether `subsystem` has been used on this core.
@@ -95,18 +179,21 @@ impl Views {
         self.views.iter().any(|view| view.subsystem == subsystem)
     }
 
-    /// Namespace `nsid` of the view at `index`.
+    /// Namespace `nsid` on the path at `index`.
     pub(crate) fn namespace(&self, index: usize, nsid: u32) -> Result<Namespace, Status> {
-        let namespaces = self.views.get(index).map_or(&[][..], |view| &view.namespaces);
+        const NONE: Status = Status::INVALID_NAMESPACE.with_dnr();
+        let path = self.paths.get(index).ok_or(NONE)?;
+        let namespaces = self.views.get(path.view).map_or(&[][..], |view| &view.namespaces);
         // Identifiers are handed out from 1, so the guess nearly always hits.
-        if let Some(guess) = namespaces.get((nsid as usize).wrapping_sub(1))
-            && guess.nsid == nsid
-        {
-            return Ok(*guess);
-        }
-        match namespaces.binary_search_by_key(&nsid, |namespace| namespace.nsid) {
-            Ok(at) => Ok(namespaces[at]),
-            Err(_) => Err(Status::INVALID_NAMESPACE.with_dnr()),
+        let guess = (nsid as usize).wrapping_sub(1);
+        let at = match namespaces.get(guess) {
+            Some(namespace) if namespace.nsid == nsid => guess,
+            _ => namespaces.binary_search_by_key(&nsid, |other| other.nsid).map_err(|_| NONE)?,
+        };
+        match path.refusals.get(at) {
+            Some(None) => Ok(namespaces[at]),
+            Some(Some(refusal)) => Err(*refusal),
+            None => Err(NONE),
         }
     }
 
@@ -114,14 +201,19 @@ impl Views {
         match self.views.iter().position(|view| view.subsystem == subsystem) {
             Some(at) => at,
             None => {
-                self.views.push(View { subsystem, version: 0, namespaces: Vec::new() });
+                self.views.push(View { subsystem, told: None, namespaces: Vec::new() });
                 self.views.len() - 1
             }
         }
     }
 }
 
-fn open(nsid: u32, bdev: &Descriptor, channels: &mut Channels, local: &Local) -> Namespace {
+fn refusals(view: &SubsystemView, visitor: &Visitor) -> Vec<Option<Status>> {
+    view.namespaces.iter().map(|namespace| view.refusal(namespace, visitor)).collect()
+}
+
+fn open(shared: &SharedNamespace, channels: &mut Channels, local: &Local) -> Namespace {
+    let SharedNamespace { nsid, ref bdev, .. } = *shared;
     let info = bdev.info();
     let channel = channels.open(bdev, local).inspect_err(|error| {
         log::error!(

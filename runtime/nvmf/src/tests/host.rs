@@ -20,6 +20,9 @@ pub struct Host {
     pub pipe: usize,
     pub digests: Digests,
     pub nqn: &'static str,
+    /// Its own name and identifier.
+    pub name: &'static str,
+    pub id: [u8; 16],
     pub cid: u16,
     /// Largest H2CData payload it sends.
     pub h2c_max: usize,
@@ -44,6 +47,8 @@ impl Host {
             pipe,
             digests: Digests::default(),
             nqn: DEFAULT_NQN,
+            name: HOST_NQN,
+            id: [9; 16],
             cid: 0,
             h2c_max: 1 << 20,
             no_flow_control: false,
@@ -237,7 +242,7 @@ impl Host {
         cntlid: u16,
         kato_ms: u32,
     ) -> Completion {
-        let data = connect_data(self.nqn, cntlid);
+        let data = self.connect_data(cntlid);
         let sgl = SglDescriptor::in_capsule(0, 1024);
         let mut connect = Connect::new(qid, entries, kato_ms, sgl);
         if self.no_flow_control {
@@ -248,7 +253,7 @@ impl Host {
 
     /// Sends a Connect for I/O queue `qid` and does not wait.
     pub fn begin_connect(&mut self, world: &World, qid: u16, cntlid: u16) {
-        let data = connect_data(self.nqn, cntlid);
+        let data = self.connect_data(cntlid);
         let connect = Connect::new(qid, 16, 0, SglDescriptor::in_capsule(0, 1024));
         self.submit(world, connect.into(), data.as_bytes());
     }
@@ -264,10 +269,28 @@ impl Host {
         self.run(world, Property::set(offset as u32, 4, value).into(), &[], &[]).0
     }
 
+    fn connect_data(&self, cntlid: u16) -> ConnectData {
+        let mut data = connect_data(self.nqn, cntlid);
+        data.hostid = self.id;
+        data.hostnqn = [0; 256];
+        data.hostnqn[..self.name.len()].copy_from_slice(self.name.as_bytes());
+        data
+    }
+
     /// An admin queue of an enabled controller in the subsystem `nqn`.
     pub fn admin(world: &mut World, nqn: &'static str, port: u16) -> (Self, u16) {
+        Self::admin_of(world, HOST_NQN, nqn, port)
+    }
+
+    /// The same for the host called `name`.
+    pub fn admin_of(
+        world: &mut World,
+        name: &'static str,
+        nqn: &'static str,
+        port: u16,
+    ) -> (Self, u16) {
         let mut host = Self::dial(world, 0, port);
-        host.nqn = nqn;
+        (host.nqn, host.name) = (nqn, name);
         host.greet(world, Digests::default());
         let completion = host.try_connect(world, 0, 32, 0xffff, 0);
         assert!(completion.status().is_success(), "{:?}", completion.status());
@@ -283,6 +306,17 @@ impl Host {
         let mut host = Self::dial(world, core, 4420);
         host.greet(world, digests);
         let completion = host.try_connect(world, qid, 16, cntlid, 0);
+        assert!(completion.status().is_success(), "{:?}", completion.status());
+        host
+    }
+
+    /// I/O queue 1 of controller `cntlid`, whose admin queue this is, from core `core`.
+    pub fn join(&self, world: &mut World, core: usize, cntlid: u16) -> Self {
+        let port = world.stacks[self.core].borrow().pipes[self.pipe].port;
+        let mut host = Self::dial(world, core, port);
+        (host.nqn, host.name, host.id) = (self.nqn, self.name, self.id);
+        host.greet(world, Digests::default());
+        let completion = host.try_connect(world, 1, 16, cntlid, 0);
         assert!(completion.status().is_success(), "{:?}", completion.status());
         host
     }

@@ -2,6 +2,7 @@
 
 mod aborts;
 mod admin;
+mod ana;
 mod configure;
 mod copies;
 mod discovery;

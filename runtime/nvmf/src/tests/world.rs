@@ -92,6 +92,23 @@ impl World {
         self.rounds(16);
     }
 
+    /// Runs a task of the boot core to its end; `None` if it does not come within 4000 rounds.
+    pub fn run<T: 'static>(&mut self, task: impl Future<Output = T> + 'static) -> Option<T> {
+        let result = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&result);
+        self.reactors[0].local().spawn("test", async move {
+            let value = task.await;
+            *slot.borrow_mut() = Some(value);
+        });
+        for _ in 0..4000 {
+            self.rounds(1);
+            if let Some(value) = result.borrow_mut().take() {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// Runs every core `count` times; a round takes 10 µs.
     pub fn rounds(&mut self, count: usize) {
         for _ in 0..count {

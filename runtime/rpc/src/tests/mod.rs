@@ -9,6 +9,7 @@ mod nvme_manage;
 mod nvme_options;
 mod nvme_remote;
 mod nvmf;
+mod nvmf_ana;
 mod protocol;
 mod server;
 mod vbdev;

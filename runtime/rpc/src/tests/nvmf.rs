@@ -15,10 +15,11 @@ use super::Machine;
 use super::config::{apply, save};
 use crate::methods::{InterfaceState, NetControl};
 
-const NQN: &str = "nqn.2026-11.org.example:a";
+pub(super) const NQN: &str = "nqn.2026-11.org.example:a";
 /// Starts with the other's name and a slash.
-const LONGER_NQN: &str = "nqn.2026-11.org.example:a/b";
-const HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:01234567-89ab-4cde-8f01-23456789abcd";
+pub(super) const LONGER_NQN: &str = "nqn.2026-11.org.example:a/b";
+pub(super) const HOST: &str =
+    "nqn.2014-08.org.nvmexpress:uuid:01234567-89ab-4cde-8f01-23456789abcd";
 const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
 
 /// A stack nobody connects to, and the ports it listens on.
@@ -80,7 +81,7 @@ impl NetStack for Silent {
 }
 
 /// A machine of two cores with a target, and the ports each core listens on.
-fn serving() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
+pub(super) fn serving() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
     let machine = Machine::with_cores(2);
     Target::start(&machine.boot(), TransportConfig::default());
     let hosted = Hosted::new();
@@ -96,32 +97,32 @@ fn serving() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
 }
 
 /// The same, with the transport and an empty subsystem.
-fn with_subsystem() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
+pub(super) fn with_subsystem() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
     let (mut machine, ports) = serving();
     ok(&mut machine, "nvmf_create_transport", json!({"trtype": "tcp"}));
     ok(&mut machine, "nvmf_create_subsystem", json!({"nqn": NQN}));
     (machine, ports)
 }
 
-fn ok(machine: &mut Machine, method: &str, params: Value) {
+pub(super) fn ok(machine: &mut Machine, method: &str, params: Value) {
     assert_eq!(machine.call(method, params).unwrap(), true, "{method}");
 }
 
-fn listener(nqn: &str, traddr: &str, trsvcid: &str) -> Value {
+pub(super) fn listener(nqn: &str, traddr: &str, trsvcid: &str) -> Value {
     let address = json!({"trtype": "tcp", "adrfam": "ipv4", "traddr": traddr, "trsvcid": trsvcid});
     json!({"nqn": nqn, "listen_address": address})
 }
 
-fn ns(nqn: &str, bdev: &str) -> Value {
+pub(super) fn ns(nqn: &str, bdev: &str) -> Value {
     json!({"nqn": nqn, "namespace": {"bdev_name": bdev}})
 }
 
-fn null(machine: &mut Machine, name: &str) {
+pub(super) fn null(machine: &mut Machine, name: &str) {
     let params = json!({"name": name, "num_blocks": 8, "block_size": 512, "uuid": UUID});
     machine.call("bdev_null_create", params).unwrap();
 }
 
-fn shown(machine: &mut Machine, nqn: &str) -> Value {
+pub(super) fn shown(machine: &mut Machine, nqn: &str) -> Value {
     machine.call("nvmf_get_subsystems", json!({"nqn": nqn})).unwrap()[0].clone()
 }
 
@@ -219,7 +220,7 @@ fn a_subsystem_is_made_as_asked_and_only_once() {
         (json!({"nqn": LONGER_NQN, "serial_number": "more than twenty letters"}), -32602),
         (json!({"nqn": LONGER_NQN, "max_namespaces": 5000}), -32602),
         (json!({"nqn": LONGER_NQN, "min_cntlid": 9, "max_cntlid": 5}), -32602),
-        (json!({"nqn": LONGER_NQN, "ana_reporting": true}), -95),
+        (json!({"nqn": LONGER_NQN, "enable_nssr": true}), -95),
         (json!({}), -32602),
     ];
     for (params, code) in table {

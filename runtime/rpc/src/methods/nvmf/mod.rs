@@ -38,6 +38,7 @@ fn create_subsystem(cx: Context, params: Params) -> Outcome {
         namespaces_max: wanted.max_namespaces.unwrap_or(default.namespaces_max),
         cntlid_min: wanted.min_cntlid.unwrap_or(default.cntlid_min),
         cntlid_max: wanted.max_cntlid.unwrap_or(default.cntlid_max),
+        ana_reporting: wanted.ana_reporting,
     };
     let target = cx.service::<Target>()?;
     target.create_subsystem(&wanted.nqn, options).map_err(config_error)?;
@@ -84,12 +85,18 @@ fn config_error(error: ConfigError) -> RpcError {
         ConfigError::BadNqn
         | ConfigError::BadText
         | ConfigError::BadRange
+        | ConfigError::BadAnaGroup
         | ConfigError::BadNsid => return RpcError::params(error),
-        ConfigError::BadBlockSize | ConfigError::Zoned => errno::EINVAL,
+        ConfigError::BadBlockSize
+        | ConfigError::Zoned
+        | ConfigError::AnaDisabled
+        | ConfigError::AnaLost => errno::EINVAL,
         ConfigError::Exists => errno::EEXIST,
         ConfigError::NoSuchSubsystem => errno::ENODEV,
         ConfigError::NoSuchListener | ConfigError::NoSuchNamespace => errno::ENOENT,
         ConfigError::PortUnavailable => errno::EADDRINUSE,
+        ConfigError::CoreSilent => errno::EIO,
+        ConfigError::Busy => errno::ETIMEDOUT,
     };
     RpcError::errno(errno, error)
 }

@@ -1,3 +1,4 @@
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 
 use basalt_bdev::{Access, OpenError, Registry};
@@ -12,6 +13,7 @@ use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 pub(super) fn register(router: &mut Router) {
     router.register("nvmf_subsystem_add_ns", When::Runtime, add);
     router.register("nvmf_subsystem_remove_ns", When::Runtime, remove);
+    router.register_async("nvmf_subsystem_set_ns_ana_group", When::Runtime, set_ana_group);
 }
 
 /// Adds a namespace. What is not said is taken from the bdev, and its NGUID from its UUID.
@@ -26,18 +28,36 @@ fn add(cx: Context, params: Params) -> Outcome {
         nsid: wanted.nsid,
         uuid: Some(uuid),
         nguid: Some(wanted.nguid.unwrap_or(uuid)),
+        anagrpid: wanted.anagrpid,
     };
     let nsid = target.add_ns(&wanted.nqn, bdev, options).map_err(config_error)?;
-    cx.remember_as("nvmf", key(&wanted.nqn, nsid), with_nsid(cx.params(), nsid));
+    let nqn = wanted.nqn.clone();
+    cx.remember_live("nvmf", key(&wanted.nqn, nsid), move |params| {
+        renew(params, &target, &nqn, nsid);
+    });
     Ok(Value::from(nsid))
 }
 
-/// The same parameters with the namespace identifier that was chosen.
-fn with_nsid(mut params: Map<String, Value>, nsid: u32) -> Map<String, Value> {
-    if let Some(Value::Object(namespace)) = params.get_mut("namespace") {
-        namespace.insert("nsid".into(), nsid.into());
+/// Puts in the namespace identifier that was chosen, and the ANA group of now.
+fn renew(params: &mut Map<String, Value>, target: &Rc<Target>, nqn: &str, nsid: u32) {
+    let Some(Value::Object(namespace)) = params.get_mut("namespace") else { return };
+    namespace.insert("nsid".into(), nsid.into());
+    let Ok(subsystem) = subsystem(target, nqn) else { return };
+    let info = subsystem.namespaces.iter().find(|info| info.nsid == nsid);
+    if let Some(info) = info.filter(|_| subsystem.ana_reporting) {
+        namespace.insert("anagrpid".into(), info.anagrpid.into());
     }
-    params
+}
+
+async fn set_ana_group(cx: Context, mut params: Params) -> Outcome {
+    let nqn: String = params.required("nqn")?;
+    let nsid: u32 = params.required("nsid")?;
+    let anagrpid: u32 = params.required("anagrpid")?;
+    params.ignore(&["tgt_name"]);
+    params.finish()?;
+    let target = cx.service::<Target>()?;
+    target.set_ns_ana_group(&nqn, nsid, anagrpid).await.map_err(config_error)?;
+    Ok(Value::Bool(true))
 }
 
 fn remove(cx: Context, mut params: Params) -> Outcome {

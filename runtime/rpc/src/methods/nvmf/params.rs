@@ -5,7 +5,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_bdev::uuid::Uuid;
-use basalt_nvmf::{C2hSuccess, Listener, TransportConfig};
+use basalt_nvmf::{AnaState, C2hSuccess, Listener, TransportConfig};
 
 use crate::methods::bdev::read_uuid;
 use crate::{Params, RpcError, errno};
@@ -65,6 +65,23 @@ pub(super) fn read_listener(mut params: Params) -> Result<Listener, RpcError> {
     Ok(Listener { address: address.into(), port })
 }
 
+/// How a listener is to reach namespaces: SPDK's three states, and the two more there are.
+pub(super) fn ana_state(name: &str) -> Result<AnaState, RpcError> {
+    let found = AnaState::ALL.into_iter().find(|state| ana_name(*state).eq_ignore_ascii_case(name));
+    found.ok_or_else(|| RpcError::params(format_args!("'ana_state': there is no state '{name}'")))
+}
+
+/// SPDK's name of a state.
+pub(super) const fn ana_name(state: AnaState) -> &'static str {
+    match state {
+        AnaState::Optimized => "optimized",
+        AnaState::NonOptimized => "non_optimized",
+        AnaState::Inaccessible => "inaccessible",
+        AnaState::PersistentLoss => "persistent_loss",
+        AnaState::Change => "change",
+    }
+}
+
 /// Checks that the transport is TCP, in whatever case.
 fn read_trtype(params: &mut Params) -> Result<(), RpcError> {
     let trtype: String = params.required("trtype")?;
@@ -117,6 +134,7 @@ pub(super) struct SubsystemParams {
     pub allow_any_host: bool,
     pub min_cntlid: Option<u16>,
     pub max_cntlid: Option<u16>,
+    pub ana_reporting: bool,
 }
 
 impl SubsystemParams {
@@ -130,8 +148,9 @@ impl SubsystemParams {
             allow_any_host: params.optional("allow_any_host")?.unwrap_or(false),
             min_cntlid: params.optional("min_cntlid")?,
             max_cntlid: params.optional("max_cntlid")?,
+            ana_reporting: params.optional("ana_reporting")?.unwrap_or(false),
         };
-        for name in ["ana_reporting", "passthrough", "enable_nssr"] {
+        for name in ["passthrough", "enable_nssr"] {
             if params.optional::<bool>(name)? == Some(true) {
                 let message = format_args!("{name} is not supported");
                 return Err(RpcError::errno(errno::EOPNOTSUPP, message));
@@ -152,6 +171,7 @@ pub(super) struct NamespaceParams {
     pub nsid: Option<u32>,
     pub nguid: Option<[u8; 16]>,
     pub uuid: Option<Uuid>,
+    pub anagrpid: Option<u32>,
 }
 
 impl NamespaceParams {
@@ -164,9 +184,11 @@ impl NamespaceParams {
             nsid: inner.optional("nsid")?,
             nguid: read_hex(&mut inner, "nguid")?,
             uuid: read_uuid(&mut inner)?,
+            // As in SPDK, none means that it does not matter.
+            anagrpid: inner.optional("anagrpid")?.filter(|group| *group != 0),
         };
         refuse_namespace_options(&mut inner)?;
-        inner.ignore(&["hide_metadata", "anagrpid"]);
+        inner.ignore(&["hide_metadata"]);
         inner.finish()?;
         params.ignore(&["tgt_name"]);
         params.finish()?;

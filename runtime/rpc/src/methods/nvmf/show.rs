@@ -13,7 +13,7 @@ use basalt_nvmf::{
 };
 use serde_json::{Value, json};
 
-use super::params::{read_nqn, read_optional_nqn};
+use super::params::{ana_name, read_nqn, read_optional_nqn};
 use super::{no_such_subsystem, subsystem, transport};
 use crate::methods::thread::{TICK_RATE, thread_name};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
@@ -54,6 +54,7 @@ fn discovery_to_json(target: &Target) -> Value {
 fn subsystem_to_json(subsystem: &SubsystemInfo) -> Value {
     let hosts: Vec<Value> = subsystem.hosts.iter().map(|nqn| json!({"nqn": nqn})).collect();
     let (min_cntlid, max_cntlid) = subsystem.cntlids;
+    let namespaces = subsystem.namespaces.iter().map(|info| namespace(subsystem, info));
     json!({
         "nqn": subsystem.nqn,
         "subtype": "NVMe",
@@ -65,18 +66,22 @@ fn subsystem_to_json(subsystem: &SubsystemInfo) -> Value {
         "max_namespaces": subsystem.namespaces_max,
         "min_cntlid": min_cntlid,
         "max_cntlid": max_cntlid,
-        "namespaces": subsystem.namespaces.iter().map(namespace).collect::<Vec<_>>(),
+        "namespaces": namespaces.collect::<Vec<_>>(),
     })
 }
 
-fn namespace(info: &NamespaceInfo) -> Value {
-    json!({
+fn namespace(subsystem: &SubsystemInfo, info: &NamespaceInfo) -> Value {
+    let mut fields = json!({
         "nsid": info.nsid,
         "bdev_name": info.bdev,
         "name": info.bdev,
         "nguid": format!("{:032X}", u128::from_be_bytes(info.nguid)),
         "uuid": uuid::format(&info.uuid),
-    })
+    });
+    if subsystem.ana_reporting {
+        fields["anagrpid"] = info.anagrpid.into();
+    }
+    fields
 }
 
 fn listener(listener: &Listener) -> Value {
@@ -153,7 +158,19 @@ fn get_listeners(cx: Context, params: Params) -> Outcome {
         DISCOVERY_NQN => target.discovery_listeners(),
         _ => subsystem(&target, &nqn)?.listeners,
     };
-    Ok(listeners.iter().map(|at| json!({"address": listener(at)})).collect())
+    let states = target.ana_states(&nqn);
+    let to_json = |at: &Listener| {
+        let mut fields = json!({"address": listener(at)});
+        if let Some((_, states)) = states.iter().find(|(other, _)| other == at) {
+            let states = (1..).zip(states);
+            let states = states.map(|(group, state): (u32, _)| {
+                json!({"ana_group": group, "ana_state": ana_name(*state)})
+            });
+            fields["ana_states"] = states.collect();
+        }
+        fields
+    };
+    Ok(listeners.iter().map(to_json).collect())
 }
 
 async fn get_stats(cx: Context, mut params: Params) -> Outcome {
