@@ -52,10 +52,17 @@ impl Saved {
         });
     }
 
-    /// Drops the call that made a bdev and those that made namespaces of it, once it is gone.
+    /// Drops the call that made a bdev and those that made namespaces of it, and what is below
+    /// them, once it is gone.
     pub(crate) fn forget_bdev(&mut self, name: &str, uuid: &str) {
         self.forget("bdev", name);
-        self.calls.retain(|call| !call.bdev().is_some_and(|bdev| bdev == name || bdev == uuid));
+        let is_gone =
+            |call: &&SavedCall| call.bdev().is_some_and(|bdev| bdev == name || bdev == uuid);
+        let gone = self.calls.iter().filter(is_gone);
+        let gone: Vec<_> = gone.map(|call| (call.subsystem, call.key.clone())).collect();
+        for (subsystem, key) in gone {
+            self.forget(subsystem, &key);
+        }
     }
 
     /// The calls of one subsystem as `{"method", "params"}` objects.

@@ -17,7 +17,7 @@ use super::configure::ConfigError;
 use super::controller::Controller;
 use super::subsystem::{Listener, Namespace, Subsystem};
 use super::{State, Target};
-use crate::group::{Affected, PollGroup, drained};
+use crate::group::{Affected, Origin, PollGroup, drained};
 
 /// How long a change of state may take (ANATT).
 const TRANSITION_TIME_S: u8 = 10;
@@ -57,7 +57,7 @@ impl Target {
         let (affected, groups) =
             self.state.borrow_mut().set_ana_state(nqn, listener, ana, group)?;
         self.spread(affected.subsystem).await?;
-        self.ana_changed(&mut self.state.borrow_mut(), &affected, &groups, ana);
+        self.ana_changed(&mut self.state.borrow_mut(), &affected.from, &groups, ana);
         match ana.refusal() {
             Some(_) => self.drain(affected).await,
             None => Ok(()),
@@ -86,10 +86,11 @@ impl Target {
             (subsystem.id, [old, anagrpid])
         };
         self.spread(id).await?;
-        self.ana_group_changed(&mut self.state.borrow_mut(), id, &groups);
+        self.ana_group_changed(&mut self.state.borrow_mut(), id, nsid, &groups);
         let refusing = self.state.borrow().refusing(id, nsid);
         for listener in refusing {
-            self.drain(Affected { subsystem: id, nsids: Vec::from([nsid]), listener }).await?;
+            let from = Origin::Listener(listener);
+            self.drain(Affected { subsystem: id, nsids: Vec::from([nsid]), from }).await?;
         }
         Ok(())
     }
@@ -165,12 +166,12 @@ impl State {
             *state = ana;
             groups.push(number);
         }
-        let listener = listener.id;
+        let from = Origin::Listener(listener.id);
         subsystem.version += 1;
         let members = subsystem.namespaces.iter();
         let members = members.filter(|(_, namespace)| wanted(namespace.anagrpid));
         let nsids = members.map(|(nsid, _)| *nsid).collect();
-        Ok((Affected { subsystem: subsystem.id, nsids, listener }, groups))
+        Ok((Affected { subsystem: subsystem.id, nsids, from }, groups))
     }
 
     /// The listeners by which a namespace is not accessible.
@@ -196,9 +197,10 @@ impl State {
         let refusal = |namespace| subsystem.state_for(controller, namespace).refusal();
         let nsid = command.nsid.get();
         if nsid == NSID_ALL && is_set {
-            return subsystem.namespaces.values().find_map(refusal);
+            let mut seen = subsystem.namespaces_for(controller);
+            return seen.find_map(|(_, namespace)| refusal(namespace));
         }
-        let status = subsystem.namespaces.get(&nsid).and_then(refusal)?;
+        let status = subsystem.namespace_for(controller, nsid).and_then(refusal)?;
         let is_lost = is_set && status == Status::ANA_PERSISTENT_LOSS;
         let is_unavailable = UNAVAILABLE.contains(&FeatureId(command.cdw10.get() as u8));
         (is_lost || is_unavailable).then_some(status)
@@ -278,11 +280,11 @@ pub(super) fn log_page(
     const RETURN_GROUPS_ONLY: u32 = 1 << 8;
     let groups_only = command.cdw10.get() & RETURN_GROUPS_ONLY != 0;
     let mut groups: BTreeMap<u32, (AnaState, Vec<u32>)> = BTreeMap::new();
-    for (nsid, namespace) in &subsystem.namespaces {
+    for (nsid, namespace) in subsystem.namespaces_for(controller) {
         let state = subsystem.state_for(controller, namespace);
         let group = groups.entry(namespace.anagrpid).or_insert((state, Vec::new()));
         if !groups_only {
-            group.1.push(*nsid);
+            group.1.push(nsid);
         }
     }
     let changes = &controller.ana_changes;

@@ -7,7 +7,7 @@ use core::fmt;
 use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
 use basalt_reactor::{CallError, Local};
 
-use super::subsystem::{CNTLID_MAX, Listener, Namespace, Subsystem, SubsystemOptions};
+use super::subsystem::{CNTLID_MAX, Listener, Namespace, SeenBy, Subsystem, SubsystemOptions};
 use super::{NSID_MAX, State, Target};
 use crate::config::TransportConfig;
 use crate::connection::{ConnectionId, QueueInfo};
@@ -35,6 +35,8 @@ pub enum ConfigError {
     BadNsid,
     /// The ANA group identifier is 0 or too large.
     BadAnaGroup,
+    /// Every host sees the namespace.
+    AutoVisible,
     /// The subsystem does not report asymmetric access.
     AnaDisabled,
     /// A lost path stays lost.
@@ -66,6 +68,7 @@ impl fmt::Display for ConfigError {
             Self::Zoned => "a bdev with zones cannot be exported",
             Self::PortUnavailable => "the port cannot be listened on",
             Self::BadAnaGroup => "the ANA group is 0 or above the subsystem's max_namespaces",
+            Self::AutoVisible => "every host sees the namespace; add it with no_auto_visible",
             Self::AnaDisabled => "ANA reporting is disabled; create the subsystem with it",
             Self::AnaLost => "a path in persistent loss stays so; remove the listener",
             Self::CoreSilent => "a core does not answer",
@@ -87,6 +90,8 @@ pub struct NamespaceInfo {
     pub nguid: [u8; 16],
     /// Its ANA group.
     pub anagrpid: u32,
+    /// The hosts that see it; `None` if every host does.
+    pub hosts: Option<Vec<String>>,
 }
 
 /// A subsystem in a snapshot.
@@ -321,6 +326,10 @@ impl Subsystem {
             uuid: namespace.uuid,
             nguid: namespace.nguid,
             anagrpid: namespace.anagrpid,
+            hosts: match &namespace.seen_by {
+                SeenBy::Every => None,
+                SeenBy::Hosts(hosts) => Some(hosts.clone()),
+            },
         };
         SubsystemInfo {
             nqn: self.nqn.clone(),
@@ -339,7 +348,7 @@ impl Subsystem {
 }
 
 /// Whether `name` can be a qualified name: `nqn.`, a date, a reversed domain, at most 223 bytes.
-fn is_nqn(name: &str) -> bool {
+pub(super) fn is_nqn(name: &str) -> bool {
     let rest = name.strip_prefix("nqn.").unwrap_or_default().as_bytes();
     let dated = matches!(
         rest,

@@ -3,10 +3,11 @@ use alloc::vec::Vec;
 use basalt_nvme_spec::{AnaState, AsyncEvent, LogPageId, Status};
 
 use super::controller::{AER_MAX, Controller, HeldRequest};
+use super::namespaces::Changed;
 use super::{State, Target};
 use crate::command::Outcome;
 use crate::connection::{AdminReply, AdminRequest};
-use crate::group::Affected;
+use crate::group::Origin;
 
 /// Bit of the event configuration and of OAES: namespace attributes changed.
 pub(super) const WANT_NAMESPACE: u32 = 1 << 8;
@@ -72,56 +73,66 @@ impl Target {
         controller.masked.clear();
     }
 
-    /// Tells the hosts of `subsystem` that namespace `nsid` came, went or changed, and with it the
-    /// members of the ANA groups `groups`.
-    pub(super) fn namespace_changed(
-        &self,
-        state: &mut State,
-        subsystem: u32,
-        nsid: u32,
-        groups: &[u32],
-    ) {
+    /// Tells the hosts of `subsystem` that see it that a namespace came, went or changed.
+    pub(super) fn namespace_changed(&self, state: &mut State, subsystem: u32, changed: &Changed) {
         for controller in &mut state.controllers {
-            if controller.subsystem == Some(subsystem) {
-                controller.changed_namespaces.insert(nsid);
-                controller.ana_changes.note(groups);
+            let is_seen = changed.seen_by.includes(&controller.hostnqn);
+            if controller.subsystem == Some(subsystem) && is_seen {
+                controller.changed_namespaces.insert(changed.nsid);
+                controller.ana_changes.note(&changed.groups);
                 self.raise(controller, NAMESPACE_CHANGED, WANT_NAMESPACE);
             }
         }
     }
 
     /// Tells the hosts that came by a listener that it reaches `groups` as `ana` says from now on.
-    /// Groups without namespaces are nobody's concern, and of a state that passes nobody is told
-    /// (§8.1.3.6).
+    /// Groups in which they see no namespaces are not their concern, and of a state that passes
+    /// nobody is told (§8.1.3.6).
     pub(super) fn ana_changed(
         &self,
         state: &mut State,
-        affected: &Affected,
+        listener: &Origin,
         groups: &[u32],
         ana: AnaState,
     ) {
         let State { subsystems, controllers, .. } = state;
-        let ours = subsystems.iter().find(|subsystem| subsystem.id == affected.subsystem);
-        let Some(subsystem) = ours else { return };
-        let is_used = |group: &u32| {
-            subsystem.namespaces.values().any(|namespace| namespace.anagrpid == *group)
-        };
-        let groups: Vec<u32> = groups.iter().copied().filter(is_used).collect();
         for controller in controllers.iter_mut() {
-            if controller.listener != Some(affected.listener) || groups.is_empty() {
+            if controller.listener.map(Origin::Listener).as_ref() != Some(listener) {
                 continue;
             }
-            controller.ana_changes.note(&groups);
+            let subsystem = subsystems.iter().find(|other| Some(other.id) == controller.subsystem);
+            let Some(subsystem) = subsystem else { continue };
+            let mut seen: Vec<u32> = subsystem
+                .namespaces_for(controller)
+                .map(|(_, namespace)| namespace.anagrpid)
+                .collect();
+            seen.retain(|group| groups.contains(group));
+            if seen.is_empty() {
+                continue;
+            }
+            controller.ana_changes.note(&seen);
             if ana != AnaState::Change {
                 self.raise(controller, ANA_CHANGED, WANT_ANA);
             }
         }
     }
 
-    /// Tells the hosts of `subsystem` that a namespace went from one of `groups` to the other.
-    pub(super) fn ana_group_changed(&self, state: &mut State, subsystem: u32, groups: &[u32]) {
-        for controller in &mut state.controllers {
-            if controller.subsystem == Some(subsystem) {
+    /// Tells the hosts of `subsystem` that see it that namespace `nsid` went from one of `groups`
+    /// to the other.
+    pub(super) fn ana_group_changed(
+        &self,
+        state: &mut State,
+        subsystem: u32,
+        nsid: u32,
+        groups: &[u32],
+    ) {
+        let State { subsystems, controllers, .. } = state;
+        let ours = subsystems.iter().find(|other| other.id == subsystem);
+        let namespace = ours.and_then(|subsystem| subsystem.namespaces.get(&nsid));
+        let Some(namespace) = namespace else { return };
+        for controller in controllers.iter_mut() {
+            let is_seen = namespace.seen_by.includes(&controller.hostnqn);
+            if controller.subsystem == Some(subsystem) && is_seen {
                 controller.ana_changes.note(groups);
                 self.raise(controller, ANA_CHANGED, WANT_ANA);
             }

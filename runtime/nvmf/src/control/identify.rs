@@ -42,15 +42,18 @@ pub(super) fn identify(
     match cns {
         Cns::CONTROLLER => Ok(io_controller(controller, subsystem, config)),
         Cns::NAMESPACE => namespace(controller, subsystem, nsid),
-        Cns::ACTIVE_NAMESPACES => active(subsystem, nsid),
-        ACTIVE_FOR_CSI if csi == Csi::NVM => active(subsystem, nsid),
-        Cns::NAMESPACE_DESCRIPTORS => descriptors(subsystem, nsid),
+        Cns::ACTIVE_NAMESPACES => active(controller, subsystem, nsid),
+        ACTIVE_FOR_CSI if csi == Csi::NVM => active(controller, subsystem, nsid),
+        Cns::NAMESPACE_DESCRIPTORS => {
+            let namespace = subsystem.namespace_for(controller, nsid);
+            namespace.map(descriptors).ok_or(Status::INVALID_NAMESPACE.with_dnr())
+        }
         // The NVM command set has nothing to say there that is not zero (NVM §4.1.5.3, §4.1.5.4).
         Cns::NAMESPACE_FOR_CSI if csi == Csi::NVM => {
             check_valid(subsystem, nsid).map(|()| vec![0; IDENTIFY_LEN])
         }
         Cns::CONTROLLER_FOR_CSI if csi == Csi::NVM => Ok(vec![0; IDENTIFY_LEN]),
-        Cns::NAMESPACE_INDEPENDENT => independent(subsystem, nsid),
+        Cns::NAMESPACE_INDEPENDENT => independent(controller, subsystem, nsid),
         _ => Err(Status::INVALID_FIELD.with_dnr()),
     }
 }
@@ -60,11 +63,8 @@ const ACTIVE_FOR_CSI: Cns = Cns(0x07);
 /// NMIC: several controllers may use the namespace.
 const SHARED: u8 = 1;
 
-fn find(subsystem: &Subsystem, nsid: u32) -> Result<&Namespace, Status> {
-    subsystem.namespaces.get(&nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())
-}
-
-/// Whether there can be a namespace `nsid`; if there is none now, its structures read as zeroes.
+/// Whether there can be a namespace `nsid`; if there is none now, or none for this host, its
+/// structures read as zeroes.
 fn check_valid(subsystem: &Subsystem, nsid: u32) -> Result<(), Status> {
     match (1..=subsystem.options.namespaces_max).contains(&nsid) {
         true => Ok(()),
@@ -162,7 +162,7 @@ const EXTENDED_HOST_ID: u32 = 1;
 fn namespace(controller: &Controller, subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     let mut identify = IdentifyNamespace::default();
     check_valid(subsystem, nsid)?;
-    if let Some(namespace) = subsystem.namespaces.get(&nsid) {
+    if let Some(namespace) = subsystem.namespace_for(controller, nsid) {
         describe(namespace, &mut identify);
         identify.anagrpid = subsystem.anagrpid(namespace).into();
         let state = subsystem.state_for(controller, namespace);
@@ -212,20 +212,20 @@ fn attributes(namespace: &Namespace) -> u8 {
     if namespace.bdev.allows(Op::Write) { 0 } else { WRITE_PROTECTED }
 }
 
-fn active(subsystem: &Subsystem, after: u32) -> Result<Vec<u8>, Status> {
+fn active(controller: &Controller, subsystem: &Subsystem, after: u32) -> Result<Vec<u8>, Status> {
     if after >= NSID_ALL - 1 {
         return Err(Status::INVALID_NAMESPACE.with_dnr());
     }
     let mut list = Vec::with_capacity(IDENTIFY_LEN);
-    for (nsid, _) in subsystem.namespaces.range(after + 1..).take(IDENTIFY_LEN / 4) {
+    let seen = subsystem.namespaces_for(controller).filter(|(nsid, _)| *nsid > after);
+    for (nsid, _) in seen.take(IDENTIFY_LEN / 4) {
         list.extend_from_slice(&nsid.to_le_bytes());
     }
     list.resize(IDENTIFY_LEN, 0);
     Ok(list)
 }
 
-fn descriptors(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
-    let namespace = find(subsystem, nsid)?;
+fn descriptors(namespace: &Namespace) -> Vec<u8> {
     let mut list = vec![0; IDENTIFY_LEN];
     let mut at = 0;
     let nguid = (namespace.nguid != [0; 16]).then_some(NamespaceDescriptor::Nguid(namespace.nguid));
@@ -234,11 +234,15 @@ fn descriptors(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     for descriptor in [nguid, uuid, csi].into_iter().flatten() {
         at += descriptor.write(&mut list[at..]).unwrap_or(0);
     }
-    Ok(list)
+    list
 }
 
 /// CNS 08h (§5.17.2.8): multi-path capabilities and readiness.
-fn independent(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
+fn independent(
+    controller: &Controller,
+    subsystem: &Subsystem,
+    nsid: u32,
+) -> Result<Vec<u8>, Status> {
     const NMIC: usize = 1;
     const ANAGRPID: usize = 4;
     const NSATTR: usize = 8;
@@ -246,7 +250,7 @@ fn independent(subsystem: &Subsystem, nsid: u32) -> Result<Vec<u8>, Status> {
     const READY: u8 = 1;
     check_valid(subsystem, nsid)?;
     let mut bytes = vec![0; IDENTIFY_LEN];
-    if let Some(namespace) = subsystem.namespaces.get(&nsid) {
+    if let Some(namespace) = subsystem.namespace_for(controller, nsid) {
         bytes[NMIC] = SHARED;
         let anagrpid = subsystem.anagrpid(namespace).to_le_bytes();
         bytes[ANAGRPID..ANAGRPID + 4].copy_from_slice(&anagrpid);

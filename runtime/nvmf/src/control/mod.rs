@@ -29,6 +29,7 @@ use basalt_reactor::{Local, Poller};
 pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, SubsystemInfo};
 use controller::Controller;
 pub(crate) use error_log::Failure;
+pub(crate) use subsystem::SeenBy;
 use subsystem::Subsystem;
 pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions};
 

@@ -10,6 +10,7 @@ use basalt_net::{Endpoint, IpAddress};
 use basalt_nvme_spec::AnaState;
 
 use super::NSID_MAX;
+use super::controller::Controller;
 use crate::group::{SharedNamespace, SubsystemView};
 use crate::health::Health;
 
@@ -57,6 +58,8 @@ pub struct NamespaceOptions {
     pub nguid: Option<[u8; 16]>,
     /// Its ANA group, 1 to the largest namespace identifier; as its own identifier if not given.
     pub anagrpid: Option<u32>,
+    /// Whether only hosts see it that are added to it; every host of the subsystem if not.
+    pub no_auto_visible: bool,
 }
 
 /// Where hosts reach a subsystem. A port is opened at every address of the machine; a Connect by
@@ -106,6 +109,26 @@ pub(super) struct Namespace {
     pub(super) uuid: [u8; 16],
     pub(super) nguid: [u8; 16],
     pub(super) anagrpid: u32,
+    pub(super) seen_by: SeenBy,
+}
+
+/// Which hosts see a namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum SeenBy {
+    /// All that the subsystem admits.
+    Every,
+    /// Only these.
+    Hosts(Vec<String>),
+}
+
+impl SeenBy {
+    /// Whether the host named `host` is one of them.
+    pub(crate) fn includes(&self, host: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Hosts(hosts) => hosts.iter().any(|other| other == host),
+        }
+    }
 }
 
 pub(super) struct Subsystem {
@@ -135,6 +158,21 @@ impl Subsystem {
         matching.min_by_key(|listener| listener.at.address.is_unspecified())
     }
 
+    /// The namespaces that a controller's host sees.
+    pub(super) fn namespaces_for(
+        &self,
+        controller: &Controller,
+    ) -> impl Iterator<Item = (u32, &Namespace)> {
+        let all = self.namespaces.iter().map(|(nsid, namespace)| (*nsid, namespace));
+        all.filter(|(_, namespace)| namespace.seen_by.includes(&controller.hostnqn))
+    }
+
+    /// Namespace `nsid`, if a controller's host sees it.
+    pub(super) fn namespace_for(&self, controller: &Controller, nsid: u32) -> Option<&Namespace> {
+        let namespace = self.namespaces.get(&nsid)?;
+        namespace.seen_by.includes(&controller.hostnqn).then_some(namespace)
+    }
+
     /// The TCP ports of its listeners, each once, ascending.
     pub(super) fn ports(&self) -> Vec<u16> {
         ports(self.listeners.iter().map(|listener| &listener.at))
@@ -146,6 +184,7 @@ impl Subsystem {
             nsid: *nsid,
             bdev: namespace.bdev.clone(),
             anagrpid: namespace.anagrpid,
+            seen_by: namespace.seen_by.clone(),
         };
         let states = |listener: &SubsystemListener| (listener.id, listener.ana.clone());
         Arc::new(SubsystemView {

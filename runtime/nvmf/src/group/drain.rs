@@ -1,5 +1,6 @@
 //! Waiting for the commands that were let in before a path was closed.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -17,14 +18,26 @@ pub(crate) struct Affected {
     pub(crate) subsystem: u32,
     /// Its namespaces, ascending.
     pub(crate) nsids: Vec<u32>,
-    /// The listener they come by.
-    pub(crate) listener: u32,
+    /// Where they come from.
+    pub(crate) from: Origin,
+}
+
+/// Where commands come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// From hosts connected by this listener.
+    Listener(u32),
+    /// From the host of this name.
+    Host(String),
 }
 
 impl Affected {
     /// Whether `visitor` is one whose commands are meant.
     pub(crate) fn concerns(&self, visitor: &Visitor) -> bool {
-        visitor.listener == self.listener
+        match &self.from {
+            Origin::Listener(listener) => visitor.listener == *listener,
+            Origin::Host(name) => visitor.host == *name,
+        }
     }
 }
 

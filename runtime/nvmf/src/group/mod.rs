@@ -19,7 +19,7 @@ use basalt_reactor::{Local, Poller};
 
 use channels::Channels;
 pub(crate) use channels::Tag;
-pub(crate) use drain::{Affected, drained};
+pub(crate) use drain::{Affected, Origin, drained};
 use views::Views;
 pub(crate) use views::{Namespace, SharedNamespace, SubsystemView, Visitor};
 
@@ -52,6 +52,8 @@ pub struct GroupStats {
     pub outstanding: u32,
     /// Open bdev channels.
     pub channels: u32,
+    /// Ways by which hosts use subsystems: one for each host and listener.
+    pub paths: u32,
     /// Connections accepted so far.
     pub accepted: u64,
     /// Connections that ended.
@@ -196,6 +198,7 @@ impl PollGroup {
         let state = self.state.borrow();
         let mut stats = state.core.counters;
         stats.channels = state.core.channels.len() as u32;
+        stats.paths = state.core.views.paths() as u32;
         for connection in state.places.iter().filter_map(|place| place.connection.as_ref()) {
             let info = connection.info();
             stats.connections += 1;

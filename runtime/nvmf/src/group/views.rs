@@ -7,7 +7,11 @@ use basalt_nvme_spec::{AnaState, Status};
 use basalt_reactor::Local;
 
 use super::channels::Channels;
+use crate::control::SeenBy;
 use crate::health::Health;
+
+/// How a command ends whose namespace is not there, or not to be seen.
+const NO_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr();
 
 /// A subsystem as the control plane hands it to the cores.
 pub(crate) struct SubsystemView {
@@ -31,6 +35,8 @@ pub(crate) struct SharedNamespace {
     pub(crate) bdev: Descriptor,
     /// Its ANA group, from 1.
     pub(crate) anagrpid: u32,
+    /// Which hosts see it.
+    pub(crate) seen_by: SeenBy,
 }
 
 /// Who uses a subsystem, and which way.
@@ -45,6 +51,9 @@ pub(crate) struct Visitor {
 impl SubsystemView {
     /// Why `visitor` may not use `namespace`, if so.
     fn refusal(&self, namespace: &SharedNamespace, visitor: &Visitor) -> Option<Status> {
+        if !namespace.seen_by.includes(&visitor.host) {
+            return Some(NO_NAMESPACE);
+        }
         let listeners = self.ana.as_ref()?;
         let states = listeners.iter().find(|(listener, _)| *listener == visitor.listener);
         let state = states.and_then(|(_, states)| states.get(namespace.anagrpid as usize - 1));
@@ -174,6 +183,11 @@ impl Views {
         (self.views.get(path.view)?.subsystem == subsystem).then_some(&path.visitor)
     }
 
+    /// Paths in use.
+    pub(crate) fn paths(&self) -> usize {
+        self.paths.iter().filter(|path| path.users > 0).count()
+    }
+
     /// Whether `subsystem` has been used on this core.
     pub(crate) fn knows(&self, subsystem: u32) -> bool {
         self.views.iter().any(|view| view.subsystem == subsystem)
@@ -181,19 +195,20 @@ impl Views {
 
     /// Namespace `nsid` on the path at `index`.
     pub(crate) fn namespace(&self, index: usize, nsid: u32) -> Result<Namespace, Status> {
-        const NONE: Status = Status::INVALID_NAMESPACE.with_dnr();
-        let path = self.paths.get(index).ok_or(NONE)?;
+        let path = self.paths.get(index).ok_or(NO_NAMESPACE)?;
         let namespaces = self.views.get(path.view).map_or(&[][..], |view| &view.namespaces);
         // Identifiers are handed out from 1, so the guess nearly always hits.
         let guess = (nsid as usize).wrapping_sub(1);
         let at = match namespaces.get(guess) {
             Some(namespace) if namespace.nsid == nsid => guess,
-            _ => namespaces.binary_search_by_key(&nsid, |other| other.nsid).map_err(|_| NONE)?,
+            _ => namespaces
+                .binary_search_by_key(&nsid, |other| other.nsid)
+                .map_err(|_| NO_NAMESPACE)?,
         };
         match path.refusals.get(at) {
             Some(None) => Ok(namespaces[at]),
             Some(Some(refusal)) => Err(*refusal),
-            None => Err(NONE),
+            None => Err(NO_NAMESPACE),
         }
     }
 

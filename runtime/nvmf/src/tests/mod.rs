@@ -14,6 +14,7 @@ mod host;
 mod io;
 mod life;
 mod logs;
+mod masking;
 mod removal;
 mod reset;
 mod transfers;

@@ -86,6 +86,7 @@ fn config_error(error: ConfigError) -> RpcError {
         | ConfigError::BadText
         | ConfigError::BadRange
         | ConfigError::BadAnaGroup
+        | ConfigError::AutoVisible
         | ConfigError::BadNsid => return RpcError::params(error),
         ConfigError::BadBlockSize
         | ConfigError::Zoned

@@ -1,8 +1,9 @@
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 
 use basalt_bdev::{Access, OpenError, Registry};
-use basalt_nvmf::{NamespaceOptions, Target};
+use basalt_nvmf::{ConfigError, NamespaceOptions, Target};
 use serde_json::{Map, Value};
 
 use super::params::NamespaceParams;
@@ -14,6 +15,8 @@ pub(super) fn register(router: &mut Router) {
     router.register("nvmf_subsystem_add_ns", When::Runtime, add);
     router.register("nvmf_subsystem_remove_ns", When::Runtime, remove);
     router.register_async("nvmf_subsystem_set_ns_ana_group", When::Runtime, set_ana_group);
+    router.register_async("nvmf_ns_add_host", When::Runtime, add_host);
+    router.register_async("nvmf_ns_remove_host", When::Runtime, remove_host);
 }
 
 /// Adds a namespace. What is not said is taken from the bdev, and its NGUID from its UUID.
@@ -29,6 +32,7 @@ fn add(cx: Context, params: Params) -> Outcome {
         uuid: Some(uuid),
         nguid: Some(wanted.nguid.unwrap_or(uuid)),
         anagrpid: wanted.anagrpid,
+        no_auto_visible: wanted.no_auto_visible,
     };
     let nsid = target.add_ns(&wanted.nqn, bdev, options).map_err(config_error)?;
     let nqn = wanted.nqn.clone();
@@ -60,6 +64,32 @@ async fn set_ana_group(cx: Context, mut params: Params) -> Outcome {
     Ok(Value::Bool(true))
 }
 
+async fn add_host(cx: Context, params: Params) -> Outcome {
+    let (nqn, nsid, host) = read_host(params)?;
+    let target = cx.service::<Target>()?;
+    target.ns_add_host(&nqn, nsid, &host).await.map_err(config_error)?;
+    cx.remember("nvmf", host_key(&nqn, nsid, &host));
+    Ok(Value::Bool(true))
+}
+
+async fn remove_host(cx: Context, params: Params) -> Outcome {
+    let (nqn, nsid, host) = read_host(params)?;
+    let target = cx.service::<Target>()?;
+    let done = target.ns_remove_host(&nqn, nsid, &host).await;
+    if matches!(done, Ok(()) | Err(ConfigError::Busy)) {
+        cx.forget("nvmf", &host_key(&nqn, nsid, &host));
+    }
+    done.map_err(config_error)?;
+    Ok(Value::Bool(true))
+}
+
+fn read_host(mut params: Params) -> Result<(String, u32, String), RpcError> {
+    let names = (params.required("nqn")?, params.required("nsid")?, params.required("host")?);
+    params.ignore(&["tgt_name"]);
+    params.finish()?;
+    Ok(names)
+}
+
 fn remove(cx: Context, mut params: Params) -> Outcome {
     let nqn: String = params.required("nqn")?;
     let nsid: u32 = params.required("nsid")?;
@@ -72,6 +102,11 @@ fn remove(cx: Context, mut params: Params) -> Outcome {
 
 fn key(nqn: &str, nsid: u32) -> String {
     part_key(nqn, "namespace", &nsid.to_string())
+}
+
+/// Below that of the namespace, with which it goes.
+fn host_key(nqn: &str, nsid: u32, host: &str) -> String {
+    format!("{}/host {host}\0", key(nqn, nsid))
 }
 
 fn open_error(name: &str, error: OpenError) -> RpcError {

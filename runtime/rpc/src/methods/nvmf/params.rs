@@ -172,6 +172,7 @@ pub(super) struct NamespaceParams {
     pub nguid: Option<[u8; 16]>,
     pub uuid: Option<Uuid>,
     pub anagrpid: Option<u32>,
+    pub no_auto_visible: bool,
 }
 
 impl NamespaceParams {
@@ -186,6 +187,7 @@ impl NamespaceParams {
             uuid: read_uuid(&mut inner)?,
             // As in SPDK, none means that it does not matter.
             anagrpid: inner.optional("anagrpid")?.filter(|group| *group != 0),
+            no_auto_visible: inner.optional("no_auto_visible")?.unwrap_or(false),
         };
         refuse_namespace_options(&mut inner)?;
         inner.ignore(&["hide_metadata"]);
@@ -198,9 +200,7 @@ impl NamespaceParams {
 
 /// Refuses what would be promised and not kept.
 fn refuse_namespace_options(params: &mut Params) -> Result<(), RpcError> {
-    let refused = if params.optional::<bool>("no_auto_visible")? == Some(true) {
-        "no_auto_visible: namespaces are visible to every host of the subsystem"
-    } else if params.optional::<String>("eui64")?.is_some() {
+    let refused = if params.optional::<String>("eui64")?.is_some() {
         "eui64: namespaces have an NGUID and a UUID"
     } else if params.optional::<String>("ptpl_file")?.is_some() {
         "ptpl_file: reservations are not supported"

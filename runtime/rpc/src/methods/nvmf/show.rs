@@ -81,6 +81,10 @@ fn namespace(subsystem: &SubsystemInfo, info: &NamespaceInfo) -> Value {
     if subsystem.ana_reporting {
         fields["anagrpid"] = info.anagrpid.into();
     }
+    if let Some(hosts) = &info.hosts {
+        fields["no_auto_visible"] = true.into();
+        fields["hosts"] = hosts.iter().map(|nqn| json!({"nqn": nqn})).collect();
+    }
     fields
 }
 
