@@ -378,6 +378,8 @@ impl DiscoveryEntry {
     pub const SUBTYPE_NVM: u8 = 2;
     /// [`Self::subtype`]: the discovery subsystem that answers.
     pub const SUBTYPE_CURRENT_DISCOVERY: u8 = 3;
+    /// [`Self::treq`]: a secure channel is required.
+    pub const TREQ_REQUIRED: u8 = 1;
     /// [`Self::treq`]: no secure channel is required.
     pub const TREQ_NOT_REQUIRED: u8 = 2;
 }

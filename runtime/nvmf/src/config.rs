@@ -1,5 +1,8 @@
 use core::time::Duration;
 
+use basalt_nvme_spec::NvmOpcode;
+use basalt_nvme_spec::identify::Oncs;
+
 use crate::pdu::Limits;
 
 /// When a read's response capsule may be left out (NVMe/TCP §3.6.2.9, SUCCESS flag).
@@ -14,6 +17,15 @@ pub enum C2hSuccess {
     Always,
 }
 
+/// Whether hosts are told of fused operations (FUSES).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FusedOperations {
+    /// They are.
+    Announced,
+    /// They are not, and find them refused.
+    Masked,
+}
+
 /// Data bytes a command capsule of an admin queue may carry.
 const ADMIN_IN_CAPSULE: u32 = 8192;
 
@@ -22,6 +34,8 @@ const ADMIN_IN_CAPSULE: u32 = 8192;
 pub struct TransportConfig {
     /// Largest queue, entries (MQES + 1, MAXCMD), 2 to 1024.
     pub queue_size_max: u16,
+    /// Largest admin queue, entries, 32 to 1024 (ASQSZ).
+    pub admin_queue_size_max: u16,
     /// I/O queues a controller may have.
     pub io_queues_max: u16,
     /// Data bytes a command capsule may carry, a multiple of 16 (IOCCSZ).
@@ -38,13 +52,20 @@ pub struct TransportConfig {
     pub buffer_timeout: Duration,
     /// How long an Abort waits for the bdev to end the command.
     pub abort_timeout: Duration,
+    /// Shortest keep-alive timeout a host may have, milliseconds: what is shorter is made as long.
+    pub kato_min_ms: u32,
+    /// Optional commands that hosts are not told of.
+    pub masked_oncs: Oncs,
+    /// Whether they are told that Compare and Write may be fused.
+    pub fused: FusedOperations,
 }
 
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
             queue_size_max: 256,
-            io_queues_max: 64,
+            admin_queue_size_max: 128,
+            io_queues_max: 127,
             in_capsule_len: 8192,
             io_len_max: 1 << 20,
             c2h_success: C2hSuccess::WithoutFlowControl,
@@ -52,6 +73,9 @@ impl Default for TransportConfig {
             drain_timeout: Duration::from_secs(5),
             buffer_timeout: Duration::from_secs(20),
             abort_timeout: Duration::from_secs(1),
+            kato_min_ms: 0,
+            masked_oncs: Oncs::empty(),
+            fused: FusedOperations::Announced,
         }
     }
 }
@@ -62,6 +86,8 @@ impl TransportConfig {
     pub fn clamped(mut self) -> Self {
         const PAGE: u32 = 4096;
         const IO_LEN_MAX: u32 = 4 << 20;
+        // Every host may count on an admin queue of 32 entries (base §5.16.1.23).
+        self.admin_queue_size_max = self.admin_queue_size_max.clamp(32, 1024);
         self.queue_size_max = self.queue_size_max.clamp(2, 1024);
         self.io_queues_max = self.io_queues_max.clamp(1, 1024);
         self.in_capsule_len = self.in_capsule_len.clamp(PAGE, 64 << 10) / 16 * 16;
@@ -80,15 +106,34 @@ impl TransportConfig {
         if self.in_capsule_len > ADMIN_IN_CAPSULE { self.in_capsule_len } else { ADMIN_IN_CAPSULE }
     }
 
-    /// Largest admin queue, entries: at least the 32 every host may count on (base §5.16.1.23,
-    /// ASQSZ).
-    pub(crate) const fn admin_queue_size_max(&self) -> u16 {
-        const MIN: u16 = 32;
-        if self.queue_size_max > MIN { self.queue_size_max } else { MIN }
+    /// Whether an I/O command is one that hosts are not told of, and find unknown.
+    #[inline]
+    pub(crate) fn masks(&self, opcode: NvmOpcode) -> bool {
+        !self.masked_oncs.is_empty() && self.masked_oncs.intersects(optional(opcode))
+    }
+
+    /// The keep-alive timeout of a host that asks for `kato_ms` milliseconds; 0 is none.
+    pub(crate) const fn kato(&self, kato_ms: u32) -> u32 {
+        if kato_ms == 0 || kato_ms > self.kato_min_ms { kato_ms } else { self.kato_min_ms }
     }
 
     /// MDTS: the largest transfer as a power of two of 4 KiB pages.
     pub const fn mdts(&self) -> u8 {
         (self.io_len_max / 4096).ilog2() as u8
+    }
+}
+
+/// What stands for an I/O command in ONCS, if it is an optional one.
+fn optional(opcode: NvmOpcode) -> Oncs {
+    match opcode {
+        NvmOpcode::COMPARE => Oncs::COMPARE,
+        NvmOpcode::DATASET_MANAGEMENT => Oncs::DATASET_MANAGEMENT,
+        NvmOpcode::WRITE_ZEROES => Oncs::WRITE_ZEROES,
+        NvmOpcode::COPY => Oncs::COPY,
+        NvmOpcode::RESERVATION_REGISTER
+        | NvmOpcode::RESERVATION_REPORT
+        | NvmOpcode::RESERVATION_ACQUIRE
+        | NvmOpcode::RESERVATION_RELEASE => Oncs::RESERVATIONS,
+        _ => Oncs::empty(),
     }
 }

@@ -31,10 +31,11 @@ mod tests;
 
 pub use basalt_nvme_spec::AnaState;
 pub use basalt_nvme_spec::fabrics::DISCOVERY_NQN;
-pub use config::{C2hSuccess, TransportConfig};
+pub use basalt_nvme_spec::identify::Oncs;
+pub use config::{C2hSuccess, FusedOperations, TransportConfig};
 pub use connection::{ConnectionId, QueueInfo};
 pub use control::{
-    ConfigError, ControllerInfo, DEFAULT_NQN, HostPolicy, Listener, NamespaceInfo,
-    NamespaceOptions, SubsystemInfo, SubsystemOptions, Target,
+    ConfigError, ControllerInfo, DEFAULT_NQN, DiscoveryFilter, DuplicateHosts, HostPolicy,
+    Listener, NamespaceInfo, NamespaceOptions, Referral, SubsystemInfo, SubsystemOptions, Target,
 };
 pub use group::{GroupStats, PollGroup, SharedStack};

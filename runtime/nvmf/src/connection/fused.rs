@@ -17,15 +17,18 @@ use basalt_nvme_spec::{Command, IoFlags, NvmOpcode, Status};
 use super::io::failure;
 use super::queue::{Phase, Queue, Role};
 use super::slot::SlotState;
+use crate::FusedOperations;
 use crate::command::Outcome;
 use crate::group::Core;
 
 /// Whether a command may be fused as it says: the first is a Compare, the second a Write.
-pub(super) fn check(command: &Command) -> Result<(), Status> {
+pub(super) fn check(command: &Command, fused: FusedOperations) -> Result<(), Status> {
     match (command.flags & Command::FLAG_FUSE_MASK, NvmOpcode(command.opcode)) {
-        (0, _)
-        | (Command::FUSE_FIRST, NvmOpcode::COMPARE)
-        | (Command::FUSE_SECOND, NvmOpcode::WRITE) => Ok(()),
+        (0, _) => Ok(()),
+        _ if fused == FusedOperations::Masked => Err(Status::INVALID_FIELD.with_dnr()),
+        (Command::FUSE_FIRST, NvmOpcode::COMPARE) | (Command::FUSE_SECOND, NvmOpcode::WRITE) => {
+            Ok(())
+        }
         _ => Err(Status::INVALID_FIELD.with_dnr()),
     }
 }

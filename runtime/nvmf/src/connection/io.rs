@@ -16,7 +16,10 @@ pub(super) fn plan(
     view: usize,
     core: &Core,
 ) -> Result<Plan, Status> {
-    fused::check(command)?;
+    fused::check(command, core.config.fused)?;
+    if core.config.masks(NvmOpcode(command.opcode)) {
+        return Err(Status::INVALID_OPCODE.with_dnr());
+    }
     let transfer = || command::transfer(command, capsule_len, core.config.io_len_max);
     let namespace = || core.views.namespace(view, command.nsid.get());
     let (namespace, transfer) = match NvmOpcode(command.opcode) {

@@ -8,7 +8,7 @@ use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
 use basalt_reactor::{CallError, Local};
 
 use super::subsystem::{CNTLID_MAX, Listener, Namespace, SeenBy, Subsystem, SubsystemOptions};
-use super::{NSID_MAX, State, Target};
+use super::{DuplicateHosts, NSID_MAX, State, Target};
 use crate::config::TransportConfig;
 use crate::connection::{ConnectionId, QueueInfo};
 use crate::group::{GroupStats, PollGroup};
@@ -29,6 +29,10 @@ pub enum ConfigError {
     NoSuchSubsystem,
     /// There is no such listener.
     NoSuchListener,
+    /// There is such a referral already.
+    ReferralExists,
+    /// There is no such referral.
+    NoSuchReferral,
     /// There is no such namespace.
     NoSuchNamespace,
     /// The namespace identifier is 0, too large or in use.
@@ -62,6 +66,8 @@ impl fmt::Display for ConfigError {
             Self::Exists => "there is a subsystem of that name already",
             Self::NoSuchSubsystem => "there is no subsystem of that name",
             Self::NoSuchListener => "the subsystem does not listen there",
+            Self::ReferralExists => "there is a referral to that service there already",
+            Self::NoSuchReferral => "there is no referral to that service there",
             Self::NoSuchNamespace => "there is no such namespace in the subsystem",
             Self::BadNsid => "the namespace identifier is 0, too large or in use",
             Self::BadBlockSize => "only block sizes from 512 to 4096 bytes can be exported",
@@ -216,7 +222,14 @@ impl Target {
             };
             self.local.call(core, configure).await?;
         }
+        self.discovery_changed(&mut self.state.borrow_mut());
         Ok(())
+    }
+
+    /// Whether hosts may have several controllers of a subsystem by one listener; those that are
+    /// there stay.
+    pub fn set_duplicate_hosts(&self, duplicates: DuplicateHosts) {
+        self.state.borrow_mut().duplicates = duplicates;
     }
 
     /// Lets the host named `hostnqn` connect.

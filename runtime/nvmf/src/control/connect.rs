@@ -14,10 +14,11 @@ use zerocopy::FromBytes;
 
 use super::ana::AnaChanges;
 use super::controller::{Controller, IoQueue};
+use super::discovery::{self, Told};
 use super::error_log::ErrorLog;
 use super::features::Features;
 use super::subsystem::CNTLID_MAX;
-use super::{State, Target};
+use super::{DuplicateHosts, State, Target};
 use crate::command::{self, Outcome};
 use crate::connection::{AdminReply, AdminRequest, Connected};
 use crate::group::{SubsystemView, Visitor};
@@ -50,7 +51,7 @@ impl Target {
         let sqsize = connect.sqsize.get();
         let config = self.config.get();
         let size_max = match connect.qid.get() {
-            0 => config.admin_queue_size_max(),
+            0 => config.admin_queue_size_max,
             _ => config.queue_size_max,
         };
         if sqsize < SIZE_MIN - 1 || sqsize >= size_max {
@@ -84,9 +85,24 @@ impl Target {
         if data.cntlid.get() != CNTLID_DYNAMIC {
             return Err(in_data(offset_of!(ConnectData, cntlid)));
         }
+        if state.is_duplicate(&names.host, subsystem, listener) {
+            return Err(Status::CONNECT_CONTROLLER_BUSY.into());
+        }
         let range = state.cntlids(subsystem);
         let cntlid = state.free_cntlid(range).ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
         let now = self.local.now();
+        let told = match subsystem {
+            Some(_) => Told::default(),
+            None => Told {
+                genctr: state.genctr,
+                entries: discovery::entries(
+                    state,
+                    &names.host,
+                    request.reached_at,
+                    &self.config.get(),
+                ),
+            },
+        };
         let reports_ana = subsystem.and_then(|id| state.subsystem(id));
         let reports_ana = reports_ana.is_some_and(|subsystem| subsystem.options.ana_reporting);
         log::info!(
@@ -105,7 +121,7 @@ impl Target {
             reached_at: request.reached_at,
             cc: Cc::DISABLED,
             csts: Csts::empty(),
-            features: Features::new(connect.kato.get()),
+            features: Features::new(self.config.get().kato(connect.kato.get())),
             last_seen: now,
             requests: Vec::new(),
             pending: Vec::new(),
@@ -114,6 +130,7 @@ impl Target {
             reports_ana,
             ana_changes: AnaChanges::default(),
             errors: ErrorLog::default(),
+            told,
         });
         Ok(cntlid)
     }
@@ -178,6 +195,16 @@ impl State {
             return Err(Status::CONNECT_INVALID_HOST.with_dnr().into());
         }
         Ok(Some((subsystem.id, listener.id)))
+    }
+
+    /// Whether the host has a controller of the subsystem by that listener and may not have
+    /// another.
+    fn is_duplicate(&self, host: &str, subsystem: Option<u32>, listener: Option<u32>) -> bool {
+        let same = |c: &Controller| {
+            (c.subsystem, c.listener) == (subsystem, listener) && c.hostnqn == host
+        };
+        let is_limited = self.duplicates == DuplicateHosts::RestrictPerListener;
+        is_limited && subsystem.is_some() && self.controllers.iter().any(same)
     }
 
     /// What an I/O queue of a controller works with.

@@ -9,6 +9,7 @@ use basalt_nvme_spec::registers::{Csts, Shutdown};
 use basalt_nvme_spec::{AsyncEvent, Cc};
 
 use super::ana::AnaChanges;
+use super::discovery::Told;
 use super::error_log::ErrorLog;
 use super::features::Features;
 use crate::connection::ConnectionId;
@@ -61,6 +62,8 @@ pub(super) struct Controller {
     pub(super) reports_ana: bool,
     pub(super) ana_changes: AnaChanges,
     pub(super) errors: ErrorLog,
+    /// What a discovery controller has for its host.
+    pub(super) told: Told,
 }
 
 impl Controller {

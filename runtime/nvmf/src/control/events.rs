@@ -3,6 +3,7 @@ use alloc::vec::Vec;
 use basalt_nvme_spec::{AnaState, AsyncEvent, LogPageId, Status};
 
 use super::controller::{AER_MAX, Controller, HeldRequest};
+use super::discovery::{self, Told};
 use super::namespaces::Changed;
 use super::{State, Target};
 use crate::command::Outcome;
@@ -139,11 +140,23 @@ impl Target {
         }
     }
 
-    /// The discovery log has changed.
+    /// What discovery logs hold may have changed: whose own has gets a new generation of it, and
+    /// its host is told.
     pub(super) fn discovery_changed(&self, state: &mut State) {
         state.genctr += 1;
-        for controller in state.controllers.iter_mut().filter(|c| c.is_discovery()) {
-            self.raise(controller, DISCOVERY_CHANGED, WANT_DISCOVERY);
+        let config = self.config.get();
+        let entries = |controller: &Controller| {
+            let is_discovery = controller.is_discovery();
+            let reached = controller.reached_at;
+            is_discovery.then(|| discovery::entries(state, &controller.hostnqn, reached, &config))
+        };
+        let fresh: Vec<_> = state.controllers.iter().map(entries).collect();
+        let genctr = state.genctr;
+        for (controller, entries) in state.controllers.iter_mut().zip(fresh) {
+            if let Some(entries) = entries.filter(|entries| *entries != controller.told.entries) {
+                controller.told = Told { genctr, entries };
+                self.raise(controller, DISCOVERY_CHANGED, WANT_DISCOVERY);
+            }
         }
     }
 

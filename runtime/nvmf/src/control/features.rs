@@ -171,7 +171,7 @@ fn set(
         }
         FeatureId::NUMBER_OF_QUEUES => return number_of_queues(features, value, config),
         FeatureId::ASYNC_EVENT_CONFIG => features.events = events,
-        FeatureId::KEEP_ALIVE_TIMER => features.kato_ms = round_up(value),
+        FeatureId::KEEP_ALIVE_TIMER => features.kato_ms = round_up(config.kato(value)),
         // Given by Connect, once and for all.
         _ => return Err(Status::SEQUENCE_ERROR.with_dnr()),
     }

@@ -15,7 +15,7 @@ use super::events::{WANT_DISCOVERY, WANT_NAMESPACE};
 use super::subsystem::{Namespace, Subsystem};
 use super::{State, error_log};
 use crate::DISCOVERY_NQN;
-use crate::config::TransportConfig;
+use crate::config::{FusedOperations, TransportConfig};
 use crate::connection::{AdminRequest, copy};
 
 /// Identify (§5.17) for the controller at index `at`.
@@ -142,9 +142,9 @@ fn io_controller(
     let optional = changing | Oncs::COMPARE | Oncs::VERIFY | Oncs::SAVE;
     // Copy ranges in format 0.
     identify.cdfs = 1.into();
-    identify.oncs = optional.bits().into();
+    identify.oncs = optional.difference(config.masked_oncs).bits().into();
     // Compare and Write. One block is promised; more is as atomic.
-    identify.fuses = 1.into();
+    identify.fuses = u16::from(config.fused == FusedOperations::Announced).into();
     identify.vwc = CACHE;
     identify.sgls = SGLS.into();
     identify.ioccsz = ((64 + config.in_capsule_len) / 16).into();

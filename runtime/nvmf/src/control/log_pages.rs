@@ -62,7 +62,7 @@ fn whole(
     let controller = &state.controllers[at];
     let bytes = match page {
         LogPageId::DISCOVERY if controller.is_discovery() => {
-            return Ok(discovery::log_page(state, controller, config));
+            return Ok(discovery::log_page(&controller.told));
         }
         LogPageId::SUPPORTED_LOG_PAGES => return Ok(supported(controller)),
         _ if controller.is_discovery() => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
@@ -70,7 +70,7 @@ fn whole(
         LogPageId::SMART_HEALTH => smart(state, controller, command, now)?,
         LogPageId::FIRMWARE_SLOT => firmware(),
         LogPageId::CHANGED_NAMESPACES => changed(controller),
-        LogPageId::COMMANDS_SUPPORTED => effects(),
+        LogPageId::COMMANDS_SUPPORTED => effects(config),
         LogPageId::FEATURES_SUPPORTED => features(controller),
         LogPageId::ASYMMETRIC_NAMESPACE_ACCESS if controller.reports_ana => {
             let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
@@ -172,7 +172,7 @@ fn changed(controller: &Controller) -> Vec<u8> {
     list.as_bytes().to_vec()
 }
 
-fn effects() -> Vec<u8> {
+fn effects(config: &TransportConfig) -> Vec<u8> {
     const ADMIN: [AdminOpcode; 7] = [
         AdminOpcode::GET_LOG_PAGE,
         AdminOpcode::IDENTIFY,
@@ -192,10 +192,11 @@ fn effects() -> Vec<u8> {
         effects.admin[usize::from(opcode.0)] = supported.into();
     }
     let supported = CommandEffects::SUPPORTED | CommandEffects::SCOPE_NAMESPACE;
-    for opcode in READS {
+    let is_told = |opcode: &NvmOpcode| !config.masks(*opcode);
+    for opcode in READS.into_iter().filter(is_told) {
         effects.io[usize::from(opcode.0)] = supported.into();
     }
-    for opcode in WRITES {
+    for opcode in WRITES.into_iter().filter(is_told) {
         let changes = supported | CommandEffects::LOGICAL_BLOCKS_CHANGE;
         effects.io[usize::from(opcode.0)] = changes.into();
     }

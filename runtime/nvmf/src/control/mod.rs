@@ -28,6 +28,7 @@ use basalt_reactor::{Local, Poller};
 
 pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, SubsystemInfo};
 use controller::Controller;
+pub use discovery::{DiscoveryFilter, Referral};
 pub(crate) use error_log::Failure;
 pub(crate) use subsystem::SeenBy;
 use subsystem::Subsystem;
@@ -45,6 +46,15 @@ const KEEP_ALIVE_PERIOD: Duration = Duration::from_millis(250);
 /// Largest namespace identifier.
 const NSID_MAX: u32 = 1024;
 
+/// Whether a host may have several controllers of a subsystem by one listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DuplicateHosts {
+    /// As many as it connects.
+    Allow,
+    /// One by each listener; while it is there, another is refused as busy.
+    RestrictPerListener,
+}
+
 struct State {
     subsystems: Vec<Subsystem>,
     controllers: Vec<Controller>,
@@ -52,11 +62,15 @@ struct State {
     members: Vec<CoreId>,
     /// Where only discovery is served, subsystems' listeners aside.
     discovery: Vec<Listener>,
-    /// Generation counter of the discovery log.
+    /// Other services that hosts are told of.
+    referrals: Vec<Referral>,
+    discovery_filter: DiscoveryFilter,
+    /// Changes of anything that some host's discovery log may hold.
     genctr: u64,
     cntlid_last: u16,
     subsystem_last: u32,
     listener_last: u32,
+    duplicates: DuplicateHosts,
     started: Instant,
 }
 
@@ -86,10 +100,13 @@ impl Target {
             controllers: Vec::new(),
             members: Vec::new(),
             discovery: Vec::new(),
+            referrals: Vec::new(),
+            discovery_filter: DiscoveryFilter::default(),
             genctr: 1,
             cntlid_last: 0,
             subsystem_last: 0,
             listener_last: 0,
+            duplicates: DuplicateHosts::Allow,
             started: local.now(),
         };
         let target = Rc::new(Self {

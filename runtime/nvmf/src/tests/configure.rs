@@ -69,11 +69,11 @@ fn the_transports_options_hold_for_connections_made_after_they_were_set() {
     assert!(connect_with(&mut world, 33).is_success());
     let target = world.target.clone();
     world.reactors[0].local().spawn("test", async move {
-        let config = TransportConfig { queue_size_max: 16, ..TransportConfig::default() };
+        let config = TransportConfig { admin_queue_size_max: 16, ..TransportConfig::default() };
         target.set_transport(config).await.unwrap();
     });
     world.rounds(16);
-    assert_eq!(world.target.transport().queue_size_max, 16);
+    assert_eq!(world.target.transport().admin_queue_size_max, 32);
     assert!(connect_with(&mut world, 32).is_success(), "every admin queue may have 32 entries");
     let refused = connect_with(&mut world, 33);
     assert_eq!(refused, Status::CONNECT_INVALID_PARAMETERS.with_dnr());

@@ -60,7 +60,7 @@ fn a_listener_at_one_address_is_announced_there() {
 
 #[test]
 fn the_admin_queue_may_be_as_large_as_announced_and_no_larger() {
-    let config = TransportConfig { queue_size_max: 16, ..TransportConfig::default() };
+    let config = TransportConfig { admin_queue_size_max: 16, ..TransportConfig::default() };
     let mut world = World::configured(1, config, Arc::new(Disk::new(512, 8192)));
     let announced = subsystems(&mut world, 8009)[0].asqsz.get();
     assert_eq!(announced, 32);

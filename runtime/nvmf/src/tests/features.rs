@@ -30,7 +30,7 @@ fn features_are_kept_granted_or_refused() {
     let counts = QueueCounts::pairs(1000).to_dword();
     let set = Command::set_features(FeatureId::NUMBER_OF_QUEUES, counts);
     let (granted, _) = host.run(&mut world, set, &[], &[]);
-    assert_eq!(QueueCounts::from_dword(granted.dw0.get()), QueueCounts::pairs(64));
+    assert_eq!(QueueCounts::from_dword(granted.dw0.get()), QueueCounts::pairs(127));
     let set = Command::set_features(FeatureId::ASYNC_EVENT_CONFIG, 0x100);
     assert!(host.run(&mut world, set, &[], &[]).0.status().is_success());
     let get = Command::get_features(FeatureId::ASYNC_EVENT_CONFIG, 0);

@@ -3,9 +3,11 @@
 mod aborts;
 mod admin;
 mod ana;
+mod associations;
 mod configure;
 mod copies;
 mod discovery;
+mod discovery_changes;
 pub(crate) mod disk;
 mod faults;
 mod features;

@@ -10,7 +10,7 @@ use crate::{Context, Outcome, Params, Router, When};
 
 /// Method, the subsystem it is saved with, when it may be called, and the parameter that tells
 /// several of its calls apart.
-const OPTIONS: [(&str, &str, When, Option<&str>); 11] = [
+const OPTIONS: [(&str, &str, When, Option<&str>); 10] = [
     ("framework_set_scheduler", "scheduler", When::Any, None),
     ("iobuf_set_options", "iobuf", When::Startup, None),
     ("sock_set_default_impl", "sock", When::Startup, None),
@@ -18,7 +18,6 @@ const OPTIONS: [(&str, &str, When, Option<&str>); 11] = [
     ("accel_set_options", "accel", When::Startup, None),
     ("bdev_set_options", "bdev", When::Startup, None),
     ("bdev_nvme_set_hotplug", "bdev", When::Runtime, None),
-    ("nvmf_set_config", "nvmf", When::Startup, None),
     ("nvmf_set_max_subsystems", "nvmf", When::Startup, None),
     ("nvmf_set_crdt", "nvmf", When::Startup, None),
     ("iscsi_set_options", "iscsi", When::Startup, None),

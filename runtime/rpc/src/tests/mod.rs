@@ -10,6 +10,7 @@ mod nvme_options;
 mod nvme_remote;
 mod nvmf;
 mod nvmf_ana;
+mod nvmf_discovery;
 mod nvmf_masking;
 mod protocol;
 mod server;

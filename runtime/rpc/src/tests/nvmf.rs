@@ -148,8 +148,9 @@ fn the_transport_is_made_once_with_the_options_asked_for() {
     let expected = json!([{
         "trtype": "TCP", "max_queue_depth": 64, "max_io_qpairs_per_ctrlr": 8,
         "in_capsule_data_size": 4096, "max_io_size": 131_072, "io_unit_size": 131_072,
-        "max_aq_depth": 64, "dif_insert_or_strip": false, "zcopy": false, "c2h_success": false,
-        "sock_priority": 0, "abort_timeout_sec": 3,
+        "max_aq_depth": 128, "dif_insert_or_strip": false, "zcopy": false, "c2h_success": false,
+        "sock_priority": 0, "abort_timeout_sec": 3, "min_kato": 0, "masked_oncs": [],
+        "masked_fuses": [],
     }]);
     assert_eq!(machine.call("nvmf_get_transports", json!({"trtype": "tcp"})).unwrap(), expected);
     let again = machine.call("nvmf_create_transport", params).unwrap_err();

@@ -51,7 +51,7 @@ fn queues_of_a_controller(port: u16) {
     let io = |qid| Connect::io(cntlid, qid);
     let stranger = Connect { hostnqn: "nqn.2014-08.org.example:me".into(), ..io(1) };
     let cases = [
-        (io(65), command::CONNECT_PARAMETERS, QID),
+        (io(128), command::CONNECT_PARAMETERS, QID),
         (io(0xffff), command::CONNECT_PARAMETERS, QID),
         (Connect { sqsize: 256, ..io(1) }, command::CONNECT_PARAMETERS, SQSIZE),
         (stranger, command::CONNECT_PARAMETERS, HOSTNQN),

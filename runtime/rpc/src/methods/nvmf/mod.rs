@@ -1,5 +1,7 @@
 //! The NVMe-oF target: its transport, subsystems, namespaces, listeners and hosts.
 
+mod config;
+mod discovery;
 mod hosts;
 mod listeners;
 mod namespaces;
@@ -20,12 +22,14 @@ use self::params::{SubsystemParams, read_nqn};
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 pub(super) fn register(router: &mut Router) {
+    config::register(router);
     transport::register(router);
     router.register("nvmf_create_subsystem", When::Runtime, create_subsystem);
     router.register("nvmf_delete_subsystem", When::Runtime, delete_subsystem);
     namespaces::register(router);
     listeners::register(router);
     hosts::register(router);
+    discovery::register(router);
     show::register(router);
 }
 
@@ -92,9 +96,11 @@ fn config_error(error: ConfigError) -> RpcError {
         | ConfigError::Zoned
         | ConfigError::AnaDisabled
         | ConfigError::AnaLost => errno::EINVAL,
-        ConfigError::Exists => errno::EEXIST,
+        ConfigError::Exists | ConfigError::ReferralExists => errno::EEXIST,
         ConfigError::NoSuchSubsystem => errno::ENODEV,
-        ConfigError::NoSuchListener | ConfigError::NoSuchNamespace => errno::ENOENT,
+        ConfigError::NoSuchListener
+        | ConfigError::NoSuchNamespace
+        | ConfigError::NoSuchReferral => errno::ENOENT,
         ConfigError::PortUnavailable => errno::EADDRINUSE,
         ConfigError::CoreSilent => errno::EIO,
         ConfigError::Busy => errno::ETIMEDOUT,

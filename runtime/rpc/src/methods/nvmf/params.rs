@@ -1,11 +1,13 @@
 //! What the methods of the target take.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_bdev::uuid::Uuid;
-use basalt_nvmf::{AnaState, C2hSuccess, Listener, TransportConfig};
+use basalt_net::IpAddress;
+use basalt_nvmf::{AnaState, C2hSuccess, FusedOperations, Listener, Oncs, TransportConfig};
 
 use crate::methods::bdev::read_uuid;
 use crate::{Params, RpcError, errno};
@@ -15,9 +17,8 @@ const PORT: u16 = 4420;
 
 /// `nvmf_create_transport` parameters of other transports, or of machinery that is not here.
 /// SPDK's client sends some of them always, a saved configuration all.
-const FOREIGN: [&str; 28] = [
+const FOREIGN: [&str; 22] = [
     "io_unit_size",
-    "max_aq_depth",
     "num_shared_buffers",
     "buf_cache_size",
     "iobuf_small_cache_size",
@@ -26,7 +27,6 @@ const FOREIGN: [&str; 28] = [
     "num_cqe",
     "max_srq_depth",
     "no_srq",
-    "sock_priority",
     "acceptor_backlog",
     "acceptor_poll_rate",
     "no_wr_batching",
@@ -37,17 +37,25 @@ const FOREIGN: [&str; 28] = [
     "disable_command_passthru",
     "data_wr_pool_size",
     "ack_timeout",
-    "association_timeout",
     "transport_specific",
     "kas",
-    "min_kato",
     "tgt_name",
-    "masked_oncs",
-    "masked_fuses",
 ];
 
 /// Reads `{trtype, adrfam, traddr, trsvcid}`; address family and port may be left out.
-pub(super) fn read_listener(mut params: Params) -> Result<Listener, RpcError> {
+pub(super) fn read_listener(params: Params) -> Result<Listener, RpcError> {
+    let (address, port) = read_address(params)?;
+    Ok(Listener { address, port: port.unwrap_or(PORT) })
+}
+
+/// The same for a service elsewhere, whose port has to be said.
+pub(super) fn read_service(params: Params) -> Result<Listener, RpcError> {
+    let (address, port) = read_address(params)?;
+    let port = port.ok_or_else(|| RpcError::params("Service ID is required: 'trsvcid'"))?;
+    Ok(Listener { address, port })
+}
+
+fn read_address(mut params: Params) -> Result<(IpAddress, Option<u16>), RpcError> {
     read_trtype(&mut params)?;
     let adrfam: Option<String> = params.optional("adrfam")?;
     let traddr: String = params.required("traddr")?;
@@ -60,9 +68,10 @@ pub(super) fn read_listener(mut params: Params) -> Result<Listener, RpcError> {
     let address: Ipv4Addr = traddr.parse().map_err(|_| {
         RpcError::params(format_args!("'traddr': '{traddr}' is not an IPv4 address"))
     })?;
-    let port = trsvcid.map_or(Some(PORT), |text| text.parse().ok().filter(|port| *port != 0));
+    let Some(trsvcid) = trsvcid else { return Ok((address.into(), None)) };
+    let port = trsvcid.parse().ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| RpcError::params("'trsvcid' is not a TCP port"))?;
-    Ok(Listener { address: address.into(), port })
+    Ok((address.into(), Some(port)))
 }
 
 /// How a listener is to reach namespaces: SPDK's three states, and the two more there are.
@@ -98,7 +107,17 @@ pub(super) fn read_transport(mut params: Params) -> Result<TransportConfig, RpcE
         let message = "dif_insert_or_strip: block metadata is not supported";
         return Err(RpcError::errno(errno::EOPNOTSUPP, message));
     }
+    for name in ["sock_priority", "association_timeout"] {
+        if params.optional::<u32>(name)?.unwrap_or(0) != 0 {
+            let message = format_args!("{name} is not supported; leave it out");
+            return Err(RpcError::errno(errno::EOPNOTSUPP, message));
+        }
+    }
     let default = TransportConfig::default();
+    let admin_queue_size_max = params.optional("max_aq_depth")?;
+    let kato_min_ms = params.optional("min_kato")?;
+    let masked_oncs = read_oncs(&mut params)?;
+    let fused = read_fuses(&mut params)?;
     let queue_size_max = params.optional("max_queue_depth")?;
     let io_queues_max = params.optional("max_io_qpairs_per_ctrlr")?;
     let in_capsule_len = params.optional("in_capsule_data_size")?;
@@ -114,15 +133,51 @@ pub(super) fn read_transport(mut params: Params) -> Result<TransportConfig, RpcE
     let abort_timeout = abort_timeout.map(|seconds| Duration::from_secs(seconds.into()));
     let config = TransportConfig {
         queue_size_max: queue_size_max.unwrap_or(default.queue_size_max),
+        admin_queue_size_max: admin_queue_size_max.unwrap_or(default.admin_queue_size_max),
         io_queues_max: io_queues_max.unwrap_or(default.io_queues_max),
         in_capsule_len: in_capsule_len.unwrap_or(default.in_capsule_len),
         io_len_max: io_len_max.unwrap_or(default.io_len_max),
         c2h_success,
         abort_timeout: abort_timeout.unwrap_or(default.abort_timeout),
+        kato_min_ms: kato_min_ms.unwrap_or(default.kato_min_ms),
+        masked_oncs,
+        fused,
         ..default
     };
     Ok(config)
 }
+
+/// Optional commands by SPDK's names of their bits in ONCS.
+pub(super) const ONCS: [(&str, Oncs); 5] = [
+    ("nvmcmps", Oncs::COMPARE),
+    ("nvmdsmsv", Oncs::DATASET_MANAGEMENT),
+    ("nvmwzsv", Oncs::WRITE_ZEROES),
+    ("reservs", Oncs::RESERVATIONS),
+    ("nvmcpys", Oncs::COPY),
+];
+
+fn read_oncs(params: &mut Params) -> Result<Oncs, RpcError> {
+    let mut masked = Oncs::empty();
+    for name in params.optional::<Vec<String>>("masked_oncs")?.unwrap_or_default() {
+        let Some((_, bit)) = ONCS.iter().find(|(known, _)| *known == name) else {
+            return Err(RpcError::params(format_args!("'masked_oncs': there is no '{name}'")));
+        };
+        masked |= *bit;
+    }
+    Ok(masked)
+}
+
+fn read_fuses(params: &mut Params) -> Result<FusedOperations, RpcError> {
+    let names = params.optional::<Vec<String>>("masked_fuses")?.unwrap_or_default();
+    if let Some(name) = names.iter().find(|name| *name != FCWS) {
+        return Err(RpcError::params(format_args!("'masked_fuses': there is no '{name}'")));
+    }
+    let is_masked = !names.is_empty();
+    Ok(if is_masked { FusedOperations::Masked } else { FusedOperations::Announced })
+}
+
+/// SPDK's name of Compare and Write in FUSES.
+pub(super) const FCWS: &str = "fcws";
 
 /// What a new subsystem is to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -88,7 +88,7 @@ fn namespace(subsystem: &SubsystemInfo, info: &NamespaceInfo) -> Value {
     fields
 }
 
-fn listener(listener: &Listener) -> Value {
+pub(super) fn listener(listener: &Listener) -> Value {
     transport_address(Endpoint::new(listener.address, listener.port))
 }
 

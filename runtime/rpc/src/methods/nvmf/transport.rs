@@ -2,10 +2,10 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use basalt_nvmf::{C2hSuccess, Target, TransportConfig};
+use basalt_nvmf::{C2hSuccess, FusedOperations, Target, TransportConfig};
 use serde_json::{Value, json};
 
-use super::params::read_transport;
+use super::params::{FCWS, ONCS, read_transport};
 use crate::methods::bdev::no_such_device;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
@@ -53,6 +53,8 @@ fn get(cx: Context, mut params: Params) -> Outcome {
 /// The options in effect. Each command has one buffer of its own, hence an I/O unit as large as
 /// the largest I/O, and neither shared buffers nor caches of them.
 fn to_json(config: &TransportConfig) -> Value {
+    let masked = ONCS.iter().filter(|(_, bit)| config.masked_oncs.intersects(*bit));
+    let is_masked = config.fused == FusedOperations::Masked;
     json!({
         "trtype": "TCP",
         "max_queue_depth": config.queue_size_max,
@@ -60,11 +62,14 @@ fn to_json(config: &TransportConfig) -> Value {
         "in_capsule_data_size": config.in_capsule_len,
         "max_io_size": config.io_len_max,
         "io_unit_size": config.io_len_max,
-        "max_aq_depth": config.queue_size_max,
+        "max_aq_depth": config.admin_queue_size_max,
         "dif_insert_or_strip": false,
         "zcopy": false,
         "c2h_success": config.c2h_success == C2hSuccess::Always,
         "sock_priority": 0,
         "abort_timeout_sec": config.abort_timeout.as_secs(),
+        "min_kato": config.kato_min_ms,
+        "masked_oncs": masked.map(|(name, _)| *name).collect::<Vec<_>>(),
+        "masked_fuses": is_masked.then_some(FCWS).into_iter().collect::<Vec<_>>(),
     })
 }
