@@ -16,6 +16,9 @@ const MERGE_BUFFER_LEN: usize = 4096;
 /// Bytes spent on transmit buffers, unless that would be fewer than [`TX_BUFFERS_MIN`].
 const TX_BYTES: usize = 1 << 20;
 const TX_BUFFERS_MIN: usize = 32;
+/// Bytes of a buffer for large segments, and how many there are.
+const TX_LARGE_LEN: usize = 64 << 10;
+const TX_LARGE_BUFFERS: usize = 32;
 /// Merged frames the user may hold at once.
 const MERGED_FRAMES: usize = 4;
 /// IP MTU where the device names none.
@@ -80,7 +83,10 @@ impl<D: Device> VirtioNet<D> {
         let wakes = has_message && transport.set_queue_vector(layout::RX_QUEUE, RX_MESSAGE);
         let frame_max = usize::from(mtu) + layout::ETHERNET_HEADER_MAX;
         let tx_len = header::LEN + frame_max;
-        let large = features.contains(Features::GUEST_TSO4);
+        let large = features.intersects(Features::GUEST_TSO4 | Features::GUEST_TSO6);
+        let cuts = features.intersects(Features::HOST_TSO4 | Features::HOST_TSO6);
+        let large_max = TX_LARGE_LEN - header::LEN - layout::ETHERNET_HEADER_MAX;
+        let large_max = if cuts { large_max } else { usize::from(mtu) };
         let merged_max = if large { layout::LARGE_FRAME_MAX } else { frame_max };
         let mut net = Self {
             transport,
@@ -92,6 +98,8 @@ impl<D: Device> VirtioNet<D> {
             mac,
             mtu,
             tx_free: Vec::new(),
+            tx_large: Vec::new(),
+            large_max,
             merged_free: Vec::new(),
             merged_max,
             partial: None,
@@ -104,6 +112,9 @@ impl<D: Device> VirtioNet<D> {
         let tx_count = (TX_BYTES / tx_len.next_power_of_two()).max(TX_BUFFERS_MIN);
         for _ in 0..tx_count.min(usize::from(net.tx.size())) {
             net.tx_free.push(pool.alloc(tx_len)?);
+        }
+        for _ in 0..if cuts { TX_LARGE_BUFFERS } else { 0 } {
+            net.tx_large.push(pool.alloc(TX_LARGE_LEN)?);
         }
         if features.contains(Features::MRG_RXBUF) {
             net.merged_free.resize_with(MERGED_FRAMES, || Vec::with_capacity(merged_max));
@@ -126,12 +137,16 @@ fn fill_rx(rx: &mut Queue, pool: &DmaPool, len: usize) -> Result<(), OutOfDmaMem
 }
 
 fn negotiate<D: Device>(transport: &mut Transport<D>) -> Result<Features, TransportError> {
-    // What is offered decides what is wanted: large receive is of use only with merged buffers,
-    // and the device may offer it only with checksums (virtio 1.2 §5.1.3.1).
-    let large = Features::GUEST_CSUM | Features::MRG_RXBUF | Features::GUEST_TSO4;
+    // What is offered decides what is wanted: large segments go with checksums only (virtio 1.2
+    // §5.1.3.1). Without merged buffers every receive buffer would have to hold the largest, so
+    // that a small frame took 128 KiB; then the peer's segments come as they are.
+    let offered = Features::from_bits_truncate(transport.offered());
     let mut wanted = Features::all();
-    if !Features::from_bits_truncate(transport.offered()).contains(large) {
-        wanted -= Features::GUEST_TSO4;
+    if !offered.contains(Features::GUEST_CSUM | Features::MRG_RXBUF) {
+        wanted -= Features::GUEST_TSO4 | Features::GUEST_TSO6;
+    }
+    if !offered.contains(Features::CSUM) {
+        wanted -= Features::HOST_TSO4 | Features::HOST_TSO6;
     }
     Ok(Features::from_bits_truncate(transport.negotiate(wanted.bits())?))
 }

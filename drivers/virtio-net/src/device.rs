@@ -6,7 +6,7 @@ use basalt_virtio::{Direction, Doorbell, Notice, Queue, QueueError, Transport, U
 
 use crate::frame::Body;
 use crate::layout::{Features, config, header};
-use crate::{ChecksumState, Frame, PartialChecksum};
+use crate::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};
 
 /// There is no room for a frame now; there will be once the device has sent some.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,10 @@ pub struct VirtioNet<D: Device> {
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u16,
     pub(crate) tx_free: Vec<DmaBuf>,
+    /// Buffers of large segments; none where the device cuts none.
+    pub(crate) tx_large: Vec<DmaBuf>,
+    /// Largest IP packet that goes in one of those, bytes; the MTU where there are none.
+    pub(crate) large_max: usize,
     pub(crate) merged_free: Vec<Vec<u8>>,
     pub(crate) merged_max: usize,
     pub(crate) partial: Option<Partial>,
@@ -88,6 +92,16 @@ impl<D: Device> VirtioNet<D> {
         self.features.contains(Features::CSUM)
     }
 
+    /// Largest IP packet with a TCP segment that it takes, to cut it as a [`Cut`] says; the MTU
+    /// where it cuts none.
+    pub fn large_send_max(&self, version: IpVersion) -> usize {
+        let feature = match version {
+            IpVersion::V4 => Features::HOST_TSO4,
+            IpVersion::V6 => Features::HOST_TSO6,
+        };
+        if self.features.contains(feature) { self.large_max } else { self.mtu() }
+    }
+
     /// How the device broke its queues, if it did.
     pub fn failure(&self) -> Option<QueueError> {
         self.rx.broken().or(self.tx.broken())
@@ -123,17 +137,34 @@ impl<D: Device> VirtioNet<D> {
         }
     }
 
-    /// Whether a frame can be sent now.
+    /// Whether a frame of the largest size can be sent now.
     pub fn can_transmit(&mut self) -> bool {
-        if self.tx_free.is_empty() {
+        if self.tx_spare().is_empty() {
             let _ = self.poll();
         }
-        self.tx.room() > 0 && !self.tx_free.is_empty()
+        self.tx.room() > 0 && !self.tx_spare().is_empty()
     }
 
-    /// Sends a frame of `len` bytes (without header, at most MTU and Ethernet header) that `fill`
-    /// writes; `fill` also says what the device is to do about its checksum. The device learns of
-    /// it at the next commit. A longer frame finds no room either.
+    /// The buffers that hold a frame of the largest size.
+    fn tx_spare(&self) -> &[DmaBuf] {
+        if self.large_max > self.mtu() { &self.tx_large } else { &self.tx_free }
+    }
+
+    /// A buffer for `total` bytes, a small one if that will do.
+    fn take_tx(&mut self, total: usize) -> Option<DmaBuf> {
+        let small = self.tx_free.pop_if(|buf| total <= buf.capacity());
+        small.or_else(|| self.tx_large.pop_if(|buf| total <= buf.capacity()))
+    }
+
+    fn give_tx(&mut self, buf: DmaBuf) {
+        let large = self.large_max > self.mtu() && buf.capacity() > self.large_max;
+        if large { self.tx_large.push(buf) } else { self.tx_free.push(buf) }
+    }
+
+    /// Sends a frame of `len` bytes (without header; at most an Ethernet header and the MTU, or
+    /// [`Self::large_send_max`]) that `fill` writes; `fill` also says what the device is to do
+    /// about its checksum. The device learns of it at the next commit. A longer frame finds no
+    /// room either.
     pub fn transmit(
         &mut self,
         len: usize,
@@ -142,24 +173,18 @@ impl<D: Device> VirtioNet<D> {
         if !self.can_transmit() {
             return Err(TxFull);
         }
-        let Some(mut buf) = self.tx_free.pop() else { return Err(TxFull) };
         let total = header::LEN + len;
-        if total > buf.capacity() {
-            self.tx_free.push(buf);
-            return Err(TxFull);
-        }
+        let Some(mut buf) = self.take_tx(total) else { return Err(TxFull) };
         buf.set_len(total);
         let (head, body) = buf.as_mut_slice().split_at_mut(header::LEN);
         head.fill(0);
-        if let Some(PartialChecksum { start, offset }) = fill(body) {
-            head[header::FLAGS] = header::NEEDS_CSUM;
-            head[header::CSUM_START..][..2].copy_from_slice(&start.to_le_bytes());
-            head[header::CSUM_OFFSET..][..2].copy_from_slice(&offset.to_le_bytes());
+        if let Some(partial) = fill(body) {
+            describe(head, partial);
         }
         self.stats.tx_frames += 1;
         self.stats.tx_bytes += len as u64;
         self.tx.push(buf, Direction::ToDevice).map_err(|buf| {
-            self.tx_free.push(buf);
+            self.give_tx(buf);
             TxFull
         })
     }
@@ -173,7 +198,7 @@ impl<D: Device> VirtioNet<D> {
         }
         let mut work = Work::IDLE;
         while let Ok(Some(used)) = self.tx.pop() {
-            self.tx_free.push(used.buf);
+            self.give_tx(used.buf);
             work += Work(1);
         }
         work
@@ -273,6 +298,23 @@ impl<D: Device> VirtioNet<D> {
         // A dead queue refuses it; then the buffer's life ends here.
         let _ = self.rx.push(buf, Direction::FromDevice);
     }
+}
+
+/// Writes into a frame's header what is left to do.
+fn describe(head: &mut [u8], partial: PartialChecksum) {
+    let mut put = |at: usize, value: u16| head[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    let PartialChecksum { start, offset, cut } = partial;
+    put(header::CSUM_START, start);
+    put(header::CSUM_OFFSET, offset);
+    if let Some(Cut { version, headers_len, segment_len }) = cut {
+        put(header::HEADERS_LEN, headers_len);
+        put(header::GSO_SIZE, segment_len);
+        head[header::GSO_TYPE] = match version {
+            IpVersion::V4 => header::GSO_TCPV4,
+            IpVersion::V6 => header::GSO_TCPV6,
+        };
+    }
+    head[header::FLAGS] = header::NEEDS_CSUM;
 }
 
 impl<D: Device> fmt::Debug for VirtioNet<D> {

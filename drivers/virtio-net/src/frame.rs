@@ -22,6 +22,28 @@ pub struct PartialChecksum {
     pub start: u16,
     /// Where the checksum goes, from `start`.
     pub offset: u16,
+    /// For a TCP segment that is to be cut first; its pseudo-header's sum covers all of it.
+    pub cut: Option<Cut>,
+}
+
+/// How a device is to cut a large TCP segment (virtio 1.2 §5.1.6.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// What it is in.
+    pub version: IpVersion,
+    /// Bytes of all headers, which every piece gets.
+    pub headers_len: u16,
+    /// Payload of each piece but the last, bytes.
+    pub segment_len: u16,
+}
+
+/// A version of the Internet protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
 }
 
 /// A received frame, Ethernet header first. Give it back with [`crate::VirtioNet::recycle`]; one

@@ -14,8 +14,14 @@ bitflags! {
         const MTU = 1 << 3;
         /// The configuration has the MAC address.
         const MAC = 1 << 5;
-        /// We take TCP segments larger than the MTU.
+        /// We take TCP segments over IPv4 that are larger than the MTU.
         const GUEST_TSO4 = 1 << 7;
+        /// The same over IPv6.
+        const GUEST_TSO6 = 1 << 8;
+        /// The device cuts large TCP segments over IPv4.
+        const HOST_TSO4 = 1 << 11;
+        /// The same over IPv6.
+        const HOST_TSO6 = 1 << 12;
         /// A received frame may span several buffers.
         const MRG_RXBUF = 1 << 15;
         /// The configuration has the link status.
@@ -39,12 +45,22 @@ pub mod header {
     pub const LEN: usize = 12;
     /// u8.
     pub const FLAGS: usize = 0;
+    /// u8: what a large segment is in.
+    pub const GSO_TYPE: usize = 1;
+    /// u16: bytes of its headers, Ethernet included.
+    pub const HEADERS_LEN: usize = 2;
+    /// u16: payload of the segments it is cut into.
+    pub const GSO_SIZE: usize = 4;
     /// u16: where the checksum starts.
     pub const CSUM_START: usize = 6;
     /// u16: where it goes, from its start.
     pub const CSUM_OFFSET: usize = 8;
     /// u16: how many buffers a received frame spans.
     pub const NUM_BUFFERS: usize = 10;
+    /// A large segment over IPv4.
+    pub const GSO_TCPV4: u8 = 1;
+    /// A large segment over IPv6.
+    pub const GSO_TCPV6: u8 = 4;
     /// Flag: the checksum is to be completed.
     pub const NEEDS_CSUM: u8 = 1;
     /// Flag: the checksum was found correct.
@@ -57,5 +73,5 @@ pub const RX_QUEUE: u16 = 0;
 pub const TX_QUEUE: u16 = 1;
 /// Ethernet header and one VLAN tag, bytes.
 pub const ETHERNET_HEADER_MAX: usize = 18;
-/// The largest frame with large receive: an IPv4 packet of 64 KiB.
-pub const LARGE_FRAME_MAX: usize = 65_535 + ETHERNET_HEADER_MAX;
+/// The largest frame with large receive: an IPv6 packet of 64 KiB, which does not count its header.
+pub const LARGE_FRAME_MAX: usize = 65_535 + 40 + ETHERNET_HEADER_MAX;

@@ -5,8 +5,9 @@
 //!    [`VirtioNet::recycle`]; [`VirtioNet::transmit`] fills a frame in place;
 //!    [`VirtioNet::commit`], once a round, tells the device of both.
 //! 3. All buffers are made at bring-up. Nothing is allocated afterwards.
-//! 4. The driver knows nothing of protocols: what there is to say about a checksum is passed on in
-//!    the terms of the device, [`PartialChecksum`] and [`ChecksumState`].
+//! 4. The driver knows nothing of protocols: what there is to say about a checksum, or a segment
+//!    that is to be cut, is passed on in the terms of the device, [`PartialChecksum`], [`Cut`] and
+//!    [`ChecksumState`].
 //!
 //! Neighbours: on `drivers/virtio`; `runtime/net` adapts it. After virtio 1.2 §5.1.
 #![no_std]
@@ -22,7 +23,7 @@ mod tests;
 
 pub use bring_up::BringUpError;
 pub use device::{NetStats, TxFull, VirtioNet};
-pub use frame::{ChecksumState, Frame, PartialChecksum};
+pub use frame::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};
 
 /// The virtio device type of a network card (virtio 1.2 §5).
 pub const DEVICE_TYPE: u16 = 1;

@@ -1,5 +1,7 @@
 extern crate std;
 
+mod offloads;
+
 use std::cell::Cell;
 use std::time::Duration;
 use std::vec;
@@ -191,7 +193,7 @@ fn the_card_completes_a_partial_checksum() {
     net.transmit(64, |out| {
         out.fill(0x11);
         out[50..52].copy_from_slice(&[0, 0]);
-        Some(PartialChecksum { start: 34, offset: 16 })
+        Some(PartialChecksum { start: 34, offset: 16, cut: None })
     })
     .unwrap();
     net.commit();

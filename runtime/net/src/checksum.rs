@@ -1,10 +1,10 @@
-//! The Internet checksum of TCP and UDP over IPv4 (RFC 1071, RFC 9293 §3.1, RFC 768).
+//! The Internet checksum of TCP and UDP over IP (RFC 1071, RFC 9293 §3.1, RFC 768, RFC 8200 §8.1).
 //!
 //! The stack leaves these to its port: a card does them for nothing, and otherwise this does them
 //! eight bytes at a time.
 
-use crate::PartialChecksum;
-use crate::wire::{ETHERNET_LEN, Ipv4, protocol};
+use crate::port::{IpVersion, PartialChecksum};
+use crate::wire::{ETHERNET_LEN, Ip, protocol};
 
 /// Where the checksum is in a TCP and in a UDP header.
 const TCP_OFFSET: usize = 16;
@@ -13,48 +13,53 @@ const UDP_OFFSET: usize = 6;
 /// Whether the checksum of a received frame is right. What carries none, or is malformed, passes:
 /// the stack judges that.
 pub fn verify(frame: &[u8]) -> bool {
-    let Some((ip, offset)) = transport(frame) else { return true };
+    let Some(ip) = Ip::parse(frame) else { return true };
+    let Some(offset) = offset(&ip) else { return true };
     let payload = &frame[ip.start..ip.end];
-    let none_sent = offset == UDP_OFFSET && payload[offset..offset + 2] == [0, 0];
+    // Over IPv6, UDP has to have one.
+    let may_lack = offset == UDP_OFFSET && ip.version() == IpVersion::V4;
+    let none_sent = may_lack && payload[offset..offset + 2] == [0, 0];
     none_sent || fold(sum(payload) + pseudo_header(frame, &ip)) == u16::MAX
 }
 
-/// Computes the checksum of a frame to be sent and writes it.
-pub fn complete(frame: &mut [u8]) {
-    let Some((ip, offset)) = transport(frame) else { return };
+/// Computes the checksum of a frame to be sent, which has this packet, and writes it.
+pub fn complete(frame: &mut [u8], ip: &Ip) {
+    let Some(offset) = offset(ip) else { return };
     let field = ip.start + offset;
     frame[field..field + 2].fill(0);
-    let checksum = !fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, &ip));
+    let checksum = !fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, ip));
     // A UDP checksum of zero means none; its other form of zero does not. TCP takes either.
     let checksum = if checksum == 0 { u16::MAX } else { checksum };
     frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
 }
 
-/// Writes the pseudo-header's sum into the checksum of a frame to be sent and says what is left
-/// for the card to do.
-pub fn prepare(frame: &mut [u8]) -> Option<PartialChecksum> {
-    let (ip, offset) = transport(frame)?;
+/// Writes the pseudo-header's sum into the checksum of a frame to be sent, which has this packet,
+/// and says what is left for the card to do.
+pub fn prepare(frame: &mut [u8], ip: &Ip) -> Option<PartialChecksum> {
+    let offset = offset(ip)?;
     let field = ip.start + offset;
-    let sum = fold(pseudo_header(frame, &ip));
+    let sum = fold(pseudo_header(frame, ip));
     frame[field..field + 2].copy_from_slice(&sum.to_ne_bytes());
-    // Both are below 100: the start is behind an Ethernet and an IPv4 header.
-    Some(PartialChecksum { start: ip.start as u16, offset: offset as u16 })
+    // Both are small: our own packets have no extension headers.
+    Some(PartialChecksum { start: ip.start as u16, offset: offset as u16, cut: None })
 }
 
-/// The packet in a frame that has a TCP or UDP checksum, and where in its payload that is.
-fn transport(frame: &[u8]) -> Option<(Ipv4, usize)> {
-    let ip = Ipv4::parse(frame)?;
+/// Where in the packet's payload its TCP or UDP checksum is, if it has one.
+fn offset(ip: &Ip) -> Option<usize> {
     let offset = match ip.protocol {
         protocol::TCP => TCP_OFFSET,
         protocol::UDP => UDP_OFFSET,
         _ => return None,
     };
-    (ip.end - ip.start >= offset + 2).then_some((ip, offset))
+    (ip.end - ip.start >= offset + 2).then_some(offset)
 }
 
 /// Both addresses, the protocol and the length of the payload.
-fn pseudo_header(frame: &[u8], ip: &Ipv4) -> u128 {
-    let addresses = &frame[ETHERNET_LEN + 12..ETHERNET_LEN + 20];
+fn pseudo_header(frame: &[u8], ip: &Ip) -> u128 {
+    let addresses = match ip.version() {
+        IpVersion::V4 => &frame[ETHERNET_LEN + 12..ETHERNET_LEN + 20],
+        IpVersion::V6 => &frame[ETHERNET_LEN + 8..ETHERNET_LEN + 40],
+    };
     let length = (ip.end - ip.start) as u16;
     let rest = [0, ip.protocol, length.to_be_bytes()[0], length.to_be_bytes()[1]];
     sum(addresses) + sum(&rest)

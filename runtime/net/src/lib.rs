@@ -29,7 +29,9 @@ mod wire;
 
 pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};
 pub use memory::{Cable, MemoryFrame, MemoryPort};
-pub use port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
+pub use port::{
+    ChecksumState, Cut, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull,
+};
 pub use smol::{SmolStack, StackOptions, StackStats};
 pub use stack::{
     ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,

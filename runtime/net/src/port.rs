@@ -1,7 +1,7 @@
 use basalt_env::{Device, Instant, Work};
 use basalt_reactor::{Doze, Rest};
 use basalt_virtio_net::VirtioNet;
-pub use basalt_virtio_net::{ChecksumState, PartialChecksum, TxFull};
+pub use basalt_virtio_net::{ChecksumState, Cut, IpVersion, PartialChecksum, TxFull};
 
 /// A received Ethernet frame.
 pub trait Frame {
@@ -34,6 +34,13 @@ pub trait FramePort {
     /// Largest IP packet it sends, bytes.
     fn mtu(&self) -> usize;
 
+    /// Largest IP packet with a TCP segment that it takes, to cut it as a [`Cut`] says; the MTU
+    /// where it cuts none. Where it cuts, it completes checksums too.
+    fn large_send_max(&self, version: IpVersion) -> usize {
+        let _ = version;
+        self.mtu()
+    }
+
     /// Whether it completes checksums; if not, what `fill` returns to [`Self::transmit`] is lost.
     fn completes_checksums(&self) -> bool;
 
@@ -46,7 +53,7 @@ pub trait FramePort {
     /// Takes back a received frame.
     fn recycle(&mut self, frame: Self::Frame);
 
-    /// Whether a frame of MTU size can be sent now.
+    /// Whether a frame of the largest size can be sent now.
     fn can_transmit(&mut self) -> bool;
 
     /// Sends a frame of `len` bytes that `fill` writes.
@@ -91,6 +98,10 @@ impl<D: Device> FramePort for VirtioNet<D> {
 
     fn mtu(&self) -> usize {
         self.mtu()
+    }
+
+    fn large_send_max(&self, version: IpVersion) -> usize {
+        self.large_send_max(version)
     }
 
     fn completes_checksums(&self) -> bool {

@@ -2,6 +2,7 @@ extern crate std;
 
 mod checksum;
 mod dhcp;
+mod large;
 mod tcp;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -33,10 +34,14 @@ pub const SMALL: StackOptions = StackOptions {
 pub type Card = VirtioNet<ModelDevice>;
 
 pub fn card(number: u8, features: u64) -> (VirtioNetModel, Card) {
+    card_of_mtu(number, features, 1500)
+}
+
+pub fn card_of_mtu(number: u8, features: u64, mtu: u16) -> (VirtioNetModel, Card) {
     let machine = Machine::new();
     let pool = machine.pool(8 << 20);
     let mac = [0x52, 0x54, 0, 0, 0, number];
-    let model = VirtioNetModel::new(machine.bus(), mac).with_features(features);
+    let model = VirtioNetModel::new(machine.bus(), mac).with_features(features).with_mtu(mtu);
     let net = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO, CoreId::BOOT).unwrap();
     (model, net)
 }
@@ -61,9 +66,17 @@ impl Pair {
     }
 
     pub fn with(plan: WirePlan, seed: u64, options: StackOptions, features: u64) -> Self {
+        Self::of(plan, seed, options, [card(1, features), card(2, features)])
+    }
+
+    pub fn of(
+        plan: WirePlan,
+        seed: u64,
+        options: StackOptions,
+        cards: [(VirtioNetModel, Card); 2],
+    ) -> Self {
         let now = Instant::ZERO;
-        let (server_model, server) = card(1, features);
-        let (client_model, client) = card(2, features);
+        let [(server_model, server), (client_model, client)] = cards;
         let mut server = SmolStack::new(server, options, seed, now);
         let mut client = SmolStack::new(client, options, !seed, now);
         server.configure(fixed(SERVER));

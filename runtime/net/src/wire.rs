@@ -1,24 +1,54 @@
-//! Just enough of Ethernet, ARP, IPv4 and TCP to know whose a frame is.
+//! Just enough of Ethernet, ARP, IP and TCP to know whose a frame is.
 //!
 //! Every accessor looks at bytes a peer chose: whatever is too short or not understood is `None`.
 
 use bitflags::bitflags;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::IpAddress;
+use crate::port::IpVersion;
 
 /// Ethernet header, bytes. Tagged frames are not understood.
 pub const ETHERNET_LEN: usize = 14;
+/// TCP header without options, bytes.
+pub const TCP_LEN_MIN: usize = 20;
 const IPV4_LEN_MIN: usize = 20;
-const TCP_LEN_MIN: usize = 20;
+const IPV6_LEN: usize = 40;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REPLY: u16 = 2;
 
 /// IP protocol numbers.
 pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// Messages of router and neighbour discovery (RFC 4861 §4).
+mod discovery {
+    /// Router advertisement.
+    pub const ROUTER: u8 = 134;
+    /// Neighbour advertisement.
+    pub const NEIGHBOUR: u8 = 136;
+}
+
+/// Kinds of TCP options (RFC 9293 §3.2).
+mod tcp_option {
+    /// None follows.
+    pub const END: u8 = 0;
+    /// Padding of one byte.
+    pub const NOTHING: u8 = 1;
+    /// Maximum segment size.
+    pub const MSS: u8 = 2;
+    /// Its length.
+    pub const MSS_LEN: u8 = 4;
 }
 
 bitflags! {
@@ -36,13 +66,13 @@ bitflags! {
     }
 }
 
-/// An unfragmented IPv4 packet inside a frame.
+/// An unfragmented IP packet inside a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ipv4 {
+pub struct Ip {
     /// Sender.
-    pub source: Ipv4Addr,
+    pub source: IpAddress,
     /// Receiver.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddress,
     /// IP protocol.
     pub protocol: u8,
     /// Where its payload starts in the frame.
@@ -51,12 +81,22 @@ pub struct Ipv4 {
     pub end: usize,
 }
 
-impl Ipv4 {
+impl Ip {
     /// Parses a frame; `None` for fragments too.
     pub fn parse(frame: &[u8]) -> Option<Self> {
-        if be16(frame, 12)? != ETHERTYPE_IPV4 {
-            return None;
+        match be16(frame, 12)? {
+            ETHERTYPE_IPV4 => Self::parse_v4(frame),
+            ETHERTYPE_IPV6 => Self::parse_v6(frame),
+            _ => None,
         }
+    }
+
+    /// The version both addresses are of.
+    pub fn version(&self) -> IpVersion {
+        if self.source.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 }
+    }
+
+    fn parse_v4(frame: &[u8]) -> Option<Self> {
         let header = frame.get(ETHERNET_LEN..)?.first_chunk::<IPV4_LEN_MIN>()?;
         let header_len = usize::from(header[0] & 0xf) * 4;
         let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -67,9 +107,32 @@ impl Ipv4 {
             return None;
         }
         let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-        let source = Ipv4Addr::new(s0, s1, s2, s3);
-        let destination = Ipv4Addr::new(d0, d1, d2, d3);
+        let source = Ipv4Addr::new(s0, s1, s2, s3).into();
+        let destination = Ipv4Addr::new(d0, d1, d2, d3).into();
         Some(Self { source, destination, protocol: header[9], start, end })
+    }
+
+    /// Of extension headers (RFC 8200 §4) only hop-by-hop options are passed over: a packet with
+    /// another has that as its protocol, which nobody here understands.
+    fn parse_v6(frame: &[u8]) -> Option<Self> {
+        let header = frame.get(ETHERNET_LEN..)?.first_chunk::<IPV6_LEN>()?;
+        let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let (mut start, mut protocol) = (ETHERNET_LEN + IPV6_LEN, header[6]);
+        let end = start + payload_len;
+        if header[0] >> 4 != 6 || end > frame.len() {
+            return None;
+        }
+        if protocol == protocol::HOP_BY_HOP {
+            let [next, units] = *frame.get(start..end)?.first_chunk()?;
+            start += 8 * (usize::from(units) + 1);
+            protocol = next;
+        }
+        if start > end {
+            return None;
+        }
+        let address = |at: usize| Some(Ipv6Addr::from(*header.get(at..)?.first_chunk::<16>()?));
+        let (source, destination) = (address(8)?.into(), address(24)?.into());
+        Some(Self { source, destination, protocol, start, end })
     }
 }
 
@@ -77,28 +140,37 @@ impl Ipv4 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
     /// The IP packet around it.
-    pub ip: Ipv4,
+    pub ip: Ip,
     /// Sender's port.
     pub source_port: u16,
     /// Receiver's port.
     pub destination_port: u16,
     /// Control bits.
     pub flags: TcpFlags,
+    /// Where its payload starts in the frame, if the header is whole.
+    pub payload: Option<usize>,
 }
 
 impl Segment {
     /// Parses a frame.
     pub fn parse(frame: &[u8]) -> Option<Self> {
-        let ip = Ipv4::parse(frame)?;
+        Self::of(frame, Ip::parse(frame)?)
+    }
+
+    /// Parses the payload of a packet.
+    pub fn of(frame: &[u8], ip: Ip) -> Option<Self> {
         if ip.protocol != protocol::TCP {
             return None;
         }
         let header = frame.get(ip.start..ip.end)?.first_chunk::<TCP_LEN_MIN>()?;
+        let header_len = usize::from(header[12] >> 4) * 4;
+        let payload = ip.start + header_len;
         Some(Self {
             ip,
             source_port: u16::from_be_bytes([header[0], header[1]]),
             destination_port: u16::from_be_bytes([header[2], header[3]]),
             flags: TcpFlags::from_bits_truncate(header[13]),
+            payload: (header_len >= TCP_LEN_MIN && payload <= ip.end).then_some(payload),
         })
     }
 
@@ -107,11 +179,69 @@ impl Segment {
         let control = TcpFlags::SYN | TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN;
         self.flags & control == TcpFlags::SYN
     }
+
+    /// Whether it is part of a handshake.
+    pub fn is_syn(&self) -> bool {
+        self.flags.contains(TcpFlags::SYN)
+    }
+
+    /// Where in the frame its option for the maximum segment size (RFC 9293 §3.7.1) has the value.
+    pub fn mss_at(&self, frame: &[u8]) -> Option<usize> {
+        let (mut at, end) = (self.ip.start + TCP_LEN_MIN, self.payload?);
+        while at < end {
+            let options = frame.get(at..end)?;
+            match *options {
+                [tcp_option::NOTHING, ..] => at += 1,
+                [tcp_option::MSS, tcp_option::MSS_LEN, _, _, ..] => return Some(at + 2),
+                [tcp_option::END, ..] => return None,
+                [_, len, ..] if len >= 2 => at += usize::from(len),
+                _ => return None,
+            }
+        }
+        None
+    }
 }
 
-/// Whether a frame is an ARP reply.
-pub fn is_arp_reply(frame: &[u8]) -> bool {
-    be16(frame, 12) == Some(ETHERTYPE_ARP) && be16(frame, 20) == Some(ARP_REPLY)
+/// DHCP for IPv4 (RFC 2131).
+pub mod dhcp {
+    use super::{Ip, be16};
+
+    const SERVER_PORT: u16 = 67;
+    /// UDP's header, and of a message what is before its options.
+    const OPTIONS_START: usize = 8 + 240;
+    const PADDING: u8 = 0;
+    const MESSAGE_SIZE: u8 = 57;
+    const END: u8 = 255;
+
+    /// Where in a frame with UDP a client's option for the maximum size of messages (RFC 2132
+    /// §9.10) has the value.
+    pub fn message_size_at(frame: &[u8], ip: &Ip) -> Option<usize> {
+        if be16(frame, ip.start + 2)? != SERVER_PORT {
+            return None;
+        }
+        let mut at = ip.start + OPTIONS_START;
+        loop {
+            match *frame.get(at..ip.end)? {
+                [PADDING, ..] => at += 1,
+                [MESSAGE_SIZE, 2, _, _, ..] => return Some(at + 2),
+                [END, ..] => return None,
+                [_, len, ..] => at += 2 + usize::from(len),
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Whether a frame may answer what any of our stacks has asked: an ARP reply, or an advertisement
+/// of a neighbour or a router.
+pub fn answers_all(frame: &[u8]) -> bool {
+    if be16(frame, 12) == Some(ETHERTYPE_ARP) {
+        return be16(frame, 20) == Some(ARP_REPLY);
+    }
+    let Some(ip) = Ip::parse(frame) else { return false };
+    let kind = frame.get(ip.start..ip.end).and_then(|payload| payload.first());
+    ip.protocol == protocol::ICMPV6
+        && matches!(kind, Some(&(discovery::ROUTER | discovery::NEIGHBOUR)))
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use basalt_hosted::{Bus, BusError};
 use spin::Mutex;
 
+mod segments;
 mod wire;
 
 use crate::virtio::{Card, Common};
@@ -20,6 +21,8 @@ pub use wire::{Wire, WirePlan};
 
 /// Bytes of the header before a frame.
 const HEADER_LEN: usize = 12;
+/// Ethernet header and one VLAN tag, bytes.
+const ETHERNET_MAX: usize = 18;
 /// Frames a card holds for a driver that gives it no buffers.
 const INBOX_MAX: usize = 1024;
 
@@ -33,8 +36,14 @@ pub mod feature {
     pub const MTU: u64 = 1 << 3;
     /// Names a MAC address.
     pub const MAC: u64 = 1 << 5;
-    /// Delivers large TCP segments.
+    /// Delivers large TCP segments over IPv4.
     pub const GUEST_TSO4: u64 = 1 << 7;
+    /// Delivers large TCP segments over IPv6.
+    pub const GUEST_TSO6: u64 = 1 << 8;
+    /// Cuts large TCP segments over IPv4.
+    pub const HOST_TSO4: u64 = 1 << 11;
+    /// Cuts large TCP segments over IPv6.
+    pub const HOST_TSO6: u64 = 1 << 12;
     /// Spreads a frame over buffers.
     pub const MRG_RXBUF: u64 = 1 << 15;
     /// Names the state of the link.
@@ -42,8 +51,12 @@ pub mod feature {
     /// Speaks virtio 1.
     pub const VERSION_1: u64 = 1 << 32;
     /// All of the above.
-    pub const ALL: u64 =
-        CSUM | GUEST_CSUM | MTU | MAC | GUEST_TSO4 | MRG_RXBUF | STATUS | VERSION_1;
+    pub const ALL: u64 = CSUM | GUEST_CSUM | MTU | MAC | MRG_RXBUF | STATUS | VERSION_1 | LARGE;
+    /// Features, and what a driver has to accept with them (virtio 1.2 §5.1.3.1).
+    pub const DEPENDENCIES: &[(u64, u64)] =
+        &[(GUEST_TSO4 | GUEST_TSO6, GUEST_CSUM), (HOST_TSO4 | HOST_TSO6, CSUM)];
+    /// Large segments, both ways.
+    pub const LARGE: u64 = GUEST_TSO4 | GUEST_TSO6 | HOST_TSO4 | HOST_TSO6;
 }
 
 /// The card behind the handles.
@@ -52,6 +65,8 @@ pub struct NetCard {
     config: [u8; 12],
     inbox: VecDeque<Vec<u8>>,
     sent: VecDeque<Vec<u8>>,
+    /// Frames the driver described wrongly.
+    refused: u64,
 }
 
 impl Card for NetCard {
@@ -87,12 +102,10 @@ impl VirtioNetModel {
         config[..6].copy_from_slice(&mac);
         config[6] = 1;
         config[10..].copy_from_slice(&1500u16.to_le_bytes());
-        let state = NetCard {
-            common: Common::new(bus, feature::ALL, 2),
-            config,
-            inbox: VecDeque::new(),
-            sent: VecDeque::new(),
-        };
+        let mut common = Common::new(bus, feature::ALL, 2);
+        common.dependencies = feature::DEPENDENCIES;
+        let state =
+            NetCard { common, config, inbox: VecDeque::new(), sent: VecDeque::new(), refused: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -135,28 +148,49 @@ impl VirtioNetModel {
         self.state.lock().common.notices
     }
 
+    /// Frames that broke the rules of what was agreed, and were not sent.
+    pub fn refused(&self) -> u64 {
+        self.state.lock().refused
+    }
+
     /// A frame arrives from the wire.
     pub fn inject(&self, frame: Vec<u8>) {
+        self.inject_all([frame]);
+    }
+
+    /// Frames arrive from the wire at once: those of a flow may be delivered as one.
+    pub fn inject_all(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
         let mut state = self.state.lock();
-        if state.inbox.len() < INBOX_MAX {
-            state.inbox.push_back(frame);
-        }
+        let room = INBOX_MAX.saturating_sub(state.inbox.len());
+        state.inbox.extend(frames.into_iter().take(room));
         state.deliver();
     }
 
     /// The next frame that went out on the wire.
     pub fn take_sent(&self) -> Option<Vec<u8>> {
-        self.state.lock().sent.pop_front()
+        let mut state = self.state.lock();
+        if state.sent.is_empty() && state.common.wish() == NoticeWish::Silent {
+            state.work(); // Nobody rings: it polls.
+        }
+        state.sent.pop_front()
     }
 }
 
 impl NetCard {
+    fn mtu(&self) -> usize {
+        usize::from(u16::from_le_bytes([self.config[10], self.config[11]]))
+    }
+
     fn send(&mut self) {
         while self.common.is_working(1) && self.common.shown(1).is_ok_and(|n| n > 0) {
             let Ok((id, address, len)) = self.common.take(1) else { return };
             let mut bytes = vec![0; len];
             if len >= HEADER_LEN && self.common.bus.read(address, &mut bytes).is_ok() {
-                self.sent.push_back(finished(bytes));
+                let frame_max = self.mtu() + ETHERNET_MAX;
+                match segments::outgoing(&bytes, self.common.agreed, frame_max) {
+                    Some(frames) => self.sent.extend(frames),
+                    None => self.refused += 1,
+                }
             }
             let _ = self.common.give_back(1, id, 0);
         }
@@ -164,7 +198,12 @@ impl NetCard {
 
     fn deliver(&mut self) {
         while self.common.is_working(0) {
-            let Some(frame) = self.inbox.pop_front() else { return };
+            let Some(mut frame) = self.inbox.pop_front() else { return };
+            while let Some(next) = self.inbox.front()
+                && segments::join(&mut frame, next, self.common.agreed)
+            {
+                self.inbox.pop_front();
+            }
             if let Ok(Some(frame)) = self.try_deliver(frame) {
                 self.inbox.push_front(frame);
                 return;
@@ -174,8 +213,7 @@ impl NetCard {
 
     /// Puts a frame into the driver's buffers; gives it back if there are too few of them.
     fn try_deliver(&mut self, frame: Vec<u8>) -> Result<Option<Vec<u8>>, BusError> {
-        let mut bytes = vec![0; HEADER_LEN];
-        bytes[0] = if self.common.agreed & feature::GUEST_CSUM != 0 { 2 } else { 0 };
+        let mut bytes = segments::incoming(&frame, self.common.agreed, self.mtu()).to_vec();
         bytes.extend_from_slice(&frame);
         let (taken, shown) = (self.common.taken(0), self.common.shown(0)?);
         let mut parts = Vec::new();
@@ -205,20 +243,4 @@ impl NetCard {
         }
         Ok(None)
     }
-}
-
-/// The frame after its header, with the checksum the header asks for.
-fn finished(mut bytes: Vec<u8>) -> Vec<u8> {
-    let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-    let (flags, start, offset) = (bytes[0], word(6), word(8));
-    let mut frame = bytes.split_off(HEADER_LEN);
-    if flags & 1 != 0 && start + offset + 2 <= frame.len() {
-        let sum = frame[start..].chunks(2).fold(0u32, |sum, pair| {
-            sum + u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))
-        });
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        frame[start + offset..][..2].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    }
-    frame
 }

@@ -56,9 +56,16 @@ impl Queue {
     /// # Errors
     /// Nobody accepts it.
     pub fn open(port: u16) -> anyhow::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::open_at(here(port))
+    }
+
+    /// The same to any address.
+    ///
+    /// # Errors
+    /// Nobody accepts it.
+    pub fn open_at(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)
-            .with_context(|| format!("cannot connect to port {port}"))?;
+            .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -70,7 +77,15 @@ impl Queue {
     /// # Errors
     /// The target does not answer as it must.
     pub fn greet(port: u16) -> anyhow::Result<Self> {
-        let mut queue = Self::open(port)?;
+        Self::greet_at(here(port))
+    }
+
+    /// The same with any address.
+    ///
+    /// # Errors
+    /// As [`greet`](Self::greet).
+    pub fn greet_at(address: SocketAddr) -> anyhow::Result<Self> {
+        let mut queue = Self::open_at(address)?;
         queue.send(&pdu::ic_req())?;
         let answer = queue.receive().context("no answer to ICReq")?;
         ensure!(answer.kind() == pdu::IC_RESP, "ICReq was answered by {answer:?}");
@@ -212,6 +227,11 @@ impl Queue {
     }
 }
 
+/// A port of 127.0.0.1.
+fn here(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
 /// SGL identifier: data block in the capsule.
 pub const IN_CAPSULE: u8 = 0x01;
 /// SGL identifier: transport data block.
@@ -251,8 +271,16 @@ impl Initiator {
     /// # Errors
     /// The target refuses, or does not answer as it must.
     pub fn connect(port: u16) -> anyhow::Result<Self> {
-        let (mut admin, cntlid) = Self::enabled(port)?;
-        let mut io = Queue::greet(port)?;
+        Self::connect_at(here(port))
+    }
+
+    /// The same at any address.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_at(address: SocketAddr) -> anyhow::Result<Self> {
+        let (mut admin, cntlid) = Self::enabled_at(address)?;
+        let mut io = Queue::greet_at(address)?;
         let connected = io.connect(&Connect::io(cntlid, 1))?;
         ensure!(connected.status == command::OK, "queue 1 was refused: {connected:?}");
         let controller = admin.run(command::identify(1, 0), Data::ToHost(4096))?;
@@ -265,7 +293,11 @@ impl Initiator {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn enabled(port: u16) -> anyhow::Result<(Queue, u16)> {
-        let mut admin = Queue::greet(port)?;
+        Self::enabled_at(here(port))
+    }
+
+    fn enabled_at(address: SocketAddr) -> anyhow::Result<(Queue, u16)> {
+        let mut admin = Queue::greet_at(address)?;
         let connected = admin.connect(&Connect::admin())?;
         ensure!(connected.status == command::OK, "the admin queue was refused: {connected:?}");
         // CC: 64-byte submission and 16-byte completion entries, enabled.

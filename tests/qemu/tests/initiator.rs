@@ -16,8 +16,8 @@ const DISK_BYTES: u64 = 64 << 20;
 const STORAGE: &str = "nqn.2026-11.io.basalt:storage";
 
 fn disk() -> NamedTempFile {
-    let made = NamedTempFile::new()
-        .and_then(|disk| disk.as_file().set_len(DISK_BYTES).map(|()| disk));
+    let made =
+        NamedTempFile::new().and_then(|disk| disk.as_file().set_len(DISK_BYTES).map(|()| disk));
     made.unwrap_or_else(|error| panic!("no disk: {error}"))
 }
 
@@ -95,9 +95,13 @@ fn a_twin_attaches_by_two_paths_and_loses_one() {
     let (near_port, rpc) = (near.nvmf, SpdkRpc::new(near.rpc));
     let near = near.start();
     near.wait_for_line("basalt: ready", START);
-    let attach = |port| format!("bdev_nvme_attach_controller -b Far -t tcp -f ipv4 -a 127.0.0.1 \
+    let attach = |port| {
+        format!(
+            "bdev_nvme_attach_controller -b Far -t tcp -f ipv4 -a 127.0.0.1 \
                                  -s {port} -n {STORAGE} -x multipath -l -1 -o 1 \
-                                 --policy active_active --selector round_robin --min-io 1");
+                                 --policy active_active --selector round_robin --min-io 1"
+        )
+    };
     assert_eq!(rpc.call(&attach(port)), "Farn1");
     assert_eq!(rpc.call(&attach(second)), "Farn1");
     let complaint = rpc.complaint(&attach(second));

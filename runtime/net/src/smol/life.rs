@@ -26,9 +26,9 @@ const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct NoRoom;
 
-/// The segment in a frame, if it asks for a new connection.
-pub fn opening_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
-    Segment::parse(frame.as_slice()).filter(Segment::opens)
+/// The segment in a frame, if it is part of a handshake.
+pub fn handshake_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
+    Segment::parse(frame.as_slice()).filter(Segment::is_syn)
 }
 
 impl<P: FramePort> SmolStack<P> {
@@ -84,6 +84,27 @@ impl<P: FramePort> SmolStack<P> {
         let (listener, deadline) = (Some(listener), self.now + HANDSHAKE_TIME_MAX);
         self.table.insert(Connection { handle, listener, phase: Phase::Opening, deadline });
         Ok(Some(handle))
+    }
+
+    /// Has smoltcp see the staged segment of a handshake so that it sends large ones, if that
+    /// begins a connection: one that was admitted just now, or that we asked for.
+    pub(super) fn present(&mut self, segment: &Segment, admitted: Option<SocketHandle>) {
+        if !self.phy.presents() {
+            return;
+        }
+        let Self { phy, table, sockets, .. } = self;
+        let flows = table.iter().filter_map(|connection| {
+            let socket = sockets.get::<Socket>(connection.handle);
+            Some((socket.state(), socket.remote_endpoint()?, socket.local_endpoint()?.port))
+        });
+        let peer = IpEndpoint::new(segment.ip.source.into(), segment.source_port);
+        let asked_for = (State::SynSent, peer, segment.destination_port);
+        if admitted.is_some() || flows.clone().any(|flow| flow == asked_for) {
+            phy.present(segment, |address, theirs, ours| {
+                let peer = IpEndpoint::new(address.into(), theirs);
+                flows.clone().any(|(_, remote, local)| (remote, local) == (peer, ours))
+            });
+        }
     }
 
     /// After smoltcp saw the segment: a socket that does not answer it is not kept.

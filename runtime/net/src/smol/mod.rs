@@ -1,13 +1,13 @@
 //! The TCP/IP stack of one core, on smoltcp.
 
 mod configure;
+pub(crate) mod large;
 mod life;
 mod phy;
 mod ports;
 mod table;
 
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_env::{Instant, Work};
@@ -17,6 +17,7 @@ use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::wire::{EthernetAddress, IpEndpoint};
 
 use crate::port::{FramePort, Listening};
+use crate::wire::Segment;
 use crate::{Address, ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack};
 use crate::{SocketError, SocketId};
 use phy::Phy;
@@ -116,7 +117,7 @@ impl<P: FramePort> SmolStack<P> {
     /// A stack without an address. `seed` makes its sequence numbers hard to guess: give it
     /// entropy.
     pub fn new(port: P, options: StackOptions, seed: u64, now: Instant) -> Self {
-        let mut phy = Phy::new(port);
+        let mut phy = Phy::new(port, options.connections_max);
         let mac = EthernetAddress(phy.port.mac());
         let mut config = iface::Config::new(mac.into());
         config.random_seed = seed;
@@ -183,13 +184,17 @@ impl<P: FramePort> SmolStack<P> {
         let mut work = Work::IDLE;
         while work.0 < INGRESS_BUDGET {
             let Some(frame) = self.phy.stage() else { break };
-            let opening = life::opening_segment::<P>(frame);
+            let syn = life::handshake_segment::<P>(frame);
+            let opening = syn.filter(Segment::opens);
             work += Work(1);
             let Ok(admitted) = opening.map(|segment| self.admit(&segment)).transpose() else {
                 self.stats.refused += 1;
                 self.phy.unstage();
                 continue;
             };
+            if let Some(syn) = syn {
+                self.present(&syn, admitted.flatten());
+            }
             let (phy, sockets) = (&mut self.phy, &mut self.sockets);
             let _ = self.interface.poll_ingress_single(smol_time(self.now), phy, sockets);
             self.phy.unstage();
@@ -341,6 +346,5 @@ fn smol_time(now: Instant) -> smoltcp::time::Instant {
 }
 
 fn endpoint(endpoint: IpEndpoint) -> Endpoint {
-    let smoltcp::wire::IpAddress::Ipv4(address) = endpoint.addr;
-    Endpoint::new(Ipv4Addr::into(address), endpoint.port)
+    Endpoint::new(endpoint.addr.into(), endpoint.port)
 }

@@ -1,11 +1,14 @@
 use alloc::vec;
+use alloc::vec::Vec;
 
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
+use super::large::LargeSend;
+use crate::IpAddress;
 use crate::checksum;
 use crate::port::{ChecksumState, Frame, FramePort};
-use crate::wire::ETHERNET_LEN;
+use crate::wire::{ETHERNET_LEN, Segment};
 
 /// Frames with a wrong checksum that are passed over before the rest of the core gets its turn.
 const BAD_FRAMES_MAX: u32 = 64;
@@ -17,13 +20,31 @@ const BAD_FRAMES_MAX: u32 = 64;
 pub struct Phy<P: FramePort> {
     pub port: P,
     staged: Option<P::Frame>,
+    /// The staged frame as smoltcp is to see it, if that is not as it came.
+    presented: Vec<u8>,
+    large: LargeSend,
     /// Frames with a wrong checksum, and frames there was no room to send.
     pub dropped: u64,
 }
 
 impl<P: FramePort> Phy<P> {
-    pub fn new(port: P) -> Self {
-        Self { port, staged: None, dropped: 0 }
+    /// For at most `connections` connections.
+    pub fn new(port: P, connections: usize) -> Self {
+        let large = LargeSend::new(&port, connections);
+        Self { port, staged: None, presented: Vec::new(), large, dropped: 0 }
+    }
+
+    /// Whether a SYN that begins a connection is to go through [`Self::present`].
+    pub fn presents(&self) -> bool {
+        self.large.is_used()
+    }
+
+    /// Has smoltcp see the staged frame, which begins a connection with that segment, such that it
+    /// sends large segments.
+    pub fn present(&mut self, segment: &Segment, is_alive: impl Fn(IpAddress, u16, u16) -> bool) {
+        if let Some(frame) = &self.staged {
+            self.large.present(frame.as_slice(), segment, is_alive, &mut self.presented);
+        }
     }
 
     /// Stages the next good frame, if there is one and an answer to it could be sent.
@@ -36,6 +57,7 @@ impl<P: FramePort> Phy<P> {
 
     /// Done with the staged frame.
     pub fn unstage(&mut self) {
+        self.presented.clear();
         if let Some(frame) = self.staged.take() {
             self.port.recycle(frame);
         }
@@ -56,7 +78,7 @@ impl<P: FramePort> Phy<P> {
 
 impl<P: FramePort> phy::Device for Phy<P> {
     type RxToken<'a>
-        = RxToken<'a, P::Frame>
+        = RxToken<'a>
     where
         P: 'a;
     type TxToken<'a>
@@ -65,19 +87,21 @@ impl<P: FramePort> phy::Device for Phy<P> {
         P: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let Self { port, staged, dropped } = self;
-        Some((RxToken { frame: staged.as_ref()? }, TxToken { port, dropped }))
+        let Self { port, staged, presented, large, dropped } = self;
+        let staged = staged.as_ref()?.as_slice();
+        let frame = if presented.is_empty() { staged } else { presented };
+        Some((RxToken { frame }, TxToken { port, large, dropped }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Self::TxToken<'_>> {
-        let Self { port, dropped, .. } = self;
-        port.can_transmit().then_some(TxToken { port, dropped })
+        let Self { port, large, dropped, .. } = self;
+        port.can_transmit().then_some(TxToken { port, large, dropped })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.port.mtu() + ETHERNET_LEN;
+        capabilities.max_transmission_unit = self.large.packet_max() + ETHERNET_LEN;
         // Verified in `next_good` and completed in `consume`, or left to the card.
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::None;
@@ -85,18 +109,19 @@ impl<P: FramePort> phy::Device for Phy<P> {
     }
 }
 
-pub struct RxToken<'a, F> {
-    frame: &'a F,
+pub struct RxToken<'a> {
+    frame: &'a [u8],
 }
 
-impl<F: Frame> phy::RxToken for RxToken<'_, F> {
+impl phy::RxToken for RxToken<'_> {
     fn consume<R, C: FnOnce(&[u8]) -> R>(self, read: C) -> R {
-        read(self.frame.as_slice())
+        read(self.frame)
     }
 }
 
 pub struct TxToken<'a, P> {
     port: &'a mut P,
+    large: &'a LargeSend,
     dropped: &'a mut u64,
 }
 
@@ -107,11 +132,7 @@ impl<P: FramePort> phy::TxToken for TxToken<'_, P> {
         let mut written = None;
         let _ = self.port.transmit(len, |frame| {
             written = write.take().map(|write| write(frame));
-            if offload {
-                return checksum::prepare(frame);
-            }
-            checksum::complete(frame);
-            None
+            self.large.finish(frame, offload)
         });
         match (written, write) {
             (Some(written), _) => written,

@@ -64,7 +64,7 @@ impl Table {
     }
 
     /// All connections.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> + Clone {
         self.slots.iter().filter_map(|slot| slot.connection.as_ref())
     }
 

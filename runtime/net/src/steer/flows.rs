@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use basalt_env::Instant;
 
+use crate::IpAddress;
 use crate::wire::{Segment, TcpFlags};
 
 /// Flows that share a hash. A new one that finds them all alive is turned away.
@@ -25,8 +26,8 @@ pub enum Side {
 
 /// Which lane each TCP flow belongs to; a fixed number of flows.
 ///
-/// A flow is known by the peer's address and both ports: our address is the same for all. It is
-/// forgotten a while after both sides finished or one reset it, or when it has long been silent.
+/// A flow is known by both addresses and ports. It is forgotten a while after both sides finished
+/// or one reset it, or when it has long been silent.
 pub struct Flows {
     entries: Vec<Entry>,
     counts: Vec<u32>,
@@ -36,10 +37,22 @@ pub struct Flows {
     now: Instant,
 }
 
+/// Peer's address (an IPv4 address as RFC 4291 §2.5.5.2 maps it), both ports, and our address,
+/// folded: we have few. All 0 if the entry is free, as no peer's port is 0 that has a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Key {
+    peer: [u64; 2],
+    ports: u32,
+    ours: u32,
+}
+
+impl Key {
+    const FREE: Self = Self { peer: [0; 2], ports: 0, ours: 0 };
+}
+
 #[derive(Clone, Copy, Default)]
 struct Entry {
-    /// Peer's address, peer's port, our port; 0 if the entry is free (no peer is 0.0.0.0).
-    key: u64,
+    key: Key,
     forget_at: Instant,
     lane: u8,
     /// The peer has answered: it is who it says, and not a flood of forged requests.
@@ -89,7 +102,7 @@ impl Flows {
         let set = self.set_of(key);
         let Some(at) = (set..set + WAYS).find(|&at| {
             self.forget_if_over(at);
-            self.entries[at].key == 0
+            self.entries[at].key == Key::FREE
         }) else {
             return false;
         };
@@ -100,21 +113,25 @@ impl Flows {
         true
     }
 
-    fn find(&mut self, key: u64) -> Option<&mut Entry> {
+    fn find(&mut self, key: Key) -> Option<&mut Entry> {
         let set = self.set_of(key);
         self.entries[set..set + WAYS].iter_mut().find(|entry| entry.key == key)
     }
 
     /// Where the set of a key starts. Seeded, so that a peer cannot aim its flows at one set.
-    fn set_of(&self, key: u64) -> usize {
-        let mixed = (key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(self.seed);
+    fn set_of(&self, key: Key) -> usize {
+        let Key { peer: [high, low], ports, ours } = key;
+        let mut mixed = self.seed;
+        for word in [high, low, u64::from(ports) << 32 | u64::from(ours)] {
+            mixed = (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ mixed >> 32).wrapping_mul(self.seed);
+        }
         ((mixed >> 32) as usize * WAYS) & (self.entries.len() - 1)
     }
 
     fn forget_if_over(&mut self, at: usize) {
         let entry = &mut self.entries[at];
-        if entry.key != 0 && self.now >= entry.forget_at {
+        if entry.key != Key::FREE && self.now >= entry.forget_at {
             self.counts[usize::from(entry.lane)] -= 1;
             *entry = Entry::default();
         }
@@ -145,11 +162,27 @@ impl Entry {
     }
 }
 
-fn key(segment: &Segment, side: Side) -> u64 {
+fn key(segment: &Segment, side: Side) -> Key {
     let Segment { ip, source_port, destination_port, .. } = segment;
-    let (peer, theirs, ours) = match side {
-        Side::Peer => (ip.source, source_port, destination_port),
-        Side::Ours => (ip.destination, destination_port, source_port),
+    let (peer, theirs, ours, port) = match side {
+        Side::Peer => (ip.source, source_port, ip.destination, destination_port),
+        Side::Ours => (ip.destination, destination_port, ip.source, source_port),
     };
-    u64::from(peer.to_bits()) << 32 | u64::from(*theirs) << 16 | u64::from(*ours)
+    let [high, low] = words(peer);
+    let folded = words(ours).into_iter().fold(0, |folded, word| folded ^ word);
+    Key {
+        peer: [high, low],
+        ports: u32::from(*theirs) << 16 | u32::from(*port),
+        ours: (folded >> 32) as u32 ^ folded as u32,
+    }
+}
+
+fn words(address: IpAddress) -> [u64; 2] {
+    match address {
+        IpAddress::V4(address) => [0, 0xffff << 32 | u64::from(address.to_bits())],
+        IpAddress::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
+    }
 }

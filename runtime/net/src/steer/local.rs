@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use basalt_env::{Instant, Work};
 
 use super::Switch;
-use crate::port::{FramePort, Listening, PartialChecksum, TxFull};
+use crate::port::{FramePort, IpVersion, Listening, PartialChecksum, TxFull};
 
 /// The port of the core that has the card.
 ///
@@ -30,6 +30,10 @@ impl<P: FramePort> FramePort for LocalPort<P> {
 
     fn mtu(&self) -> usize {
         self.switch.borrow().card().mtu()
+    }
+
+    fn large_send_max(&self, version: IpVersion) -> usize {
+        self.switch.borrow().card().large_send_max(version)
     }
 
     fn completes_checksums(&self) -> bool {

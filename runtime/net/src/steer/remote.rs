@@ -6,13 +6,15 @@ use basalt_env::{Instant, Work};
 use basalt_reactor::{Doze, Rest};
 
 use super::rings::{Assembled, Assembler, CHUNK_LEN, Chunk, Receiver, Sender, ToSwitch};
-use crate::port::{ChecksumState, Frame, FramePort, Listening, PartialChecksum, TxFull};
+use crate::port::{ChecksumState, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull};
 use crate::wire::ETHERNET_LEN;
 
 /// The port of a core that does not have the card. Made by [`crate::Switch::new`], sent there once.
 pub struct RemotePort {
     mac: [u8; 6],
     mtu: usize,
+    /// Largest packets over IPv4 and IPv6 that the card cuts.
+    large: [usize; 2],
     completes_checksums: bool,
     inbound: Receiver<Chunk>,
     outbound: Sender<ToSwitch>,
@@ -46,14 +48,17 @@ impl RemotePort {
         assembler: Assembler,
     ) -> Self {
         let mtu = card.mtu();
+        let large = [IpVersion::V4, IpVersion::V6].map(|version| card.large_send_max(version));
+        let frame_max = large[0].max(large[1]) + ETHERNET_LEN;
         Self {
             mac: card.mac(),
             mtu,
+            large,
             completes_checksums: card.completes_checksums(),
             inbound,
             outbound,
             assembler,
-            scratch: vec![0; mtu + ETHERNET_LEN],
+            scratch: vec![0; frame_max],
             unannounced: Vec::new(),
             sent: false,
         }
@@ -87,6 +92,10 @@ impl FramePort for RemotePort {
 
     fn mtu(&self) -> usize {
         self.mtu
+    }
+
+    fn large_send_max(&self, version: IpVersion) -> usize {
+        self.large[version as usize]
     }
 
     fn completes_checksums(&self) -> bool {
@@ -125,7 +134,7 @@ impl FramePort for RemotePort {
     }
 
     fn can_transmit(&mut self) -> bool {
-        self.outbound.has_room(self.mtu + ETHERNET_LEN)
+        self.outbound.has_room(self.scratch.len())
     }
 
     fn transmit(

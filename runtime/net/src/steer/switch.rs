@@ -13,8 +13,8 @@ use crate::wire::{self, Segment};
 const FLOWS_MAX: usize = 8192;
 /// Frames sent for each other core per round, and received for others before our own gets one.
 const BUDGET: u32 = 64;
-/// The largest frame that crosses cores: an IPv4 packet of 64 KiB and its Ethernet header.
-const FRAME_MAX: usize = 65_535 + wire::ETHERNET_LEN;
+/// The largest frame that crosses cores: an IPv6 packet of 64 KiB, which does not count its header.
+const FRAME_MAX: usize = 65_535 + 40 + wire::ETHERNET_LEN;
 /// Most lanes; the card's core included.
 const LANES_MAX: usize = 256;
 
@@ -182,7 +182,7 @@ impl<P: FramePort> Switch<P> {
     }
 
     fn owner(&mut self, frame: &[u8]) -> Owner {
-        if wire::is_arp_reply(frame) {
+        if wire::answers_all(frame) {
             return Owner::All;
         }
         let Some(segment) = Segment::parse(frame) else { return Owner::Lane(0) };

@@ -12,20 +12,20 @@ use proptest::prelude::*;
 use super::flows::{Flows, Side};
 use super::rings::{self, Assembled, Assembler, Chunk};
 use crate::port::ChecksumState;
-use crate::wire::{Ipv4, Segment, TcpFlags, protocol};
+use crate::wire::{Ip, Segment, TcpFlags, protocol};
 
 const ACK: TcpFlags = TcpFlags::ACK;
 const SYN: TcpFlags = TcpFlags::SYN;
 
 /// A segment between peer 10.0.0.`peer` and us, from either side.
 fn segment(peer: u8, port: u16, side: Side, flags: TcpFlags) -> Segment {
-    let (theirs, ours) = ([10, 0, 0, peer].into(), [10, 0, 0, 1].into());
+    let [theirs, ours] = [[10, 0, 0, peer], [10, 0, 0, 1]].map(crate::IpAddress::from);
     let (source, destination, source_port, destination_port) = match side {
         Side::Peer => (theirs, ours, port, 4420),
         Side::Ours => (ours, theirs, 4420, port),
     };
-    let ip = Ipv4 { source, destination, protocol: protocol::TCP, start: 34, end: 54 };
-    Segment { ip, source_port, destination_port, flags }
+    let ip = Ip { source, destination, protocol: protocol::TCP, start: 34, end: 54 };
+    Segment { ip, source_port, destination_port, flags, payload: Some(54) }
 }
 
 fn from_peer(port: u16, flags: TcpFlags) -> Segment {

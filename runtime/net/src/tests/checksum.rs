@@ -1,8 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::checksum::{complete, prepare, verify};
-use crate::wire::{Ipv4, Segment};
+use crate::checksum::verify;
+use crate::wire::{Ip, Segment, answers_all, dhcp};
+use crate::{PartialChecksum, checksum};
 
 /// An IPv4 frame around `payload`; header checksum left out, as nothing here looks at it.
 fn frame(protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -13,6 +14,28 @@ fn frame(protocol: u8, payload: &[u8]) -> Vec<u8> {
     frame[23] = protocol;
     frame[26..30].copy_from_slice(&SERVER.octets());
     frame[30..34].copy_from_slice(&CLIENT.octets());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+pub fn complete(frame: &mut [u8]) {
+    if let Some(ip) = Ip::parse(frame) {
+        checksum::complete(frame, &ip);
+    }
+}
+
+fn prepare(frame: &mut [u8]) -> Option<PartialChecksum> {
+    checksum::prepare(frame, &Ip::parse(frame)?)
+}
+
+/// The same around an IPv6 packet, with hop-by-hop options if there are any.
+fn frame_v6(protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 54];
+    frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+    frame[18..20].copy_from_slice(&((options.len() + payload.len()) as u16).to_be_bytes());
+    frame[20] = if options.is_empty() { protocol } else { 0 };
+    frame[22..54].copy_from_slice(&core::array::from_fn::<u8, 32, _>(|at| at as u8 * 7));
+    frame.extend_from_slice(options);
     frame.extend_from_slice(payload);
     frame
 }
@@ -50,6 +73,29 @@ proptest! {
     }
 
     #[test]
+    fn the_same_holds_for_ipv6_and_behind_its_options(
+        payload in prop::collection::vec(any::<u8>(), 20..1400),
+        tcp: bool,
+        hop_by_hop: bool,
+        flip: usize,
+    ) {
+        let protocol = if tcp { 6 } else { 17 };
+        let options: &[u8] = if hop_by_hop { &[protocol, 0, 5, 2, 0, 0, 1, 0] } else { &[] };
+        let mut frame = frame_v6(protocol, options, &payload);
+        complete(&mut frame);
+        prop_assert!(verify(&frame));
+        let start = 54 + options.len();
+        let len = (payload.len() as u32).to_be_bytes();
+        let rest = [&frame[start..], &vec![0; payload.len() % 2]].concat();
+        let summed = [&frame[22..54], &len, &[0, 0, 0, protocol], &rest].concat();
+        let words = summed.chunks(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]])));
+        prop_assert_eq!(words.sum::<u64>() % 0xffff, 0);
+        let at = start + flip % payload.len();
+        frame[at] ^= 0x10;
+        prop_assert!(!verify(&frame));
+    }
+
+    #[test]
     fn what_is_left_to_the_card_is_the_sum_of_the_rest(
         payload in prop::collection::vec(any::<u8>(), 20..200),
     ) {
@@ -69,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_the_parsers(mut bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn no_bytes_panic_the_parsers(mut bytes in prop::collection::vec(any::<u8>(), 0..120)) {
         if bytes.len() > 24 && bytes[0] & 1 == 0 {
             bytes[12..14].copy_from_slice(&[8, 0]);
             bytes[14] = 0x40 | bytes[14] & 0xf;
@@ -77,10 +123,25 @@ proptest! {
             bytes[20..22].copy_from_slice(&[0, 0]);
             bytes[23] = if bytes[0] & 2 == 0 { 6 } else { 17 };
         }
-        if let Some(ip) = Ipv4::parse(&bytes) {
-            prop_assert!(ip.start <= ip.end && ip.end <= bytes.len());
+        if bytes.len() > 24 && bytes[0] & 5 == 5 {
+            bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+            bytes[14] = 0x60 | bytes[14] & 0xf;
+            let len = bytes[1] & 63;
+            bytes[18..20].copy_from_slice(&[0, len]);
+            bytes[20] = [0, 6, 17, 58][usize::from(bytes[0] >> 6)];
         }
-        let _ = (Segment::parse(&bytes), verify(&bytes), crate::wire::is_arp_reply(&bytes));
+        if let Some(ip) = Ip::parse(&bytes) {
+            prop_assert!(ip.start <= ip.end && ip.end <= bytes.len());
+            if let Some(at) = dhcp::message_size_at(&bytes, &ip) {
+                prop_assert!(at + 2 <= ip.end);
+            }
+        }
+        if let Some(segment) = Segment::parse(&bytes)
+            && let Some(at) = segment.mss_at(&bytes)
+        {
+            prop_assert!(at + 2 <= segment.payload.unwrap());
+        }
+        let _ = (verify(&bytes), answers_all(&bytes));
         complete(&mut bytes);
         let _ = prepare(&mut bytes);
     }

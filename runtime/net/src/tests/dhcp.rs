@@ -1,6 +1,6 @@
 use super::*;
 
-use crate::checksum::complete;
+use super::checksum::complete;
 
 /// A DHCP server of one lease: answers DISCOVER with OFFER and REQUEST with ACK (RFC 2131 §3.1).
 fn answer(frame: &[u8]) -> Option<Vec<u8>> {
@@ -9,6 +9,8 @@ fn answer(frame: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let request = &frame[BOOTP..];
+    let size = request.windows(2).position(|option| option == [57, 2])?;
+    assert_eq!(request[size + 2..][..2], (1500u16 - 68).to_be_bytes(), "largest message");
     // Options start after the cookie; the first is the message type.
     let kind = match request[240..243] {
         [53, 1, 1] => 2,

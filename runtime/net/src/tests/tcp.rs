@@ -19,7 +19,7 @@ fn echo(stack: &mut dyn NetStack, socket: SocketId, backlog: &mut Vec<u8>) {
     backlog.drain(..sent);
 }
 
-fn exchange(pair: &mut Pair, bytes: &[u8]) {
+pub fn exchange(pair: &mut Pair, bytes: &[u8]) {
     let listener = pair.server.listen(PORT).unwrap();
     let (near, far) = pair.connect(listener);
     let (mut sent, mut got, mut backlog) = (0, vec![], vec![]);
@@ -38,7 +38,7 @@ fn exchange(pair: &mut Pair, bytes: &[u8]) {
     pair.until(MINUTES, freed);
 }
 
-fn pattern(len: usize, seed: u8) -> Vec<u8> {
+pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed).collect()
 }
 

@@ -216,8 +216,7 @@ impl Remote {
                 // Somebody may have removed it already.
                 let _ = self.registry.remove(&name);
             }
-            let last =
-                Routes { routes: Vec::new(), policy, hope: Hope::Removed };
+            let last = Routes { routes: Vec::new(), policy, hope: Hope::Removed };
             self.tell_cores(id, namespace.block_size, move || last.clone()).await;
             self.forget(id).await;
         }

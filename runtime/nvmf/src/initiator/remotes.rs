@@ -319,7 +319,8 @@ fn info(remote: &Rc<Remote>) -> RemoteInfo {
     };
     let paths = remote.paths.borrow();
     let place = |(id, access)| Some((paths.iter().position(|path| path.id == id)?, access));
-    let bdev = |(name, ways): (String, Vec<_>)| (name, ways.into_iter().filter_map(place).collect());
+    let bdev =
+        |(name, ways): (String, Vec<_>)| (name, ways.into_iter().filter_map(place).collect());
     RemoteInfo {
         name: remote.options.name.clone(),
         subnqn: remote.options.subnqn.clone(),

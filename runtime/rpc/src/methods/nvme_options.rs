@@ -45,8 +45,11 @@ pub struct RemoteDefaults {
 
 impl RemoteDefaults {
     fn with(self, params: &mut Params) -> Result<Self, RpcError> {
-        const NONE: Reconnect =
-            Reconnect { loss: Loss::After(Duration::ZERO), delay: Duration::ZERO, fast_io_fail: None };
+        const NONE: Reconnect = Reconnect {
+            loss: Loss::After(Duration::ZERO),
+            delay: Duration::ZERO,
+            fast_io_fail: None,
+        };
         let keep_alive: Option<u64> = params.optional("keep_alive_timeout_ms")?;
         let io_timeout: Option<u64> = params.optional("timeout_us")?;
         let io_timeout = io_timeout.map(|us| (us > 0).then(|| Duration::from_micros(us)));

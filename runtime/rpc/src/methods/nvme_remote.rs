@@ -90,9 +90,9 @@ fn read_transport(params: &mut Params) -> Result<TransportId, RpcError> {
 fn read_peer(params: &mut Params, traddr: &str) -> Result<TransportId, RpcError> {
     let adrfam: Option<String> = params.optional("adrfam")?;
     let trsvcid: Option<String> = params.optional("trsvcid")?;
-    let address: IpAddr = traddr.parse().map_err(|_| {
-        RpcError::params(format_args!("'traddr': '{traddr}' is not an IP address"))
-    })?;
+    let address: IpAddr = traddr
+        .parse()
+        .map_err(|_| RpcError::params(format_args!("'traddr': '{traddr}' is not an IP address")))?;
     let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
     if adrfam.is_some_and(|named| !named.eq_ignore_ascii_case(family)) {
         return Err(RpcError::params(format_args!("'adrfam': '{traddr}' is of {family}")));

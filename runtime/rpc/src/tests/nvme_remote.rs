@@ -54,9 +54,8 @@ fn what_cannot_be_attached_is_refused_with_the_reason() {
 #[test]
 fn what_is_not_there_has_neither_paths_nor_a_policy() {
     let mut machine = Machine::new();
-    let policy = |policy, selector| {
-        json!({"name": "Nvme9n1", "policy": policy, "selector": selector})
-    };
+    let policy =
+        |policy, selector| json!({"name": "Nvme9n1", "policy": policy, "selector": selector});
     let method = "bdev_nvme_set_multipath_policy";
     assert_eq!(machine.code(method, policy("active_active", json!("queue_depth"))), -19);
     assert_eq!(machine.code(method, policy("active_active", json!("longest"))), -32602);

@@ -90,6 +90,8 @@ pub struct Common {
     size_max: u16,
     rings: Vec<Ring>,
     bus_master: bool,
+    /// Features, and others that a driver has to accept with them.
+    pub(crate) dependencies: &'static [(u64, u64)],
     wants_notice: bool,
     pub(crate) notices: u64,
     pub(crate) fault: Option<Fault>,
@@ -109,6 +111,7 @@ impl Common {
             size_max: QUEUE_SIZE_MAX,
             rings: vec![Ring::default(); queues],
             bus_master: false,
+            dependencies: &[],
             wants_notice: true,
             notices: 0,
             fault: None,
@@ -128,6 +131,10 @@ impl Common {
     pub(crate) fn set_wish(&mut self, wish: NoticeWish) {
         self.wants_notice = wish == NoticeWish::Notify;
         self.show_wish();
+    }
+
+    pub(crate) fn wish(&self) -> NoticeWish {
+        if self.wants_notice { NoticeWish::Notify } else { NoticeWish::Silent }
     }
 
     /// Whether it may use that queue.
@@ -194,7 +201,13 @@ impl Common {
         }
         self.status = value;
         let subset = self.agreed & !self.offered == 0;
-        if !subset || self.fault == Some(Fault::RefusesFeatures) {
+        let lacks = |(feature, needed): &(u64, u64)| {
+            self.agreed & feature != 0 && self.agreed & needed == 0
+        };
+        if !subset
+            || self.dependencies.iter().any(lacks)
+            || self.fault == Some(Fault::RefusesFeatures)
+        {
             self.status &= !8;
         }
     }

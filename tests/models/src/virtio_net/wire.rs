@@ -18,12 +18,18 @@ pub struct Wire {
     plan: WirePlan,
     random: u64,
     held: [Option<Vec<u8>>; 2],
+    longest: [usize; 2],
 }
 
 impl Wire {
     /// A cable that follows `plan`, in an order given by `seed`.
     pub fn new(plan: WirePlan, seed: u64) -> Self {
-        Self { plan, random: seed.wrapping_mul(2).wrapping_add(1), held: [None, None] }
+        Self {
+            plan,
+            random: seed.wrapping_mul(2).wrapping_add(1),
+            held: [None, None],
+            longest: [0; 2],
+        }
     }
 
     /// Carries what either card has sent to the other; gives the number of frames.
@@ -31,12 +37,20 @@ impl Wire {
         self.carry_one_way(0, a, b) + self.carry_one_way(1, b, a)
     }
 
+    /// The longest frame in each direction so far, bytes; from the first card first.
+    pub fn longest(&self) -> [usize; 2] {
+        self.longest
+    }
+
     fn carry_one_way(&mut self, way: usize, from: &VirtioNetModel, to: &VirtioNetModel) -> usize {
         let mut count = 0;
+        let mut arrived = Vec::new();
         while let Some(frame) = from.take_sent() {
             count += 1;
-            self.pass(way, frame, to);
+            self.longest[way] = self.longest[way].max(frame.len());
+            self.pass(way, frame, &mut arrived);
         }
+        to.inject_all(arrived);
         if count == 0
             && let Some(late) = self.held[way].take()
         {
@@ -46,7 +60,7 @@ impl Wire {
         count
     }
 
-    fn pass(&mut self, way: usize, mut frame: Vec<u8>, to: &VirtioNetModel) {
+    fn pass(&mut self, way: usize, mut frame: Vec<u8>, arrived: &mut Vec<Vec<u8>>) {
         let plan = self.plan;
         if self.happens(plan.lost) {
             return;
@@ -59,16 +73,14 @@ impl Wire {
             }
         }
         if self.happens(plan.doubled) {
-            to.inject(frame.clone());
+            arrived.push(frame.clone());
         }
         if self.held[way].is_none() && self.happens(plan.overtaken) {
             self.held[way] = Some(frame);
             return;
         }
-        to.inject(frame);
-        if let Some(late) = self.held[way].take() {
-            to.inject(late);
-        }
+        arrived.push(frame);
+        arrived.extend(self.held[way].take());
     }
 
     fn happens(&mut self, per_thousand: u32) -> bool {

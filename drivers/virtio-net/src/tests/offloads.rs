@@ -1,0 +1,167 @@
+use super::*;
+use crate::{Cut, IpVersion};
+
+/// Everything that a card may offer or not.
+const OPTIONAL: [u64; 9] = [
+    feature::CSUM,
+    feature::GUEST_CSUM,
+    feature::MTU,
+    feature::MRG_RXBUF,
+    feature::STATUS,
+    feature::GUEST_TSO4,
+    feature::GUEST_TSO6,
+    feature::HOST_TSO4,
+    feature::HOST_TSO6,
+];
+
+/// A TCP segment with so much payload; what a card looks at is right, the rest is not.
+fn segment(version: IpVersion, payload: usize) -> (Vec<u8>, PartialChecksum) {
+    let (tcp, mut frame) = match version {
+        IpVersion::V4 => (34, vec![0; 34]),
+        IpVersion::V6 => (54, vec![0; 54]),
+    };
+    frame.extend(super::frame(20 + payload));
+    frame[tcp + 12] = 5 << 4;
+    frame[tcp + 13] = 0x10;
+    let len = (frame.len() - tcp) as u16;
+    match version {
+        IpVersion::V4 => {
+            frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+            frame[16..18].copy_from_slice(&(len + 20).to_be_bytes());
+            frame[23] = 6;
+        }
+        IpVersion::V6 => {
+            frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+            frame[18..20].copy_from_slice(&len.to_be_bytes());
+            frame[20] = 6;
+        }
+    }
+    // Both addresses are zero, so that this is all of the pseudo-header.
+    frame[tcp + 16..tcp + 18].copy_from_slice(&(len + 6).to_be_bytes());
+    (frame, PartialChecksum { start: tcp as u16, offset: 16, cut: None })
+}
+
+fn send_large(
+    net: &mut VirtioNet<ModelDevice>,
+    version: IpVersion,
+    payload: usize,
+) -> Result<(), TxFull> {
+    let (bytes, partial) = segment(version, payload);
+    let headers_len = partial.start + 20;
+    let segment_len = net.mtu() as u16 + 14 - headers_len;
+    let cut = Some(Cut { version, headers_len, segment_len });
+    net.transmit(bytes.len(), |out| {
+        out.copy_from_slice(&bytes);
+        Some(PartialChecksum { cut, ..partial })
+    })
+}
+
+#[test]
+fn every_subset_of_what_a_card_may_offer_works() {
+    for subset in 0..1usize << OPTIONAL.len() {
+        let chosen = (0..OPTIONAL.len()).filter(|bit| subset >> bit & 1 != 0);
+        let offered = chosen.fold(PLAIN, |features, bit| features | OPTIONAL[bit]);
+        let (model, mut net) = up(offered);
+        let has = |features| offered & features == features;
+        assert_eq!(net.completes_checksums(), has(feature::CSUM));
+        for (version, cuts) in
+            [(IpVersion::V4, feature::HOST_TSO4), (IpVersion::V6, feature::HOST_TSO6)]
+        {
+            let cuts = has(cuts | feature::CSUM);
+            assert_eq!(net.large_send_max(version) > net.mtu(), cuts, "{offered:#x}");
+            if cuts {
+                send_large(&mut net, version, 10_000).unwrap();
+            }
+        }
+        send(&mut net, &frame(1514)).unwrap();
+        net.commit();
+        let sent: Vec<_> = core::iter::from_fn(|| model.take_sent()).collect();
+        assert!(sent.iter().all(|frame| frame.len() <= 1514), "{offered:#x}");
+        assert_eq!((sent.last().unwrap(), model.refused()), (&frame(1514), 0));
+        let joined = [(IpVersion::V4, feature::GUEST_TSO4), (IpVersion::V6, feature::GUEST_TSO6)]
+            .map(|(version, joins)| {
+                receive_joined(&model, &mut net, version)
+                    == has(joins | feature::GUEST_CSUM | feature::MRG_RXBUF)
+            });
+        assert_eq!(joined, [true; 2], "{offered:#x}");
+    }
+}
+
+/// Lets three segments of a flow arrive; whether they come as one.
+fn receive_joined(
+    model: &VirtioNetModel,
+    net: &mut VirtioNet<ModelDevice>,
+    version: IpVersion,
+) -> bool {
+    let (mut one, partial) = segment(version, 1400);
+    let at = usize::from(partial.start) + 4;
+    let flow = [0u32, 1400, 2800].map(|sequence| {
+        one[at..at + 4].copy_from_slice(&sequence.to_be_bytes());
+        one.clone()
+    });
+    model.inject_all(flow);
+    let mut lens = vec![];
+    while let Some(got) = net.receive() {
+        lens.push(got.as_slice().len() - usize::from(partial.start) - 20);
+        net.recycle(got);
+    }
+    net.commit();
+    assert!(lens == [4200] || lens == [1400; 3], "{lens:?}");
+    lens.len() == 1
+}
+
+#[test]
+fn a_large_segment_is_cut_and_every_byte_of_it_arrives() {
+    for version in [IpVersion::V4, IpVersion::V6] {
+        let (model, mut net) = up(feature::ALL);
+        let headers = segment(version, 0).0.len();
+        let most = net.large_send_max(version) + 14 - headers;
+        for len in [1, 1460, 1461, 30_000, most] {
+            send_large(&mut net, version, len).unwrap();
+            net.commit();
+            let sent: Vec<_> = core::iter::from_fn(|| model.take_sent()).collect();
+            let payload: Vec<_> =
+                sent.iter().flat_map(|frame| &frame[headers..]).copied().collect();
+            assert_eq!(payload, segment(version, len).0[headers..]);
+            assert_eq!(sent.len(), len.div_ceil(1514 - headers));
+        }
+        assert_eq!(send_large(&mut net, version, most + 100), Err(TxFull));
+        assert_eq!(model.refused(), 0);
+    }
+}
+
+#[test]
+fn large_buffers_run_out_and_come_back_and_small_frames_find_some_of_their_own() {
+    let (model, mut net) = up(feature::ALL);
+    let mut large = 0;
+    while send_large(&mut net, IpVersion::V4, 20_000).is_ok() {
+        large += 1;
+    }
+    // What asks before it sends is only told of room for the largest.
+    assert!(large >= 16 && !net.can_transmit());
+    net.commit();
+    assert!(net.can_transmit());
+    assert_eq!(core::iter::from_fn(|| model.take_sent()).count(), large * 14);
+    for _ in 0..200 {
+        send(&mut net, &frame(60)).unwrap();
+    }
+    assert!(net.can_transmit(), "small frames leave the large buffers alone");
+}
+
+#[test]
+fn jumbo_frames_go_both_ways_whatever_is_agreed() {
+    for features in [PLAIN, PLAIN | feature::MRG_RXBUF, feature::ALL] {
+        let (model, pool) = machine();
+        let model = model.with_features(features | feature::MTU).with_mtu(9000);
+        let mut net = bring_up(&model, &pool).unwrap();
+        for len in [9014, 60, 5000] {
+            send(&mut net, &frame(len)).unwrap();
+            net.commit();
+            assert_eq!(model.take_sent().unwrap(), frame(len));
+            model.inject(frame(len));
+            let got = net.receive().unwrap();
+            assert_eq!(got.as_slice(), frame(len));
+            net.recycle(got);
+        }
+    }
+}
