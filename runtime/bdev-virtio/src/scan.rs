@@ -33,6 +33,14 @@ const SECTOR: u32 = 512;
 /// A disk of a SCSI host, and its serial number.
 type Found = (ScsiDisk, String);
 
+/// Why a command gave nothing.
+enum Trouble {
+    /// The host has not answered in time, and so will hardly answer the next one.
+    Silence,
+    /// It has said why.
+    Failure(Failure),
+}
+
 impl<D: Device + 'static> Manager<D>
 where
     D::Registers: Send,
@@ -63,7 +71,15 @@ where
             let address = Address { target, lun: 0 };
             match self.look_at(host, address).await {
                 Ok(disk) => found.extend(disk),
-                Err(failure) => {
+                Err(Trouble::Silence) => {
+                    let name = self.name();
+                    // What there is may be as it was: nothing is taken away.
+                    return log::error!(
+                        target: "bdev_virtio",
+                        "{name}: no answer about target {target}; its disks are not looked at"
+                    );
+                }
+                Err(Trouble::Failure(failure)) => {
                     let name = self.name();
                     log::error!(target: "bdev_virtio", "{name}: target {target}: {failure}");
                 }
@@ -91,21 +107,24 @@ where
     }
 
     /// The disk at an address, if there is one.
-    async fn look_at(&self, host: Host, address: Address) -> Result<Option<Found>, Failure> {
+    async fn look_at(&self, host: Host, address: Address) -> Result<Option<Found>, Trouble> {
         let inquiry =
             match self.command(address, Cdb::inquiry(None, INQUIRY_LEN), INQUIRY_LEN).await {
-                Err(Failure::BadTarget) => return Ok(None),
+                Err(Trouble::Failure(Failure::BadTarget)) => return Ok(None),
                 inquiry => Inquiry::read(&inquiry?),
             };
         if !inquiry.is_disk {
             return Ok(None);
         }
         // It may have something to tell first, which nobody wants to know.
-        let _ = self.command(address, Cdb::test_unit_ready(), 0).await;
+        if let Err(Trouble::Silence) = self.command(address, Cdb::test_unit_ready(), 0).await {
+            return Err(Trouble::Silence);
+        }
         let len = Capacity::LEN_16 as u16;
         let capacity = match self.command(address, Cdb::read_capacity_16(len.into()), len).await {
             Ok(bytes) => Capacity::read_16(&bytes),
-            Err(_) => {
+            Err(Trouble::Silence) => return Err(Trouble::Silence),
+            Err(Trouble::Failure(_)) => {
                 let len = Capacity::LEN_10 as u16;
                 Capacity::read_10(&self.command(address, Cdb::read_capacity_10(), len).await?)
             }
@@ -120,9 +139,9 @@ where
             );
             return Ok(None);
         }
-        let limits = BlockLimits::read(&self.page(address, vpd::BLOCK_LIMITS).await);
-        let provisioning = Provisioning::read(&self.page(address, vpd::PROVISIONING).await);
-        let serial = ascii(serial_number(&self.page(address, vpd::SERIAL_NUMBER).await));
+        let limits = BlockLimits::read(&self.page(address, vpd::BLOCK_LIMITS).await?);
+        let provisioning = Provisioning::read(&self.page(address, vpd::PROVISIONING).await?);
+        let serial = ascii(serial_number(&self.page(address, vpd::SERIAL_NUMBER).await?));
         let transfer_max = (host.sectors_max / (block_size / SECTOR)).max(1);
         let disk = ScsiDisk {
             address,
@@ -139,16 +158,19 @@ where
     }
 
     /// A page of vital product data; of one that the unit does not have, nothing.
-    async fn page(&self, address: Address, page: u8) -> Vec<u8> {
+    async fn page(&self, address: Address, page: u8) -> Result<Vec<u8>, Trouble> {
         let cdb = Cdb::inquiry(Some(page), PAGE_LEN);
-        let bytes = self.command(address, cdb, PAGE_LEN).await.unwrap_or_default();
-        if bytes.get(1) == Some(&page) { bytes } else { Vec::new() }
+        match self.command(address, cdb, PAGE_LEN).await {
+            Ok(bytes) if bytes.get(1) == Some(&page) => Ok(bytes),
+            Err(Trouble::Silence) => Err(Trouble::Silence),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Has a unit carry out a command that gives so many bytes at most.
-    async fn command(&self, address: Address, cdb: Cdb, len: u16) -> Result<Vec<u8>, Failure> {
+    async fn command(&self, address: Address, cdb: Cdb, len: u16) -> Result<Vec<u8>, Trouble> {
         for _ in 0..TRIES {
-            let reply = self.ask(scsi_header(address, cdb), len).await.ok_or(Failure::Aborted)?;
+            let reply = self.ask(scsi_header(address, cdb), len).await.ok_or(Trouble::Silence)?;
             match outcome(&reply.response) {
                 Ok(missing) => {
                     let mut bytes = bytes_of(&reply.data);
@@ -156,10 +178,10 @@ where
                     return Ok(bytes);
                 }
                 Err(Failure::TryAgain) => self.local.sleep(TRY_PERIOD).await,
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(Trouble::Failure(failure)),
             }
         }
-        Err(Failure::TryAgain)
+        Err(Trouble::Failure(Failure::TryAgain))
     }
 
     /// Asks the device for so many bytes. `None` if it does not answer.

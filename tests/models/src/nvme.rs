@@ -35,6 +35,8 @@ pub use device::{ModelDevice, ModelRegisters};
 pub use fault::{Fault, FaultPlan, Match, admin, any_io, disable, enable, io};
 pub use manage::ManageConfig;
 use state::State;
+
+use crate::lies::Lies;
 pub use zones::ZoneConfig;
 
 /// Where the metadata of a command's blocks is (base specification 2.0 §3.3.3.1).
@@ -220,6 +222,11 @@ impl Model {
     /// Changes the plan of faults.
     pub fn plan(&self, change: impl FnOnce(&mut FaultPlan)) {
         change(&mut self.lock().plan);
+    }
+
+    /// Has it lie from now on: in what Identify, log pages, registers and completions say.
+    pub fn lie(&self, lies: Lies) {
+        self.lock().lies = lies;
     }
 
     /// Adds one fault to the plan.

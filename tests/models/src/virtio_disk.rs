@@ -14,6 +14,7 @@ use std::sync::Arc;
 use basalt_hosted::Bus;
 use spin::Mutex;
 
+use crate::lies::Lies;
 use crate::virtio::{Card, Common, Fault, Segment};
 
 const VERSION_1: u64 = 1 << 32;
@@ -123,10 +124,11 @@ impl DiskCard {
             self.check_segments(&segments);
             let room = segments.iter().filter(|segment| segment.is_written).map(|s| s.len).sum();
             let Ok(request) = self.common.read_chain(&segments) else { return };
-            let answer = match self.kind {
+            let mut answer = match self.kind {
                 Kind::Blk => self.blk(&request, room),
                 Kind::Scsi => self.scsi(&request, room),
             };
+            self.common.lies.change(&mut answer);
             let Ok(written) = self.common.write_chain(&segments, &answer) else { return };
             // As QEMU's SCSI host, which counts what it has read as well.
             let data_len = request.len().saturating_sub(scsi::HEADER_LEN);
@@ -236,6 +238,11 @@ impl VirtioDiskModel {
     /// Makes the device do something wrong, or nothing.
     pub fn set_fault(&self, fault: Option<Fault>) {
         self.card.lock().common.fault = fault;
+    }
+
+    /// Has it lie from now on: in its registers, its queues, and its answers.
+    pub fn lie(&self, lies: Lies) {
+        self.card.lock().common.lies = lies;
     }
 
     /// Has it take requests and not finish them, from now on.

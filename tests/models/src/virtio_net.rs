@@ -15,6 +15,7 @@ use spin::Mutex;
 mod segments;
 mod wire;
 
+use crate::lies::Lies;
 use crate::virtio::{Card, Common};
 pub use crate::virtio::{Fault, NoticeWish};
 pub use wire::{Wire, WirePlan};
@@ -133,6 +134,11 @@ impl VirtioNetModel {
         self.state.lock().common.fault = fault;
     }
 
+    /// Has it lie from now on: in its registers, its queues, and the headers of frames.
+    pub fn lie(&self, lies: Lies) {
+        self.state.lock().common.lies = lies;
+    }
+
     /// Plugs the cable in or out.
     pub fn set_link(&self, up: u8) {
         self.state.lock().config[6] = up;
@@ -236,6 +242,7 @@ impl NetCard {
             _ => parts.len() as u16,
         };
         bytes[10..12].copy_from_slice(&count.to_le_bytes());
+        self.common.lies.change(&mut bytes[..HEADER_LEN]);
         for (id, address, range) in parts {
             self.common.bus.write(address, &bytes[range.clone()])?;
             let cut = self.common.fault == Some(Fault::NoHeader);

@@ -1,6 +1,9 @@
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use basalt_bdev::{Io, IoError, Op};
+use basalt_env::Instant;
 use basalt_models::virtio_disk::{Limits, Medium};
 
 use super::Rig;
@@ -70,6 +73,14 @@ fn a_busy_disk_is_asked_again_but_not_for_ever() {
     assert_eq!(rig.model.block(0, 1)[0], 9);
     rig.model.change(|media| media.get_mut(&0).unwrap().busy = u32::MAX);
     assert_eq!(rig.run("Vt0", Op::Read, 1, 0).0, Err(IoError::Timeout));
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_not_asked_for_each_of_its_targets() {
+    let mut rig = Rig::scsi(1, &[(0, 64)]);
+    rig.model.get_stuck();
+    assert_eq!(rig.attach().unwrap(), Vec::<String>::new());
+    assert!(rig.now < Instant::ZERO + Duration::from_secs(15), "{:?}", rig.now);
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl State {
         if corrupt {
             page[0] ^= 1;
         }
+        self.lies.change(&mut page);
         self.send_data(command, &page).map(|()| 0)
     }
 
@@ -231,6 +232,7 @@ impl State {
         if corrupt {
             page[0] ^= 1;
         }
+        self.lies.change(&mut page);
         let offset = usize::try_from(command.log_offset()).unwrap_or(usize::MAX);
         if offset > page.len() || !offset.is_multiple_of(4) {
             return Err(Status::INVALID_FIELD.with_dnr());

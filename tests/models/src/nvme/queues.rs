@@ -307,6 +307,7 @@ impl State {
         while (queue.tail + 1) % queue.entries != queue.head {
             let Some((mut completion, stale)) = queue.waiting.pop_front() else { return };
             completion.set_phase(queue.phase != stale);
+            self.lies.change(completion.as_mut_bytes());
             let at = PhysAddr::new(queue.base + u64::from(queue.tail) * 16);
             if self.bus.write(at, completion.as_bytes()).is_err() {
                 return self.violate(format!("completion queue {cqid} lies outside memory"));

@@ -16,6 +16,7 @@ use super::protection::Tuple;
 use super::queues::{CompletionQueue, Delayed, SubmissionQueue};
 use super::zones::Zone;
 use super::{CmbOffer, Config, Fault, FaultPlan, NamespaceConfig};
+use crate::lies::Lies;
 
 /// PCI command register.
 pub(super) const COMMAND: u16 = 4;
@@ -52,6 +53,7 @@ pub(super) struct State {
     pub(super) plan: FaultPlan,
     pub(super) config_space: [u32; 64],
     pub(super) gone: bool,
+    pub(super) lies: Lies,
     cap: Cap,
     pub(super) cc: Cc,
     pub(super) csts: Csts,
@@ -110,6 +112,7 @@ impl State {
             plan: FaultPlan::default(),
             config_space: config_space(ids),
             gone: false,
+            lies: Lies::default(),
             cc: Cc::DISABLED,
             csts: Csts::empty(),
             aqa: Aqa(0),
@@ -183,7 +186,7 @@ impl State {
             return u32::MAX;
         }
         let half = |value: u64, base: usize| (value >> (8 * (at - base))) as u32;
-        match at {
+        let value = match at {
             0..VS => half(self.cap.0, CAP),
             VS => Version::V2_0.0,
             CC => self.cc.0,
@@ -193,7 +196,8 @@ impl State {
             ACQ..CMBLOC => half(self.acq, ACQ),
             CMBLOC..=CMBSTS => self.cmb.as_ref().map_or(0, |cmb| cmb.read_register(at)),
             _ => 0,
-        }
+        };
+        self.lies.number(value.into()) as u32
     }
 
     fn read_status(&mut self) -> u32 {

@@ -56,13 +56,14 @@ impl<C: Card + 'static> Device for ModelDevice<C> {
     }
 
     fn config_read(&self, offset: u16) -> u32 {
-        match offset {
+        let dword = match offset {
             0x00 => C::IDS[0],
             0x04 => 1 << 20,
             0x08 => C::IDS[1],
             0x34 => 0x40,
             _ => Self::capability_dword(offset),
-        }
+        };
+        self.state.lock().common().lies.number(dword.into()) as u32
     }
 
     fn config_write(&mut self, _offset: u16, _value: u32) {}
@@ -104,9 +105,12 @@ impl<C: Card> ModelRegisters<C> {
         }
         let mut state = self.state.lock();
         match self.base + offset {
-            at @ CONFIG..BAR_LEN => (0..width).rev().fold(0, |value, byte| {
-                value << 8 | u64::from(state.config().get(at - CONFIG + byte).copied().unwrap_or(0))
-            }),
+            at @ CONFIG..BAR_LEN => {
+                let byte = |at: usize| state.config().get(at).copied().unwrap_or(0);
+                let bytes = (0..width).rev().map(|offset| byte(at - CONFIG + offset));
+                let value = bytes.fold(0, |value, byte| value << 8 | u64::from(byte));
+                state.common().lies.number(value) & ones
+            }
             at @ COMMON..NOTIFY => state.common().read_common(at) & ones,
             _ => 0,
         }

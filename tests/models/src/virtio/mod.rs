@@ -9,6 +9,8 @@ use basalt_hosted::{Bus, BusError};
 
 pub use device::{ModelDevice, ModelRegisters};
 
+use crate::lies::Lies;
+
 const QUEUE_SIZE_MAX: u16 = 1024;
 
 /// A device behind the registers.
@@ -95,6 +97,7 @@ pub struct Common {
     wants_notice: bool,
     pub(crate) notices: u64,
     pub(crate) fault: Option<Fault>,
+    pub(crate) lies: Lies,
 }
 
 impl Common {
@@ -115,6 +118,7 @@ impl Common {
             wants_notice: true,
             notices: 0,
             fault: None,
+            lies: Lies::default(),
         }
     }
 
@@ -165,7 +169,7 @@ impl Common {
     fn read_common(&mut self, offset: usize) -> u64 {
         let Self { queue, feature_half, offered, .. } = *self;
         let ring = self.rings.get(usize::from(queue));
-        match offset {
+        let value = match offset {
             0x04 if feature_half < 2 => offered >> (32 * feature_half) & 0xffff_ffff,
             0x12 => self.rings.len() as u64,
             0x14 if self.fault == Some(Fault::ResetHangs) => u64::from(self.status | 1),
@@ -175,7 +179,8 @@ impl Common {
             0x1e if self.fault == Some(Fault::NotifyOutside) => 0xffff,
             0x1e => u64::from(queue),
             _ => 0,
-        }
+        };
+        self.lies.number(value)
     }
 
     fn write_common(&mut self, offset: usize, value: u64) {
@@ -258,11 +263,14 @@ impl Common {
         let id = if self.fault == Some(Fault::BadUsedId) { 0xdead } else { u32::from(id) };
         let overlong = self.fault == Some(Fault::OverlongUsed);
         let written = if overlong { 1 << 30 } else { written as u32 };
+        let id = self.lies.number(id.into()) as u32;
+        let written = self.lies.number(written.into()) as u32;
         self.bus.write(PhysAddr::new(at), &id.to_le_bytes())?;
         self.bus.write(PhysAddr::new(at + 4), &written.to_le_bytes())?;
         let jump = if self.fault == Some(Fault::UsedIndexJumps) { 5000 } else { 1 };
         ring.used = ring.used.wrapping_add(jump);
-        self.bus.write(PhysAddr::new(ring.addresses[2] + 2), &ring.used.to_le_bytes())
+        let used = self.lies.number(ring.used.into()) as u16;
+        self.bus.write(PhysAddr::new(ring.addresses[2] + 2), &used.to_le_bytes())
     }
 
     /// Puts back the entries taken since so many had been.

@@ -1,0 +1,46 @@
+//! A configuration file, read and carried out; and what it has made, saved, loaded and saved again.
+
+use basalt_rpc::Config;
+
+use crate::rpc::Controlled;
+use crate::seed::Seed;
+
+/// The file.
+pub fn run(bytes: &[u8]) {
+    let Ok(config) = Config::parse(bytes) else { return };
+    assert!(config.len() <= bytes.len());
+    let _ = (config.interfaces(), config.nvme_options(2), config.has_subsystem("nvmf"));
+    let mut controlled = Controlled::new();
+    // Its calls up to the first that is refused.
+    let _ = controlled.apply(config);
+    controlled.machine.rounds(50);
+    controlled.check_saved();
+}
+
+/// Configurations of everything.
+pub fn seeds() -> Vec<Seed> {
+    let whole =
+        |file: &&str| file.lines().fold(Seed::default(), |seed, line| seed.part(line.as_bytes()));
+    FILES.iter().map(whole).collect()
+}
+
+const FILES: [&str; 3] = [
+    include_str!("../../seeds/config-export.json"),
+    include_str!("../../seeds/config-network.json"),
+    include_str!("../../seeds/config-stacked.json"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_carried_out_whole() {
+        for (index, seed) in seeds().iter().enumerate() {
+            let config = Config::parse(&seed.bytes).unwrap();
+            // This machine has no network of its own.
+            let expected = index != 1;
+            assert_eq!(Controlled::new().apply(config).is_ok(), expected, "{index}");
+        }
+    }
+}
