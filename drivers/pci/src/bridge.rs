@@ -48,5 +48,6 @@ pub(crate) fn windows(config: &impl ConfigSpace, address: PciAddress) -> Windows
 fn range(register: u32, (base_above, limit_above): (u64, u64)) -> Option<Range> {
     let start = base_above | u64::from(register & 0xfff0) << 16;
     let last = limit_above | u64::from(register & 0xfff0_0000) | 0xf_ffff;
-    (0 < start && start < last && register != u32::MAX).then_some(Range { start, end: last + 1 })
+    let end = last.checked_add(1)?;
+    (0 < start && start < last && register != u32::MAX).then_some(Range { start, end })
 }

@@ -287,6 +287,18 @@ fn port_with_windows(fake: &Fake) {
 }
 
 #[test]
+fn a_window_that_reaches_to_the_end_of_all_addresses_is_none() {
+    let fake = Fake::default();
+    port_with_windows(&fake);
+    fake.set(at(0, 1, 0), 0x20, 0, 0);
+    fake.set(at(0, 1, 0), 0x24, 0xfff1_0001, 0);
+    fake.set(at(0, 1, 0), 0x2c, u32::MAX, 0);
+    let mut addresses = Addresses::survey(&fake, &scan(&fake, &ALL), |_| true);
+    let one = newcomer(&fake, 0);
+    assert_eq!(addresses.assign(&fake, &one), Err(AssignError::NoWindow));
+}
+
+#[test]
 fn bars_without_addresses_get_some_in_their_bridges_windows() {
     let fake = Fake::default();
     port_with_windows(&fake);
