@@ -12,7 +12,7 @@ use crate::pdu::{Digests, FaultKind};
 use crate::{DEFAULT_NQN, TransportConfig};
 
 /// The host must get a C2HTermReq with `fes` and `fei`, a copy of the header, and then the end.
-fn expect_term(world: &mut World, host: &Host, fes: FaultKind, fei: u32, header: &[u8]) {
+pub fn expect_term(world: &mut World, host: &Host, fes: FaultKind, fei: u32, header: &[u8]) {
     let term = loop {
         let pdu = host.receive(world).expect("no C2HTermReq");
         if pdu.common.kind == kind::C2H_TERM_REQ {
@@ -28,7 +28,7 @@ fn expect_term(world: &mut World, host: &Host, fes: FaultKind, fei: u32, header:
 }
 
 /// `bytes` on a fresh connection (greeted or not) must end it so; another host must not notice.
-fn check(name: &str, greeted: bool, bytes: &[u8], fes: FaultKind, fei: u32) {
+pub fn check(name: &str, greeted: bool, bytes: &[u8], fes: FaultKind, fei: u32) {
     std::println!("{name}");
     let mut world = World::new();
     let (mut other, _) = Host::admin(&mut world, DEFAULT_NQN, 4420);
@@ -43,7 +43,7 @@ fn check(name: &str, greeted: bool, bytes: &[u8], fes: FaultKind, fei: u32) {
     assert_eq!(world.stats(0).faults, 1);
 }
 
-fn header(kind: u8, flags: u8, hlen: u8, pdo: u8, plen: u32) -> Vec<u8> {
+pub fn header(kind: u8, flags: u8, hlen: u8, pdo: u8, plen: u32) -> Vec<u8> {
     let common = CommonHeader { kind, flags, hlen, pdo, plen: plen.into() };
     let mut bytes = common.as_bytes().to_vec();
     bytes.resize(usize::from(hlen).max(8), 0);

@@ -19,5 +19,6 @@ mod logs;
 mod masking;
 mod removal;
 mod reset;
+mod rules;
 mod transfers;
 mod world;
