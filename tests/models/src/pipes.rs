@@ -35,11 +35,19 @@ pub struct TestStack {
     pub chunk: usize,
     /// Bytes to the host that fit a connection.
     pub window: usize,
+    /// How many of the first connections have all been accepted.
+    settled: usize,
 }
 
 impl Default for TestStack {
     fn default() -> Self {
-        Self { pipes: Vec::new(), ports: Vec::new(), chunk: usize::MAX, window: usize::MAX }
+        Self {
+            pipes: Vec::new(),
+            ports: Vec::new(),
+            chunk: usize::MAX,
+            window: usize::MAX,
+            settled: 0,
+        }
     }
 }
 
@@ -84,7 +92,10 @@ impl NetStack for TestStack {
 
     fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
         let wanted = |pipe: &Pipe| !pipe.accepted && u32::from(pipe.port) == listener.0;
-        let slot = self.pipes.iter().position(wanted)?;
+        while self.pipes.get(self.settled).is_some_and(|pipe| pipe.accepted) {
+            self.settled += 1;
+        }
+        let slot = self.settled + self.pipes[self.settled..].iter().position(wanted)?;
         self.pipes[slot].accepted = true;
         Some(SocketId { slot: slot as u32, generation: 0 })
     }

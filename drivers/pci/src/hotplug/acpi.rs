@@ -17,6 +17,8 @@ const DOWN: u16 = 4;
 const EJECT: u16 = 8;
 /// The selector.
 const SELECT: u16 = 16;
+/// The last port of its four.
+const LAST: u16 = SELECT + 3;
 
 /// The controller and the buses it is in charge of.
 pub(super) struct Controller<P> {
@@ -36,7 +38,7 @@ impl<P: IoPorts> Controller<P> {
     /// The controller that the DSDT describes, if there is one.
     pub(super) fn find(config: &impl ConfigSpace, dsdt: &[u8], ports: P) -> Option<Self> {
         let facts = aml::read(dsdt);
-        let base = facts.ports?;
+        let base = facts.ports.filter(|base| base.checked_add(LAST).is_some())?;
         let bus = |selector: &Selector| {
             let number = bus_at(config, &selector.path)?;
             Some(Bus { selector: selector.number, number, going: 0 })

@@ -162,6 +162,19 @@ fn the_controller_tells_arrivals_by_bus_and_device() {
 }
 
 #[test]
+fn a_controller_whose_ports_run_out_is_none() {
+    let fake = machine();
+    let with_ports = |port: u16| {
+        let table = dsdt();
+        let at = table.windows(2).position(|bytes| bytes == PORTS.to_le_bytes()).unwrap();
+        [&table[..at], &port.to_le_bytes(), &table[at + 2..]].concat()
+    };
+    let ports = Registers::default();
+    assert!(!find(&fake, &with_ports(0xffec), &ports).is_empty());
+    assert!(find(&fake, &with_ports(0xffed), &ports).is_empty());
+}
+
+#[test]
 fn a_machine_without_slots_has_none() {
     let hotplug = find(&machine(), &[], &Registers::default());
     assert!(hotplug.is_empty());

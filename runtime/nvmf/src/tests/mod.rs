@@ -15,6 +15,7 @@ mod fused;
 mod host;
 mod io;
 mod life;
+mod limits;
 mod logs;
 mod masking;
 mod removal;
