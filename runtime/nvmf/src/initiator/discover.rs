@@ -7,6 +7,7 @@ use basalt_nvme_spec::identify::{NamespaceDescriptor, NamespaceList, namespace_d
 use basalt_nvme_spec::{Cns, Command, Csi, IdentifyController, IdentifyNamespace, NSID_ALL};
 use zerocopy::FromBytes;
 
+use super::ana;
 use super::error::PathError;
 use super::namespace::Access;
 use super::session::Session;
@@ -21,6 +22,7 @@ const NAMESPACES_PER_LIST: usize = 1024;
 pub(super) struct Namespace {
     pub(super) nsid: u32,
     pub(super) block_size: u32,
+    /// 0 where the path does not lead to it now, and so does not tell.
     pub(super) blocks: u64,
     /// By which it is known on every path: its own UUID, or one made of its other identifiers.
     pub(super) uuid: [u8; 16],
@@ -39,7 +41,8 @@ impl Namespace {
 
 /// The active namespaces that can be used. Others are left out, with a line in the log.
 pub(super) async fn namespaces(session: &Session) -> Result<Vec<Namespace>, PathError> {
-    let mut found = Vec::new();
+    let access = ana::read(session).await?;
+    let mut found: Vec<Namespace> = Vec::new();
     let mut after = 0;
     loop {
         let page = session.page(Command::identify(Cns::ACTIVE_NAMESPACES, after)).await?;
@@ -51,7 +54,8 @@ pub(super) async fn namespaces(session: &Session) -> Result<Vec<Namespace>, Path
                 return Err(PathError::BadData);
             }
             after = nsid;
-            found.extend(identify(session, nsid).await?);
+            let access = access.get(&nsid).copied().unwrap_or(Access::Optimized);
+            found.extend(identify(session, nsid, access).await?);
         }
         if nsids.len() < NAMESPACES_PER_LIST {
             return Ok(found);
@@ -59,7 +63,11 @@ pub(super) async fn namespaces(session: &Session) -> Result<Vec<Namespace>, Path
     }
 }
 
-async fn identify(session: &Session, nsid: u32) -> Result<Option<Namespace>, PathError> {
+async fn identify(
+    session: &Session,
+    nsid: u32,
+    access: Access,
+) -> Result<Option<Namespace>, PathError> {
     let page = match session.page(Command::identify(Cns::NAMESPACE, nsid)).await {
         Ok(page) => page,
         // It has gone since it was listed.
@@ -75,7 +83,11 @@ async fn identify(session: &Session, nsid: u32) -> Result<Option<Namespace>, Pat
     };
     let list = list.as_ref().map_or(&[][..], |page| page.as_slice());
     match describe(nsid, &session.identify, &identify, list) {
-        Ok(namespace) => Ok(Some(namespace)),
+        Ok(namespace) if namespace.blocks == 0 && access.is_usable() => {
+            log::warn!(target: "bdev_nvme", "namespace {nsid} is not used: it is empty");
+            Ok(None)
+        }
+        Ok(namespace) => Ok(Some(Namespace { access, ..namespace })),
         Err(reason) => {
             log::warn!(target: "bdev_nvme", "namespace {nsid} is not used: {reason}");
             Ok(None)
@@ -91,9 +103,6 @@ fn describe(
 ) -> Result<Namespace, &'static str> {
     let block_size = identify.block_size().filter(|&size| size <= BLOCK_SIZE_MAX);
     let block_size = block_size.ok_or("its blocks are of a size that cannot be")?;
-    if identify.nsze.get() == 0 {
-        return Err("it is empty");
-    }
     if identify.format().metadata_size.get() > 0 {
         return Err("it has metadata");
     }

@@ -11,6 +11,7 @@
 //!
 //! [`Remotes`] is the way in.
 
+mod ana;
 mod bdev;
 mod core_host;
 mod discover;

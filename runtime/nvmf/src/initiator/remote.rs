@@ -147,7 +147,8 @@ impl Remote {
             self.add_route(*namespace, route);
         }
         self.publish_all().await;
-        for namespace in &found {
+        // A path that does not lead to a namespace does not tell how large it is.
+        for namespace in found.iter().filter(|namespace| namespace.blocks > 0) {
             self.resize(namespace);
             self.show(session, namespace);
         }

@@ -206,3 +206,59 @@ fn what_a_controller_does_not_answer_is_done_by_another_connection() {
     assert_eq!(two.drain(&mut channel, 1)[0].status, Ok(()));
     assert!(two.groups[0].stats().lost >= 2, "the connections were not made anew");
 }
+
+#[test]
+fn ios_go_where_the_namespace_is_reached_best_and_wait_while_it_is_not() {
+    use basalt_nvme_spec::AnaState::{self, Inaccessible, NonOptimized, Optimized};
+
+    let drive = Arc::new(Disk::new(512, 8192));
+    let shared = Arc::clone(&drive.shared);
+    let mut two = Two::reporting_ana(drive);
+    two.listen(DEFAULT_NQN, 4421);
+    let set = |two: &mut Two, port: u16, ana: AnaState| {
+        let (target, local) = (Rc::clone(&two.target), two.far.core(0));
+        let listener = crate::Listener::from(port);
+        let set = async move { target.set_ana_state(DEFAULT_NQN, listener, ana, None).await };
+        two.wait_on(local, set).unwrap();
+        two.pass(Duration::from_millis(200));
+    };
+    set(&mut two, 4420, NonOptimized);
+    let options = two.options();
+    two.attach(options.clone()).unwrap();
+    two.attach_by(options, 4421).unwrap();
+    let mut channel = two.channel(0);
+    let mut busy_port = |two: &mut Two| {
+        shared.hold.store(true, Ordering::Relaxed);
+        for at in 0..8 {
+            channel.submit(two.read(0, at, 1, at)).unwrap();
+        }
+        two.rounds(500);
+        let busy = busy_ports(two);
+        shared.hold.store(false, Ordering::Relaxed);
+        assert!(two.drain(&mut channel, 8).iter().all(|io| io.status == Ok(())));
+        busy
+    };
+    assert_eq!(busy_port(&mut two), [4421]);
+    set(&mut two, 4421, Inaccessible);
+    assert_eq!(busy_port(&mut two), [4420]);
+    set(&mut two, 4421, Optimized);
+    assert_eq!(busy_port(&mut two), [4421]);
+
+    set(&mut two, 4421, Inaccessible);
+    set(&mut two, 4420, Inaccessible);
+    assert!(two.host.registry.get("Nvme0n1").is_some(), "it is there, if out of reach");
+    channel.submit(two.read(0, 0, 1, 1)).unwrap();
+    two.pass(Duration::from_secs(2));
+    let mut ended = 0;
+    let _ = channel.poll(|_| ended += 1);
+    assert_eq!(ended, 0);
+    set(&mut two, 4420, NonOptimized);
+    assert_eq!(two.drain(&mut channel, 1)[0].status, Ok(()));
+}
+
+/// The ports of the target whose I/O connections have commands.
+fn busy_ports(two: &Two) -> Vec<u16> {
+    let queues = two.groups.iter().flat_map(|group| group.queues());
+    let busy = queues.filter(|queue| queue.qid.is_some_and(|qid| qid > 0) && queue.in_use > 0);
+    busy.filter_map(|queue| queue.reached_at.map(|at| at.port())).collect()
+}

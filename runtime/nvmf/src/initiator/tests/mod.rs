@@ -98,10 +98,26 @@ impl Two {
         Self::configured(cores, target_cores, TransportConfig::default(), disk)
     }
 
+    /// A target that reports asymmetric access.
+    pub fn reporting_ana(disk: Arc<dyn Bdev>) -> Self {
+        let options = SubsystemOptions { ana_reporting: true, ..SubsystemOptions::default() };
+        Self::with(1, 1, TransportConfig::default(), options, disk)
+    }
+
     pub fn configured(
         cores: usize,
         target_cores: usize,
         config: TransportConfig,
+        disk: Arc<dyn Bdev>,
+    ) -> Self {
+        Self::with(cores, target_cores, config, SubsystemOptions::default(), disk)
+    }
+
+    fn with(
+        cores: usize,
+        target_cores: usize,
+        config: TransportConfig,
+        subsystem: SubsystemOptions,
         disk: Arc<dyn Bdev>,
     ) -> Self {
         let (near, far) = MemoryPort::pair();
@@ -126,7 +142,7 @@ impl Two {
             two.groups.push(PollGroup::start(&local, stack, pool, config));
         }
         two.rounds(20);
-        two.target.create_subsystem(DEFAULT_NQN, SubsystemOptions::default()).unwrap();
+        two.target.create_subsystem(DEFAULT_NQN, subsystem).unwrap();
         two.target.allow_any_host(DEFAULT_NQN, HostPolicy::Any).unwrap();
         two.add_ns(disk);
         two.listen(DEFAULT_NQN, 4420);
@@ -172,7 +188,11 @@ impl Two {
         self.wait_on(local, task)
     }
 
-    fn wait_on<T: 'static>(&mut self, local: Local, task: impl Future<Output = T> + 'static) -> T {
+    pub fn wait_on<T: 'static>(
+        &mut self,
+        local: Local,
+        task: impl Future<Output = T> + 'static,
+    ) -> T {
         let result = Rc::new(RefCell::new(None));
         let place = Rc::clone(&result);
         local.spawn("test", async move {
