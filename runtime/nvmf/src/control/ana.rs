@@ -1,7 +1,6 @@
 //! Asymmetric Namespace Access (base specification 2.0 §8.1): how each listener reaches the groups
 //! of namespaces, and what hosts are told of it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -28,8 +27,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct AnaChanges {
     count: u64,
-    /// The count when a group changed last.
-    groups: BTreeMap<u32, u64>,
+    /// The count when a group changed last, from group 1; as far as groups have changed.
+    groups: Vec<u64>,
 }
 
 impl AnaChanges {
@@ -39,7 +38,16 @@ impl AnaChanges {
             return;
         }
         self.count += 1;
-        self.groups.extend(groups.iter().map(|group| (*group, self.count)));
+        for &group in groups {
+            let at = group as usize - 1;
+            self.groups.resize(self.groups.len().max(at + 1), 0);
+            self.groups[at] = self.count;
+        }
+    }
+
+    /// The count when `group` changed last; 0 if it has not.
+    fn last(&self, group: u32) -> u64 {
+        self.groups.get(group as usize - 1).copied().unwrap_or(0)
     }
 }
 
@@ -279,31 +287,33 @@ pub(super) fn log_page(
 ) -> Vec<u8> {
     const RETURN_GROUPS_ONLY: u32 = 1 << 8;
     let groups_only = command.cdw10.get() & RETURN_GROUPS_ONLY != 0;
-    let mut groups: BTreeMap<u32, (AnaState, Vec<u32>)> = BTreeMap::new();
-    for (nsid, namespace) in subsystem.namespaces_for(controller) {
-        let state = subsystem.state_for(controller, namespace);
-        let group = groups.entry(namespace.anagrpid).or_insert((state, Vec::new()));
-        if !groups_only {
-            group.1.push(nsid);
-        }
+    let mut members = alloc::vec![0_u32; subsystem.options.namespaces_max as usize];
+    for (_, namespace) in subsystem.namespaces_for(controller) {
+        members[namespace.anagrpid as usize - 1] += 1;
     }
     let changes = &controller.ana_changes;
+    let groups = (1_u32..).zip(members).filter(|(_, members)| *members != 0);
     let header = AnaHeader {
         change_count: changes.count.into(),
-        groups: (groups.len() as u16).into(),
+        groups: (groups.clone().count() as u16).into(),
         ..AnaHeader::default()
     };
     let mut bytes = header.as_bytes().to_vec();
-    for (anagrpid, (state, nsids)) in groups {
+    for (anagrpid, members) in groups {
+        let of_group = |(_, namespace): &(u32, &Namespace)| namespace.anagrpid == anagrpid;
+        let mut namespaces = subsystem.namespaces_for(controller).filter(of_group).peekable();
+        let state = namespaces.peek().map(|(_, first)| subsystem.state_for(controller, first));
         let group = AnaGroup {
             anagrpid: anagrpid.into(),
-            nsids: (nsids.len() as u32).into(),
-            change_count: changes.groups.get(&anagrpid).copied().unwrap_or(0).into(),
-            state: state as u8,
+            nsids: if groups_only { 0 } else { members }.into(),
+            change_count: changes.last(anagrpid).into(),
+            state: state.unwrap_or_default() as u8,
             ..AnaGroup::default()
         };
         bytes.extend_from_slice(group.as_bytes());
-        bytes.extend(nsids.iter().flat_map(|nsid| nsid.to_le_bytes()));
+        if !groups_only {
+            namespaces.for_each(|(nsid, _)| bytes.extend_from_slice(&nsid.to_le_bytes()));
+        }
     }
     bytes
 }
