@@ -158,6 +158,34 @@ fn the_transport_is_made_once_with_the_options_asked_for() {
 }
 
 #[test]
+fn an_option_of_the_transport_is_heeded_or_refused_by_name() {
+    let (mut machine, _) = serving();
+    let table = [
+        ("sock_priority", json!(1), -95),
+        ("association_timeout", json!(120_000), -95),
+        ("masked_oncs", json!(["colour"]), -32602),
+        ("masked_fuses", json!(["nvmcmps"]), -32602),
+    ];
+    for (name, value, code) in table {
+        let mut params = json!({"trtype": "TCP"});
+        params[name] = value;
+        let refused = machine.call("nvmf_create_transport", params).unwrap_err();
+        assert!(refused.code == code && refused.message.contains(name), "{refused}");
+    }
+    let heeded = json!({
+        "max_aq_depth": 64, "min_kato": 5000, "masked_oncs": ["nvmwzsv", "reservs"],
+        "masked_fuses": ["fcws"], "sock_priority": 0,
+    });
+    let mut params = heeded.clone();
+    params["trtype"] = json!("tcp");
+    ok(&mut machine, "nvmf_create_transport", params);
+    let shown = machine.call("nvmf_get_transports", None).unwrap()[0].clone();
+    for (name, value) in heeded.as_object().unwrap() {
+        assert_eq!(&shown[name], value, "{name}");
+    }
+}
+
+#[test]
 fn subsystems_are_shown_as_spdk_shows_them_the_discovery_subsystem_first() {
     let (mut machine, _) = with_subsystem();
     null(&mut machine, "N");
