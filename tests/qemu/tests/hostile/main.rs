@@ -7,6 +7,7 @@ mod connect;
 mod crowd;
 mod frames;
 mod garbage;
+mod limits;
 mod malformed;
 mod other_ports;
 mod siege;
