@@ -8,7 +8,7 @@
 //! - [`HostedTwin`] describes the same program as a process of this host.
 //! - [`LinuxGuest`] describes one that boots Debian's kernel with the NVMe/TCP initiator, `fio` and
 //!   file system tools, and runs a script.
-//! - [`Wire`] connects two of them, [`Tap`] one with this host.
+//! - [`Wire`] connects two of them, as does a [`Relay`], with losses; [`Tap`] one with this host.
 //! - [`Monitor`] is QEMU's own, which also shows a guest's screen.
 //! - [`rpc_client`] is SPDK's own client, and one that breaks the rules.
 //! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
@@ -22,6 +22,7 @@ mod hosted;
 pub mod initiator;
 pub mod linux;
 mod monitor;
+mod relay;
 pub mod rpc_client;
 mod screen;
 mod tap;
@@ -32,6 +33,7 @@ pub use guest::Guest;
 pub use hosted::HostedTwin;
 pub use linux::LinuxGuest;
 pub use monitor::{Monitor, MonitorSocket};
+pub use relay::{Losses, Relay};
 pub use tap::Tap;
 pub use wire::{BASALT_MAC, CLIENT_MAC, Wire};
 
