@@ -19,6 +19,8 @@ const TURNS_MAX: usize = 96;
 const QUEUES: u16 = 3;
 /// Commands of a queue at a time: as many as it has entries, less one.
 const DEPTH: usize = 31;
+/// The first template of an I/O queue.
+const IO_TEMPLATES: u8 = 25;
 /// Data that a capsule carries at most.
 const CAPSULE_MAX: usize = 8192;
 
@@ -150,20 +152,29 @@ impl Session {
     }
 }
 
-/// All kinds of commands once, and some that keep one another company.
+/// All kinds of commands once with each kind of data pointer, and some that keep one another
+/// company.
 pub fn seeds() -> Vec<Seed> {
-    let kinds = |from: u8, to: u8, queue: u8, shape: u8| {
-        (from..to).fold(Seed::starting(&[0]), |seed, kind| {
-            seed.part(&[0, queue, kind, shape]).part(&[8, 0, 30])
-        })
-    };
     let last = TEMPLATES.len() as u8;
-    let mut seeds = vec![
-        kinds(0, 25, 0, 0),
-        kinds(0, 25, 0, 8),
-        kinds(25, last, 1, 0).part(&[10, 1, 0]).part(&[10, 1, 1]).part(&[10, 1, 2]),
-        kinds(25, last, 2, 8),
+    // Of each kind what else it takes: nothing, a length, a place in the capsule, 16 bytes.
+    let pointers: [(u8, &[u8]); 6] = [
+        (0, &[]),
+        (2, &[]),
+        (4, &[]),
+        (5, &[0, 0, 16, 0]),
+        (6, &[0, 2, 0, 1, 0, 2]),
+        (7, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0x40]),
     ];
+    let mut seeds = Vec::new();
+    for (shape, rest) in pointers {
+        for (queue, kinds) in [(0, 0..IO_TEMPLATES), (1, IO_TEMPLATES..last)] {
+            let whole = kinds.fold(Seed::starting(&[0]), |seed, kind| {
+                let submits = [&[0, queue, kind, shape << 2][..], rest].concat();
+                seed.part(&submits).part(&[8, 0, 20]).part(&[10, queue, 0])
+            });
+            seeds.push(whole);
+        }
+    }
     let busy = (0..20).fold(Seed::starting(&[0x17]), |seed, turn: u8| {
         let (queue, kind) = (1 + turn % 2, 25 + turn % 9);
         seed.part(&[0, queue, kind, 0]).part(&[10, queue, turn]).part(&[8, 0, turn])
