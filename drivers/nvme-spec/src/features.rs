@@ -51,6 +51,8 @@ impl AsyncEvent {
     pub const TYPE_NOTICE: u8 = 2;
     /// Type 6: of the NVM command set, and of sanitizing.
     pub const TYPE_COMMAND_SET: u8 = 6;
+    /// Command set 0: a reservation notification is available.
+    pub const COMMAND_SET_RESERVATION: u8 = 0x00;
     /// Command set 1: a sanitize operation has ended.
     pub const COMMAND_SET_SANITIZED: u8 = 0x01;
     /// Health 1: a temperature threshold was crossed.

@@ -384,7 +384,8 @@ pub struct IdentifyNamespace {
     pub dps: u8,
     /// Multi-path; bit 0 shared.
     pub nmic: u8,
-    /// Reservation capabilities.
+    /// Reservation capabilities: bit 0 they survive a loss of power, 1 to 6 the types, 7 IEKEY as
+    /// from revision 1.3 on.
     pub rescap: u8,
     /// Format progress.
     pub fpi: u8,

@@ -29,6 +29,7 @@ pub mod log_page;
 pub mod manage;
 mod nvm;
 pub mod registers;
+pub mod reservation;
 mod sgl;
 mod status;
 #[cfg(test)]

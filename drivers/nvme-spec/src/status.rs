@@ -142,6 +142,7 @@ statuses! {
     WRITE_PROTECTED = 0, 0x20, "namespace is write protected";
     INTERRUPTED = 0, 0x21, "command interrupted";
     TRANSIENT_TRANSPORT = 0, 0x22, "transient transport error";
+    HOST_ID_NOT_INITIALIZED = 0, 0x27, "host identifier not initialized";
     LBA_OUT_OF_RANGE = 0, 0x80, "LBA out of range";
     CAPACITY_EXCEEDED = 0, 0x81, "capacity exceeded";
     NAMESPACE_NOT_READY = 0, 0x82, "namespace not ready";

@@ -419,3 +419,36 @@ fn priorities_and_weights_go_where_the_specification_has_them() {
         assert_eq!((create.cdw11.get(), create.priority_bits()), (0x5_0001 | bits << 1, bits));
     }
 }
+
+#[test]
+fn reservation_structures_lie_as_in_the_specification() {
+    use super::reservation::*;
+    offsets!(ReservationStatus { generation: 0, kind: 4, registered: 5, ptpls: 9 });
+    offsets!(RegisteredController { status: 2, key: 8, hostid: 16 });
+    offsets!(ReservationNotification { count: 0, notice: 8, available: 9, nsid: 12 });
+}
+
+#[test]
+fn reservation_commands_are_read_as_in_the_specification() {
+    use super::reservation::*;
+    let command = |cdw10: u32| Command { cdw10: cdw10.into(), ..Command::default() };
+    let register = command(3 << 30 | 1 << 3 | 2);
+    assert_eq!(register.register_action(), Some(RegisterAction::Replace));
+    assert_eq!(register.persist_change(), Some(PersistChange::Persist));
+    assert!(register.ignores_key() && !command(7).ignores_key());
+    assert_eq!(command(1 << 30).persist_change(), None);
+    let acquire = command(6 << 8 | 2);
+    assert_eq!(acquire.acquire_action(), Some(AcquireAction::PreemptAndAbort));
+    assert_eq!(acquire.reservation_type(), Some(ReservationType::EXCLUSIVE_ACCESS_ALL));
+    for reserved in [0, 7, 0xff] {
+        assert_eq!(command(reserved << 8).reservation_type(), None);
+    }
+    assert_eq!(command(1).release_action(), Some(ReleaseAction::Clear));
+    let reserved = command(3);
+    assert_eq!(reserved.register_action(), None);
+    assert_eq!(reserved.acquire_action(), None);
+    assert_eq!(command(2).release_action(), None);
+    assert_eq!(command(15).report_bytes(), 64);
+    assert_eq!(command(u32::MAX).report_bytes(), 1 << 34);
+    assert_eq!(ReservationNotice::RESERVATION_PREEMPTED.mask(), 1 << 3);
+}

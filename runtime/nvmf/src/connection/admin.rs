@@ -18,13 +18,30 @@ pub(crate) struct AdminRequest {
     pub(crate) tag: Tag,
     /// The address and port the host reached us by.
     pub(crate) reached_at: Option<basalt_net::Endpoint>,
-    /// Controller, or `None` for a Connect.
-    pub(crate) cntlid: Option<u16>,
+    /// Whose command it is.
+    pub(crate) from: Origin,
     pub(crate) command: Command,
     /// Data from the host.
     pub(crate) data: Vec<u8>,
     /// Bytes the host takes at most.
     pub(crate) len_max: u32,
+}
+
+/// Whose command goes to the control plane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// Of a connection that is to be a queue: a Connect.
+    Stranger,
+    /// Of the admin queue of a controller.
+    Admin {
+        /// Which.
+        cntlid: u16,
+    },
+    /// Of an I/O queue of a controller: a reservation command.
+    Io {
+        /// Which.
+        cntlid: u16,
+    },
 }
 
 /// What the control plane says to a command.
@@ -53,9 +70,10 @@ impl Queue {
     /// Sends a command to the control plane.
     pub(super) fn start_admin(&mut self, index: u16, core: &mut Core) {
         let tag = self.tag(index);
-        let cntlid = match self.phase {
-            Phase::Ready(Role::Admin { cntlid }) => Some(cntlid),
-            _ => None,
+        let from = match self.phase {
+            Phase::Ready(Role::Admin { cntlid }) => Origin::Admin { cntlid },
+            Phase::Ready(Role::Io { cntlid, .. }) => Origin::Io { cntlid },
+            _ => Origin::Stranger,
         };
         let Some(slot) = self.slots.get_mut(index) else { return };
         let mut data = Vec::new();
@@ -64,7 +82,7 @@ impl Queue {
             Transfer::ToHost { len } => len_max = len,
             _ => data = slot.data.as_slice().iter().flat_map(|b| b.as_slice()).copied().collect(),
         }
-        if cntlid.is_none() {
+        if from == Origin::Stranger {
             self.phase = Phase::Connecting;
         }
         let (command, connection) = (slot.command, self.id);
@@ -74,7 +92,7 @@ impl Queue {
             connection,
             tag,
             reached_at,
-            cntlid,
+            from,
             command,
             data,
             len_max,

@@ -19,7 +19,7 @@ use super::queue::{Phase, Queue, Role};
 use super::slot::SlotState;
 use crate::FusedOperations;
 use crate::command::Outcome;
-use crate::group::Core;
+use crate::group::{Access, Core};
 
 /// Whether a command may be fused as it says: the first is a Compare, the second a Write.
 pub(super) fn check(command: &Command, fused: FusedOperations) -> Result<(), Status> {
@@ -132,8 +132,11 @@ impl Queue {
             self.finish(first, Status::INVALID_FIELD.with_dnr().into());
             return self.finish(second, Status::INVALID_FIELD.with_dnr().into());
         };
-        if let Err(status) = self.namespace_again(first, view, core) {
+        if let Err(status) = self.namespace_again(first, view, Access::Other, core) {
             return self.finish(first, status.into());
+        }
+        if let Err(status) = self.namespace_again(second, view, Access::Write, core) {
+            return self.finish(second, status.into());
         }
         let mut bufs = vec![];
         for index in [first, second] {
@@ -166,7 +169,7 @@ impl Queue {
         let bytes = slot.expected();
         self.count(core, Op::Write, bytes as usize);
         let Phase::Ready(Role::Io { view, .. }) = self.phase else { return };
-        match self.namespace_again(second, view, core) {
+        match self.namespace_again(second, view, Access::Other, core) {
             Ok(namespace) if is_forced => self.flush_bdev(second, namespace, core),
             _ => self.finish(second, Outcome::OK),
         }

@@ -7,7 +7,7 @@ use super::receive::Plan;
 use super::slot::SlotState;
 use super::{copy, fused};
 use crate::command::{self, Outcome, Transfer};
-use crate::group::{Core, Namespace, Tag};
+use crate::group::{Access, Core, Namespace, Tag};
 
 /// Checks an I/O command and says what it needs (NVM command set 1.0, §3.2).
 pub(super) fn plan(
@@ -21,7 +21,8 @@ pub(super) fn plan(
         return Err(Status::INVALID_OPCODE.with_dnr());
     }
     let transfer = || command::transfer(command, capsule_len, core.config.io_len_max);
-    let namespace = || core.views.namespace(view, command.nsid.get());
+    // Reservations are looked at when it begins.
+    let namespace = || core.views.namespace(view, command.nsid.get(), Access::Other);
     let (namespace, transfer) = match NvmOpcode(command.opcode) {
         opcode @ (NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::COMPARE) => {
             let namespace = namespace()?;
@@ -68,9 +69,37 @@ pub(super) fn plan(
             (namespace, transfer()?.exactly(len)?)
         }
         NvmOpcode::FLUSH => (namespace()?, Transfer::None),
+        opcode if is_about_reservations(opcode) => {
+            let len = reservation_len(command, core.config.io_len_max)?;
+            (namespace()?, transfer()?.exactly(len)?)
+        }
         _ => return Err(Status::INVALID_OPCODE.with_dnr()),
     };
     Ok(Plan { transfer, channel: namespace.channel()? })
+}
+
+/// Whether it is the control plane's to run.
+pub(super) const fn is_about_reservations(opcode: NvmOpcode) -> bool {
+    matches!(
+        opcode,
+        NvmOpcode::RESERVATION_REGISTER
+            | NvmOpcode::RESERVATION_REPORT
+            | NvmOpcode::RESERVATION_ACQUIRE
+            | NvmOpcode::RESERVATION_RELEASE
+    )
+}
+
+/// Bytes that a reservation command moves: keys, or a report of at most `len_max`.
+fn reservation_len(command: &Command, len_max: u32) -> Result<u32, Status> {
+    const KEY: u32 = 8;
+    match NvmOpcode(command.opcode) {
+        NvmOpcode::RESERVATION_REPORT => u32::try_from(command.report_bytes())
+            .ok()
+            .filter(|len| *len <= len_max)
+            .ok_or(Status::INVALID_FIELD.with_dnr()),
+        NvmOpcode::RESERVATION_RELEASE => Ok(KEY),
+        _ => Ok(2 * KEY),
+    }
 }
 
 fn check_writable(namespace: &Namespace) -> Result<(), Status> {
@@ -101,18 +130,21 @@ impl Queue {
     }
 
     fn start_io(&mut self, index: u16, view: usize, core: &mut Core) {
-        let namespace = match self.namespace_again(index, view, core) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let command = slot.command;
+        let opcode = NvmOpcode(command.opcode);
+        let (lba, blocks) = (command.lba(), command.blocks());
+        let is_half = command.flags & Command::FLAG_FUSE_MASK != 0;
+        let access = if is_half { Access::Other } else { Access::of(opcode) };
+        let namespace = match self.namespace_again(index, view, access, core) {
             Ok(namespace) => namespace,
             Err(status) => return self.finish(index, status.into()),
         };
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let command = slot.command;
-        let (lba, blocks) = (command.lba(), command.blocks());
-        if command.flags & Command::FLAG_FUSE_MASK != 0 {
+        if is_half {
             return self.half_ready(index, view, core);
         }
         let tag = self.tag(index).to_u64();
-        let io = match NvmOpcode(command.opcode) {
+        let io = match opcode {
             NvmOpcode::READ => Io::with_data(Op::Read, lba, blocks, self.take_data(index), tag),
             NvmOpcode::WRITE => Io::with_data(Op::Write, lba, blocks, self.take_data(index), tag),
             NvmOpcode::COMPARE => {
@@ -122,21 +154,25 @@ impl Queue {
             NvmOpcode::VERIFY => Io::new(Op::Verify, lba, blocks, tag),
             NvmOpcode::DATASET_MANAGEMENT => return self.next_range(index, namespace, core),
             NvmOpcode::COPY => return self.next_copy(index, namespace, core),
+            _ if is_about_reservations(opcode) => return self.start_admin(index, core),
             _ => return self.flush_bdev(index, namespace, core),
         };
         self.submit(index, io, core);
     }
 
     /// The namespace of a command under way. It may have gone while data arrived or the bdev was
-    /// at work, and its channel with it, whose number may be another bdev's by now.
+    /// at work, and its channel with it, whose number may be another bdev's by now. Reservations
+    /// count as they stand when a command begins (base specification 2.0 §8.19): what has begun
+    /// needs no access any more.
     pub(super) fn namespace_again(
         &mut self,
         index: u16,
         view: usize,
+        access: Access,
         core: &Core,
     ) -> Result<Namespace, Status> {
         let slot = self.slots.get_mut(index).ok_or(Status::INTERNAL_ERROR)?;
-        let namespace = core.views.namespace(view, slot.command.nsid.get())?;
+        let namespace = core.views.namespace(view, slot.command.nsid.get(), access)?;
         slot.channel = namespace.channel()?;
         Ok(namespace)
     }
@@ -207,7 +243,8 @@ impl Queue {
         let Some(io) = slot.refused.take() else { return true };
         // It may have to take another path by now.
         let nsid = slot.command.nsid.get();
-        if let Some(Err(status)) = path.map(|path| core.views.namespace(path, nsid)) {
+        if let Some(Err(status)) = path.map(|path| core.views.namespace(path, nsid, Access::Other))
+        {
             self.finish(tag.slot, status.into());
             return true;
         }
@@ -300,7 +337,7 @@ impl Queue {
             return self.finish(index, Outcome::OK);
         }
         let Phase::Ready(Role::Io { view, .. }) = self.phase else { return };
-        let namespace = match self.namespace_again(index, view, core) {
+        let namespace = match self.namespace_again(index, view, Access::Other, core) {
             Ok(namespace) => namespace,
             Err(status) => return self.finish(index, status.into()),
         };

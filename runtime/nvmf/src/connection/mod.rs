@@ -20,8 +20,8 @@ use basalt_bdev::Io;
 use basalt_env::{Instant, Work};
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
 
-pub(crate) use abort::Aborting;
-pub(crate) use admin::{AdminReply, AdminRequest, Connected};
+pub(crate) use abort::{Aborting, Preempted};
+pub(crate) use admin::{AdminReply, AdminRequest, Connected, Origin};
 pub use queue::QueueInfo;
 use queue::{Phase, Queue};
 use receive::Handler;
@@ -188,6 +188,16 @@ impl Connection {
             return Aborting::No;
         }
         self.queue.abort_command(cid, core)
+    }
+
+    /// Aborts commands of preempted hosts, even of those that have left.
+    pub(crate) fn abort_all(&mut self, target: &Preempted<'_>, core: &mut Core) {
+        self.queue.abort_all(target, core);
+    }
+
+    /// Whether one of them, not younger than `mark`, is under way.
+    pub(crate) fn is_busy(&self, target: &Preempted<'_>, mark: u32, core: &Core) -> bool {
+        self.queue.is_busy(target, mark, core)
     }
 
     /// The channel may have room again: submits the Io it refused. `false` if it still has none.

@@ -4,7 +4,7 @@ use basalt_nvme_spec::{AdminOpcode, FabricsType, Status};
 
 use super::controller::Controller;
 use super::property::{self, Aftermath};
-use super::{Target, features, identify, log_pages};
+use super::{Target, features, identify, log_pages, notifications};
 use crate::command::Outcome;
 use crate::connection::{AdminReply, AdminRequest};
 
@@ -40,6 +40,12 @@ impl Target {
                 log_pages::get(state, at, request, &self.config.get(), self.local.now()),
                 request,
             ),
+            AdminOpcode::GET_FEATURES if notifications::are_about(command) => {
+                done(notifications::get(state, at, command))
+            }
+            AdminOpcode::SET_FEATURES if notifications::are_about(command) => {
+                done(notifications::set(state, at, command))
+            }
             AdminOpcode::GET_FEATURES => {
                 let (outcome, bytes) = features::get(controller, request, &self.config.get());
                 AdminReply::Done(outcome, bytes)

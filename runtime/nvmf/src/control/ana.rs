@@ -220,8 +220,8 @@ const UNAVAILABLE: [FeatureId; 5] = [
     FeatureId(0x03),
     FeatureId::ERROR_RECOVERY,
     FeatureId::WRITE_ATOMICITY,
-    FeatureId(0x82),
-    FeatureId(0x83),
+    FeatureId::RESERVATION_NOTIFICATION_MASK,
+    FeatureId::RESERVATION_PERSISTENCE,
 ];
 
 impl Subsystem {

@@ -17,6 +17,7 @@ use super::controller::{Controller, IoQueue};
 use super::discovery::{self, Told};
 use super::error_log::ErrorLog;
 use super::features::Features;
+use super::notifications::Notifications;
 use super::subsystem::CNTLID_MAX;
 use super::{DuplicateHosts, State, Target};
 use crate::command::{self, Outcome};
@@ -131,6 +132,7 @@ impl Target {
             ana_changes: AnaChanges::default(),
             errors: ErrorLog::default(),
             told,
+            notifications: Notifications::default(),
         });
         Ok(cntlid)
     }
@@ -211,8 +213,8 @@ impl State {
     fn view(&self, cntlid: u16) -> Option<(Arc<SubsystemView>, Visitor)> {
         let controller = self.controllers.iter().find(|c| c.cntlid == cntlid)?;
         let view = self.subsystem(controller.subsystem?)?.view();
-        let host = controller.hostnqn.clone();
-        Some((view, Visitor { listener: controller.listener?, host }))
+        let (host, hostid) = (controller.hostnqn.clone(), controller.hostid);
+        Some((view, Visitor { listener: controller.listener?, host, hostid }))
     }
 
     /// The controller identifiers a subsystem, or the discovery service, gives out.

@@ -12,6 +12,7 @@ use super::ana::AnaChanges;
 use super::discovery::Told;
 use super::error_log::ErrorLog;
 use super::features::Features;
+use super::notifications::Notifications;
 use crate::connection::ConnectionId;
 use crate::group::Tag;
 
@@ -64,6 +65,7 @@ pub(super) struct Controller {
     pub(super) errors: ErrorLog,
     /// What a discovery controller has for its host.
     pub(super) told: Told,
+    pub(super) notifications: Notifications,
 }
 
 impl Controller {
@@ -89,6 +91,7 @@ impl Controller {
         self.changed_namespaces.clear();
         self.ana_changes = AnaChanges::default();
         self.errors.clear();
+        self.notifications = Notifications::default();
     }
 
     /// Whether the host has been silent for longer than agreed (§3.9).

@@ -22,6 +22,9 @@ const WANT_TEMPERATURE: u32 = 1 << 1;
 /// Bits of the event configuration: all critical warnings.
 const WANT_WARNINGS: u32 = 0x3f;
 
+/// No bit of the event configuration: an event that is not turned off there.
+const ALWAYS: u32 = 0;
+
 /// A temperature threshold was crossed.
 const TEMPERATURE: AsyncEvent = AsyncEvent::new(
     AsyncEvent::TYPE_HEALTH,
@@ -43,6 +46,12 @@ const ANA_CHANGED: AsyncEvent = AsyncEvent::new(
 /// The discovery log changed.
 const DISCOVERY_CHANGED: AsyncEvent =
     AsyncEvent::new(AsyncEvent::TYPE_NOTICE, AsyncEvent::NOTICE_DISCOVERY, LogPageId::DISCOVERY.0);
+/// There is a reservation notification.
+const RESERVATION: AsyncEvent = AsyncEvent::new(
+    AsyncEvent::TYPE_COMMAND_SET,
+    AsyncEvent::COMMAND_SET_RESERVATION,
+    LogPageId::RESERVATION_NOTIFICATION.0,
+);
 
 impl Target {
     /// Asynchronous Event Request (§5.2): held until there is an event.
@@ -163,16 +172,22 @@ impl Target {
     /// The host has changed what it wants to hear of, or a threshold.
     pub(super) fn events_configured(&self, controller: &mut Controller) {
         let wanted = controller.features.events;
-        controller.pending.retain(|(_, bit)| wanted & bit != 0);
+        controller.pending.retain(|(_, bit)| *bit == ALWAYS || wanted & bit != 0);
         if controller.features.temperature_warning() {
             self.raise(controller, TEMPERATURE, WANT_TEMPERATURE);
         }
     }
 
+    /// There is a reservation notification; which of them there are is another feature's business.
+    pub(super) fn raise_reservation(&self, controller: &mut Controller) {
+        self.raise(controller, RESERVATION, ALWAYS);
+    }
+
     fn raise(&self, controller: &mut Controller, event: AsyncEvent, wanted: u32) {
         let pending = controller.pending.iter().any(|(other, _)| *other == event);
         let known = pending || controller.masked.contains(&event);
-        if controller.features.events & wanted == 0 || known {
+        let unwanted = wanted != ALWAYS && controller.features.events & wanted == 0;
+        if unwanted || known {
             return;
         }
         if controller.requests.is_empty() {

@@ -29,8 +29,11 @@ pub(super) struct Features {
 /// The composite temperature: there is no sensor, so it is that of a room.
 pub(super) const TEMPERATURE_K: u16 = 273 + 25;
 
+/// SV of Set Features: the value is to be saved.
+pub(super) const SAVE: u32 = 1 << 31;
+
 /// Features of an I/O controller. None can be saved.
-const IO: [FeatureId; 10] = [
+const IO: [FeatureId; 12] = [
     FeatureId::ARBITRATION,
     FeatureId::POWER_MANAGEMENT,
     FeatureId::TEMPERATURE_THRESHOLD,
@@ -41,6 +44,8 @@ const IO: [FeatureId; 10] = [
     FeatureId::ASYNC_EVENT_CONFIG,
     FeatureId::KEEP_ALIVE_TIMER,
     FeatureId::HOST_IDENTIFIER,
+    FeatureId::RESERVATION_NOTIFICATION_MASK,
+    FeatureId::RESERVATION_PERSISTENCE,
 ];
 /// Features of a discovery controller (§3.1.2.3).
 const DISCOVERY: [FeatureId; 2] = [FeatureId::ASYNC_EVENT_CONFIG, FeatureId::KEEP_ALIVE_TIMER];
@@ -133,7 +138,6 @@ fn set(
     command: &Command,
     config: &TransportConfig,
 ) -> Result<u64, Status> {
-    const SAVE: u32 = 1 << 31;
     let (value, nsid) = (command.cdw11.get(), command.nsid.get());
     let feature = FeatureId(command.cdw10.get() as u8);
     if !supported(controller).contains(&feature) {
@@ -234,12 +238,15 @@ fn host_identifier(controller: &Controller, request: &AdminRequest) -> (Outcome,
 }
 
 /// What can be done with a feature, as Get Features tells it (§5.15, SEL 011b).
-const fn capabilities(feature: FeatureId) -> u32 {
+pub(super) const fn capabilities(feature: FeatureId) -> u32 {
     const PER_NAMESPACE: u32 = 1 << 1;
     const CHANGEABLE: u32 = 1 << 2;
     match feature {
         FeatureId::VOLATILE_WRITE_CACHE | FeatureId::HOST_IDENTIFIER => 0,
-        FeatureId::ERROR_RECOVERY => PER_NAMESPACE | CHANGEABLE,
+        FeatureId::RESERVATION_PERSISTENCE => PER_NAMESPACE,
+        FeatureId::ERROR_RECOVERY | FeatureId::RESERVATION_NOTIFICATION_MASK => {
+            PER_NAMESPACE | CHANGEABLE
+        }
         _ => CHANGEABLE,
     }
 }

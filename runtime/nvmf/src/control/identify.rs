@@ -62,6 +62,8 @@ pub(super) fn identify(
 const ACTIVE_FOR_CSI: Cns = Cns(0x07);
 /// NMIC: several controllers may use the namespace.
 const SHARED: u8 = 1;
+/// RESCAP: all types of reservations, and IEKEY as from revision 1.3 on. None survives a restart.
+const RESERVATIONS: u8 = 0xfe;
 
 /// Whether there can be a namespace `nsid`; if there is none now, or none for this host, its
 /// structures read as zeroes.
@@ -139,7 +141,7 @@ fn io_controller(
     identify.nn = subsystem.options.namespaces_max.into();
     identify.mnan = subsystem.options.namespaces_max.into();
     let changing = Oncs::DATASET_MANAGEMENT | Oncs::WRITE_ZEROES | Oncs::COPY;
-    let optional = changing | Oncs::COMPARE | Oncs::VERIFY | Oncs::SAVE;
+    let optional = changing | Oncs::COMPARE | Oncs::VERIFY | Oncs::SAVE | Oncs::RESERVATIONS;
     // Copy ranges in format 0.
     identify.cdfs = 1.into();
     identify.oncs = optional.difference(config.masked_oncs).bits().into();
@@ -182,6 +184,7 @@ fn describe(namespace: &Namespace, identify: &mut IdentifyNamespace) {
     identify.ncap = blocks.into();
     identify.nuse = blocks.into();
     identify.nmic = SHARED;
+    identify.rescap = RESERVATIONS;
     identify.noiob = u16::try_from(info.optimal_io_boundary).unwrap_or(0).into();
     identify.nguid = namespace.nguid;
     identify.nvmcap = u128::from(info.size_bytes()).into();
@@ -245,6 +248,7 @@ fn independent(
 ) -> Result<Vec<u8>, Status> {
     const NMIC: usize = 1;
     const ANAGRPID: usize = 4;
+    const RESCAP: usize = 2;
     const NSATTR: usize = 8;
     const NSTAT: usize = 14;
     const READY: u8 = 1;
@@ -254,6 +258,7 @@ fn independent(
         bytes[NMIC] = SHARED;
         let anagrpid = subsystem.anagrpid(namespace).to_le_bytes();
         bytes[ANAGRPID..ANAGRPID + 4].copy_from_slice(&anagrpid);
+        bytes[RESCAP] = RESERVATIONS;
         bytes[NSATTR] = attributes(namespace);
         bytes[NSTAT] = READY;
     }

@@ -47,6 +47,9 @@ pub(super) fn get(
         if page == LogPageId::CHANGED_NAMESPACES {
             controller.changed_namespaces.clear();
         }
+        if page == LogPageId::RESERVATION_NOTIFICATION {
+            controller.notifications.pop();
+        }
     }
     Ok(bytes)
 }
@@ -76,6 +79,7 @@ fn whole(
             let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
             ana::log_page(subsystem.ok_or(Status::INVALID_LOG_PAGE)?, controller, command)
         }
+        LogPageId::RESERVATION_NOTIFICATION => controller.notifications.page(),
         _ => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
     };
     Ok(bytes)
@@ -83,7 +87,7 @@ fn whole(
 
 /// Log page 0 (§5.16.1.1): a dword per page, bit 0 says that it is supported.
 fn supported(controller: &Controller) -> Vec<u8> {
-    const IO: [LogPageId; 7] = [
+    const IO: [LogPageId; 8] = [
         LogPageId::SUPPORTED_LOG_PAGES,
         LogPageId::ERROR_INFORMATION,
         LogPageId::SMART_HEALTH,
@@ -91,6 +95,7 @@ fn supported(controller: &Controller) -> Vec<u8> {
         LogPageId::CHANGED_NAMESPACES,
         LogPageId::COMMANDS_SUPPORTED,
         LogPageId::FEATURES_SUPPORTED,
+        LogPageId::RESERVATION_NOTIFICATION,
     ];
     const DISCOVERY: [LogPageId; 2] = [LogPageId::SUPPORTED_LOG_PAGES, LogPageId::DISCOVERY];
     let pages: &[LogPageId] = if controller.is_discovery() { &DISCOVERY } else { &IO };
@@ -144,7 +149,9 @@ fn features(controller: &Controller) -> Vec<u8> {
     let mut bytes = Vec::from([0; 1024]);
     for feature in features::supported(controller) {
         let scope = match *feature {
-            FeatureId::ERROR_RECOVERY => CommandEffects::SCOPE_NAMESPACE,
+            FeatureId::ERROR_RECOVERY
+            | FeatureId::RESERVATION_NOTIFICATION_MASK
+            | FeatureId::RESERVATION_PERSISTENCE => CommandEffects::SCOPE_NAMESPACE,
             _ => CommandEffects::SCOPE_CONTROLLER,
         };
         let at = usize::from(feature.0) * 4;
@@ -182,8 +189,16 @@ fn effects(config: &TransportConfig) -> Vec<u8> {
         AdminOpcode::ASYNC_EVENT_REQUEST,
         AdminOpcode::KEEP_ALIVE,
     ];
-    const READS: [NvmOpcode; 4] =
-        [NvmOpcode::READ, NvmOpcode::COMPARE, NvmOpcode::VERIFY, NvmOpcode::FLUSH];
+    const READS: [NvmOpcode; 8] = [
+        NvmOpcode::READ,
+        NvmOpcode::COMPARE,
+        NvmOpcode::VERIFY,
+        NvmOpcode::FLUSH,
+        NvmOpcode::RESERVATION_REGISTER,
+        NvmOpcode::RESERVATION_REPORT,
+        NvmOpcode::RESERVATION_ACQUIRE,
+        NvmOpcode::RESERVATION_RELEASE,
+    ];
     const WRITES: [NvmOpcode; 4] =
         [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES, NvmOpcode::DATASET_MANAGEMENT, NvmOpcode::COPY];
     let mut effects = CommandEffects::default();

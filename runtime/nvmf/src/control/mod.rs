@@ -14,7 +14,10 @@ mod identify;
 mod listeners;
 mod log_pages;
 mod namespaces;
+mod notifications;
 mod property;
+mod reservations;
+mod reserve;
 mod subsystem;
 
 use alloc::rc::Rc;
@@ -35,7 +38,7 @@ use subsystem::Subsystem;
 pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions};
 
 use crate::config::TransportConfig;
-use crate::connection::{AdminReply, AdminRequest, ConnectionId};
+use crate::connection::{AdminReply, AdminRequest, ConnectionId, Origin};
 use crate::group::{PollGroup, Tag};
 
 /// The subsystem every drive is exported in when nothing is configured.
@@ -151,9 +154,10 @@ impl Target {
 
     /// Answers a command of any connection.
     pub(crate) fn handle(&self, request: AdminRequest) -> AdminReply {
-        match request.cntlid {
-            None => self.connect(&request),
-            Some(cntlid) => self.admin(cntlid, &request),
+        match request.from {
+            Origin::Stranger => self.connect(&request),
+            Origin::Admin { cntlid } => self.admin(cntlid, &request),
+            Origin::Io { cntlid } => self.reserve(cntlid, &request),
         }
     }
 

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use basalt_bdev::{Bdev, Descriptor};
 
 use super::configure::{ConfigError, is_nqn};
+use super::reservations::Reservations;
 use super::subsystem::{Namespace, NamespaceOptions, SeenBy, Subsystem};
 use super::{State, Target};
 use crate::group::{Affected, Origin};
@@ -59,7 +60,8 @@ impl Target {
             true => SeenBy::Hosts(Vec::new()),
             false => SeenBy::Every,
         };
-        let namespace = Namespace { bdev, uuid, nguid, anagrpid, seen_by };
+        let reservations = Reservations::default();
+        let namespace = Namespace { bdev, uuid, nguid, anagrpid, seen_by, reservations };
         let changed = Changed::members(nsid, &namespace);
         subsystem.namespaces.insert(nsid, namespace);
         self.namespaces_changed(state, nqn, &changed);

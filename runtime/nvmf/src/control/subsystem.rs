@@ -11,6 +11,7 @@ use basalt_nvme_spec::AnaState;
 
 use super::NSID_MAX;
 use super::controller::Controller;
+use super::reservations::Reservations;
 use crate::group::{SharedNamespace, SubsystemView};
 use crate::health::Health;
 
@@ -110,6 +111,7 @@ pub(super) struct Namespace {
     pub(super) nguid: [u8; 16],
     pub(super) anagrpid: u32,
     pub(super) seen_by: SeenBy,
+    pub(super) reservations: Reservations,
 }
 
 /// Which hosts see a namespace.
@@ -185,6 +187,7 @@ impl Subsystem {
             bdev: namespace.bdev.clone(),
             anagrpid: namespace.anagrpid,
             seen_by: namespace.seen_by.clone(),
+            guard: namespace.reservations.guard().cloned(),
         };
         let states = |listener: &SubsystemListener| (listener.id, listener.ana.clone());
         Arc::new(SubsystemView {

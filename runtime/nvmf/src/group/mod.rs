@@ -2,6 +2,7 @@
 
 mod channels;
 mod drain;
+mod guard;
 mod views;
 
 use alloc::boxed::Box;
@@ -20,12 +21,13 @@ use basalt_reactor::{Local, Poller};
 use channels::Channels;
 pub(crate) use channels::Tag;
 pub(crate) use drain::{Affected, Origin, drained};
+pub(crate) use guard::{Access, Excluded, Guard, HostId};
 use views::Views;
 pub(crate) use views::{Namespace, SharedNamespace, SubsystemView, Visitor};
 
 use crate::config::TransportConfig;
 use crate::connection::{
-    Aborting, AdminReply, AdminRequest, Connection, ConnectionId, Ends, QueueInfo,
+    Aborting, AdminReply, AdminRequest, Connection, ConnectionId, Ends, Preempted, QueueInfo,
 };
 use crate::control::Target;
 
@@ -269,6 +271,22 @@ impl PollGroup {
             Some(connection) => connection.abort_command(core, cid),
             None => Aborting::No,
         }
+    }
+
+    /// Aborts what preempted hosts have under way; gives the youngest command that there is.
+    pub(crate) fn abort_all(&self, target: &Preempted<'_>) -> u32 {
+        let State { core, places, .. } = &mut *self.state.borrow_mut();
+        for connection in places.iter_mut().filter_map(|place| place.connection.as_mut()) {
+            connection.abort_all(target, core);
+        }
+        core.generation
+    }
+
+    /// Whether one of those commands, not younger than `mark`, is still under way.
+    pub(crate) fn is_busy(&self, target: &Preempted<'_>, mark: u32) -> bool {
+        let State { core, places, .. } = &*self.state.borrow();
+        let mut connections = places.iter().filter_map(|place| place.connection.as_ref());
+        connections.any(|connection| connection.is_busy(target, mark, core))
     }
 
     /// Ends a connection at the control plane's wish.

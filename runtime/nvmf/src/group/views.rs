@@ -7,6 +7,7 @@ use basalt_nvme_spec::{AnaState, Status};
 use basalt_reactor::Local;
 
 use super::channels::Channels;
+use super::guard::{Access, Excluded, Guard, HostId};
 use crate::control::SeenBy;
 use crate::health::Health;
 
@@ -37,6 +38,8 @@ pub(crate) struct SharedNamespace {
     pub(crate) anagrpid: u32,
     /// Which hosts see it.
     pub(crate) seen_by: SeenBy,
+    /// What a reservation keeps other hosts from, if there is one.
+    pub(crate) guard: Option<Arc<Guard>>,
 }
 
 /// Who uses a subsystem, and which way.
@@ -44,12 +47,46 @@ pub(crate) struct SharedNamespace {
 pub(crate) struct Visitor {
     /// The listener its controller was connected by.
     pub(crate) listener: u32,
-    /// The host's name.
+    /// The host's name, by which it sees namespaces.
     pub(crate) host: String,
+    /// The host's identifier, by which it reserves them.
+    pub(crate) hostid: HostId,
+}
+
+/// What stands between a visitor and a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gate {
+    /// Nothing.
+    Open,
+    /// A reservation of others.
+    Reserved(Excluded),
+    /// It cannot be used: commands end like that.
+    Closed(Status),
+}
+
+impl Gate {
+    #[cold]
+    fn check(self, access: Access) -> Result<(), Status> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Reserved(excluded) => excluded.check(access),
+            Self::Closed(status) => Err(status),
+        }
+    }
 }
 
 impl SubsystemView {
-    /// Why `visitor` may not use `namespace`, if so.
+    /// How `visitor` finds `namespace`: whether it sees it goes before whether it reaches it, and
+    /// that before reservations.
+    fn gate(&self, namespace: &SharedNamespace, visitor: &Visitor) -> Gate {
+        if let Some(status) = self.refusal(namespace, visitor) {
+            return Gate::Closed(status);
+        }
+        let excluded = namespace.guard.as_ref().and_then(|g| g.excluded_for(&visitor.hostid));
+        excluded.map_or(Gate::Open, Gate::Reserved)
+    }
+
+    /// Why `visitor` may not use `namespace` at all, if so.
     fn refusal(&self, namespace: &SharedNamespace, visitor: &Visitor) -> Option<Status> {
         if !namespace.seen_by.includes(&visitor.host) {
             return Some(NO_NAMESPACE);
@@ -110,8 +147,8 @@ struct Path {
     visitor: Visitor,
     /// Queues that use it; without any its place is free.
     users: u32,
-    /// By the namespaces' places in the view, what their commands end with instead.
-    refusals: Vec<Option<Status>>,
+    /// By the namespaces' places in the view.
+    gates: Vec<Gate>,
 }
 
 /// This core's view of the subsystems it serves.
@@ -143,7 +180,7 @@ impl Views {
             channels.release(channel);
         }
         for path in self.paths.iter_mut().filter(|path| path.view == at) {
-            path.refusals = refusals(fresh, &path.visitor);
+            path.gates = gates(fresh, &path.visitor);
         }
         at
     }
@@ -156,8 +193,8 @@ impl Views {
             return at;
         }
         let told = self.views.get(view).and_then(|view| view.told.as_ref());
-        let refusals = told.map(|told| refusals(told, &visitor)).unwrap_or_default();
-        let path = Path { view, visitor, users: 1, refusals };
+        let gates = told.map(|told| gates(told, &visitor)).unwrap_or_default();
+        let path = Path { view, visitor, users: 1, gates };
         match self.paths.iter().position(|path| path.users == 0) {
             Some(at) => {
                 self.paths[at] = path;
@@ -193,8 +230,13 @@ impl Views {
         self.views.iter().any(|view| view.subsystem == subsystem)
     }
 
-    /// Namespace `nsid` on the path at `index`.
-    pub(crate) fn namespace(&self, index: usize, nsid: u32) -> Result<Namespace, Status> {
+    /// Namespace `nsid` on the path at `index`, for what needs `access` to it.
+    pub(crate) fn namespace(
+        &self,
+        index: usize,
+        nsid: u32,
+        access: Access,
+    ) -> Result<Namespace, Status> {
         let path = self.paths.get(index).ok_or(NO_NAMESPACE)?;
         let namespaces = self.views.get(path.view).map_or(&[][..], |view| &view.namespaces);
         // Identifiers are handed out from 1, so the guess nearly always hits.
@@ -205,9 +247,9 @@ impl Views {
                 .binary_search_by_key(&nsid, |other| other.nsid)
                 .map_err(|_| NO_NAMESPACE)?,
         };
-        match path.refusals.get(at) {
-            Some(None) => Ok(namespaces[at]),
-            Some(Some(refusal)) => Err(*refusal),
+        match path.gates.get(at) {
+            Some(Gate::Open) => Ok(namespaces[at]),
+            Some(gate) => gate.check(access).map(|()| namespaces[at]),
             None => Err(NO_NAMESPACE),
         }
     }
@@ -223,8 +265,8 @@ impl Views {
     }
 }
 
-fn refusals(view: &SubsystemView, visitor: &Visitor) -> Vec<Option<Status>> {
-    view.namespaces.iter().map(|namespace| view.refusal(namespace, visitor)).collect()
+fn gates(view: &SubsystemView, visitor: &Visitor) -> Vec<Gate> {
+    view.namespaces.iter().map(|namespace| view.gate(namespace, visitor)).collect()
 }
 
 fn open(shared: &SharedNamespace, channels: &mut Channels, local: &Local) -> Namespace {

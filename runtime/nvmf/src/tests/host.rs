@@ -291,14 +291,20 @@ impl Host {
     ) -> (Self, u16) {
         let mut host = Self::dial(world, 0, port);
         (host.nqn, host.name) = (nqn, name);
-        host.greet(world, Digests::default());
-        let completion = host.try_connect(world, 0, 32, 0xffff, 0);
+        let cntlid = host.enable(world);
+        (host, cntlid)
+    }
+
+    /// Makes a connection just dialled the admin queue of an enabled controller.
+    pub fn enable(&mut self, world: &mut World) -> u16 {
+        self.greet(world, Digests::default());
+        let completion = self.try_connect(world, 0, 32, 0xffff, 0);
         assert!(completion.status().is_success(), "{:?}", completion.status());
         let cntlid = completion.dw0.get() as u16;
         let cc = u64::from(Cc::enabled(Cc::CSS_NVM).0);
-        assert!(host.property_set(world, registers::CC, cc).status().is_success());
-        assert_eq!(host.property_get(world, registers::CSTS, 4) & 1, 1);
-        (host, cntlid)
+        assert!(self.property_set(world, registers::CC, cc).status().is_success());
+        assert_eq!(self.property_get(world, registers::CSTS, 4) & 1, 1);
+        cntlid
     }
 
     /// An I/O queue of controller `cntlid`.

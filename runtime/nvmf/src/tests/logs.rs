@@ -135,7 +135,11 @@ fn the_log_of_features_lists_just_those_that_can_be_read() {
     let (done, listed) = admin.fetch(&mut world, log, 1024);
     assert!(done.status().is_success());
     for feature in 0..=u8::MAX {
-        let mut get = Command::get_features(FeatureId(feature), 0);
+        let nsid = u32::from(matches!(
+            FeatureId(feature),
+            FeatureId::RESERVATION_NOTIFICATION_MASK | FeatureId::RESERVATION_PERSISTENCE
+        ));
+        let mut get = Command::get_features(FeatureId(feature), nsid);
         get.cdw11 = u32::from(feature == FeatureId::HOST_IDENTIFIER.0).into();
         let (done, _) = admin.fetch(&mut world, get, 16);
         let claimed = listed[usize::from(feature) * 4] & 1 != 0;

@@ -19,6 +19,7 @@ mod limits;
 mod logs;
 mod masking;
 mod removal;
+mod reservations;
 mod reset;
 mod rules;
 mod transfers;

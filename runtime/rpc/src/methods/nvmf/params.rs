@@ -258,7 +258,7 @@ fn refuse_namespace_options(params: &mut Params) -> Result<(), RpcError> {
     let refused = if params.optional::<String>("eui64")?.is_some() {
         "eui64: namespaces have an NGUID and a UUID"
     } else if params.optional::<String>("ptpl_file")?.is_some() {
-        "ptpl_file: reservations are not supported"
+        "ptpl_file: reservations do not survive a restart; leave it out"
     } else {
         return Ok(());
     };
