@@ -37,6 +37,8 @@ pub const CMBMSC: usize = 0x50;
 pub const CMBSTS: usize = 0x58;
 /// Controller ready timeouts, 4 bytes.
 pub const CRTO: usize = 0x68;
+/// What is written to [`NSSR`] to reset the NVM subsystem: "NVMe" (§3.1.3.8).
+pub const NSSR_KEY: u32 = 0x4e56_4d65;
 /// First doorbell (PCIe §3.1.2).
 pub const DOORBELLS: usize = 0x1000;
 
@@ -90,6 +92,19 @@ impl Cap {
     pub const fn doorbell_stride(self) -> usize {
         4 << (self.0 >> 32 & 0xf)
     }
+
+    /// Whether the NVM subsystem can be reset by [`NSSR`].
+    pub const fn subsystem_reset(self) -> bool {
+        self.0 & Self::NSSRS != 0
+    }
+
+    /// The same with [`Self::subsystem_reset`].
+    #[must_use]
+    pub const fn with_subsystem_reset(self) -> Self {
+        Self(self.0 | Self::NSSRS)
+    }
+
+    const NSSRS: u64 = 1 << 36;
 
     /// Whether the NVM command set is supported.
     pub const fn nvm_command_set(self) -> bool {

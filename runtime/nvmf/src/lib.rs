@@ -36,6 +36,7 @@ pub use config::{C2hSuccess, FusedOperations, TransportConfig};
 pub use connection::{ConnectionId, QueueInfo};
 pub use control::{
     ConfigError, ControllerInfo, DEFAULT_NQN, DiscoveryFilter, DuplicateHosts, HostPolicy,
-    Listener, NamespaceInfo, NamespaceOptions, Referral, SubsystemInfo, SubsystemOptions, Target,
+    Listener, NamespaceInfo, NamespaceOptions, Referral, SubsystemInfo, SubsystemOptions,
+    SubsystemReset, Target,
 };
 pub use group::{GroupStats, PollGroup, SharedStack};

@@ -1,10 +1,11 @@
 use alloc::vec::Vec;
 
-use basalt_nvme_spec::{AdminOpcode, FabricsType, Status};
+use basalt_nvme_spec::{AdminOpcode, Csts, FabricsType, Status};
 
 use super::controller::Controller;
 use super::property::{self, Aftermath};
-use super::{Target, features, identify, log_pages, notifications};
+use super::subsystem::SubsystemReset;
+use super::{State, Target, features, identify, log_pages, notifications};
 use crate::command::Outcome;
 use crate::connection::{AdminReply, AdminRequest};
 
@@ -24,7 +25,7 @@ impl Target {
         controller.last_seen = self.local.now();
         let opcode = AdminOpcode(command.opcode);
         if opcode == AdminOpcode::FABRICS {
-            return done(self.property(controller, request));
+            return done(self.property(state, at, request));
         }
         if !controller.is_ready() {
             return done(Status::SEQUENCE_ERROR.with_dnr().into());
@@ -59,24 +60,49 @@ impl Target {
     }
 
     /// Property Get and Set, the fabrics commands of a connected admin queue.
-    fn property(&self, controller: &mut Controller, request: &AdminRequest) -> Outcome {
-        let command = &request.command;
+    fn property(&self, state: &mut State, at: usize, request: &AdminRequest) -> Outcome {
+        let subsystem = state.controllers[at].subsystem;
+        let found = subsystem.and_then(|id| state.subsystem(id));
+        let nssr = found.map_or(SubsystemReset::Unsupported, |found| found.options.nssr);
+        let (controller, command) = (&mut state.controllers[at], &request.command);
         match command.fabrics_type() {
             FabricsType::PROPERTY_GET => {
-                property::get(controller, command, &self.config.get()).into()
+                property::get(controller, command, &self.config.get(), nssr).into()
             }
-            FabricsType::PROPERTY_SET => match property::set(controller, &command.as_property()) {
-                Err(status) => status.into(),
-                Ok(Aftermath::Nothing) => Outcome::OK,
-                Ok(Aftermath::EndQueues) => {
-                    // The host may connect queues of the same identifiers again at once.
-                    let queues = core::mem::take(&mut controller.queues);
-                    self.end_connections(queues.iter().map(|queue| queue.connection));
-                    self.drop_requests(controller);
-                    Outcome::OK
+            FabricsType::PROPERTY_SET => {
+                match property::set(controller, &command.as_property(), nssr) {
+                    Err(status) => return status.into(),
+                    Ok(Aftermath::Nothing) => {}
+                    Ok(Aftermath::EndQueues) => self.end_queues(controller),
+                    Ok(Aftermath::ResetSubsystem) => self.reset_subsystem(state, subsystem),
                 }
-            },
+                Outcome::OK
+            }
             _ => Status::INVALID_OPCODE.with_dnr().into(),
+        }
+    }
+
+    /// Ends the I/O queues of a controller. The host may connect queues of the same identifiers
+    /// again at once.
+    fn end_queues(&self, controller: &mut Controller) {
+        let queues = core::mem::take(&mut controller.queues);
+        self.end_connections(queues.iter().map(|queue| queue.connection));
+        self.drop_requests(controller);
+    }
+
+    /// NVM Subsystem Reset (§3.7.1): every controller of the subsystem is reset, and its host can
+    /// tell by CSTS. Admin queues stay, as with any reset over fabrics, and so do reservations
+    /// (§8.19.1). What bdevs are at work on ends by itself; others may share them.
+    fn reset_subsystem(&self, state: &mut State, id: Option<u32>) {
+        let State { subsystems, controllers, .. } = state;
+        if let Some(subsystem) = subsystems.iter_mut().find(|found| Some(found.id) == id) {
+            log::warn!(target: "nvmf", "{} is reset by a host", subsystem.nqn);
+            subsystem.was_reset = true;
+        }
+        for controller in controllers.iter_mut().filter(|found| found.subsystem == id) {
+            controller.reset();
+            controller.csts = Csts::SUBSYSTEM_RESET;
+            self.end_queues(controller);
         }
     }
 }

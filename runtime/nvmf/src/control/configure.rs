@@ -182,6 +182,7 @@ impl Target {
             listeners: Vec::new(),
             namespaces: BTreeMap::new(),
             version: 1,
+            was_reset: false,
             health: Arc::new(Health::new(self.local.cores())),
         });
         Ok(())

@@ -104,8 +104,9 @@ impl Target {
                 ),
             },
         };
-        let reports_ana = subsystem.and_then(|id| state.subsystem(id));
-        let reports_ana = reports_ana.is_some_and(|subsystem| subsystem.options.ana_reporting);
+        let found = subsystem.and_then(|id| state.subsystem(id));
+        let reports_ana = found.is_some_and(|subsystem| subsystem.options.ana_reporting);
+        let was_reset = found.is_some_and(|subsystem| subsystem.was_reset);
         log::info!(
             target: "nvmf",
             "{} connected to {} as controller {cntlid}, queue 0, core {}",
@@ -121,7 +122,7 @@ impl Target {
             queues: Vec::new(),
             reached_at: request.reached_at,
             cc: Cc::DISABLED,
-            csts: Csts::empty(),
+            csts: if was_reset { Csts::SUBSYSTEM_RESET } else { Csts::empty() },
             features: Features::new(self.config.get().kato(connect.kato.get())),
             last_seen: now,
             requests: Vec::new(),

@@ -83,10 +83,11 @@ impl Controller {
     }
 
     /// Controller reset (§3.7.2): registers, features and logs are as at the start; the keep-alive
-    /// timer runs on, and so does the count of errors.
+    /// timer runs on, and so does the count of errors. That the subsystem was reset is told until
+    /// the host has acknowledged it.
     pub(super) fn reset(&mut self) {
         self.cc = Cc::DISABLED;
-        self.csts = Csts::empty();
+        self.csts &= Csts::SUBSYSTEM_RESET;
         self.features.reset();
         self.changed_namespaces.clear();
         self.ana_changes = AnaChanges::default();

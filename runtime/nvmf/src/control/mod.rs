@@ -35,7 +35,7 @@ pub use discovery::{DiscoveryFilter, Referral};
 pub(crate) use error_log::Failure;
 pub(crate) use subsystem::SeenBy;
 use subsystem::Subsystem;
-pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions};
+pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions, SubsystemReset};
 
 use crate::config::TransportConfig;
 use crate::connection::{AdminReply, AdminRequest, ConnectionId, Origin};

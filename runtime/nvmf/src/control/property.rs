@@ -5,6 +5,7 @@ use basalt_nvme_spec::registers::{self, Cap, Cc, Csts, Shutdown, Version};
 use basalt_nvme_spec::{Command, Status};
 
 use super::controller::Controller;
+use super::subsystem::SubsystemReset;
 use crate::config::TransportConfig;
 
 /// Longest time to become ready that is announced (CAP.TO).
@@ -17,6 +18,8 @@ pub(super) enum Aftermath {
     Nothing,
     /// The controller was reset or shut down: its I/O queues end.
     EndQueues,
+    /// All controllers of the subsystem are to be reset.
+    ResetSubsystem,
 }
 
 /// Property Get (§6.6).
@@ -24,18 +27,20 @@ pub(super) fn get(
     controller: &Controller,
     command: &Command,
     config: &TransportConfig,
+    nssr: SubsystemReset,
 ) -> Result<u64, Status> {
     let property = command.as_property();
     let size = property.size().ok_or(Status::INVALID_FIELD.with_dnr())?;
     match (property.offset.get() as usize, size) {
         (registers::CAP, 8) => {
             let cap = Cap::build(u32::from(config.queue_size_max), READY_TIMEOUT, 4);
-            Ok(cap.with_ready_with_media().0)
+            let cap = cap.with_ready_with_media();
+            Ok(if nssr == SubsystemReset::Supported { cap.with_subsystem_reset() } else { cap }.0)
         }
         (registers::VS, 4) => Ok(u64::from(Version::V2_0.0)),
         (registers::CC, 4) => Ok(u64::from(controller.cc.0)),
         (registers::CSTS, 4) => Ok(u64::from(controller.csts.bits())),
-        // NVM subsystem reset is not supported, so its register reads as zero.
+        // Only written to.
         (registers::NSSR, 4) => Ok(0),
         // Units of 500 ms; the upper half is for a mode not supported.
         (registers::CRTO, 4) => Ok(READY_TIMEOUT.as_millis() as u64 / 500),
@@ -44,12 +49,31 @@ pub(super) fn get(
 }
 
 /// Property Set (§6.7).
-pub(super) fn set(controller: &mut Controller, property: &Property) -> Result<Aftermath, Status> {
-    if property.offset.get() as usize != registers::CC || property.size() != Some(4) {
-        return Err(Status::INVALID_FIELD.with_dnr());
+pub(super) fn set(
+    controller: &mut Controller,
+    property: &Property,
+    nssr: SubsystemReset,
+) -> Result<Aftermath, Status> {
+    let value = property.value.get() as u32;
+    let has_reset = nssr == SubsystemReset::Supported;
+    match (property.offset.get() as usize, property.size()) {
+        (registers::CC, Some(4)) => configure(controller, Cc(value)),
+        (registers::NSSR, Some(4)) if has_reset => Ok(match value {
+            registers::NSSR_KEY => Aftermath::ResetSubsystem,
+            _ => Aftermath::Nothing,
+        }),
+        // Nothing else there can be written.
+        (registers::CSTS, Some(4)) if has_reset => {
+            controller.csts -= Csts::from_bits_retain(value) & Csts::SUBSYSTEM_RESET;
+            Ok(Aftermath::Nothing)
+        }
+        _ => Err(Status::INVALID_FIELD.with_dnr()),
     }
+}
+
+/// Controller configuration (§3.1.3.5).
+fn configure(controller: &mut Controller, new: Cc) -> Result<Aftermath, Status> {
     let old = controller.cc;
-    let new = Cc(property.value.get() as u32);
     if new.enable() && !(acceptable(controller, new) && may_follow(old, new)) {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
@@ -62,7 +86,7 @@ pub(super) fn set(controller: &mut Controller, property: &Property) -> Result<Af
     }
     controller.cc = new;
     if new.enable() && !old.enable() {
-        controller.csts = Csts::READY;
+        controller.csts |= Csts::READY;
     }
     if new.shutdown() == Shutdown::NONE || old.shutdown() != Shutdown::NONE {
         return Ok(Aftermath::Nothing);

@@ -18,6 +18,16 @@ use crate::health::Health;
 /// Largest identifier a controller of the dynamic model may have (base specification §4.2).
 pub(super) const CNTLID_MAX: u16 = 0xffef;
 
+/// Whether a host may reset a subsystem with all of its controllers, those of other hosts included
+/// (NSSR).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SubsystemReset {
+    /// It may.
+    Supported,
+    /// It may not.
+    Unsupported,
+}
+
 /// What a subsystem is to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SubsystemOptions {
@@ -33,6 +43,8 @@ pub struct SubsystemOptions {
     pub cntlid_max: u16,
     /// Whether hosts are told how well each listener reaches the namespaces (base §8.1).
     pub ana_reporting: bool,
+    /// Whether hosts may reset it.
+    pub nssr: SubsystemReset,
 }
 
 impl Default for SubsystemOptions {
@@ -44,6 +56,7 @@ impl Default for SubsystemOptions {
             cntlid_min: 1,
             cntlid_max: CNTLID_MAX,
             ana_reporting: false,
+            nssr: SubsystemReset::Unsupported,
         }
     }
 }
@@ -143,6 +156,8 @@ pub(super) struct Subsystem {
     pub(super) namespaces: BTreeMap<u32, Namespace>,
     /// Grows with every change of the namespaces or of the access to them.
     pub(super) version: u64,
+    /// Whether it has been reset since the start.
+    pub(super) was_reset: bool,
     pub(super) health: Arc<Health>,
 }
 

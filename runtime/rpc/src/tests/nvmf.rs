@@ -234,7 +234,7 @@ fn a_subsystem_is_made_as_asked_and_only_once() {
     let params = json!({
         "nqn": NQN, "serial_number": "S1", "model_number": "M1", "max_namespaces": 2,
         "allow_any_host": true, "min_cntlid": 5, "max_cntlid": 9, "ana_reporting": false,
-        "passthrough": false, "enable_nssr": false,
+        "passthrough": false, "enable_nssr": true,
     });
     ok(&mut machine, "nvmf_create_subsystem", params.clone());
     let subsystem = shown(&mut machine, NQN);
@@ -249,7 +249,7 @@ fn a_subsystem_is_made_as_asked_and_only_once() {
         (json!({"nqn": LONGER_NQN, "serial_number": "more than twenty letters"}), -32602),
         (json!({"nqn": LONGER_NQN, "max_namespaces": 5000}), -32602),
         (json!({"nqn": LONGER_NQN, "min_cntlid": 9, "max_cntlid": 5}), -32602),
-        (json!({"nqn": LONGER_NQN, "enable_nssr": true}), -95),
+        (json!({"nqn": LONGER_NQN, "passthrough": true}), -95),
         (json!({}), -32602),
     ];
     for (params, code) in table {

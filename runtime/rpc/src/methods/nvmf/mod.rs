@@ -43,6 +43,7 @@ fn create_subsystem(cx: Context, params: Params) -> Outcome {
         cntlid_min: wanted.min_cntlid.unwrap_or(default.cntlid_min),
         cntlid_max: wanted.max_cntlid.unwrap_or(default.cntlid_max),
         ana_reporting: wanted.ana_reporting,
+        nssr: wanted.nssr,
     };
     let target = cx.service::<Target>()?;
     target.create_subsystem(&wanted.nqn, options).map_err(config_error)?;

@@ -7,7 +7,9 @@ use core::time::Duration;
 
 use basalt_bdev::uuid::Uuid;
 use basalt_net::IpAddress;
-use basalt_nvmf::{AnaState, C2hSuccess, FusedOperations, Listener, Oncs, TransportConfig};
+use basalt_nvmf::{
+    AnaState, C2hSuccess, FusedOperations, Listener, Oncs, SubsystemReset, TransportConfig,
+};
 
 use crate::methods::bdev::read_uuid;
 use crate::{Params, RpcError, errno};
@@ -190,6 +192,7 @@ pub(super) struct SubsystemParams {
     pub min_cntlid: Option<u16>,
     pub max_cntlid: Option<u16>,
     pub ana_reporting: bool,
+    pub nssr: SubsystemReset,
 }
 
 impl SubsystemParams {
@@ -204,12 +207,14 @@ impl SubsystemParams {
             min_cntlid: params.optional("min_cntlid")?,
             max_cntlid: params.optional("max_cntlid")?,
             ana_reporting: params.optional("ana_reporting")?.unwrap_or(false),
+            nssr: match params.optional("enable_nssr")? {
+                Some(true) => SubsystemReset::Supported,
+                _ => SubsystemReset::Unsupported,
+            },
         };
-        for name in ["passthrough", "enable_nssr"] {
-            if params.optional::<bool>(name)? == Some(true) {
-                let message = format_args!("{name} is not supported");
-                return Err(RpcError::errno(errno::EOPNOTSUPP, message));
-            }
+        if params.optional::<bool>("passthrough")? == Some(true) {
+            let message = format_args!("passthrough is not supported");
+            return Err(RpcError::errno(errno::EOPNOTSUPP, message));
         }
         params.ignore(&["dmrsl", "wzsl", "max_discard_size_kib", "max_write_zeroes_size_kib"]);
         params.ignore(&["admin_label", "tgt_name"]);
