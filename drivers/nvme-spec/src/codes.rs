@@ -29,6 +29,13 @@ named!(AdminOpcode, u8 {
     SANITIZE = 0x84, "Sanitize";
 });
 
+impl AdminOpcode {
+    /// Whether its meaning is the vendor's.
+    pub const fn is_vendor_specific(self) -> bool {
+        self.0 >= 0xc0
+    }
+}
+
 /// An I/O command opcode of the NVM command set (NVM §3.1, figure 3 in part).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct NvmOpcode(pub u8);

@@ -255,6 +255,12 @@ impl IdentifyController {
         Oncs::from_bits_retain(self.oncs.get())
     }
 
+    /// Whether all vendor specific admin commands say how much data they move, as dwords in
+    /// dword 10 (AVSCC).
+    pub const fn has_common_vendor_format(&self) -> bool {
+        self.avscc & 1 != 0
+    }
+
     /// Optional admin commands.
     pub const fn oacs(&self) -> Oacs {
         Oacs::from_bits_retain(self.oacs.get())

@@ -206,6 +206,8 @@ pub(crate) fn data_len(command: &Command) -> Option<u64> {
         | AdminOpcode::DEVICE_SELF_TEST
         | AdminOpcode::FORMAT_NVM
         | AdminOpcode::SANITIZE => Some(0),
+        // NDT counts dwords (§3.3.3.1, figure 88), if the controller keeps to that (AVSCC).
+        opcode if opcode.is_vendor_specific() => Some(u64::from(command.cdw10.get()) * 4),
         _ => None,
     }
 }

@@ -17,7 +17,8 @@ const HEALTH_PERIOD: Duration = Duration::from_millis(1);
 
 impl<D: Device> Controller<D> {
     /// Sends an admin command and waits for its end. Opcodes whose data length the driver cannot
-    /// tell are refused, as are those that manage queues.
+    /// tell are refused, as are those that manage queues. It can tell that of a vendor's own if
+    /// the controller says that they have the common format (AVSCC).
     ///
     /// After [`AdminError::Timeout`] the buffer stays with the command until the controller is
     /// stopped.
@@ -27,6 +28,10 @@ impl<D: Device> Controller<D> {
         data: Option<DmaBuf>,
     ) -> Result<Outcome, AdminError> {
         check_buffer(&command, data.as_ref())?;
+        let is_vendors = AdminOpcode(command.opcode).is_vendor_specific();
+        if is_vendors && !self.identify.borrow().has_common_vendor_format() {
+            return Err(AdminError::NotAllowed);
+        }
         command.mptr = Default::default();
         command.set_prps(0, 0);
         self.command(command, data).await

@@ -144,6 +144,10 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
         remote_channel(local, lender, open)
     }
 
+    fn nvme_nsid(&self) -> Option<u32> {
+        Some(self.namespace.nsid())
+    }
+
     fn driver_specific(&self) -> String {
         self.driver_specific.clone()
     }

@@ -122,6 +122,12 @@ pub trait Bdev: Send + Sync {
         None
     }
 
+    /// The identifier of the namespace it is, on the controller that gets its
+    /// [`Op::NvmeAdmin`]; `None` for what is not just that.
+    fn nvme_nsid(&self) -> Option<u32> {
+        None
+    }
+
     /// The module-specific part of `bdev_get_bdevs`, as one JSON object.
     fn driver_specific(&self) -> String {
         String::from("{}")

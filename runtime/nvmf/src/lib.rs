@@ -35,8 +35,8 @@ pub use basalt_nvme_spec::identify::Oncs;
 pub use config::{C2hSuccess, FusedOperations, TransportConfig};
 pub use connection::{ConnectionId, QueueInfo};
 pub use control::{
-    ConfigError, ControllerInfo, DEFAULT_NQN, DiscoveryFilter, DuplicateHosts, HostPolicy,
-    Listener, NamespaceInfo, NamespaceOptions, Referral, SubsystemInfo, SubsystemOptions,
-    SubsystemReset, Target,
+    AdminPassthru, ConfigError, ControllerInfo, DEFAULT_NQN, DiscoveryFilter, DuplicateHosts,
+    HostPolicy, Listener, NamespaceInfo, NamespaceOptions, Referral, SubsystemInfo,
+    SubsystemOptions, SubsystemReset, Target,
 };
 pub use group::{GroupStats, PollGroup, SharedStack};

@@ -129,6 +129,8 @@ pub struct Config {
     pub boundary: u16,
     /// See [`Self::boundary`].
     pub vendor_stripe: u8,
+    /// Format of vendor specific admin commands (AVSCC), of which the model has none.
+    pub avscc: u8,
     /// Largest I/O queue, entries (CAP.MQES + 1).
     pub queue_entries_max: u32,
     /// Bytes between doorbells: 4 to 128, a power of two.
@@ -179,6 +181,7 @@ impl Default for Config {
             pci_ids: 0x0010_1b36,
             boundary: 0,
             vendor_stripe: 0,
+            avscc: 0,
             queue_entries_max: 1024,
             doorbell_stride: 4,
             queues: 8,

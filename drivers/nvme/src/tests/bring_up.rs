@@ -167,6 +167,23 @@ fn admin_commands_carry_data_both_ways_and_are_checked_for_length() {
 }
 
 #[test]
+fn a_vendors_command_is_sent_if_it_is_known_how_much_data_it_moves() {
+    const READ: AdminOpcode = AdminOpcode(0xc2);
+    let command = Command { cdw10: 1024.into(), ..Command::admin(READ) };
+    for (avscc, expected) in
+        [(0, AdminError::NotAllowed), (1, AdminError::Status(Status::INVALID_OPCODE.with_dnr()))]
+    {
+        let bench = Bench::new(Config { avscc, ..Config::default() });
+        let controller = bench.controller(Options::default());
+        let page = bench.pool.alloc(4096).ok();
+        assert_eq!(bench.run(controller.admin(command, page)).err(), Some(expected));
+        let short = bench.pool.alloc(4092).ok();
+        let refused = bench.run(controller.admin(command, short)).err();
+        assert_eq!(refused, Some(AdminError::BadBuffer));
+    }
+}
+
+#[test]
 fn an_abandoned_admin_command_keeps_its_buffer_until_it_completes() {
     let bench = Bench::with_defaults();
     let controller = bench.controller(Options::default());

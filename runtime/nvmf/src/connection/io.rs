@@ -376,7 +376,7 @@ fn refusal(reason: RejectReason) -> Status {
     }
 }
 
-pub(super) fn failure(error: IoError) -> Status {
+pub(crate) fn failure(error: IoError) -> Status {
     match error {
         IoError::Nvme { sct, sc, dnr: true } => Status::new(sct, sc).with_dnr(),
         IoError::Nvme { sct, sc, dnr: false } => Status::new(sct, sc),

@@ -33,6 +33,10 @@ impl Target {
         if let Some(status) = refusal {
             return done(status.into());
         }
+        if let Some(reply) = self.pass(state, at, request) {
+            return reply;
+        }
+        let controller = &mut state.controllers[at];
         match opcode {
             AdminOpcode::IDENTIFY => {
                 data(identify::identify(state, at, request, &self.config.get()), request)

@@ -41,8 +41,7 @@ pub(super) fn get(
     bytes.drain(..offset as usize);
     bytes.resize(len as usize, 0);
     let controller = &mut state.controllers[at];
-    const RETAIN_EVENT: u32 = 1 << 15;
-    if command.cdw10.get() & RETAIN_EVENT == 0 {
+    if !retains_event(command) {
         events::clear(controller, page);
         if page == LogPageId::CHANGED_NAMESPACES {
             controller.changed_namespaces.clear();
@@ -54,7 +53,14 @@ pub(super) fn get(
     Ok(bytes)
 }
 
-fn whole(
+/// Whether reading the page does not clear its events (RAE).
+pub(super) const fn retains_event(command: &Command) -> bool {
+    const RETAIN_EVENT: u32 = 1 << 15;
+    command.cdw10.get() & RETAIN_EVENT != 0
+}
+
+/// A log page as a whole.
+pub(super) fn whole(
     state: &State,
     at: usize,
     page: LogPageId,

@@ -15,6 +15,7 @@ mod listeners;
 mod log_pages;
 mod namespaces;
 mod notifications;
+mod passthru;
 mod property;
 mod reservations;
 mod reserve;
@@ -33,6 +34,7 @@ pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, Subs
 use controller::Controller;
 pub use discovery::{DiscoveryFilter, Referral};
 pub(crate) use error_log::Failure;
+pub use passthru::AdminPassthru;
 pub(crate) use subsystem::SeenBy;
 use subsystem::Subsystem;
 pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions, SubsystemReset};
@@ -90,6 +92,7 @@ struct State {
 pub struct Target {
     local: Local,
     config: Cell<TransportConfig>,
+    passthru: Cell<AdminPassthru>,
     state: RefCell<State>,
     poller: RefCell<Option<Poller>>,
 }
@@ -115,6 +118,7 @@ impl Target {
         let target = Rc::new(Self {
             local: local.clone(),
             config: Cell::new(config.clamped()),
+            passthru: Cell::default(),
             state: RefCell::new(state),
             poller: RefCell::default(),
         });

@@ -67,7 +67,7 @@ impl Target {
         let reservations = &mut subsystem.namespaces.get_mut(&nsid).ok_or(invalid)?.reservations;
         if NvmOpcode(command.opcode) == NvmOpcode::RESERVATION_REPORT {
             let report = reservations.report();
-            return self::report(command, report, request.len_max);
+            return reported(command, report, request.len_max);
         }
         let change = reservations.run(host, command, keys(&request.data)?)?;
         subsystem.version += 1;
@@ -99,7 +99,7 @@ impl Target {
 }
 
 /// The answer to a Reservation Report: as much as the host has asked for, zeroes after the end.
-fn report(command: &Command, mut report: Vec<u8>, len_max: u32) -> Result<AdminReply, Status> {
+fn reported(command: &Command, mut report: Vec<u8>, len_max: u32) -> Result<AdminReply, Status> {
     if !command.is_extended_report() {
         return Err(Status::HOST_ID_INCONSISTENT.with_dnr());
     }

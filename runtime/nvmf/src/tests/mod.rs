@@ -18,6 +18,7 @@ mod life;
 mod limits;
 mod logs;
 mod masking;
+mod passthru;
 mod removal;
 mod reservations;
 mod reset;

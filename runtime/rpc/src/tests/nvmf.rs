@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Machine;
 use super::config::{apply, save};
+use crate::State;
 use crate::methods::{InterfaceState, NetControl};
 
 pub(super) const NQN: &str = "nqn.2026-11.org.example:a";
@@ -183,6 +184,29 @@ fn an_option_of_the_transport_is_heeded_or_refused_by_name() {
     for (name, value) in heeded.as_object().unwrap() {
         assert_eq!(&shown[name], value, "{name}");
     }
+}
+
+#[test]
+fn which_admin_commands_go_to_drives_is_chosen_before_the_start() {
+    let mut machine = Machine::in_state(1, State::Startup);
+    Target::start(&machine.boot(), TransportConfig::default());
+    let set = "nvmf_set_config";
+    let chosen = json!({
+        "discovery_filter": "match_any", "poll_groups_mask": "0x3",
+        "admin_cmd_passthru": {"identify_ctrlr": true, "vendor_specific": false, "nvme_mi": false},
+    });
+    ok(&mut machine, set, chosen.clone());
+    let saved = machine.call("framework_get_config", json!({"name": "nvmf"})).unwrap();
+    assert_eq!(saved, json!([{"method": set, "params": chosen}]));
+    for (passthru, code) in [
+        (json!({"identify": true}), -32602),
+        (json!({"identify_ctrlr": 1}), -32602),
+        (json!({"nvme_mi": true}), -95),
+    ] {
+        assert_eq!(machine.code(set, json!({"admin_cmd_passthru": passthru})), code);
+    }
+    assert_eq!(machine.code(set, json!({"admin_passthru": {}})), -32602);
+    ok(&mut machine, set, json!({"acceptor_poll_rate": 10_000}));
 }
 
 #[test]

@@ -115,6 +115,7 @@ impl State {
         page.sgls = U32::new(u32::from(self.config.sgls));
         page.oncs = U16::new(self.config.oncs.bits());
         page.vendor[3] = self.config.vendor_stripe;
+        page.avscc = self.config.avscc;
         let shadows = self.config.shadow != Shadowing::No;
         page.oacs = U16::new(if shadows { Oacs::DOORBELL_BUFFER.bits() } else { 0 });
         self.describe_management(&mut page);

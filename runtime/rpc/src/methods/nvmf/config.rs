@@ -3,17 +3,21 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use basalt_nvmf::{DiscoveryFilter, DuplicateHosts, Target};
-use serde_json::Value;
+use basalt_nvmf::{AdminPassthru, DiscoveryFilter, DuplicateHosts, Target};
+use serde_json::{Map, Value};
 
-use crate::{Context, Outcome, Params, Router, RpcError, When};
+use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+
+/// Parameters without effect here: how many cores there are, and authentication.
+const FOREIGN: [&str; 5] =
+    ["acceptor_poll_rate", "conn_sched", "poll_groups_mask", "dhchap_digests", "dhchap_dhgroups"];
 
 pub(super) fn register(router: &mut Router) {
     router.register("nvmf_set_config", When::Startup, set);
 }
 
-/// Which listeners hosts are told of, and whether they may have twins. The rest is kept for saving:
-/// there is nothing here that it could change.
+/// Which listeners hosts are told of, whether they may have twins, and which admin commands go to
+/// drives. The rest is kept for saving: there is nothing here that it could change.
 fn set(cx: Context, mut params: Params) -> Outcome {
     let filter = read_filter(&mut params)?;
     let duplicates = match params.optional::<String>("dup_host_policy")?.as_deref() {
@@ -25,9 +29,14 @@ fn set(cx: Context, mut params: Params) -> Outcome {
             return Err(RpcError::params(message));
         }
     };
+    let chosen: Option<Map<String, Value>> = params.optional("admin_cmd_passthru")?;
+    let passthru = read_passthru(&chosen.unwrap_or_default())?;
+    params.ignore(&FOREIGN);
+    params.finish()?;
     if let Some(target) = cx.local().service::<Target>() {
         target.set_discovery_filter(filter);
         target.set_duplicate_hosts(duplicates.unwrap_or(DuplicateHosts::Allow));
+        target.set_admin_passthru(passthru);
     }
     cx.remember("nvmf", "options nvmf_set_config ");
     Ok(Value::Bool(true))
@@ -58,4 +67,31 @@ fn read_filter(params: &mut Params) -> Result<DiscoveryFilter, RpcError> {
         }
     }
     Ok(filter)
+}
+
+/// Reads `{"identify_ctrlr": true, …}`.
+fn read_passthru(chosen: &Map<String, Value>) -> Result<AdminPassthru, RpcError> {
+    let mut passthru = AdminPassthru::NONE;
+    for (name, value) in chosen {
+        let Some(is_wanted) = value.as_bool() else {
+            let message = format_args!("'admin_cmd_passthru': '{name}' is true or false");
+            return Err(RpcError::params(message));
+        };
+        let known = AdminPassthru::NAMES.into_iter().find(|(known, _)| known == name);
+        match known {
+            Some((_, kind)) if is_wanted => passthru = passthru.with(kind),
+            Some(_) => {}
+            None if name == "nvme_mi" && !is_wanted => {}
+            None if name == "nvme_mi" => {
+                let message = "nvme_mi: how much data such a command moves is not known; \
+                               leave it out";
+                return Err(RpcError::errno(errno::EOPNOTSUPP, message));
+            }
+            None => {
+                let message = format_args!("'admin_cmd_passthru': there is no '{name}'");
+                return Err(RpcError::params(message));
+            }
+        }
+    }
+    Ok(passthru)
 }
