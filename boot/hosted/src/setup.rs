@@ -10,7 +10,7 @@ use basalt_app::{Ports, announce, control, export, first_read, roll_call, servic
 use basalt_bdev::Registry;
 use basalt_bdev::vbdev::gpt::Examiner;
 use basalt_hosted::{Clock, allocations, cores};
-use basalt_net::{Address, Ipv4Cidr};
+use basalt_net::{Address, Addresses, Ipv4Cidr};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
@@ -74,10 +74,11 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
 /// set.
 fn net_control(address: Ipv4Addr) -> NetControl {
     let cidr = Ipv4Cidr::new(address, 32).ok();
-    let address = cidr.map(|cidr| Address { cidr, gateway: None });
+    let v4 = cidr.map(|cidr| Address { cidr, gateway: None });
+    let addresses = v4.map(Addresses::from).unwrap_or_default();
     let list = move || {
         let (name, mac, mtu) = ("host".into(), [0; 6], 65536);
-        vec![InterfaceState { name, mac, address, dhcp: false, mtu }]
+        vec![InterfaceState { name, mac, addresses, link_local: None, dhcp: false, mtu }]
     };
     let set = |_| {
         let message = "The host's network is used as it is: give it its addresses there, and \

@@ -5,13 +5,12 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_app::roll_call;
 use basalt_bare::Clock;
 use basalt_env::{CoreId, Device, DmaPool};
-use basalt_net::{InterfaceConfig, NetConfig, NetInterface, StackOptions};
+use basalt_net::{InterfaceConfig, IpAddress, Ipv6Cidr, NetConfig, NetInterface, StackOptions};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
 use basalt_rpc::{InterfaceSetting, RpcError, errno};
@@ -40,7 +39,7 @@ pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[Int
     if count > 1 {
         log::warn!(target: "net", "{count} network cards; only the first that works is used");
     }
-    let fixed = settings.iter().find(|setting| setting.index == 0).map(|setting| setting.address);
+    let fixed = settings.iter().find(|setting| setting.index == 0).map(|setting| setting.addresses);
     let interface = fixed.map_or(InterfaceConfig::Dhcp, InterfaceConfig::Static);
     let cores = roll_call::ids(local.cores()).skip(1).collect();
     let heap = basalt_bare::heap_stats().bytes_total;
@@ -82,29 +81,30 @@ fn provide_control(local: &Local, dhcp: bool) {
             let message = format!("there is no interface net{}", setting.index);
             return Err(RpcError::errno(errno::ENODEV, message));
         }
-        let unchanged = set_interface.info().address == Some(setting.address);
-        if set_dhcp.replace(false) || !unchanged {
-            set_interface.configure(InterfaceConfig::Static(setting.address));
-        }
+        set_dhcp.set(false);
+        // Those that it has already stay, and so do their connections.
+        set_interface.configure(InterfaceConfig::Static(setting.addresses));
         Ok(())
     };
     let list = move || {
         let info = interface.info();
         let (name, mac, mtu) = ("net0".into(), info.mac, info.mtu);
-        vec![InterfaceState { name, mac, address: info.address, dhcp: dhcp.get(), mtu }]
+        let link_local = info.has_ipv6().then(|| Ipv6Cidr::link_local(mac));
+        let (addresses, dhcp) = (info.addresses, dhcp.get());
+        vec![InterfaceState { name, mac, addresses, link_local, dhcp, mtu }]
     };
     local.provide(Rc::new(NetControl::new(set, list)));
 }
 
 /// Waits until the interface has an address; `None` if there is no interface. Says so if it takes
 /// long: a DHCP server may come later than we.
-pub async fn address(local: &Local) -> Option<Ipv4Addr> {
+pub async fn address(local: &Local) -> Option<IpAddress> {
     let interface = local.service::<NetInterface>()?;
     let impatient_at = local.now() + ADDRESS_PATIENCE;
     let mut said = false;
     loop {
-        if let Some(address) = interface.info().address {
-            return Some(address.cidr.address());
+        if let Some(address) = interface.info().addresses.iter().next() {
+            return Some(address);
         }
         if local.now() > impatient_at && !said {
             log::warn!(target: "net", "still no address; is there a DHCP server?");

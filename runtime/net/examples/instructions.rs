@@ -87,7 +87,7 @@ fn end(number: u8, address: Ipv4Addr, features: u64) -> Option<(VirtioNetModel, 
     model.set_wants_notice(NoticeWish::Silent);
     let mut stack = SmolStack::new(card, StackOptions::default(), number.into(), Instant::ZERO);
     let cidr = Ipv4Cidr::new(address, 24).ok()?;
-    stack.configure(InterfaceConfig::Static(Address { cidr, gateway: None }));
+    stack.configure(InterfaceConfig::Static(Address { cidr, gateway: None }.into()));
     Some((model, End { stack, socket: None, owed: 0, received: 0 }))
 }
 

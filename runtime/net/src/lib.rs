@@ -10,7 +10,8 @@
 //! 5. What comes off the wire is parsed into checked views (`wire`) before anybody acts on it.
 //!
 //! Neighbours: `drivers/virtio-net` below, `runtime/nvmf` and `runtime/rpc` above. IPv4 (RFC 791),
-//! ARP (RFC 826), ICMP echo (RFC 792), TCP (RFC 9293), DHCP (RFC 2131).
+//! ARP (RFC 826), ICMP echo (RFC 792, RFC 4443), TCP (RFC 9293), DHCP (RFC 2131), IPv6 (RFC 8200),
+//! neighbour and router discovery (RFC 4861), addresses from routers (RFC 4862).
 #![no_std]
 
 extern crate alloc;
@@ -27,7 +28,7 @@ mod steer;
 pub(crate) mod tests;
 mod wire;
 
-pub use address::{Address, BadCidr, InterfaceConfig, Ipv4Cidr};
+pub use address::{Address, Addresses, BadCidr, InterfaceConfig, Ipv4Cidr, Ipv6Cidr, TooMany};
 pub use memory::{Cable, MemoryFrame, MemoryPort};
 pub use port::{
     ChecksumState, Cut, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull,

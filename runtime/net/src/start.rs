@@ -9,8 +9,9 @@ use core::fmt;
 use basalt_env::CoreId;
 use basalt_reactor::{Local, SendError};
 
-use crate::steer::{LocalPort, RemotePort, Switch, SwitchStats};
-use crate::{Address, FramePort, InterfaceConfig, NetStack, SmolStack, StackOptions, StackStats};
+use crate::smol::MTU_MIN_V6;
+use crate::steer::{CorePort, LocalPort, RemotePort, Switch, SwitchStats};
+use crate::{Addresses, FramePort, InterfaceConfig, NetStack, SmolStack, StackOptions, StackStats};
 
 /// A core's stack, as a service: `local.service::<NetHandle>()`.
 pub struct NetHandle {
@@ -55,12 +56,19 @@ pub struct NetInfo {
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: usize,
-    /// Address, once there is one.
-    pub address: Option<Address>,
+    /// What addresses there are, but the link-local one.
+    pub addresses: Addresses,
     /// Of the stack on the card's core.
     pub stack: StackStats,
     /// Of the distribution over cores.
     pub switch: SwitchStats,
+}
+
+impl NetInfo {
+    /// Whether there is IPv6 on it, and so a link-local address.
+    pub fn has_ipv6(&self) -> bool {
+        self.mtu >= MTU_MIN_V6
+    }
 }
 
 /// The interface of a card, as a service on the card's core.
@@ -69,7 +77,7 @@ pub struct NetInterface {
 }
 
 impl NetInterface {
-    /// Takes the address from `config` from now on, on all cores.
+    /// Takes the addresses from `config` from now on, on all cores.
     pub fn configure(&self, config: InterfaceConfig) {
         self.inner.configure(config);
     }
@@ -94,7 +102,7 @@ trait Interface {
 
 struct Card<P: FramePort> {
     switch: Rc<RefCell<Switch<P>>>,
-    stack: Rc<RefCell<SmolStack<LocalPort<P>>>>,
+    stack: Rc<RefCell<SmolStack<CorePort<P>>>>,
 }
 
 impl<P: FramePort> Interface for Card<P> {
@@ -107,7 +115,7 @@ impl<P: FramePort> Interface for Card<P> {
         NetInfo {
             mac: switch.card().mac(),
             mtu: switch.card().mtu(),
-            address: stack.interface_address(),
+            addresses: stack.addresses(),
             stack: stack.stats(),
             switch: switch.stats(),
         }
@@ -115,7 +123,7 @@ impl<P: FramePort> Interface for Card<P> {
 }
 
 /// The stack of a core without the card, for address changes.
-struct RemoteStack(Rc<RefCell<SmolStack<RemotePort>>>);
+struct RemoteStack<P: FramePort>(Rc<RefCell<SmolStack<CorePort<P>>>>);
 
 /// Starts `card` on this core: a poller for the card (`net_nic`), and on this and each core of
 /// `config` a stack with its poller (`net_stack`) and the service [`NetHandle`]. This core also
@@ -134,11 +142,11 @@ pub fn start<P: FramePort + 'static>(
         let seed = seed.rotate_left(core.0.into());
         let share = (index, count);
         let remote = Box::new(Remote { port, options, seed, share, home });
-        local.send(core, move |local| remote.start(local))?;
-        followers.push(Follower { core, knows: None });
+        local.send(core, move |local| remote.start::<P>(local))?;
+        followers.push(Follower { core, knows: 0 });
     }
     let switch = Rc::new(RefCell::new(switch));
-    let port = LocalPort::new(Rc::clone(&switch));
+    let port = CorePort::Local(LocalPort::new(Rc::clone(&switch)));
     let mut stack = SmolStack::new(port, options, seed, local.now());
     stack.share_ports(seed, 0, count);
     stack.configure(interface);
@@ -156,8 +164,8 @@ pub fn start<P: FramePort + 'static>(
         switch.borrow_mut().wake_receivers(|port| {
             followers.get(port).into_iter().for_each(|follower| local.wake(follower.core));
         });
-        let address = stack.borrow().interface_address();
-        followers.iter_mut().for_each(|follower| follower.tell(local, address));
+        let stack = stack.borrow();
+        followers.iter_mut().for_each(|follower| follower.tell(local, &stack));
         work
     };
     local.poller("net_stack", poll).detach();
@@ -176,8 +184,9 @@ struct Remote {
 }
 
 impl Remote {
-    fn start(self, local: &Local) {
-        let mut stack = SmolStack::new(self.port, self.options, self.seed, local.now());
+    fn start<P: FramePort + 'static>(self, local: &Local) {
+        let port = CorePort::<P>::Remote(self.port);
+        let mut stack = SmolStack::follower(port, self.options, self.seed, local.now());
         stack.share_ports(self.seed, self.share.0, self.share.1);
         let stack = Rc::new(RefCell::new(stack));
         local.provide(Rc::new(NetHandle::new(stack.clone())));
@@ -199,25 +208,27 @@ impl Remote {
     }
 }
 
-/// Another core, and the address it was told.
+/// Another core, and which version of the addresses it was told.
 struct Follower {
     core: CoreId,
-    knows: Option<Address>,
+    knows: u32,
 }
 
 impl Follower {
-    /// Tells the core of a new address; again next round if its mailbox is full.
-    fn tell(&mut self, local: &Local, address: Option<Address>) {
-        if self.knows == address {
+    /// Tells the core of new addresses; again next round if its mailbox is full.
+    fn tell<P: FramePort + 'static>(&mut self, local: &Local, stack: &SmolStack<CorePort<P>>) {
+        let version = stack.addresses_version();
+        if self.knows == version {
             return;
         }
+        let addresses = Box::new(stack.addresses());
         let told = local.send(self.core, move |local| {
-            if let Some(stack) = local.service::<RemoteStack>() {
-                stack.0.borrow_mut().set_address(address);
+            if let Some(stack) = local.service::<RemoteStack<P>>() {
+                stack.0.borrow_mut().set_addresses(*addresses);
             }
         });
         if told.is_ok() {
-            self.knows = address;
+            self.knows = version;
         }
     }
 }

@@ -2,10 +2,11 @@ extern crate std;
 
 mod checksum;
 mod dhcp;
+pub(crate) mod ipv6;
 mod large;
 mod tcp;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
@@ -16,12 +17,13 @@ use basalt_models::virtio_net::{ModelDevice, VirtioNetModel, Wire, WirePlan, fea
 use basalt_virtio_net::VirtioNet;
 
 use crate::{
-    Address, InterfaceConfig, Ipv4Cidr, ListenerId, NetStack, SmolStack, SocketError, SocketId,
-    StackOptions,
+    Address, Addresses, Endpoint, InterfaceConfig, Ipv4Cidr, Ipv6Cidr, ListenerId, NetStack,
+    SmolStack, SocketError, SocketId, StackOptions,
 };
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 pub const PORT: u16 = 4420;
 pub const TICK: Duration = Duration::from_micros(200);
 pub const SMALL: StackOptions = StackOptions {
@@ -46,9 +48,14 @@ pub fn card_of_mtu(number: u8, features: u64, mtu: u16) -> (VirtioNetModel, Card
     (model, net)
 }
 
+/// That address, and an IPv6 one of the same last number.
 pub fn fixed(address: Ipv4Addr) -> InterfaceConfig {
     let cidr = Ipv4Cidr::new(address, 24).unwrap();
-    InterfaceConfig::Static(Address { cidr, gateway: None })
+    let mut addresses = Addresses::from(Address { cidr, gateway: None });
+    let number = u16::from(address.octets()[3]);
+    let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number);
+    addresses.add_v6(Ipv6Cidr::new(v6, 64).unwrap()).unwrap();
+    InterfaceConfig::Static(addresses)
 }
 
 /// A server and a client on two machines, with real drivers and a cable between them.
@@ -58,6 +65,8 @@ pub struct Pair {
     pub models: [VirtioNetModel; 2],
     pub wire: Wire,
     pub now: Instant,
+    /// Where the server is reached.
+    pub target: Endpoint,
 }
 
 impl Pair {
@@ -82,7 +91,20 @@ impl Pair {
         server.configure(fixed(SERVER));
         client.configure(fixed(CLIENT));
         let models = [server_model, client_model];
-        Self { server, client, models, wire: Wire::new(plan, seed), now }
+        Self {
+            server,
+            client,
+            models,
+            wire: Wire::new(plan, seed),
+            now,
+            target: (SERVER, PORT).into(),
+        }
+    }
+
+    /// Reaches the server by that address from now on.
+    pub fn at(mut self, address: impl Into<crate::IpAddress>) -> Self {
+        self.target.set_ip(address.into());
+        self
     }
 
     pub fn step(&mut self) {
@@ -109,7 +131,7 @@ impl Pair {
     }
 
     pub fn connect(&mut self, listener: ListenerId) -> (SocketId, SocketId) {
-        let near = self.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
+        let near = self.client.connect(self.target).unwrap();
         let mut far = None;
         self.until(Duration::from_secs(60), |pair| {
             far = pair.server.accept(listener);

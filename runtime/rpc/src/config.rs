@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_net::{Address, BadCidr};
+use basalt_net::{Address, Addresses, IpAddress, Ipv6Cidr};
 use serde_json::{Map, Value};
 
 use crate::methods::{NVME_SET_OPTIONS, NvmeOptions};
@@ -232,29 +232,78 @@ fn not_a_call(place: &Place) -> ConfigError {
 pub struct InterfaceSetting {
     /// Which one: 0 for `net0`.
     pub index: u16,
-    /// Its address and its way out.
-    pub address: Address,
+    /// Its addresses and its ways out.
+    pub addresses: Addresses,
 }
 
 impl InterfaceSetting {
-    /// Reads the parameters `name`, `address` (`10.0.0.1/24`) and `gateway` (optional).
+    /// Reads the parameters `name`; `address` (`10.0.0.1/24` or `fd00::1/64`), `addresses` (a list
+    /// of them, of which at most one is IPv4), or both; `gateway` and `gateways` (optional), at
+    /// most one for either version.
     pub fn from_params(mut params: Params) -> Result<Self, RpcError> {
         let name: String = params.required("name")?;
-        let cidr: String = params.required("address")?;
-        let gateway: Option<String> = params.optional("gateway")?;
+        let cidrs = one_or_list(&mut params, "address", "addresses")?;
+        let gateways = one_or_list(&mut params, "gateway", "gateways")?;
         params.finish()?;
         let index = name.strip_prefix("net").and_then(|index| index.parse().ok());
         let index = index.ok_or_else(|| {
             RpcError::params(format_args!("'name' is net0, net1, …, not '{name}'"))
         })?;
-        let cidr = cidr.parse().map_err(|error: BadCidr| {
-            RpcError::params(format_args!("'address': '{cidr}' is {error}"))
-        })?;
-        let gateway = gateway.map(|text| {
-            text.parse().map_err(|_| {
-                RpcError::params(format_args!("'gateway': '{text}' is not an IPv4 address"))
-            })
-        });
-        Ok(Self { index, address: Address { cidr, gateway: gateway.transpose()? } })
+        if cidrs.is_empty() {
+            return Err(RpcError::params("'address' is missing"));
+        }
+        let mut addresses = Addresses::default();
+        cidrs.iter().try_for_each(|text| add_address(&mut addresses, text))?;
+        gateways.iter().try_for_each(|text| add_gateway(&mut addresses, text))?;
+        Ok(Self { index, addresses })
+    }
+}
+
+/// What the parameter `one` and the list `many` have.
+fn one_or_list(params: &mut Params, one: &str, many: &str) -> Result<Vec<String>, RpcError> {
+    let first: Option<String> = params.optional(one)?;
+    let more: Option<Vec<String>> = params.optional(many)?;
+    Ok(first.into_iter().chain(more.unwrap_or_default()).collect())
+}
+
+fn add_address(addresses: &mut Addresses, text: &str) -> Result<(), RpcError> {
+    let bad = |why: &dyn fmt::Display| {
+        Err(RpcError::params(format_args!("'address': '{text}' is {why}")))
+    };
+    if let Ok(cidr) = text.parse::<Ipv6Cidr>() {
+        if cidr.address().is_unicast_link_local() {
+            return bad(&"link-local, which the interface has by itself");
+        }
+        let most = Addresses::V6_FIXED_MAX;
+        if addresses.v6().count() >= most || addresses.add_v6(cidr).is_err() {
+            return bad(&format_args!("one IPv6 address too many; {most} are possible"));
+        }
+        return Ok(());
+    }
+    match text.parse() {
+        Err(error) => bad(&error),
+        Ok(_) if addresses.v4.is_some() => bad(&"a second IPv4 address; only one is possible"),
+        Ok(cidr) => {
+            addresses.v4 = Some(Address { cidr, gateway: None });
+            Ok(())
+        }
+    }
+}
+
+fn add_gateway(addresses: &mut Addresses, text: &str) -> Result<(), RpcError> {
+    let bad = |why| Err(RpcError::params(format_args!("'gateway': '{text}' is {why}")));
+    match (text.parse(), &mut addresses.v4) {
+        (Err(_), _) => bad("not an IP address"),
+        (Ok(IpAddress::V4(_)), None) => bad("of no use without an IPv4 address"),
+        (Ok(IpAddress::V4(_)), Some(Address { gateway: Some(_), .. })) => bad("a second one"),
+        (Ok(IpAddress::V4(router)), Some(address)) => {
+            address.gateway = Some(router);
+            Ok(())
+        }
+        (Ok(IpAddress::V6(_)), _) if addresses.gateway_v6.is_some() => bad("a second one"),
+        (Ok(IpAddress::V6(router)), _) => {
+            addresses.gateway_v6 = Some(router);
+            Ok(())
+        }
     }
 }

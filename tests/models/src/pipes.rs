@@ -37,6 +37,8 @@ pub struct TestStack {
     pub window: usize,
     /// How many of the first connections have all been accepted.
     settled: usize,
+    /// The address that hosts reach it by.
+    pub ours: IpAddress,
 }
 
 impl Default for TestStack {
@@ -47,6 +49,7 @@ impl Default for TestStack {
             chunk: usize::MAX,
             window: usize::MAX,
             settled: 0,
+            ours: [10, 0, 0, 1].into(),
         }
     }
 }
@@ -144,10 +147,10 @@ impl NetStack for TestStack {
     }
 
     fn local(&self, socket: SocketId) -> Option<Endpoint> {
-        Some(Endpoint::from(([10, 0, 0, 1], self.pipes[socket.slot as usize].port)))
+        Some(Endpoint::new(self.ours, self.pipes[socket.slot as usize].port))
     }
 
     fn address(&self) -> Option<IpAddress> {
-        Some(IpAddress::from([10, 0, 0, 1]))
+        Some(self.ours)
     }
 }

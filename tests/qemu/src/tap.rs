@@ -1,7 +1,6 @@
 //! An Ethernet cable between a guest and this host's own kernel.
 
 use std::fs;
-use std::net::IpAddr;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -41,9 +40,8 @@ impl Tap {
     ///
     /// # Errors
     /// The host does not want it.
-    pub fn add_address(&self, address: IpAddr, prefix_len: u8) -> anyhow::Result<()> {
-        let address = format!("{address}/{prefix_len}");
-        ip(&["address", "add", &address, "dev", &self.name, "nodad"])
+    pub fn add_address(&self, address: &str) -> anyhow::Result<()> {
+        ip(&["address", "add", address, "dev", &self.name, "nodad"])
     }
 
     /// What QEMU is told of it: a network `id`.

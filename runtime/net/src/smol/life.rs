@@ -1,19 +1,18 @@
 //! How connections come to be and go.
 
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 
 use basalt_env::Instant;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
-use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
+use smoltcp::wire::IpEndpoint;
 
 use super::SmolStack;
 use super::table::{Connection, Fate, Phase};
 use crate::port::{Frame, FramePort};
 use crate::wire::Segment;
-use crate::{ConnectError, Endpoint, ListenerId, NetStack, SocketId};
+use crate::{ConnectError, Endpoint, ListenerId, SocketId};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -34,13 +33,14 @@ pub fn handshake_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
 impl<P: FramePort> SmolStack<P> {
     /// Asks `peer` for a connection, from a port of ours that no other one to it has.
     pub(super) fn dial(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError> {
-        let Endpoint::V4(peer) = peer else { return Err(ConnectError::BadAddress) };
-        let ours = self.address.ok_or(ConnectError::NoAddress)?.cidr.address();
-        let from = self.free_port(peer, ours);
+        if peer.is_ipv4() && self.addresses.v4.is_none() {
+            return Err(ConnectError::NoAddress);
+        }
+        let remote = IpEndpoint::from(peer);
+        let from = self.free_port(remote);
         let mut socket = self.socket().map_err(|NoRoom| ConnectError::NoRoom)?;
-        let local = IpListenEndpoint { addr: Some(ours.into()), port: from };
-        let asked = socket.connect(self.interface.context(), IpEndpoint::from(peer), local);
-        if asked.is_err() || *peer.ip() == ours {
+        let asked = socket.connect(self.interface.context(), remote, from);
+        if asked.is_err() || self.interface.has_ip_addr(remote.addr) {
             return Err(ConnectError::BadAddress);
         }
         let handle = self.sockets.add(socket);
@@ -49,23 +49,31 @@ impl<P: FramePort> SmolStack<P> {
         Ok(self.table.insert(Connection { handle, listener: None, phase: Phase::Open, deadline }))
     }
 
-    /// The next port of this stack's own from which nothing goes to `peer` yet. There is one, for
+    /// The next port of this stack's own from which nothing goes to `remote` yet. There is one, for
     /// there are more ports than connections.
-    fn free_port(&mut self, peer: SocketAddrV4, ours: Ipv4Addr) -> u16 {
+    fn free_port(&mut self, remote: IpEndpoint) -> u16 {
         for _ in 0..=self.table.len() {
             let port = self.ports.next();
-            let (local, remote) = (IpEndpoint::new(ours.into(), port), IpEndpoint::from(peer));
-            if !self.has_connection(local, remote) {
+            let mut flows = self.flows();
+            if !flows.any(|(local, peer)| (local.port, peer) == (port, remote)) {
                 return port;
             }
         }
         self.ports.next()
     }
 
+    /// Both ends of every connection.
+    fn flows(&self) -> impl Iterator<Item = (IpEndpoint, IpEndpoint)> {
+        self.table.iter().filter_map(|connection| {
+            let socket = self.sockets.get::<Socket>(connection.handle);
+            Some((socket.local_endpoint()?, socket.remote_endpoint()?))
+        })
+    }
+
     /// Makes a socket for a segment that asks for a connection, if it is to get one.
     pub(super) fn admit(&mut self, segment: &Segment) -> Result<Option<SocketHandle>, NoRoom> {
         let port = segment.destination_port;
-        let ours = self.address.is_some_and(|ours| ours.cidr.address() == segment.ip.destination);
+        let ours = self.interface.has_ip_addr(segment.ip.destination);
         let listener = self.listeners.iter().find(|listener| listener.port == port);
         let Some(listener) = listener.map(|listener| listener.id) else { return Ok(None) };
         // A repeated request belongs to the socket that the first one made.
@@ -174,11 +182,10 @@ impl<P: FramePort> SmolStack<P> {
 
     /// Resets every connection from an address that is not ours any more.
     pub(super) fn reset_foreign(&mut self) {
-        let ours = self.address();
         for connection in self.table.iter() {
             let socket = self.sockets.get_mut::<Socket>(connection.handle);
-            let local = socket.local_endpoint().map(|local| super::endpoint(local).ip());
-            if local.is_some() && local != ours {
+            let local = socket.local_endpoint();
+            if local.is_some_and(|local| !self.interface.has_ip_addr(local.addr)) {
                 socket.abort();
             }
         }
@@ -188,14 +195,7 @@ impl<P: FramePort> SmolStack<P> {
     fn is_known(&self, segment: &Segment) -> bool {
         let local = IpEndpoint::new(segment.ip.destination.into(), segment.destination_port);
         let remote = IpEndpoint::new(segment.ip.source.into(), segment.source_port);
-        self.has_connection(local, remote)
-    }
-
-    fn has_connection(&self, local: IpEndpoint, remote: IpEndpoint) -> bool {
-        self.table.iter().any(|connection| {
-            let socket = self.sockets.get::<Socket>(connection.handle);
-            socket.local_endpoint() == Some(local) && socket.remote_endpoint() == Some(remote)
-        })
+        self.flows().any(|flow| flow == (local, remote))
     }
 
     fn socket(&self) -> Result<Socket<'static>, NoRoom> {

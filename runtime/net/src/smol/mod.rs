@@ -14,12 +14,16 @@ use basalt_env::{Instant, Work};
 use basalt_reactor::Doze;
 use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, State};
-use smoltcp::wire::{EthernetAddress, IpEndpoint};
+use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint};
 
 use crate::port::{FramePort, Listening};
 use crate::wire::Segment;
-use crate::{Address, ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack};
+use crate::{
+    Addresses, ConnectError, Endpoint, IpAddress, Ipv6Cidr, ListenError, ListenerId, NetStack,
+};
 use crate::{SocketError, SocketId};
+pub(crate) use configure::MTU_MIN_V6;
+use configure::smol_v6;
 use phy::Phy;
 use ports::LocalPorts;
 use table::Table;
@@ -30,6 +34,8 @@ const INGRESS_BUDGET: u32 = 64;
 const EGRESS_ROUNDS: u32 = 32;
 /// How long smoltcp's timers may be looked at late.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
+/// How long they are looked at late when smoltcp says that one is due and does nothing.
+const STALE_GRAIN: Duration = Duration::from_millis(20);
 /// How long a connection that its user closed may take to send what is left.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -83,6 +89,15 @@ pub struct StackStats {
     pub connections: usize,
 }
 
+/// Where a stack knows of routers from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Routers {
+    /// It asks for them and hears what they advertise.
+    Asked,
+    /// It does not hear them.
+    Unheard,
+}
+
 struct Listener {
     id: ListenerId,
     port: u16,
@@ -104,7 +119,11 @@ pub struct SmolStack<P: FramePort> {
     ports: LocalPorts,
     options: StackOptions,
     dhcp: Option<SocketHandle>,
-    address: Option<Address>,
+    /// Fixed ones and the one from DHCP; the interface has those that routers advertise too.
+    addresses: Addresses,
+    addresses_version: u32,
+    /// When what routers advertise last changed, as far as it is followed.
+    routers_seen: smoltcp::time::Instant,
     /// Something happened that smoltcp may have to answer.
     dirty: bool,
     /// When to look at smoltcp's timers.
@@ -114,14 +133,29 @@ pub struct SmolStack<P: FramePort> {
 }
 
 impl<P: FramePort> SmolStack<P> {
-    /// A stack without an address. `seed` makes its sequence numbers hard to guess: give it
-    /// entropy.
+    /// A stack without an address but the link-local one; it looks for routers. `seed` makes its
+    /// sequence numbers hard to guess: give it entropy.
     pub fn new(port: P, options: StackOptions, seed: u64, now: Instant) -> Self {
+        Self::build(port, options, seed, now, Routers::Asked)
+    }
+
+    /// A stack that is told what another has learnt of routers.
+    pub(crate) fn follower(port: P, options: StackOptions, seed: u64, now: Instant) -> Self {
+        Self::build(port, options, seed, now, Routers::Unheard)
+    }
+
+    fn build(port: P, options: StackOptions, seed: u64, now: Instant, routers: Routers) -> Self {
         let mut phy = Phy::new(port, options.connections_max);
-        let mac = EthernetAddress(phy.port.mac());
-        let mut config = iface::Config::new(mac.into());
+        let mac = phy.port.mac();
+        let mut config = iface::Config::new(EthernetAddress(mac).into());
         config.random_seed = seed;
-        let interface = Interface::new(config, &mut phy, smol_time(now));
+        let is_v6 = phy.port.mtu() >= MTU_MIN_V6;
+        config.slaac = is_v6 && routers == Routers::Asked;
+        let mut interface = Interface::new(config, &mut phy, smol_time(now));
+        if is_v6 {
+            let link_local = IpCidr::Ipv6(smol_v6(Ipv6Cidr::link_local(mac)));
+            interface.update_ip_addrs(|addresses| addresses.extend([link_local]));
+        }
         Self {
             phy,
             interface,
@@ -132,7 +166,9 @@ impl<P: FramePort> SmolStack<P> {
             ports: LocalPorts::new(seed, 0, 1),
             options,
             dhcp: None,
-            address: None,
+            addresses: Addresses::default(),
+            addresses_version: 0,
+            routers_seen: smoltcp::time::Instant::ZERO,
             dirty: true,
             timer: None,
             now,
@@ -228,6 +264,8 @@ impl<P: FramePort> SmolStack<P> {
         }
         let next = self.interface.poll_at(smol_time(self.now), &self.sockets);
         let next = next.map(|at| Instant::from_ns(at.total_micros().max(0) as u64 * 1000));
+        // smoltcp 0.13 names a time that is over for ever once no router has answered.
+        let next = next.map(|at| if at < self.now { self.now + STALE_GRAIN } else { at });
         let sweep = self.next_deadline();
         self.timer = next.into_iter().chain(sweep).min().map(|at| at.max(soon));
     }
@@ -244,6 +282,7 @@ impl<P: FramePort> NetStack for SmolStack<P> {
             self.egress();
             self.sweep();
             self.follow_dhcp();
+            self.follow_routers();
             self.set_timer(due);
         }
         self.phy.port.commit();
@@ -333,7 +372,7 @@ impl<P: FramePort> NetStack for SmolStack<P> {
     }
 
     fn address(&self) -> Option<IpAddress> {
-        self.address.map(|address| address.cidr.address().into())
+        self.addresses().iter().next()
     }
 }
 

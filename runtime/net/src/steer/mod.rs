@@ -7,6 +7,7 @@
 //! [`LocalPort`]; the others have a [`RemotePort`] each, at the end of four rings: frames in,
 //! frames out, and the empty buffers of both on their way back.
 
+mod core_port;
 mod flows;
 mod local;
 mod remote;
@@ -15,6 +16,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
+pub use core_port::CorePort;
 pub use local::LocalPort;
-pub use remote::RemotePort;
+pub use remote::{RemoteFrame, RemotePort};
 pub use switch::{Switch, SwitchStats};

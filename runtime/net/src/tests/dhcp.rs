@@ -111,7 +111,8 @@ fn arp_and_ping_are_answered() {
     ping.extend([8, 0, 0xf7, 0xfc, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
     model.inject(ping);
     let _ = stack.poll(Instant::from_ns(2));
-    let pong = model.take_sent().unwrap();
+    let mut sent = core::iter::from_fn(|| model.take_sent());
+    let pong = sent.find(|frame| frame[12..14] == [8, 0]).unwrap(); // Not a router solicitation.
     assert_eq!((pong[23], pong[34]), (1, 0), "ICMP echo reply");
 }
 
@@ -121,5 +122,12 @@ fn addresses_are_read_with_their_prefix() {
     assert_eq!((cidr.address(), cidr.prefix_len()), (SERVER, 24));
     for bad in ["10.0.0.1", "10.0.0.1/33", "10.0.0.1/0", "0.0.0.0/8", "224.0.0.1/4", "x/1", ""] {
         assert!(bad.parse::<Ipv4Cidr>().is_err(), "{bad}");
+    }
+    let cidr: Ipv6Cidr = "fd00::1/64".parse().unwrap();
+    assert_eq!((cidr.address(), cidr.prefix_len()), (SERVER_V6, 64));
+    for bad in
+        ["fd00::1", "fd00::1/129", "fd00::1/0", "::/64", "::1/128", "ff02::1/64", "1.2.3.4/8"]
+    {
+        assert!(bad.parse::<Ipv6Cidr>().is_err(), "{bad}");
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use std::collections::BTreeSet;
 
-use crate::{ConnectError, Endpoint, ListenError};
+use crate::{Addresses, ConnectError, Endpoint, ListenError};
 
 const MINUTES: Duration = Duration::from_secs(600);
 
@@ -236,15 +236,15 @@ fn a_new_address_resets_the_connections_of_the_old_one() {
 #[test]
 fn a_connection_is_asked_for_only_where_one_can_go() {
     let mut pair = Pair::new(WirePlan::default(), 3);
-    let ipv6 = Endpoint::from(([0xfe80, 0, 0, 0, 0, 0, 0, 1], PORT));
-    assert_eq!(pair.client.connect(ipv6), Err(ConnectError::BadAddress));
+    let nowhere = Endpoint::from(([0; 8], PORT));
+    assert_eq!(pair.client.connect(nowhere), Err(ConnectError::BadAddress));
     for address in [Ipv4Addr::UNSPECIFIED, CLIENT] {
         let peer = Endpoint::from((address, PORT));
         assert_eq!(pair.client.connect(peer), Err(ConnectError::BadAddress), "{address}");
     }
     let peer = Endpoint::from((SERVER, 0));
     assert_eq!(pair.client.connect(peer), Err(ConnectError::BadAddress));
-    pair.client.set_address(None);
+    pair.client.set_addresses(Addresses::default());
     let peer = Endpoint::from((SERVER, PORT));
     assert_eq!(pair.client.connect(peer), Err(ConnectError::NoAddress));
 }

@@ -48,6 +48,31 @@ fn discovery_lists_every_subsystem_a_host_may_see_at_the_address_it_used() {
 }
 
 #[test]
+fn a_host_that_came_over_ipv6_is_sent_there() {
+    let mut world = World::new();
+    let ours: basalt_net::IpAddress = "fd00::1".parse().unwrap();
+    world.stacks[0].borrow_mut().ours = ours;
+    let nvm = subsystems(&mut world, 8009);
+    let place = (ascii_field(&nvm[0].traddr), ascii_field(&nvm[0].trsvcid));
+    assert_eq!(place, (Some("fd00::1"), Some("4420")));
+    assert_eq!(nvm[0].adrfam, DiscoveryEntry::ADRFAM_IPV6);
+    // One at an IPv6 address alone admits no others.
+    let mut host = Host::dial(&world, 0, 4420);
+    host.nqn = "nqn.2026-11.io.basalt:six";
+    world.target.create_subsystem(host.nqn, SubsystemOptions::default()).unwrap();
+    world.target.allow_any_host(host.nqn, HostPolicy::Any).unwrap();
+    world.listen("nqn.2026-11.io.basalt:six", Listener { address: ours, port: 4420 });
+    host.greet(&mut world, Digests::default());
+    assert!(host.try_connect(&mut world, 0, 32, 0xffff, 0).status().is_success());
+    world.stacks[0].borrow_mut().ours = [10, 0, 0, 1].into();
+    let mut host = Host::dial(&world, 0, 4420);
+    host.nqn = "nqn.2026-11.io.basalt:six";
+    host.greet(&mut world, Digests::default());
+    let refused = host.try_connect(&mut world, 0, 32, 0xffff, 0).status();
+    assert_eq!(refused, Status::CONNECT_INVALID_PARAMETERS.with_dnr());
+}
+
+#[test]
 fn a_listener_at_one_address_is_announced_there() {
     let mut world = World::new();
     let address = [192, 0, 2, 7].into();

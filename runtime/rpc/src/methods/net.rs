@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_net::{Address, IpAddress};
+use basalt_net::{Addresses, IpAddress, Ipv6Cidr};
 use serde_json::{Value, json};
 
 use crate::{Context, InterfaceSetting, Outcome, Params, Router, RpcError, When};
@@ -18,9 +18,11 @@ pub struct InterfaceState {
     pub name: String,
     /// Ethernet address.
     pub mac: [u8; 6],
-    /// Its address and its way out, once it has them.
-    pub address: Option<Address>,
-    /// Whether the address comes by DHCP.
+    /// Its addresses and its ways out, as far as it has them.
+    pub addresses: Addresses,
+    /// Its link-local IPv6 address, if it has one.
+    pub link_local: Option<Ipv6Cidr>,
+    /// Whether the IPv4 address comes by DHCP.
     pub dhcp: bool,
     /// Largest IP packet, bytes.
     pub mtu: usize,
@@ -37,7 +39,7 @@ pub struct NetControl {
 }
 
 impl NetControl {
-    /// A control of two parts: one gives an interface a fixed address (again, if it has that one
+    /// A control of two parts: one gives an interface fixed addresses (again, if it has those
     /// already), the other lists the interfaces.
     pub fn new(
         set: impl Fn(InterfaceSetting) -> Result<(), RpcError> + 'static,
@@ -71,24 +73,36 @@ fn get_interfaces(cx: Context, params: Params) -> Outcome {
     Ok((control.list)().iter().map(interface_to_json).collect())
 }
 
-/// Whether an interface has the address, or may get it because it has none yet. Every one has the
-/// unspecified address.
+/// Whether an interface has the address, or may get it: a DHCP server may yet give it, or a router.
+/// Every one has the unspecified address.
 pub(super) fn may_have(cx: &Context, address: IpAddress) -> bool {
     let Ok(control) = cx.service::<NetControl>() else { return true };
-    address.is_unspecified()
-        || (control.list)().iter().any(|interface| {
-            interface.address.is_none_or(|own| IpAddress::V4(own.cidr.address()) == address)
-        })
+    address.is_unspecified() || (control.list)().iter().any(|interface| interface.may_have(address))
+}
+
+impl InterfaceState {
+    fn may_have(&self, address: IpAddress) -> bool {
+        let learns = match address {
+            IpAddress::V4(_) => self.addresses.v4.is_none() && self.dhcp,
+            IpAddress::V6(_) => self.link_local.is_some(),
+        };
+        let link_local = self.link_local.map(|cidr| cidr.address().into());
+        learns || self.addresses.iter().chain(link_local).any(|own| own == address)
+    }
 }
 
 fn interface_to_json(interface: &InterfaceState) -> Value {
     let [a, b, c, d, e, f] = interface.mac;
-    let gateway = interface.address.and_then(|address| address.gateway);
+    let Addresses { v4, gateway_v6, .. } = interface.addresses;
+    let gateway = v4.and_then(|address| address.gateway);
+    let v6 = interface.addresses.v6().chain(interface.link_local);
     json!({
         "name": interface.name,
         "mac": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
-        "address": interface.address.map(|address| format!("{}", address.cidr)),
+        "address": v4.map(|address| format!("{}", address.cidr)),
         "gateway": gateway.map(|gateway| format!("{gateway}")),
+        "ipv6_addresses": v6.map(|cidr| format!("{cidr}")).collect::<Vec<_>>(),
+        "ipv6_gateway": gateway_v6.map(|gateway| format!("{gateway}")),
         "dhcp": interface.dhcp,
         "mtu": interface.mtu,
     })

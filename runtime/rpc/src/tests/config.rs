@@ -147,13 +147,32 @@ fn interfaces_are_known_before_anything_is_applied() {
     let good = json!({"name": "net1", "address": "10.0.0.1/24", "gateway": "10.0.0.254"});
     let expected = InterfaceSetting {
         index: 1,
-        address: Address {
+        addresses: Address {
             cidr: "10.0.0.1/24".parse().unwrap(),
             gateway: Some([10, 0, 0, 254].into()),
-        },
+        }
+        .into(),
     };
     assert_eq!(parse(&net(good)).unwrap().interfaces(), Ok(Vec::from([expected])));
+    let both = json!({
+        "name": "net0", "address": "fd00::1/64", "addresses": ["10.0.0.1/24", "fd01::1/48"],
+        "gateways": ["10.0.0.254", "fe80::1"],
+    });
+    let setting = parse(&net(both)).unwrap().interfaces().unwrap()[0];
+    let v6: Vec<_> = setting.addresses.v6().map(|cidr| cidr.to_string()).collect();
+    assert_eq!(v6, ["fd00::1/64", "fd01::1/48"]);
+    assert_eq!(setting.addresses.v4.unwrap().gateway, Some([10, 0, 0, 254].into()));
+    assert_eq!(setting.addresses.gateway_v6, Some("fe80::1".parse().unwrap()));
     let bad = [
+        json!({"name": "net0"}),
+        json!({"name": "net0", "addresses": []}),
+        json!({"name": "net0", "addresses": ["10.0.0.1/24", "10.0.0.2/24"]}),
+        json!({"name": "net0", "address": "fe80::1/64"}),
+        json!({"name": "net0", "address": "fd00::1/64", "gateway": "10.0.0.254"}),
+        json!({"name": "net0", "address": "fd00::1/64", "gateways": ["fe80::1", "fe80::2"]}),
+        json!({"name": "net0", "addresses": [
+            "fd00::1/64", "fd00::2/64", "fd00::3/64", "fd00::4/64", "fd00::5/64",
+        ]}),
         json!({"name": "eth0", "address": "10.0.0.1/24"}),
         json!({"name": "net0", "address": "10.0.0.1"}),
         json!({"name": "net0", "address": "10.0.0.1/33"}),

@@ -148,7 +148,8 @@ fn interfaces_are_set_listed_and_saved() {
             vec![InterfaceState {
                 name: "net0".into(),
                 mac: [0x52, 0x54, 0, 0, 0, 1],
-                address: config.map(|config| config.address),
+                addresses: config.map(|config| config.addresses).unwrap_or_default(),
+                link_local: Some(basalt_net::Ipv6Cidr::link_local([0x52, 0x54, 0, 0, 0, 1])),
                 dhcp: config.is_none(),
                 mtu: 1500,
             }]
@@ -163,6 +164,8 @@ fn interfaces_are_set_listed_and_saved() {
         "mac": "52:54:00:00:00:01",
         "address": "10.0.0.1/24",
         "gateway": "10.0.0.254",
+        "ipv6_addresses": ["fe80::5054:ff:fe00:1/64"],
+        "ipv6_gateway": null,
         "dhcp": false,
         "mtu": 1500,
     }]);

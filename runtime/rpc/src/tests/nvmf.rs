@@ -344,7 +344,9 @@ fn a_listener_that_cannot_be_is_refused() {
     let interface = InterfaceState {
         name: "net0".into(),
         mac: [0; 6],
-        address: Some(basalt_net::Address { cidr: "10.0.0.1/24".parse().unwrap(), gateway: None }),
+        addresses: basalt_net::Address { cidr: "10.0.0.1/24".parse().unwrap(), gateway: None }
+            .into(),
+        link_local: None,
         dhcp: false,
         mtu: 1500,
     };
@@ -367,6 +369,45 @@ fn a_listener_that_cannot_be_is_refused() {
         assert_eq!(machine.code(add, params.clone()), code, "{params}");
     }
     ok(&mut machine, add, listener(NQN, "10.0.0.1", "4420"));
+}
+
+#[test]
+fn listeners_may_be_at_ipv6_addresses_and_are_shown_so() {
+    let (mut machine, _) = with_subsystem();
+    let cidr = "fd00::1/64".parse().unwrap();
+    let mut addresses = basalt_net::Addresses::default();
+    addresses.add_v6(cidr).unwrap();
+    let interface = InterfaceState {
+        name: "net0".into(),
+        mac: [0; 6],
+        addresses,
+        link_local: None,
+        dhcp: false,
+        mtu: 1500,
+    };
+    machine
+        .boot()
+        .provide(Rc::new(NetControl::new(|_| Ok(()), move || [interface.clone()].into())));
+    let add = "nvmf_subsystem_add_listener";
+    let at = |traddr: &str| {
+        let mut listener = listener(NQN, traddr, "4420");
+        listener["listen_address"]["adrfam"] = json!("IPv6");
+        listener
+    };
+    assert_eq!(machine.code(add, at("fd00::2")), -99, "nobody has it");
+    assert_eq!(machine.code(add, at("10.0.0.1")), -32602, "of another family");
+    ok(&mut machine, add, at("fd00:0:0::1"));
+    ok(&mut machine, add, at("::"));
+    let saved = machine.call("framework_get_config", json!({"name": "nvmf"})).unwrap();
+    let listeners: Vec<_> = saved
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|call| call["method"] == add)
+        .map(|call| call["params"]["listen_address"]["adrfam"].clone())
+        .collect();
+    assert_eq!(listeners, ["IPv6", "IPv6"]);
+    assert_eq!(shown(&mut machine, NQN)["listen_addresses"][0]["traddr"], "fd00::1");
 }
 
 #[test]

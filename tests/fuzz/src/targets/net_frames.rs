@@ -71,7 +71,7 @@ fn address(of: Ipv4Addr) -> Address {
 }
 
 fn fixed(of: Ipv4Addr) -> InterfaceConfig {
-    InterfaceConfig::Static(address(of))
+    InterfaceConfig::Static(address(of).into())
 }
 
 impl Rig {
@@ -95,7 +95,7 @@ impl Rig {
         let mut rig = Self::new();
         if mode & 1 == 0 {
             rig.near.configure(fixed(OURS));
-            rig.far.set_address(Some(address(OURS)));
+            rig.far.set_addresses(address(OURS).into());
         } else {
             rig.near.configure(InterfaceConfig::Dhcp);
         }
@@ -208,7 +208,7 @@ impl Rig {
     /// Hangs up on everybody; once all timers have run out nobody is left, and a client is served.
     fn end(mut self) {
         self.near.configure(fixed(OURS));
-        self.far.set_address(Some(address(OURS)));
+        self.far.set_addresses(address(OURS).into());
         for (stack, sockets) in
             [&mut self.near as &mut dyn NetStack, &mut self.far].into_iter().zip(&mut self.sockets)
         {
@@ -268,7 +268,7 @@ fn echo(stack: &mut dyn NetStack, socket: SocketId) -> bool {
     true
 }
 
-/// What a stack sends is well formed: no longer than it may be, ARP or IPv4, its header right.
+/// What a stack sends is well formed: no longer than it may be, ARP or IP, its header right.
 fn check(frame: &[u8]) {
     assert!(frame.len() >= ETHERNET_LEN && frame.len() <= MTU + ETHERNET_LEN, "{}", frame.len());
     assert_eq!(frame[6..12], MAC, "{frame:x?}");
@@ -279,6 +279,11 @@ fn check(frame: &[u8]) {
             assert!(frame.len() >= TCP && frame[14] == 0x45, "{frame:x?}");
             assert!(total >= 20 && total + ETHERNET_LEN <= frame.len(), "{frame:x?}");
             assert_eq!(ip_sum(&frame[ETHERNET_LEN..TCP]), 0xffff, "{frame:x?}");
+        }
+        0x86dd => {
+            let payload = usize::from(be16(frame, 18));
+            assert!(frame.len() >= ETHERNET_LEN + 40 && frame[14] >> 4 == 6, "{frame:x?}");
+            assert!(ETHERNET_LEN + 40 + payload <= frame.len(), "{frame:x?}");
         }
         other => panic!("a frame of type {other:#x}"),
     }

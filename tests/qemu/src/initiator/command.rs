@@ -11,6 +11,8 @@ pub const READ: u8 = 0x02;
 pub const WRITE: u8 = 0x01;
 /// Opcode of Identify.
 pub const IDENTIFY: u8 = 0x06;
+/// Opcode of Get Log Page.
+pub const GET_LOG_PAGE: u8 = 0x02;
 /// Opcode of every fabrics command.
 pub const FABRICS: u8 = 0x7f;
 
@@ -49,6 +51,8 @@ pub const UNRECOVERED_READ: u16 = 0x281;
 
 /// The subsystem the image exports unless configured otherwise.
 pub const NQN: &str = "nqn.2026-11.io.basalt:storage";
+/// The discovery subsystem.
+pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
 /// The name the initiator has unless told otherwise.
 pub const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-00000000ba5a";
 
@@ -77,6 +81,14 @@ pub fn identify(cns: u8, nsid: u32) -> Command {
     let mut command = blank(IDENTIFY);
     put32(&mut command, 4, nsid);
     command[40] = cns;
+    command
+}
+
+/// Get Log Page of `len` bytes, a multiple of four, of log `lid`.
+#[must_use]
+pub fn log_page(lid: u8, len: u32) -> Command {
+    let mut command = blank(GET_LOG_PAGE);
+    put32(&mut command, 40, u32::from(lid) | (len / 4 - 1) << 16);
     command
 }
 
@@ -121,6 +133,12 @@ impl Connect {
             subnqn: NQN.into(),
             hostnqn: HOST_NQN.into(),
         }
+    }
+
+    /// For the admin queue of a new discovery controller.
+    #[must_use]
+    pub fn discovery() -> Self {
+        Self { subnqn: DISCOVERY_NQN.into(), ..Self::admin() }
     }
 
     /// For I/O queue `qid` of controller `cntlid`.

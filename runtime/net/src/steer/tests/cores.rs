@@ -13,7 +13,7 @@ use basalt_env::{CoreId, Instant, Work};
 use basalt_models::virtio_net::{VirtioNetModel, Wire, WirePlan, feature};
 use basalt_reactor::{Local, Options, Reactor, mesh};
 
-use crate::tests::{CLIENT, Card, PORT, SERVER, SMALL, card, fixed, read};
+use crate::tests::{CLIENT, Card, PORT, SERVER, SERVER_V6, SMALL, card, fixed, read};
 use crate::{
     InterfaceConfig, ListenerId, NetConfig, NetHandle, NetInterface, NetStack, SmolStack,
     SocketError, SocketId, start,
@@ -95,7 +95,11 @@ impl World {
     }
 
     fn connect(&mut self, count: usize) -> Vec<SocketId> {
-        let peer = SocketAddrV4::new(SERVER, PORT);
+        self.connect_to(SERVER.into(), count)
+    }
+
+    fn connect_to(&mut self, address: crate::IpAddress, count: usize) -> Vec<SocketId> {
+        let peer = crate::Endpoint::new(address, PORT);
         (0..count)
             .map(|_| {
                 let socket = self.client.connect(peer.into()).unwrap();
@@ -165,6 +169,30 @@ fn connections_spread_evenly_and_each_stays_on_its_core() {
     world.echo(&sockets, &pattern(20_000));
     let bytes: Vec<_> = world.seen.iter().map(|seen| seen.borrow().bytes).collect();
     assert_eq!(bytes, [60_000; 3]);
+}
+
+#[test]
+fn flows_over_ipv6_are_steered_as_others_are() {
+    let mut world = World::new(3, WirePlan { lost: 10, ..WirePlan::default() }, feature::ALL);
+    let mut sockets = world.connect_to(SERVER_V6.into(), 6);
+    sockets.extend(world.connect(3));
+    world.echo(&sockets, &pattern(20_000));
+    let bytes: Vec<_> = world.seen.iter().map(|seen| seen.borrow().bytes).collect();
+    assert_eq!(bytes, [60_000; 3]);
+}
+
+#[test]
+fn what_a_router_gives_reaches_every_core_and_is_served_there() {
+    let mut world = World::new(3, WirePlan::default(), feature::ALL);
+    world.models[0].inject(crate::tests::ipv6::advertisement(0xfd07, 600));
+    world.models[1].inject(crate::tests::ipv6::advertisement(0xfd07, 600));
+    world.run(Duration::from_millis(5));
+    let info = world.reactors[0].local().service::<NetInterface>().unwrap().info();
+    let learnt = info.addresses.v6().find(|cidr| cidr.address().segments()[0] == 0xfd07).unwrap();
+    assert_eq!(info.addresses.gateway_v6, Some(crate::tests::ipv6::ROUTER));
+    let sockets = world.connect_to(learnt.address().into(), 6);
+    world.echo(&sockets, &pattern(5_000));
+    assert_eq!(world.connections(), [2; 3]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Side {
         boot.provide(Rc::clone(&registry));
         let cidr = Ipv4Cidr::new(address, 24).unwrap();
         let config = NetConfig {
-            interface: InterfaceConfig::Static(Address { cidr, gateway: None }),
+            interface: InterfaceConfig::Static(Address { cidr, gateway: None }.into()),
             cores: (1..cores).map(|core| CoreId(core as u16)).collect(),
             seed: address.to_bits().into(),
             options: StackOptions::default(),

@@ -2,7 +2,6 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use basalt_bdev::uuid::Uuid;
@@ -64,16 +63,18 @@ fn read_address(mut params: Params) -> Result<(IpAddress, Option<u16>), RpcError
     let trsvcid: Option<String> = params.optional("trsvcid")?;
     params.ignore(&["priority", "transport"]);
     params.finish()?;
-    if adrfam.is_some_and(|family| !family.eq_ignore_ascii_case("ipv4")) {
-        return Err(RpcError::params("'adrfam': only IPv4 is supported"));
+    let address: IpAddress = traddr
+        .parse()
+        .map_err(|_| RpcError::params(format_args!("'traddr': '{traddr}' is not an IP address")))?;
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    if adrfam.is_some_and(|named| !named.eq_ignore_ascii_case(family)) {
+        let message = format_args!("'adrfam': '{traddr}' is of family {family}");
+        return Err(RpcError::params(message));
     }
-    let address: Ipv4Addr = traddr.parse().map_err(|_| {
-        RpcError::params(format_args!("'traddr': '{traddr}' is not an IPv4 address"))
-    })?;
-    let Some(trsvcid) = trsvcid else { return Ok((address.into(), None)) };
+    let Some(trsvcid) = trsvcid else { return Ok((address, None)) };
     let port = trsvcid.parse().ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| RpcError::params("'trsvcid' is not a TCP port"))?;
-    Ok((address.into(), Some(port)))
+    Ok((address, Some(port)))
 }
 
 /// How a listener is to reach namespaces: SPDK's three states, and the two more there are.

@@ -1,0 +1,142 @@
+use basalt_env::{Instant, Work};
+use basalt_reactor::{Doze, Rest};
+
+use super::{LocalPort, RemoteFrame, RemotePort};
+use crate::port::{ChecksumState, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+
+/// The port of any core, so that the stacks of all are of one type and in the image once.
+#[expect(clippy::large_enum_variant, reason = "one on each core, where it stays")]
+pub enum CorePort<P: FramePort> {
+    /// Of the core that has the card.
+    Local(LocalPort<P>),
+    /// Of another.
+    Remote(RemotePort),
+}
+
+/// A frame of either.
+pub enum CoreFrame<F> {
+    /// The card's.
+    Local(F),
+    /// One that crossed.
+    Remote(RemoteFrame),
+}
+
+impl<F: Frame> Frame for CoreFrame<F> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Local(frame) => frame.as_slice(),
+            Self::Remote(frame) => frame.as_slice(),
+        }
+    }
+
+    fn checksum(&self) -> ChecksumState {
+        match self {
+            Self::Local(frame) => frame.checksum(),
+            Self::Remote(frame) => frame.checksum(),
+        }
+    }
+}
+
+impl<P: FramePort> CorePort<P> {
+    /// Whether anything was sent since the last time that the card's core is to be woken for.
+    pub fn take_sent(&mut self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Remote(port) => port.take_sent(),
+        }
+    }
+}
+
+impl<P: FramePort> FramePort for CorePort<P> {
+    type Frame = CoreFrame<P::Frame>;
+
+    fn mac(&self) -> [u8; 6] {
+        match self {
+            Self::Local(port) => port.mac(),
+            Self::Remote(port) => port.mac(),
+        }
+    }
+
+    fn mtu(&self) -> usize {
+        match self {
+            Self::Local(port) => port.mtu(),
+            Self::Remote(port) => port.mtu(),
+        }
+    }
+
+    fn large_send_max(&self, version: IpVersion) -> usize {
+        match self {
+            Self::Local(port) => port.large_send_max(version),
+            Self::Remote(port) => port.large_send_max(version),
+        }
+    }
+
+    fn completes_checksums(&self) -> bool {
+        match self {
+            Self::Local(port) => port.completes_checksums(),
+            Self::Remote(port) => port.completes_checksums(),
+        }
+    }
+
+    fn poll(&mut self, now: Instant) -> Work {
+        match self {
+            Self::Local(port) => port.poll(now),
+            Self::Remote(port) => port.poll(now),
+        }
+    }
+
+    fn receive(&mut self) -> Option<Self::Frame> {
+        match self {
+            Self::Local(port) => port.receive().map(CoreFrame::Local),
+            Self::Remote(port) => port.receive().map(CoreFrame::Remote),
+        }
+    }
+
+    fn recycle(&mut self, frame: Self::Frame) {
+        match (self, frame) {
+            (Self::Local(port), CoreFrame::Local(frame)) => port.recycle(frame),
+            (Self::Remote(port), CoreFrame::Remote(frame)) => port.recycle(frame),
+            // A frame goes back where it came from.
+            (_, frame) => drop(frame),
+        }
+    }
+
+    fn can_transmit(&mut self) -> bool {
+        match self {
+            Self::Local(port) => port.can_transmit(),
+            Self::Remote(port) => port.can_transmit(),
+        }
+    }
+
+    fn transmit(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull> {
+        match self {
+            Self::Local(port) => port.transmit(len, fill),
+            Self::Remote(port) => port.transmit(len, fill),
+        }
+    }
+
+    fn commit(&mut self) {
+        match self {
+            Self::Local(port) => port.commit(),
+            Self::Remote(port) => port.commit(),
+        }
+    }
+
+    fn doze(&mut self, rest: Rest) -> Doze {
+        match self {
+            Self::Local(port) => port.doze(rest),
+            Self::Remote(port) => port.doze(rest),
+        }
+    }
+
+    fn announce(&mut self, port: u16, listening: Listening) {
+        match self {
+            Self::Local(inner) => inner.announce(port, listening),
+            Self::Remote(inner) => inner.announce(port, listening),
+        }
+    }
+}
