@@ -61,6 +61,48 @@ fn linux_writes_to_a_file_through_the_twin_and_reads_it_back() {
 }
 
 #[test]
+fn a_linux_host_takes_a_reservation_away_from_another() {
+    let file = file();
+    let twin = HostedTwin::new("reserved").file(file.path());
+    let nvme_port = twin.nvmf;
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    let script = format!(
+        r#"
+        nqn=nqn.2026-11.io.basalt:storage
+        target="-t tcp -a 10.0.2.2 -s {nvme_port} -n $nqn"
+        one=11111111-1111-1111-1111-111111111111
+        two=22222222-2222-2222-2222-222222222222
+        name=nqn.2014-08.org.nvmexpress:uuid
+        disk=/dev/nvme0n1
+        step first waits 30 nvme connect $target -q $name:$one -I $one
+        step disk waits 20 test -b $disk
+        step register nvme resv-register $disk -n 1 --nrkey=0x11 --rrega=0
+        step acquire nvme resv-acquire $disk -n 1 --crkey=0x11 --rtype=2 --racqa=0
+        step write dd if=/dev/zero of=$disk bs=4k count=1 oflag=direct
+        step leave nvme disconnect -n $nqn
+        step second waits 30 nvme connect $target -q $name:$two -I $two
+        step again waits 20 test -b $disk
+        step read sh -c "! dd if=$disk of=/dev/null bs=4k count=1 iflag=direct"
+        step refused sh -c "! dd if=/dev/zero of=$disk bs=4k count=1 oflag=direct"
+        step stranger sh -c "! nvme resv-acquire $disk -n 1 --crkey=0 --rtype=1 --racqa=0"
+        step join nvme resv-register $disk -n 1 --nrkey=0x22 --rrega=0
+        step preempt nvme resv-acquire $disk -n 1 --crkey=0x22 --prkey=0x11 --rtype=1 --racqa=2
+        nvme resv-report $disk -n 1 --eds --numd=63 | tee /tmp/report
+        step type grep -q "rtype *: *1" /tmp/report
+        step holders grep -q "regctl *: *1" /tmp/report
+        step mine dd if=/dev/zero of=$disk bs=4k count=1 oflag=direct
+        step clear nvme resv-release $disk -n 1 --crkey=0x22 --rrela=1
+        step disconnect nvme disconnect -n $nqn
+        "#
+    );
+    let nic = Nic { network: Network::User(Vec::new()), mac: None };
+    let mut client = LinuxGuest::new("reserving", &script).nic(nic, "10.0.2.15/24").start();
+    client.wait_for_step("stranger", BOOT + BOOT);
+    client.wait_for_success(BOOT);
+}
+
+#[test]
 fn spdks_client_stacks_bdevs_and_lets_them_fail() {
     let twin = HostedTwin::new("stack");
     let rpc = SpdkRpc::new(twin.rpc);
