@@ -1,6 +1,7 @@
 //! Admin commands that go to the drive.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -19,11 +20,12 @@ use basalt_nvme_spec::{
 use basalt_reactor::Local;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::host::Host;
+use super::host::{HOST_NQN, Host};
 use super::world::{World, opened};
 use crate::pdu::Digests;
 use crate::{
-    AdminPassthru, DEFAULT_NQN, HostPolicy, NamespaceOptions, SubsystemOptions, TransportConfig,
+    AdminPassthru, AnaState, DEFAULT_NQN, HostPolicy, NamespaceOptions, SubsystemOptions,
+    TransportConfig,
 };
 
 /// The namespace's identifier on its drive.
@@ -139,12 +141,16 @@ impl Bench {
     }
 
     fn with(passthru: AdminPassthru, namespaces_max: u32) -> Self {
+        let options = SubsystemOptions { namespaces_max, ..Default::default() };
+        Self::of(passthru, options, NamespaceOptions::default())
+    }
+
+    fn of(passthru: AdminPassthru, options: SubsystemOptions, namespace: NamespaceOptions) -> Self {
         let (drive, asked) = drive();
         let mut world = World::empty(1, TransportConfig::default(), 16 << 20);
-        let options = SubsystemOptions { namespaces_max, ..Default::default() };
         world.target.create_subsystem(DEFAULT_NQN, options).unwrap();
         world.target.allow_any_host(DEFAULT_NQN, HostPolicy::Any).unwrap();
-        world.target.add_ns(DEFAULT_NQN, opened(drive), NamespaceOptions::default()).unwrap();
+        world.target.add_ns(DEFAULT_NQN, opened(drive), namespace).unwrap();
         world.target.set_admin_passthru(passthru);
         world.listen(DEFAULT_NQN, 4420);
         let (admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
@@ -378,4 +384,40 @@ fn an_event_is_cleared_by_reading_the_drives_page() {
         let smart = Command::get_log_page(LogPageId::SMART_HEALTH, NSID_ALL, 0, 512);
         assert!(bench.fetch(smart, 512).is_ok());
     }
+}
+
+#[test]
+fn who_does_not_see_the_namespace_sees_nothing_of_the_drive() {
+    let options = SubsystemOptions { namespaces_max: 1, ..Default::default() };
+    let hidden = NamespaceOptions { no_auto_visible: true, ..Default::default() };
+    let mut bench = Bench::of(all(), options, hidden);
+    assert_ne!(ascii_field(&bench.identify().sn), Some("DRIVE1"));
+    for opcode in [AdminOpcode::SANITIZE, AdminOpcode::FIRMWARE_COMMIT, VENDOR_WRITE] {
+        assert!(bench.send(vendor(opcode, 0), &[]).unwrap_err().is(Status::INVALID_OPCODE));
+    }
+    assert!(bench.asked().is_empty());
+    let target = Rc::clone(&bench.world.target);
+    let shown = async move { target.ns_add_host(DEFAULT_NQN, 1, HOST_NQN).await };
+    assert_eq!(bench.world.run(shown), Some(Ok(())));
+    assert_eq!(ascii_field(&bench.identify().sn), Some("DRIVE1"));
+    assert_eq!(bench.send(vendor(VENDOR_WRITE, 0), &[]), Ok(77));
+}
+
+#[test]
+fn what_works_on_a_namespace_goes_by_the_state_of_the_path() {
+    let options = SubsystemOptions { namespaces_max: 1, ana_reporting: true, ..Default::default() };
+    let mut bench = Bench::of(all(), options, NamespaceOptions::default());
+    let target = Rc::clone(&bench.world.target);
+    let state = AnaState::Inaccessible;
+    let lost = async move { target.set_ana_state(DEFAULT_NQN, 4420.into(), state, None).await };
+    assert_eq!(bench.world.run(lost), Some(Ok(())));
+    let named = Command { nsid: 1.into(), ..vendor(VENDOR_WRITE, 0) };
+    let security = Command { cdw11: 8.into(), ..Command::admin(AdminOpcode::SECURITY_SEND) };
+    for command in [Command::admin(AdminOpcode::SANITIZE), security, named] {
+        let data = if command.opcode == security.opcode { &[0; 8][..] } else { &[] };
+        assert_eq!(bench.send(command, data), Err(Status::ANA_INACCESSIBLE), "no DNR");
+    }
+    assert!(bench.asked().is_empty());
+    assert_eq!(bench.send(vendor(VENDOR_WRITE, 0), &[]), Ok(77), "of the controller");
+    assert_eq!(ascii_field(&bench.identify().sn), Some("DRIVE1"));
 }

@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod cores;
 mod notices;
+mod paths;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
