@@ -19,7 +19,7 @@ pub(crate) struct AdminRequest {
     /// The address and port the host reached us by.
     pub(crate) reached_at: Option<basalt_net::Endpoint>,
     /// Whose command it is.
-    pub(crate) from: Origin,
+    pub(crate) from: Source,
     pub(crate) command: Command,
     /// Data from the host.
     pub(crate) data: Vec<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct AdminRequest {
 
 /// Whose command goes to the control plane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Origin {
+pub(crate) enum Source {
     /// Of a connection that is to be a queue: a Connect.
     Stranger,
     /// Of the admin queue of a controller.
@@ -71,9 +71,9 @@ impl Queue {
     pub(super) fn start_admin(&mut self, index: u16, core: &mut Core) {
         let tag = self.tag(index);
         let from = match self.phase {
-            Phase::Ready(Role::Admin { cntlid }) => Origin::Admin { cntlid },
-            Phase::Ready(Role::Io { cntlid, .. }) => Origin::Io { cntlid },
-            _ => Origin::Stranger,
+            Phase::Ready(Role::Admin { cntlid }) => Source::Admin { cntlid },
+            Phase::Ready(Role::Io { cntlid, .. }) => Source::Io { cntlid },
+            _ => Source::Stranger,
         };
         let Some(slot) = self.slots.get_mut(index) else { return };
         let mut data = Vec::new();
@@ -82,7 +82,7 @@ impl Queue {
             Transfer::ToHost { len } => len_max = len,
             _ => data = slot.data.as_slice().iter().flat_map(|b| b.as_slice()).copied().collect(),
         }
-        if from == Origin::Stranger {
+        if from == Source::Stranger {
             self.phase = Phase::Connecting;
         }
         let (command, connection) = (slot.command, self.id);

@@ -21,7 +21,7 @@ use basalt_env::{Instant, Work};
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
 
 pub(crate) use abort::{Aborting, Preempted};
-pub(crate) use admin::{AdminReply, AdminRequest, Connected, Origin};
+pub(crate) use admin::{AdminReply, AdminRequest, Connected, Source};
 pub(crate) use io::failure;
 pub use queue::QueueInfo;
 use queue::{Phase, Queue};

@@ -40,7 +40,7 @@ use subsystem::Subsystem;
 pub use subsystem::{Listener, NamespaceOptions, SubsystemOptions, SubsystemReset};
 
 use crate::config::TransportConfig;
-use crate::connection::{AdminReply, AdminRequest, ConnectionId, Origin};
+use crate::connection::{AdminReply, AdminRequest, ConnectionId, Source};
 use crate::group::{PollGroup, Tag};
 
 /// The subsystem every drive is exported in when nothing is configured.
@@ -159,9 +159,9 @@ impl Target {
     /// Answers a command of any connection.
     pub(crate) fn handle(&self, request: AdminRequest) -> AdminReply {
         match request.from {
-            Origin::Stranger => self.connect(&request),
-            Origin::Admin { cntlid } => self.admin(cntlid, &request),
-            Origin::Io { cntlid } => self.reserve(cntlid, &request),
+            Source::Stranger => self.connect(&request),
+            Source::Admin { cntlid } => self.admin(cntlid, &request),
+            Source::Io { cntlid } => self.reserve(cntlid, &request),
         }
     }
 

@@ -8,7 +8,7 @@ use basalt_nvme_spec::reservation::ReservationNotification;
 use basalt_nvme_spec::{AnaGroup, AnaHeader, FeatureId, LogPageId, NSID_ALL};
 
 use super::*;
-use crate::connection::{AdminReply, AdminRequest, ConnectionId, Origin};
+use crate::connection::{AdminReply, AdminRequest, ConnectionId, Source};
 use crate::group::Tag;
 use crate::tests::world::opened;
 use crate::{
@@ -108,7 +108,7 @@ impl Bench {
             connection: ConnectionId { core: basalt_env::CoreId::BOOT, slot: 999, generation: 0 },
             tag: Tag { connection: 999, slot: 0, generation: 0 },
             reached_at: None,
-            from: Origin::Io { cntlid: ours[peer % 2].cntlid },
+            from: Source::Io { cntlid: ours[peer % 2].cntlid },
             command,
             data: data.to_vec(),
             len_max: 64,
