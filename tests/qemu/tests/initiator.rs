@@ -1,6 +1,8 @@
 //! Basalt as a client of another one: what the other exports becomes a bdev here, and is exported
 //! again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::time::Duration;
 
