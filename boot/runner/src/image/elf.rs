@@ -3,11 +3,15 @@
 
 use anyhow::{Context as _, bail, ensure};
 use object::elf::{
-    DT_NULL, DT_RELA, DT_RELASZ, DT_RELR, Dyn64, FileHeader64, NoteType, PF_R, PT_GNU_STACK,
-    PT_LOAD, PT_NOTE, ProgramHeader64, R_X86_64_RELATIVE, Rela64,
+    DT_NULL, DT_RELA, DT_RELASZ, DT_RELR, DT_RELRSZ, Dyn64, DynamicTag, FileHeader64, NoteType,
+    PF_R, PT_GNU_STACK, PT_LOAD, PT_NOTE, ProgramHeader64, R_X86_64_RELATIVE, Rela64, Relr64,
 };
-use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::pod::Pod;
+use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _, RelrIterator};
 use object::{LittleEndian as Le, Object as _, ObjectSymbol as _};
+
+#[cfg(test)]
+mod tests;
 
 const PAGE: u64 = 4096;
 const HEADER_SIZE: usize = 64;
@@ -106,21 +110,25 @@ impl<'a> Image<'a> {
     /// The addresses of all words that hold an address, ascending: the image's own relocations.
     ///
     /// What loads the image elsewhere adds the distance to each, so they must hold the address at
-    /// which it is linked already.
+    /// which it is linked already: packed ones always do, the others if they are applied.
     pub(super) fn relocations(&self) -> anyhow::Result<Vec<u64>> {
+        let dynamic = self.dynamic()?;
         let mut addresses = Vec::new();
-        for entry in self.rela()? {
+        for entry in self.array::<Rela64<Le>>(dynamic, DT_RELA, DT_RELASZ)? {
             let (address, value) = (entry.r_offset.get(Le), entry.r_addend.get(Le));
             ensure!(
                 entry.r_type(Le, false) == R_X86_64_RELATIVE,
                 "a relocation at {address:#x} that is not relative to the image"
             );
-            let at = self.file_offset(address)?;
-            let word = self.data.get(at..at + 8).context("a relocated word is cut off")?;
             ensure!(
-                word == value.to_le_bytes(),
+                self.word(address)? == value.to_le_bytes(),
                 "the relocation at {address:#x} is not applied (--apply-dynamic-relocs)"
             );
+            addresses.push(address);
+        }
+        let packed = self.array::<Relr64<Le>>(dynamic, DT_RELR, DT_RELRSZ)?;
+        for address in RelrIterator::<FileHeader64<Le>>::new(Le, packed) {
+            self.word(address)?;
             addresses.push(address);
         }
         addresses.sort_unstable();
@@ -128,14 +136,25 @@ impl<'a> Image<'a> {
         Ok(addresses)
     }
 
-    fn rela(&self) -> anyhow::Result<&'a [Rela64<Le>]> {
-        let dynamic = self.dynamic()?;
+    /// The bytes of the word at `address`, which is to be relocated.
+    fn word(&self, address: u64) -> anyhow::Result<&'a [u8]> {
+        let at = self.file_offset(address)?;
+        self.data.get(at..at + 8).context("a relocated word is cut off")
+    }
+
+    /// The entries between the address in `start` and the length in `len`; none without them.
+    fn array<T: Pod>(
+        &self,
+        dynamic: &[Dyn64<Le>],
+        start: DynamicTag,
+        len: DynamicTag,
+    ) -> anyhow::Result<&'a [T]> {
         let value = |tag| dynamic.iter().find(|entry| entry.d_tag(Le) == tag).map(|e| e.d_val(Le));
-        ensure!(value(DT_RELR).is_none(), "packed relocations (-z pack-relative-relocs)");
-        let (Some(address), Some(len)) = (value(DT_RELA), value(DT_RELASZ)) else {
+        let (Some(address), Some(len)) = (value(start), value(len)) else { return Ok(&[]) };
+        let count = usize::try_from(len)? / size_of::<T>();
+        if count == 0 {
             return Ok(&[]);
-        };
-        let count = usize::try_from(len)? / size_of::<Rela64<Le>>();
+        }
         let bytes = self.data.get(self.file_offset(address)?..).context("truncated")?;
         let entries = object::slice_from_bytes(bytes, count).ok().context("relocations cut off")?;
         Ok(entries.0)

@@ -8,12 +8,17 @@ use super::*;
 
 /// A program linked as the image is, by the C compiler that Rust links with.
 pub(super) fn linked(source: &str) -> Vec<u8> {
+    linked_with(source, "-Wl,-z,pack-relative-relocs")
+}
+
+/// The same with one more argument of the linker.
+pub(super) fn linked_with(source: &str, argument: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let (assembly, program) = (directory.path().join("a.s"), directory.path().join("a"));
     fs::write(&assembly, source).unwrap();
     let status = Command::new("cc")
         .args(["-g", "-nostdlib", "-static-pie", "-Wl,--no-dynamic-linker"])
-        .args(["-Wl,-Ttext-segment=0x200000", "-Wl,-e,start", "-o"])
+        .args(["-Wl,-Ttext-segment=0x200000", "-Wl,-e,start", argument, "-o"])
         .args([&program, &assembly])
         .stdin(Stdio::null())
         .status()
