@@ -20,8 +20,8 @@ const PROGRAM_HEADER_SIZE: usize = 56;
 const PVH_NOTE: NoteType = NoteType(18);
 /// `Basalt`'s note that holds the entry point for UEFI.
 const UEFI_NOTE: NoteType = NoteType(1);
-/// The magic number in the symbol below: `BASLSYM1` as bytes.
-const SYMBOLS_MAGIC: u64 = 0x314d_5953_4c53_4142;
+/// The magic number in the symbol below: `BASLSYM2` as bytes.
+const SYMBOLS_MAGIC: u64 = 0x324d_5953_4c53_4142;
 /// The symbol the image finds its table by: magic, address and length, each a `u64`.
 const SYMBOLS_NAME: &str = "BASALT_SYMBOLS";
 

@@ -1,14 +1,17 @@
 //! The table of function symbols: read from the linked image, written in the form the image reads.
 //!
-//! All numbers are little-endian `u32`: the count; for each symbol, sorted by address, its offset
-//! from [`LINK_BASE`], its size in bytes, and where its name starts in the area of names; then that
-//! area, each name UTF-8 with a final NUL.
-
-use std::collections::HashMap;
+//! The form, which is that of the crate `basalt_symbols`, makes it a quarter of what names and
+//! numbers as such would take: it is a part of every image.
 
 use anyhow::{Context as _, bail};
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
+
+mod names;
+#[cfg(test)]
+mod tests;
+
+use names::put;
 
 /// The address the image is linked at.
 pub const LINK_BASE: u64 = 0x20_0000;
@@ -59,8 +62,8 @@ impl SymbolTable {
         Ok(Self::new(functions))
     }
 
-    /// Sorts, keeps one name per address (a sized one before a bare label), and lets a function
-    /// without a size reach to its neighbour.
+    /// Sorts, keeps one name per address (a sized one before a bare label), lets a function without
+    /// a size reach to its neighbour, and none any further.
     fn new(mut functions: Vec<Function>) -> Self {
         functions.sort_by(|a, b| {
             let key = |f: &Function| (f.address, std::cmp::Reverse(f.size));
@@ -70,8 +73,9 @@ impl SymbolTable {
         let next: Vec<_> = functions.iter().skip(1).map(|f| f.address).chain([u64::MAX]).collect();
         for (function, next) in functions.iter_mut().zip(next) {
             if function.size == 0 {
-                function.size = next.min(function.limit).saturating_sub(function.address);
+                function.size = function.limit.saturating_sub(function.address).max(1);
             }
+            function.size = function.size.min(next - function.address);
         }
         Self { functions }
     }
@@ -82,29 +86,38 @@ impl SymbolTable {
         self.functions.len()
     }
 
+    /// The functions by ascending address: where each begins, its size in bytes, and its name.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, &str)> {
+        self.functions.iter().map(|f| (f.address, f.size, f.name.as_str()))
+    }
+
     /// The table in the image's form.
     ///
     /// # Errors
-    /// A function below [`LINK_BASE`], or one more than 4 GiB above it.
+    /// A function below [`LINK_BASE`], or one that ends 4 GiB above it or beyond.
     pub fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = u32::try_from(self.functions.len())?.to_le_bytes().to_vec();
-        let mut names: Vec<u8> = Vec::new();
-        let mut known: HashMap<&str, u32> = HashMap::new();
+        let (dictionary, codes) = names::pack(self.functions.iter().map(|f| f.name.as_str()));
+        let mut bytes = Vec::new();
+        let mut end = LINK_BASE;
+        put_bytes(&mut bytes, &dictionary);
         for function in &self.functions {
-            let start = u32::try_from(names.len())?;
-            let name = *known.entry(&function.name).or_insert(start);
-            if name == start {
-                names.extend(function.name.bytes().filter(|byte| *byte != 0));
-                names.push(0);
-            }
-            let offset = function.address.checked_sub(LINK_BASE).with_context(|| {
+            let gap = function.address.checked_sub(end).with_context(|| {
                 format!("{} lies below the link address {LINK_BASE:#x}", function.name)
             })?;
-            for value in [u32::try_from(offset)?, u32::try_from(function.size)?, name] {
-                bytes.extend(value.to_le_bytes());
-            }
+            end = function.address.saturating_add(function.size);
+            u32::try_from(end - LINK_BASE).with_context(|| {
+                format!("{} ends 4 GiB above the link address or beyond", function.name)
+            })?;
+            put(&mut bytes, usize::try_from(gap)?);
+            put(&mut bytes, usize::try_from(function.size)?);
+            put_bytes(&mut bytes, &codes[function.name.as_str()]);
         }
-        bytes.extend(names);
         Ok(bytes)
     }
+}
+
+/// Appends the length of `part` and `part`.
+fn put_bytes(bytes: &mut Vec<u8>, part: &[u8]) {
+    put(bytes, part.len());
+    bytes.extend(part);
 }

@@ -1,5 +1,6 @@
 use std::process::{Command, Stdio};
 
+use basalt_symbols::Table;
 use object::elf::PT_LOAD;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian as Le, Object as _};
@@ -54,7 +55,7 @@ const SYMBOLS: &str = "
     .data
     .globl BASALT_SYMBOLS
     .type BASALT_SYMBOLS, @object
-    BASALT_SYMBOLS: .ascii \"BASLSYM1\"
+    BASALT_SYMBOLS: .ascii \"BASLSYM2\"
     .quad 0, 0
     .size BASALT_SYMBOLS, 24
     .bss
@@ -89,20 +90,6 @@ fn u64_at(data: &[u8], address: u64) -> u64 {
     u64::from_le_bytes(at(data, address, 8).try_into().unwrap())
 }
 
-fn names(table: &[u8]) -> Vec<(u32, u32, String)> {
-    let word = |index: usize| u32::from_le_bytes(table[index * 4..][..4].try_into().unwrap());
-    let count = word(0) as usize;
-    let area = &table[4 + count * 12..];
-    (0..count)
-        .map(|index| {
-            let name = &area[word(3 + index * 3) as usize..];
-            let name = name.split(|byte| *byte == 0).next().unwrap();
-            let name = String::from_utf8(name.to_vec()).unwrap();
-            (word(1 + index * 3), word(2 + index * 3), name)
-        })
-        .collect()
-}
-
 fn announced_table(linked: &[u8], boot: &[u8]) -> (u64, Vec<u8>) {
     let file = object::File::parse(linked).unwrap();
     let symbol = object::ObjectSymbol::address(&file.symbol_by_name("BASALT_SYMBOLS").unwrap());
@@ -118,13 +105,20 @@ fn the_image_finds_its_symbols_behind_all_its_memory() {
     assert_eq!(address % 4096, 0);
     let memory_end = loads(&linked).iter().map(|(start, _, size)| start + size).max().unwrap();
     assert!(address >= memory_end);
-    let names = names(&table);
-    assert!(names.is_sorted_by_key(|(offset, ..)| *offset));
-    let find = |name: &str| names.iter().find(|(.., known)| known == name).unwrap();
-    let (start, boot, stub) = (find("start"), find("basalt::boot"), find("stub"));
-    assert_eq!((start.1, boot.1), (1, 2));
-    assert_eq!(stub.0, boot.0 + 2);
-    assert_eq!(stub.1, 3, "a label without a size reaches to the end of its section");
+    let table = Table::new(&table).unwrap();
+    let name_at = |address: u64| {
+        let (name, into) = table.find((address - LINK_BASE) as u32)?;
+        Some((name.to_string(), into))
+    };
+    let file = object::File::parse(linked.as_slice()).unwrap();
+    let start = object::ObjectSymbol::address(&file.symbol_by_name("start").unwrap());
+    assert_eq!(name_at(start), Some(("start".into(), 0)));
+    assert_eq!(name_at(start + 1), Some(("basalt::boot".into(), 0)));
+    assert_eq!(name_at(start + 2), Some(("basalt::boot".into(), 1)));
+    // A label without a size reaches to the end of its section.
+    assert_eq!(name_at(start + 3), Some(("stub".into(), 0)));
+    assert_eq!(name_at(start + 5), Some(("stub".into(), 2)));
+    assert_eq!(name_at(start + 6), None);
 }
 
 #[test]
@@ -146,9 +140,9 @@ fn what_is_not_an_image_of_ours_is_refused_with_the_reason() {
     assert!(refusal(b"no ELF").contains("not a 64-bit ELF"));
     assert!(refusal(&linked(&[NOTE, CODE].concat())).contains("no symbol BASALT_SYMBOLS"));
     assert!(refusal(&linked(&[SYMBOLS, CODE].concat())).contains("no PVH note"));
-    let other = SYMBOLS.replace("BASLSYM1", "OTHERSYM");
+    let other = SYMBOLS.replace("BASLSYM2", "OTHERSYM");
     assert!(refusal(&linked(&[NOTE, &other, CODE].concat())).contains("magic"));
-    let zeroed = SYMBOLS.replace(".data", ".bss").replace(".ascii \"BASLSYM1\"", ".quad 0");
+    let zeroed = SYMBOLS.replace(".data", ".bss").replace(".ascii \"BASLSYM2\"", ".quad 0");
     assert!(refusal(&linked(&[NOTE, &zeroed, CODE].concat())).contains(".bss"));
     assert!(!refusal(&bootable(&image()).unwrap()).is_empty(), "its symbols are gone");
 }
