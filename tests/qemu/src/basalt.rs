@@ -29,6 +29,13 @@ impl BasaltGuest {
         Self { name: name.to_owned(), machine, config: None }
     }
 
+    /// Boots the file at `path` in place of the image.
+    #[must_use]
+    pub fn kernel(mut self, path: &Path) -> Self {
+        self.machine.kernel = path.to_path_buf();
+        self
+    }
+
     /// Sets the number of cores.
     #[must_use]
     pub fn cpus(mut self, cpus: u32) -> Self {
@@ -194,7 +201,11 @@ pub(crate) fn write_config(json: &str) -> anyhow::Result<tempfile::NamedTempFile
 }
 
 /// The bootable image; built at the first call.
-fn boot_image() -> &'static Path {
+///
+/// # Panics
+/// The image does not build.
+#[must_use]
+pub fn boot_image() -> &'static Path {
     let [elf, ..] = boot_files();
     elf
 }

@@ -28,7 +28,7 @@ mod screen;
 mod tap;
 mod wire;
 
-pub use basalt::{BasaltGuest, free_ports, uefi_application};
+pub use basalt::{BasaltGuest, boot_image, free_ports, uefi_application};
 pub use guest::Guest;
 pub use hosted::HostedTwin;
 pub use linux::LinuxGuest;

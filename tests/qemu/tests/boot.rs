@@ -1,8 +1,11 @@
 //! The image comes up on machines of several sizes.
 
+use std::fs;
 use std::time::Duration;
 
-use basalt_qemu_tests::{BasaltGuest, Guest};
+use basalt_qemu_tests::{BasaltGuest, Guest, boot_image};
+use basalt_runner::DebugExit;
+use tempfile::NamedTempFile;
 
 const BOOT: Duration = Duration::from_secs(60);
 
@@ -76,4 +79,37 @@ fn the_clock_is_set_by_whichever_timer_there_is() {
     ];
     let near = |rate: &f64| (rate / rates[0] - 1.0).abs() < 0.05;
     assert!(rates[0] > 100.0 && rates.iter().all(near), "{rates:?}");
+}
+
+/// The image as if it were to be loaded `by` bytes further up, which QEMU does then.
+fn moved(mut image: Vec<u8>, by: u64) -> Vec<u8> {
+    let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    // `e_phoff` and `e_phnum`; of 56 bytes for each header, `p_paddr` begins with byte 24.
+    let (start, count) = (number(&image[32..]) as usize, usize::from(image[56]));
+    let physical = (0..count).map(|header| start + 56 * header + 24);
+    // The entry point stands behind the head of PVH's note.
+    let note = image.windows(12).position(|bytes| bytes == b"\x08\0\0\0\x12\0\0\0Xen\0");
+    for at in physical.chain(note.map(|note| note + 12)) {
+        let address = number(&image[at..]) + by;
+        image[at..at + 8].copy_from_slice(&address.to_le_bytes());
+    }
+    image
+}
+
+#[test]
+fn an_image_loaded_elsewhere_relocates_itself_and_knows_its_functions() {
+    let by = 64 << 20;
+    let written = NamedTempFile::new().and_then(|file| {
+        fs::write(file.path(), moved(fs::read(boot_image())?, by))?;
+        Ok(file)
+    });
+    let image = written.unwrap_or_else(|error| panic!("no moved image: {error}"));
+    let guest = BasaltGuest::new("moved").kernel(image.path());
+    let mut guest = guest.firmware_file("opt/basalt/fault", "write-code").start();
+    assert_eq!(guest.wait_for_exit(BOOT), DebugExit::Value(1));
+    guest.wait_for_line(" basalt_bare::drill::provoke+", BOOT);
+    let line = guest.wait_for_line("rip ", BOOT);
+    let digits = line.split_whitespace().nth(1).unwrap_or_default();
+    let address = u64::from_str_radix(digits, 16).unwrap_or_default();
+    assert!((by..by + (8 << 20)).contains(&address), "{line}");
 }
