@@ -89,7 +89,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     announce::pollers(local).await;
     local.mesh().settle();
     if let Some(address) = network::address(local).await {
-        announce::ready(&target, address.into(), PORTS.rpc);
+        announce::ready(&target, address, PORTS.rpc);
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ impl World {
         let peer = crate::Endpoint::new(address, PORT);
         (0..count)
             .map(|_| {
-                let socket = self.client.connect(peer.into()).unwrap();
+                let socket = self.client.connect(peer).unwrap();
                 self.run(Duration::from_millis(2));
                 socket
             })
