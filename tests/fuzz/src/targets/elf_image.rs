@@ -46,7 +46,7 @@ pub fn seeds() -> Vec<Seed> {
     // A word that holds an address, its relocation, and the way there.
     words(&mut file, PAGE + 0x38, &[start, data + 0x38, 8, start]);
     words(&mut file, PAGE + 0x60, &[7, data + 0x40, 8, 24, 0, 0]);
-    put(&mut file, PAGE + 0x90, b"BASLSYM1");
+    put(&mut file, PAGE + 0x90, b"BASLSYM2");
     // Symbols, their names, and sections: none, text, symbols, names.
     put(&mut file, PAGE + 0x100, b"\0BASALT_SYMBOLS\0_ZN4boot5start17h0123456789abcdefE\0.text\0");
     symbol(&mut file, 0x158, 1, 0x11, data + 0x90, 24);
