@@ -88,7 +88,7 @@ fn a_connect_of_an_io_queue_says_what_is_wrong_with_it() {
     let cases: [(Change, Status, u32); 9] = [
         (|_, d| d.cntlid = 0xffff.into(), INVALID, cntlid),
         (|_, d| d.cntlid = 0x7777.into(), INVALID, cntlid),
-        (|c, _| c.qid = 65.into(), INVALID, qid),
+        (|c, _| c.qid = 128.into(), INVALID, qid),
         (|c, _| c.qid = 0xffff.into(), INVALID, qid),
         (|c, _| c.sqsize = 256.into(), INVALID, in_command(offset_of!(Connect, sqsize))),
         (|_, d| d.hostid = [1; 16], INVALID, in_data(offset_of!(ConnectData, hostid))),
@@ -122,7 +122,8 @@ fn a_connect_of_an_io_queue_says_what_is_wrong_with_it() {
 fn a_discovery_controller_has_no_io_queues() {
     let mut world = World::new();
     let (_admin, id) = Host::admin(&mut world, DISCOVERY_NQN, 8009);
-    let mut host = greeted(&mut world);
+    let mut host = Host::dial(&world, 0, 8009);
+    host.greet(&mut world, Digests::default());
     let of_discovery: Change = |_, d| name(&mut d.subnqn, DISCOVERY_NQN.as_bytes());
     let found = refused(&mut world, &mut host, (1, id), of_discovery);
     let qid = in_command(offset_of!(Connect, qid));
