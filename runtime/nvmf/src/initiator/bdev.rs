@@ -202,7 +202,10 @@ impl Drop for RemoteChannel {
 /// The module's part of `bdev_get_bdevs`, with SPDK's names.
 fn describe(remote: &Remote, session: &Session, namespace: &Namespace) -> String {
     let identify = &session.identify;
-    let text = |field: &[u8]| ascii_field(field).unwrap_or("").replace(['"', '\\'], "");
+    let harmless = |letter: &char| !letter.is_control() && !matches!(letter, '"' | '\\');
+    let text = |field: &[u8]| -> String {
+        ascii_field(field).unwrap_or("").chars().filter(harmless).collect()
+    };
     let peer = remote.path(session.admin.path).map(|path| path.transport.peer);
     let (address, family, port) = match peer {
         Some(peer) => {

@@ -211,11 +211,23 @@ impl Discovery {
                 if !complete && self.local.now() >= again {
                     break;
                 }
-                let period = if complete { session.keep_alive / 2 } else { self.delay() };
-                if self.local.timeout(period, self.asked.notified()).await.is_err() {
-                    session.keep_alive().await?;
-                }
+                self.wait(&session, complete).await?;
             }
+        }
+    }
+
+    /// Waits until there is something to look at, but not for long; lets the service hear from us.
+    async fn wait(&self, session: &Session, complete: bool) -> Result<(), PathError> {
+        let keep_alive = Some(session.keep_alive / 2).filter(|period| !period.is_zero());
+        let again = (!complete).then(|| self.delay());
+        let asked = self.asked.notified();
+        let Some(period) = keep_alive.into_iter().chain(again).min() else {
+            asked.await;
+            return Ok(());
+        };
+        match self.local.timeout(period, asked).await {
+            Err(_) if keep_alive.is_some() => session.keep_alive().await,
+            _ => Ok(()),
         }
     }
 

@@ -68,8 +68,11 @@ impl Inbox {
         }
     }
 
-    /// It is sent when there is a path.
+    /// It is sent when there is a path. Nobody looks for one to a namespace that is gone.
     pub(super) fn park(&self, pending: Pending) {
+        if self.namespace.is_removed() {
+            return pending.fail(IoError::Removed);
+        }
         self.namespace.note_parked();
         self.parked.borrow_mut().push_back(pending);
     }

@@ -221,7 +221,10 @@ impl Path {
                 }
             }
             match self.rest(remote).await {
-                Rested::Again(answer) => waiting = answer,
+                Rested::Again(answer) => {
+                    self.state.set(PathState::Connecting);
+                    waiting = answer;
+                }
                 Rested::GivenUp => {
                     let (name, peer) = (&remote.options.name, self.transport.peer);
                     log::error!(target: "bdev_nvme", "{name}: path {peer} is given up");

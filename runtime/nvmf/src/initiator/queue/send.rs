@@ -71,11 +71,13 @@ impl Sender {
         self.data.as_ref().is_some_and(|out| out.tag == tag)
     }
 
-    /// Gives up what is in line: `bytes` are the last, behind what the network has half of.
+    /// Gives up what is in line: `bytes` are the last. Amid the data of a PDU they would be taken
+    /// for more of it, so there are none then.
     pub(super) fn finish_with(&mut self, bytes: &[u8]) {
         self.line.clear();
-        self.data = None;
-        self.stage.extend_from_slice(bytes);
+        if self.data.take().is_none() {
+            self.stage.extend_from_slice(bytes);
+        }
     }
 
     /// Hands over as much as the network takes; `sent` is told of commands whose data is out.

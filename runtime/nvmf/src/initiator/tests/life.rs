@@ -262,3 +262,25 @@ fn busy_ports(two: &Two) -> Vec<u16> {
     let busy = queues.filter(|queue| queue.qid.is_some_and(|qid| qid > 0) && queue.in_use > 0);
     busy.filter_map(|queue| queue.reached_at.map(|at| at.port())).collect()
 }
+
+#[test]
+fn an_io_that_is_to_be_tried_again_when_its_namespace_has_gone_ends() {
+    let drive = Arc::new(Disk::new(512, 4096).called("Other", [8; 16]));
+    let shared = Arc::clone(&drive.shared);
+    let mut two = Two::new(1, 1, disk());
+    two.add_ns(drive);
+    let options = RemoteOptions { io_timeout: Some(Duration::from_secs(2)), ..two.options() };
+    two.attach(options).unwrap();
+    let mut channel = two.open("Nvme0n2").channel(&two.host.core(0)).unwrap();
+    shared.hold.store(true, Ordering::Relaxed);
+    channel.submit(two.read(0, 0, 1, 1)).unwrap();
+    two.rounds(200);
+    let (target, nqn) = (Rc::clone(&two.target), DEFAULT_NQN);
+    target.remove_ns(nqn, 2).unwrap();
+    two.pass(Duration::from_millis(100));
+    assert!(two.host.registry.get("Nvme0n2").is_none());
+    // The controller never answers, and the connection is given up.
+    let ended = two.drain(&mut channel, 1);
+    assert_eq!(ended[0].status, Err(IoError::Removed));
+    shared.hold.store(false, Ordering::Relaxed);
+}
