@@ -9,13 +9,12 @@
 //! 4. Data is copied once in each direction, between its buffers and the TCP stack. Nothing is
 //!    allocated per I/O once queues and channels have grown to their size.
 //!
-//! [`Remotes`] is the way in; [`Discoveries`] finds by itself what there is to attach.
+//! [`Remotes`] is the way in.
 
 mod ana;
 mod bdev;
 mod core_host;
 mod discover;
-mod discovery;
 mod error;
 mod inbox;
 mod link;
@@ -30,7 +29,6 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use discovery::{Discoveries, DiscoveryInfo, DiscoveryOptions};
 pub use error::PathError;
 pub use namespace::{Access, Policy};
 pub use options::{Host, Loss, Reconnect, RemoteOptions, TransportId};

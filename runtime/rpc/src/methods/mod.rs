@@ -9,7 +9,6 @@ mod log;
 mod net;
 mod nvme;
 mod nvme_command;
-mod nvme_discovery;
 mod nvme_manage;
 mod nvme_options;
 mod nvme_remote;
@@ -48,7 +47,6 @@ pub fn register_all(router: &mut Router) {
     nvme_manage::register(router);
     nvme_options::register(router);
     nvme_remote::register(router);
-    nvme_discovery::register(router);
     virtio::register(router);
     nvmf::register(router);
 }
