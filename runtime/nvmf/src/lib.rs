@@ -1,4 +1,6 @@
-//! NVMe-oF over TCP: the target.
+//! NVMe-oF over TCP: the target, and the [`initiator`].
+//!
+//! Of the target:
 //!
 //! 1. A connection lives on the core its TCP flow was given to and never leaves it; a
 //!    [`PollGroup`] per core drives the connections, with one bdev channel per core and bdev.

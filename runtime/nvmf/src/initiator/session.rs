@@ -117,21 +117,22 @@ impl Session {
         if self.csts().await?.contains(Csts::READY) {
             // Left over from another host's use of a static controller.
             self.set_cc(Cc::DISABLED).await?;
-            self.wait_ready(false).await?;
+            self.wait_for(Csts::empty()).await?;
         }
         let css = if self.cap.io_command_sets() { Cc::CSS_ALL } else { Cc::CSS_NVM };
         self.set_cc(Cc::enabled(css)).await?;
-        self.wait_ready(true).await
+        self.wait_for(Csts::READY).await
     }
 
-    async fn wait_ready(&self, ready: bool) -> Result<(), PathError> {
+    /// Waits until the controller is ready, or is not, as `wanted` says.
+    async fn wait_for(&self, wanted: Csts) -> Result<(), PathError> {
         let give_up = self.local.now() + self.cap.timeout().max(Duration::from_millis(500));
         loop {
             let csts = self.csts().await?;
             if csts.contains(Csts::FATAL) || self.local.now() > give_up {
                 return Err(PathError::NotReady);
             }
-            if csts.contains(Csts::READY) == ready {
+            if csts & Csts::READY == wanted {
                 return Ok(());
             }
             self.local.sleep(READY_PERIOD).await;

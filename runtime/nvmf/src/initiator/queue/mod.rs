@@ -236,7 +236,7 @@ impl HostQueue {
     ) -> Result<Work, LinkError> {
         let Inner { slots, sender, ended, is_greeted, .. } = &mut self.inner;
         if !*is_greeted {
-            let sent = sender.flush_stage(stack, self.socket).map_err(LinkError::Socket)?;
+            let sent = sender.send_stage(stack, self.socket).map_err(LinkError::Socket)?;
             return Ok(Work(u32::from(sent > 0)));
         }
         let sent = sender.flush(stack, self.socket, slots, &mut |slots, tag| {
@@ -268,7 +268,7 @@ impl HostQueue {
         let (bytes, len) = term_request(kind::H2C_TERM_REQ, fault, self.receiver.header());
         self.inner.sender.finish_with(&bytes[..len]);
         // The connection ends in any case.
-        let _ = self.inner.sender.flush_stage(stack, self.socket);
+        let _ = self.inner.sender.send_stage(stack, self.socket);
     }
 }
 

@@ -103,15 +103,6 @@ impl Sender {
         }
     }
 
-    /// Sends what is staged only: the first PDU, and the last.
-    pub(super) fn flush_stage(
-        &mut self,
-        stack: &mut dyn NetStack,
-        socket: SocketId,
-    ) -> Result<usize, SocketError> {
-        self.send_stage(stack, socket)
-    }
-
     /// Encodes headers until data must follow one, the line is empty or the stage is full.
     fn fill_stage(&mut self, slots: &mut Slots<Slot>) {
         while self.data.is_none() && self.stage.len() < STAGE_LEN {
@@ -126,7 +117,8 @@ impl Sender {
         }
     }
 
-    fn send_stage(
+    /// Sends what is staged only: all there is before the first PDU is answered, and at the end.
+    pub(super) fn send_stage(
         &mut self,
         stack: &mut dyn NetStack,
         socket: SocketId,
