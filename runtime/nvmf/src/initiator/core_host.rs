@@ -126,7 +126,8 @@ impl CoreHost {
 
     /// The namespace is gone.
     pub(super) fn forget(&self, id: NamespaceId) {
-        self.namespaces.borrow_mut().retain(|namespace| namespace.id != id);
+        let mut namespaces = self.namespaces.borrow_mut();
+        namespaces.extract_if(.., |namespace| namespace.id == id).for_each(|gone| gone.let_go());
     }
 
     pub(super) fn namespace(&self, id: NamespaceId) -> Option<Rc<CoreNamespace>> {

@@ -206,6 +206,12 @@ impl CoreNamespace {
         }
     }
 
+    /// It is gone: what waits ends, and its channels, which hold it, are held no longer.
+    pub(super) fn let_go(&self) {
+        self.retry();
+        self.inboxes.take();
+    }
+
     fn choose(&self, routes: &[(Route, Option<Rc<Link>>)]) -> Option<usize> {
         let open = || routes.iter().enumerate().filter(|(_, route)| is_open(route));
         let best = open().map(|(_, (route, _))| route.access).min()?;

@@ -89,3 +89,17 @@ fn a_name_or_an_address_that_is_taken_is_refused() {
         two.wait_for(async move { remotes.attach(options, transport, Multipath::Disable).await });
     assert_eq!(alone, Err(RemoteError::NameTaken));
 }
+
+#[test]
+fn a_namespace_that_has_gone_is_kept_by_no_channel_of_it() {
+    let mut two = Two::new(1, 1, disk());
+    let options = two.options();
+    two.attach(options).unwrap();
+    let channel = two.channel(0);
+    let host = core_host::CoreHost::of(&two.host.core(0)).unwrap();
+    let kept = Rc::downgrade(&host.namespace(NamespaceId(0, 0)).unwrap());
+    assert_eq!(two.detach(), Ok(()));
+    assert!(kept.upgrade().is_some(), "the channel is still there");
+    drop(channel);
+    assert!(kept.upgrade().is_none());
+}
