@@ -99,6 +99,19 @@ pub trait NetStack {
     /// Queues as many of `bytes` as there is room for; gives that number.
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError>;
 
+    /// Queues as many bytes of `parts`, in order, as there is room for; gives that number.
+    fn send_vectored(&mut self, socket: SocketId, parts: &[&[u8]]) -> Result<usize, SocketError> {
+        let mut total = 0;
+        for part in parts {
+            let sent = self.send(socket, part)?;
+            total += sent;
+            if sent < part.len() {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
     /// Sends what is queued, then closes; the identifier is stale from now on.
     fn close(&mut self, socket: SocketId);
 

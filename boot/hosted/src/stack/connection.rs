@@ -13,8 +13,10 @@ use super::buffer::Buffer;
 
 /// Receive and send buffer of a connection, bytes, as on the metal.
 const BUFFER_LEN: usize = 128 << 10;
-/// From this length on bytes are not worth copying before they are sent.
-const DIRECT_MIN: usize = 8 << 10;
+/// So many bytes are not worth copying before they are sent.
+const DIRECT_MIN: usize = 2 << 10;
+/// Runs of bytes that the host is handed at a time.
+const PARTS_MAX: usize = 64;
 
 /// Whether the host would take or give bytes, as far as is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,26 +129,62 @@ impl Connection {
         }
     }
 
-    /// See [`basalt_net::NetStack::send`]. Long runs of bytes go to the host at once, with what
-    /// was queued before them.
-    pub fn send(&mut self, bytes: &[u8]) -> std::result::Result<usize, SocketError> {
+    /// See [`basalt_net::NetStack::send_vectored`]. Many bytes go to the host at once, with what
+    /// was queued before them; few are queued.
+    pub fn send(&mut self, parts: &[&[u8]]) -> std::result::Result<usize, SocketError> {
         if self.outward == Way::Reset || self.inward == Way::Reset {
             return Err(SocketError::Reset);
         }
-        if bytes.len() < DIRECT_MIN || self.outward != Way::Open {
-            return Ok(self.unsent.append(bytes));
+        let whole: usize = parts.iter().map(|part| part.len()).sum();
+        if whole < DIRECT_MIN || self.outward != Way::Open {
+            return Ok(self.queue(parts));
         }
+        let mut total = 0;
+        for parts in parts.chunks(PARTS_MAX) {
+            let (sent, all) = self.send_directly(parts)?;
+            total += sent;
+            if sent < all {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Queues what there is room for.
+    fn queue(&mut self, parts: &[&[u8]]) -> usize {
+        let mut total = 0;
+        for part in parts {
+            let sent = self.unsent.append(part);
+            total += sent;
+            if sent < part.len() {
+                break;
+            }
+        }
+        total
+    }
+
+    /// How many bytes the host took, of how many.
+    fn send_directly(
+        &mut self,
+        parts: &[&[u8]],
+    ) -> std::result::Result<(usize, usize), SocketError> {
+        let mut slices = [IoSlice::new(&[]); PARTS_MAX + 1];
         let queued = self.unsent.filled();
-        let parts = [IoSlice::new(queued), IoSlice::new(bytes)];
-        match self.stream.write_vectored(&parts[usize::from(queued.is_empty())..]) {
+        slices[0] = IoSlice::new(queued);
+        let mut all = 0;
+        for (slice, part) in slices[1..].iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+            all += part.len();
+        }
+        match self.stream.write_vectored(&slices[usize::from(queued.is_empty())..=parts.len()]) {
             Ok(sent) => {
                 let direct = sent.saturating_sub(queued.len());
                 self.unsent.consume(sent);
-                Ok(direct)
+                Ok((direct, all))
             }
             Err(error) => {
                 self.outward = after(&error);
-                if self.outward == Way::Reset { Err(SocketError::Reset) } else { Ok(0) }
+                if self.outward == Way::Reset { Err(SocketError::Reset) } else { Ok((0, all)) }
             }
         }
     }

@@ -233,9 +233,13 @@ impl NetStack for HostStack {
     }
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
+        self.send_vectored(socket, &[bytes])
+    }
+
+    fn send_vectored(&mut self, socket: SocketId, parts: &[&[u8]]) -> Result<usize, SocketError> {
         let connection = self.open(socket)?;
         let first = !connection.is_unsent();
-        let sent = connection.send(bytes)?;
+        let sent = connection.send(parts)?;
         if connection.mark_unsent() && first {
             self.unsent.push(socket);
         }

@@ -388,8 +388,7 @@ impl Queue {
         if self.sender.is_idle() {
             return Ok(0);
         }
-        let mut freed = |slots: &mut Slots, index| drop(slots.free(index));
-        self.sender.flush(stack, socket, &mut self.slots, &mut freed)
+        self.sender.flush(stack, socket, &mut self.slots)
     }
 
     pub(super) fn is_flushed(&self) -> bool {
@@ -414,8 +413,10 @@ impl Queue {
     fn drop_idle_slots(&mut self) {
         self.waiting.clear();
         self.receiving = None;
-        let sending = self.sender.sending();
-        for index in (0..self.slots.len() as u16).filter(|index| Some(*index) != sending) {
+        for index in 0..self.slots.len() as u16 {
+            if self.sender.is_sending(index) {
+                continue;
+            }
             let held = |slot: &super::slot::Slot| {
                 slot.state == SlotState::Running && slot.refused.is_none()
             };

@@ -6,26 +6,37 @@ use basalt_net::{NetStack, SocketError, SocketId};
 use zerocopy::IntoBytes;
 
 use super::slot::{Outgoing, Slot, Slots};
-use crate::command::{Outcome, Transfer};
+use crate::command::Outcome;
 use crate::config::C2hSuccess;
 use crate::pdu::wire::{self, flags, kind};
 use crate::pdu::{Crc, Digests, common_header, data_offset, put_header};
 
-/// Header bytes collected before they are handed to the network.
+/// Header bytes that are out at the network at a time, about: those of [`PIECES_MAX`] PDUs.
 const STAGE_LEN: usize = 2048;
 /// Most bytes one slot adds to the stage: a header with its largest padding, a digest and a
 /// response.
 const STAGE_MARGIN: usize = 256;
+/// Runs of bytes that are handed to the network at a time, about.
+const PIECES_MAX: usize = 64;
+/// Most pieces one slot adds: a header, data, what follows.
+const PIECES_MARGIN: usize = 3;
 
 /// The sending half of a connection.
 ///
 /// Headers are collected in a small stage; data goes to the network straight from the command's
-/// buffers. A slot is in line at most once, so the line never grows past the number of slots.
+/// buffers, and both in one call. A slot is in line at most once, so the line never grows past the
+/// number of slots.
+///
+/// ```text
+///   line: slots -encoded-> stage: headers, digests, responses
+///                          pieces: which of its bytes, or which slot's data, in order -> network
+/// ```
 pub(super) struct Sender {
     stage: Vec<u8>,
-    stage_sent: usize,
+    pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that are out.
+    sent: usize,
     line: VecDeque<u16>,
-    data: Option<DataOut>,
     /// Sent once everything else is out.
     last_words: Vec<u8>,
     pub(super) digests: Digests,
@@ -34,12 +45,23 @@ pub(super) struct Sender {
     pub(super) head: QueueHead,
 }
 
-/// Data of one command on its way out.
-struct DataOut {
-    slot: u16,
-    sent: usize,
-    crc: Option<Crc>,
-    respond: bool,
+/// What goes out in one piece.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// Bytes of the stage.
+    Staged {
+        /// Where they begin.
+        at: usize,
+        /// How many.
+        len: usize,
+    },
+    /// The data of a slot, which is finished with it.
+    Data {
+        /// Whose.
+        slot: u16,
+        /// How many bytes.
+        len: usize,
+    },
 }
 
 /// The submission queue head as the host is told of it.
@@ -86,9 +108,9 @@ impl Sender {
     pub(super) fn new(policy: C2hSuccess) -> Self {
         Self {
             stage: Vec::with_capacity(STAGE_LEN + STAGE_MARGIN),
-            stage_sent: 0,
+            pieces: VecDeque::with_capacity(PIECES_MAX + PIECES_MARGIN),
+            sent: 0,
             line: VecDeque::new(),
-            data: None,
             last_words: Vec::new(),
             digests: Digests::default(),
             data_align: 4,
@@ -103,8 +125,7 @@ impl Sender {
 
     /// Whether everything has been handed to the network.
     pub(super) fn is_idle(&self) -> bool {
-        let Self { stage, line, data, last_words, .. } = self;
-        stage.is_empty() && line.is_empty() && data.is_none() && last_words.is_empty()
+        self.pieces.is_empty() && self.line.is_empty() && self.last_words.is_empty()
     }
 
     /// Puts a slot with something to send in line.
@@ -115,130 +136,130 @@ impl Sender {
     /// Sends `bytes` before anything still in line.
     pub(super) fn stage(&mut self, bytes: &[u8]) {
         self.stage.extend_from_slice(bytes);
+        self.put_staged(bytes.len());
     }
 
-    /// Gives up what is in line; a PDU that is partly sent is completed, then come `bytes`.
+    /// Gives up what is in line; what has been encoded is sent, then come `bytes`.
     pub(super) fn finish_with(&mut self, bytes: &[u8]) {
         self.line.clear();
         self.last_words.extend_from_slice(bytes);
     }
 
-    /// The slot whose data is on its way out.
-    pub(super) fn sending(&self) -> Option<u16> {
-        self.data.as_ref().map(|out| out.slot)
+    /// Whether the data of that slot is on its way out.
+    pub(super) fn is_sending(&self, index: u16) -> bool {
+        let mut pieces = self.pieces.iter();
+        pieces.any(|piece| matches!(piece, Piece::Data { slot, .. } if *slot == index))
     }
 
     /// Forgets what has not been handed over yet.
     pub(super) fn clear(&mut self) {
         self.stage.clear();
-        self.stage_sent = 0;
+        self.pieces.clear();
+        self.sent = 0;
         self.line.clear();
         self.last_words.clear();
-        self.data = None;
     }
 
-    /// Hands over as much as the network takes; `freed` is told of slots that are finished.
-    /// Gives the number of bytes taken.
+    /// Hands over as much as the network takes. Gives the number of bytes taken.
     pub(super) fn flush(
         &mut self,
         stack: &mut dyn NetStack,
         socket: SocketId,
         slots: &mut Slots,
-        freed: &mut dyn FnMut(&mut Slots, u16),
     ) -> Result<usize, SocketError> {
         let mut total = 0;
         loop {
-            self.fill_stage(slots, freed);
-            total += self.send_stage(stack, socket)?;
-            if !self.stage.is_empty() || self.data.is_none() {
+            self.encode(slots);
+            if self.pieces.is_empty() {
                 return Ok(total);
             }
-            total += self.send_data(stack, socket, slots, freed)?;
-            if self.data.is_some() {
+            let (sent, whole) = self.send(stack, socket, slots)?;
+            total += sent;
+            self.advance(sent, slots);
+            if sent < whole {
                 return Ok(total);
             }
         }
     }
 
-    /// Encodes headers until data must follow one, the line is empty or the stage is full.
-    fn fill_stage(&mut self, slots: &mut Slots, freed: &mut dyn FnMut(&mut Slots, u16)) {
-        while self.data.is_none() && self.stage.len() < STAGE_LEN {
-            let Some(index) = self.line.pop_front() else {
-                return self.stage.append(&mut self.last_words);
-            };
+    /// Encodes what slots in line have to send, as far as there is room; their responses free them.
+    fn encode(&mut self, slots: &mut Slots) {
+        while self.stage.len() < STAGE_LEN && self.pieces.len() < PIECES_MAX {
+            let Some(index) = self.line.pop_front() else { return self.encode_last_words() };
             let Some(slot) = slots.get_mut(index) else { continue };
             match core::mem::take(&mut slot.outgoing) {
                 Outgoing::Nothing => {}
                 Outgoing::R2t => self.encode_r2t(index, slot),
-                Outgoing::Data => self.data = Some(self.encode_data(index, slot)),
+                Outgoing::Data => self.encode_data(index, slot),
                 Outgoing::Response => {
                     self.head.advance();
-                    let (cid, outcome) = (slot.cid(), slot.outcome);
-                    self.encode_response(cid, outcome);
-                    freed(slots, index);
+                    self.encode_response(slot.cid(), slot.outcome);
+                    slots.free(index);
                 }
             }
         }
     }
 
-    fn send_stage(
-        &mut self,
-        stack: &mut dyn NetStack,
-        socket: SocketId,
-    ) -> Result<usize, SocketError> {
-        if self.stage.is_empty() {
-            return Ok(0);
+    fn encode_last_words(&mut self) {
+        let len = self.last_words.len();
+        if len > 0 {
+            self.stage.append(&mut self.last_words);
+            self.put_staged(len);
         }
-        let sent = stack.send(socket, &self.stage[self.stage_sent..])?;
-        self.stage_sent = (self.stage_sent + sent).min(self.stage.len());
-        if self.stage_sent == self.stage.len() {
-            self.stage.clear();
-            self.stage_sent = 0;
-        }
-        Ok(sent)
     }
 
-    fn send_data(
-        &mut self,
+    /// Hands pieces to the network; gives how many bytes it took, of how many.
+    fn send(
+        &self,
         stack: &mut dyn NetStack,
         socket: SocketId,
-        slots: &mut Slots,
-        freed: &mut dyn FnMut(&mut Slots, u16),
-    ) -> Result<usize, SocketError> {
-        let Some(out) = &mut self.data else { return Ok(0) };
-        let Some(slot) = slots.get(out.slot) else {
-            self.data = None;
-            return Ok(0);
+        slots: &Slots,
+    ) -> Result<(usize, usize), SocketError> {
+        let mut parts = [&[][..]; PIECES_MAX];
+        let (mut count, mut whole, mut skip) = (0, 0, self.sent);
+        let mut put = |bytes| {
+            let Some(part) = parts.get_mut(count) else { return };
+            *part = bytes;
+            (count, whole) = (count + 1, whole + bytes.len());
         };
-        let before = out.sent;
-        while let Some(rest) = remaining(&slot.data, out.sent) {
-            let sent = stack.send(socket, rest)?.min(rest.len());
-            if let Some(crc) = &mut out.crc {
-                crc.update(&rest[..sent]);
+        for piece in &self.pieces {
+            match *piece {
+                Piece::Staged { at, len } => put(&self.stage[at + skip..at + len]),
+                Piece::Data { slot, .. } => {
+                    let Some(slot) = slots.get(slot) else { return Err(SocketError::Reset) };
+                    rest_of(&slot.data, skip).for_each(&mut put);
+                }
             }
-            out.sent += sent;
-            if sent == 0 {
-                return Ok(out.sent - before);
-            }
+            skip = 0;
         }
-        let total = out.sent - before;
-        self.end_data(slots, freed);
-        Ok(total)
+        let sent = stack.send_vectored(socket, &parts[..count])?;
+        Ok((sent.min(whole), whole))
     }
 
-    /// All data of a command is out: digest and response follow, the slot is finished.
-    fn end_data(&mut self, slots: &mut Slots, freed: &mut dyn FnMut(&mut Slots, u16)) {
-        let Some(out) = self.data.take() else { return };
-        if let Some(crc) = out.crc {
-            self.stage.extend_from_slice(&crc.finish().to_le_bytes());
+    /// So many bytes are out: frees slots whose data that was the last of.
+    fn advance(&mut self, sent: usize, slots: &mut Slots) {
+        self.sent += sent;
+        while let Some(&piece) = self.pieces.front() {
+            let (Piece::Staged { len, .. } | Piece::Data { len, .. }) = piece;
+            if self.sent < len {
+                return;
+            }
+            self.sent -= len;
+            self.pieces.pop_front();
+            if let Piece::Data { slot, .. } = piece {
+                slots.free(slot);
+            }
         }
-        if let Some(slot) = slots.get(out.slot)
-            && out.respond
-        {
-            let (cid, outcome) = (slot.cid(), slot.outcome);
-            self.encode_response(cid, outcome);
+        self.stage.clear();
+    }
+
+    /// The last `len` bytes of the stage are to go out next.
+    fn put_staged(&mut self, more: usize) {
+        if let Some(Piece::Staged { len, .. }) = self.pieces.back_mut() {
+            *len += more;
+            return;
         }
-        freed(slots, out.slot);
+        self.pieces.push_back(Piece::Staged { at: self.stage.len() - more, len: more });
     }
 
     fn encode_response(&mut self, cid: u16, outcome: Outcome) {
@@ -246,8 +267,7 @@ impl Sender {
         let hlen = size_of::<wire::CapsuleResp>();
         let common = common_header(kind::CAPSULE_RESP, 0, hlen, (0, 0), self.digests);
         let cqe = zerocopy::transmute!(entry);
-        let response = wire::CapsuleResp { common, cqe };
-        put_header(&mut self.stage, response.as_bytes(), self.digests);
+        self.put_header(wire::CapsuleResp { common, cqe }.as_bytes(), 0);
     }
 
     fn encode_r2t(&mut self, index: u16, slot: &Slot) {
@@ -260,49 +280,58 @@ impl Sender {
             r2tl: slot.expected().into(),
             reserved: [0; 4],
         };
-        put_header(&mut self.stage, r2t.as_bytes(), self.digests);
+        self.put_header(r2t.as_bytes(), 0);
     }
 
-    fn encode_data(&mut self, index: u16, slot: &Slot) -> DataOut {
+    /// The data of a command with its digest, and a response if the SUCCESS flag does not replace
+    /// it.
+    fn encode_data(&mut self, index: u16, slot: &Slot) {
         self.head.advance();
         let respond = slot.outcome != Outcome::OK || !self.head.may_skip();
         let success = if respond { 0 } else { flags::SUCCESS };
-        let len = data_len(slot);
+        let len = slot.data.len();
         let hlen = size_of::<wire::Data>();
         let pdo = data_offset(hlen, self.digests, self.data_align);
-        let (extra, place) = (flags::LAST | success, (pdo, len as usize));
+        let (extra, place) = (flags::LAST | success, (pdo, len));
         let common = common_header(kind::C2H_DATA, extra, hlen, place, self.digests);
         let data = wire::Data {
             common,
             cccid: slot.cid().into(),
             ttag: 0.into(),
             datao: 0.into(),
-            datal: len.into(),
+            datal: (len as u32).into(),
             reserved: [0; 4],
         };
-        let start = self.stage.len();
-        put_header(&mut self.stage, data.as_bytes(), self.digests);
-        self.stage.resize(start + pdo, 0);
-        DataOut { slot: index, sent: 0, crc: self.digests.data.then(Crc::new), respond }
-    }
-}
-
-/// Bytes a slot sends to the host.
-fn data_len(slot: &Slot) -> u32 {
-    match slot.transfer {
-        Transfer::ToHost { len } => len.min(slot.data.len() as u32),
-        _ => 0,
-    }
-}
-
-/// The contiguous bytes of `data` from `at` on; `None` at the end.
-fn remaining(data: &SgList, at: usize) -> Option<&[u8]> {
-    let mut at = at;
-    for buf in data.as_slice() {
-        if at < buf.len() {
-            return Some(&buf.as_slice()[at..]);
+        self.put_header(data.as_bytes(), pdo);
+        self.pieces.push_back(Piece::Data { slot: index, len });
+        if self.digests.data {
+            let mut crc = Crc::new();
+            rest_of(&slot.data, 0).for_each(|bytes| crc.update(bytes));
+            self.stage(&crc.finish().to_le_bytes());
         }
-        at -= buf.len();
+        if respond {
+            self.encode_response(slot.cid(), slot.outcome);
+        }
     }
-    None
+
+    /// Stages a header with its digest, then zeroes to a length of `pdo` bytes.
+    fn put_header(&mut self, header: &[u8], pdo: usize) {
+        let start = self.stage.len();
+        put_header(&mut self.stage, header, self.digests);
+        if self.stage.len() < start + pdo {
+            self.stage.resize(start + pdo, 0);
+        }
+        self.put_staged(self.stage.len() - start);
+    }
+}
+
+/// The bytes of `data` from `skip` on, buffer by buffer.
+fn rest_of(data: &SgList, skip: usize) -> impl Iterator<Item = &[u8]> {
+    let mut skip = skip;
+    data.as_slice().iter().filter_map(move |buf| {
+        let bytes = buf.as_slice();
+        let rest = bytes.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(bytes.len());
+        (!rest.is_empty()).then_some(rest)
+    })
 }
