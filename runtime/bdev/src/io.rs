@@ -217,8 +217,18 @@ impl SgList {
     }
 
     /// Whether there are no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Puts `data` here, where nearly always there is none yet, which costs nothing then.
+    #[inline]
+    pub fn put(&mut self, data: Self) {
+        let old = core::mem::replace(self, data);
+        if matches!(old, Self::Empty) {
+            core::mem::forget(old);
+        }
     }
 }
 

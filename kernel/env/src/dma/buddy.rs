@@ -24,6 +24,7 @@ pub(super) struct Buddy {
 const CACHE_DEPTH: usize = 256;
 
 /// The order of the smallest block that holds `len` bytes, or `None` if none does.
+#[inline]
 pub(super) fn order_for(len: usize) -> Option<usize> {
     let size = len.max(BLOCK_MIN).checked_next_power_of_two()?;
     let order = (size / BLOCK_MIN).trailing_zeros() as usize;
@@ -74,26 +75,37 @@ impl Buddy {
         buddy
     }
 
+    #[inline]
     pub(super) fn bytes_free(&self) -> usize {
         self.bytes_free
     }
 
     /// Takes a block of `order`; its offset in bytes.
     pub(super) fn take(&mut self, order: usize) -> Option<usize> {
-        let unit = match self.cached[order].pop() {
-            Some(unit) => unit,
-            None => self.take_shared(order)?,
-        };
+        if let Some(offset) = self.take_cached(order) {
+            return Some(offset);
+        }
+        let unit = self.take_shared(order)?;
+        self.bytes_free -= size_of_order(order);
+        Some(unit as usize * BLOCK_MIN)
+    }
+
+    /// Takes a block of `order` that was given back lately, if there is one.
+    #[inline]
+    pub(super) fn take_cached(&mut self, order: usize) -> Option<usize> {
+        let unit = self.cached.get_mut(order)?.pop()?;
         self.bytes_free -= size_of_order(order);
         Some(unit as usize * BLOCK_MIN)
     }
 
     /// Gives back the block of `order` at `offset` bytes.
+    #[inline]
     pub(super) fn give(&mut self, offset: usize, order: usize) {
         self.bytes_free += size_of_order(order);
         let unit = (offset / BLOCK_MIN) as u32;
-        if self.cached[order].len() < CACHE_DEPTH {
-            return self.cached[order].push(unit);
+        let cached = &mut self.cached[order];
+        if cached.len() < CACHE_DEPTH {
+            return cached.push(unit);
         }
         self.merge(unit, order);
     }
@@ -123,6 +135,7 @@ impl Buddy {
         }
     }
 
+    #[inline(never)]
     fn merge(&mut self, mut unit: u32, mut order: usize) {
         while order + 1 < ORDERS && self.free[order].remove(&(unit ^ (1 << order))) {
             unit &= !(1 << order);

@@ -92,6 +92,7 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     /// Takes a block back on the home core.
+    #[inline]
     pub(super) fn give(&self, ptr: NonNull<u8>, order: u8) {
         if let Some(byte) = self.poison {
             // SAFETY: the block is being given back, so nobody else refers to it.
@@ -155,9 +156,15 @@ impl DmaPool {
 
     /// An owned buffer of `len` bytes (up to 4 MiB), contiguous on the bus and aligned to its size
     /// rounded up to a power of two, at least 512. Its contents are unspecified.
+    #[inline]
     pub fn alloc(&self, len: usize) -> Result<DmaBuf, OutOfDmaMemory> {
-        let (ptr, order) = self.take(len)?;
-        Ok(DmaBuf::new(ptr, len, order, self.shared))
+        let out = OutOfDmaMemory { requested: len };
+        let order = buddy::order_for(len).ok_or(out)?;
+        let cached = self.shared.buddy.borrow_mut().take_cached(order);
+        let offset = cached.or_else(|| self.take(order)).ok_or(out)?;
+        // SAFETY: the buddy only hands out offsets of blocks inside the arena.
+        let ptr = unsafe { self.shared.base.add(offset) };
+        Ok(DmaBuf::new(ptr, len, order as u8, self.shared))
     }
 
     /// Zeroed memory to share with a device: a ring, a list. Aligned like [`Self::alloc`].
@@ -174,19 +181,23 @@ impl DmaPool {
         DmaStats { bytes_total: self.shared.len, bytes_free }
     }
 
+    /// Whether `bytes` bytes at least are not handed out, in whichever blocks.
+    #[inline]
+    pub fn has_free(&self, bytes: usize) -> bool {
+        self.shared.buddy.borrow().bytes_free() >= bytes || self.stats().bytes_free >= bytes
+    }
+
     /// Whether that is this pool's.
     pub(super) fn is_home_of(&self, shared: &Shared) -> bool {
         core::ptr::eq(self.shared, shared)
     }
 
-    fn take(&self, len: usize) -> Result<(NonNull<u8>, u8), OutOfDmaMemory> {
-        let out = OutOfDmaMemory { requested: len };
-        let order = buddy::order_for(len).ok_or(out)?;
+    /// The offset of a block of `order`, of what is left or has come back.
+    #[cold]
+    #[inline(never)]
+    fn take(&self, order: usize) -> Option<usize> {
         self.shared.take_in();
-        let offset = self.shared.buddy.borrow_mut().take(order).ok_or(out)?;
-        // SAFETY: the buddy only hands out offsets of blocks inside the arena.
-        let ptr = unsafe { self.shared.base.add(offset) };
-        Ok((ptr, order as u8))
+        self.shared.buddy.borrow_mut().take(order)
     }
 }
 

@@ -35,12 +35,17 @@ pub(super) fn check(command: &Command, fused: FusedOperations) -> Result<(), Sta
 
 impl Queue {
     /// A command has begun: it is the other half of the last one, or that has none.
+    #[inline]
     pub(super) fn pair(&mut self, index: u16) {
         let Some(slot) = self.slots.get(index) else { return };
-        let (fuse, generation) = (slot.command.flags & Command::FLAG_FUSE_MASK, slot.generation);
-        if fuse == 0 && self.first_half.is_none() {
-            return;
+        let fuse = slot.command.flags & Command::FLAG_FUSE_MASK;
+        if fuse != 0 || self.first_half.is_some() {
+            self.pair_half(index, fuse, slot.generation);
         }
+    }
+
+    #[cold]
+    fn pair_half(&mut self, index: u16, fuse: u8, generation: u32) {
         let first = self.first_half.take();
         match (fuse, first) {
             (Command::FUSE_FIRST, _) => self.first_half = Some((index, generation)),
@@ -153,8 +158,8 @@ impl Queue {
     }
 
     /// Both have run.
-    pub(super) fn both_done(&mut self, first: u16, io: Io, core: &mut Core) {
-        if let SgList::Many(bufs) = io.data {
+    pub(super) fn both_done(&mut self, first: u16, io: &mut Io, core: &mut Core) {
+        if let SgList::Many(bufs) = core::mem::take(&mut io.data) {
             bufs.into_iter().for_each(|buf| self.recycle(buf));
         }
         let Some(second) = self.part(first) else { return };

@@ -130,10 +130,10 @@ impl Queue {
     }
 
     fn start_io(&mut self, index: u16, view: usize, core: &mut Core) {
+        let tag = self.tag(index).to_u64();
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let command = slot.command;
-        let opcode = NvmOpcode(command.opcode);
-        let (lba, blocks) = (command.lba(), command.blocks());
+        let command = &slot.command;
+        let (opcode, lba, blocks) = (NvmOpcode(command.opcode), command.lba(), command.blocks());
         let is_half = command.flags & Command::FLAG_FUSE_MASK != 0;
         let access = if is_half { Access::Other } else { Access::of(opcode) };
         let namespace = match self.namespace_again(index, view, access, core) {
@@ -143,7 +143,6 @@ impl Queue {
         if is_half {
             return self.half_ready(index, view, core);
         }
-        let tag = self.tag(index).to_u64();
         let io = match opcode {
             NvmOpcode::READ => Io::with_data(Op::Read, lba, blocks, self.take_data(index), tag),
             NvmOpcode::WRITE => Io::with_data(Op::Write, lba, blocks, self.take_data(index), tag),
@@ -217,30 +216,33 @@ impl Queue {
         self.finish(index, Outcome::OK);
     }
 
-    pub(super) fn submit(&mut self, index: u16, io: Io, core: &mut Core) {
+    #[inline]
+    pub(super) fn submit(&mut self, index: u16, mut io: Io, core: &mut Core) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match core.channels.submit(slot.channel, &mut io) {
+            Ok(()) => self.started(core),
+            Err(reason) => self.refused(index, io, reason, core),
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, index: u16, io: Io, reason: RejectReason, core: &mut Core) {
+        if reason != RejectReason::QueueFull {
+            log::warn!(target: "nvmf", "bdev refused {:?}: {reason:?}", io.op);
+            return self.finish(index, refusal(reason).into());
+        }
         let tag = self.tag(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let channel = slot.channel;
-        match core.channels.submit(channel, io) {
-            Ok(()) => self.started(core),
-            Err(rejected) if rejected.reason == RejectReason::QueueFull => {
-                slot.refused = Some(rejected.io);
-                core.counters.queue_full += 1;
-                core.channels.wait(channel, tag);
-            }
-            Err(rejected) => {
-                let (op, reason) = (rejected.io.op, rejected.reason);
-                log::warn!(target: "nvmf", "bdev refused {op:?}: {reason:?}");
-                self.finish(index, refusal(reason).into());
-            }
-        }
+        slot.refused = Some(io);
+        core.counters.queue_full += 1;
+        core.channels.wait(slot.channel, tag);
     }
 
     /// Submits again what the channel refused. `false` if it refuses once more.
     pub(super) fn resubmit(&mut self, core: &mut Core, tag: Tag) -> bool {
         let path = self.path();
         let Some(slot) = self.slots.current(tag.slot, tag.generation) else { return true };
-        let Some(io) = slot.refused.take() else { return true };
+        let Some(mut io) = slot.refused.take() else { return true };
         // It may have to take another path by now.
         let nsid = slot.command.nsid.get();
         if let Some(Err(status)) = path.map(|path| core.views.namespace(path, nsid, Access::Other))
@@ -248,13 +250,13 @@ impl Queue {
             self.finish(tag.slot, status.into());
             return true;
         }
-        match core.channels.submit(slot.channel, io) {
+        match core.channels.submit(slot.channel, &mut io) {
             Ok(()) => self.started(core),
-            Err(rejected) if rejected.reason == RejectReason::QueueFull => {
-                slot.refused = Some(rejected.io);
+            Err(RejectReason::QueueFull) => {
+                slot.refused = Some(io);
                 return false;
             }
-            Err(rejected) => self.finish(tag.slot, refusal(rejected.reason).into()),
+            Err(reason) => self.finish(tag.slot, refusal(reason).into()),
         }
         true
     }
@@ -284,12 +286,12 @@ impl Queue {
     }
 
     /// An Io has come back. With `ended` the host is gone and nothing more is started.
-    pub(super) fn io_done(&mut self, core: &mut Core, tag: Tag, io: Io, ended: bool) {
+    pub(super) fn io_done(&mut self, core: &mut Core, tag: Tag, io: &mut Io, ended: bool) {
         if self.slots.current(tag.slot, tag.generation).is_none() {
             core.counters.stale += 1;
             return;
         }
-        self.returned(core, &io);
+        self.returned(core, io);
         if ended {
             drop(self.slots.free(tag.slot));
             return;
@@ -303,17 +305,15 @@ impl Queue {
             return self.finish(tag.slot, failure(error).into());
         }
         if slot.command.opcode == NvmOpcode::READ.0 {
-            let bytes = io.data.len();
-            slot.data = io.data;
-            self.count(core, Op::Read, bytes);
-            return self.finish(tag.slot, Outcome::OK);
+            self.count(core, Op::Read, io.data.len());
+            return self.answer_read(tag.slot, core::mem::take(&mut io.data));
         }
         self.continue_io(tag.slot, io, core);
     }
 
     /// One step of a command other than a read has succeeded. Where that was the last one, it does
     /// not matter whether the namespace may still be used.
-    fn continue_io(&mut self, index: u16, io: Io, core: &mut Core) {
+    fn continue_io(&mut self, index: u16, io: &mut Io, core: &mut Core) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let command = slot.command;
         let (opcode, op) = (NvmOpcode(command.opcode), io.op);
@@ -327,7 +327,7 @@ impl Queue {
                 if opcode == NvmOpcode::WRITE {
                     self.count(core, Op::Write, io.data.len());
                 }
-                if let SgList::One(buf) = io.data {
+                if let SgList::One(buf) = core::mem::take(&mut io.data) {
                     self.recycle(buf);
                 }
                 !command.io_flags().contains(IoFlags::FUA)

@@ -10,6 +10,7 @@ pub(crate) mod copy;
 mod fused;
 mod io;
 mod queue;
+mod read;
 mod receive;
 mod send;
 mod slot;
@@ -179,7 +180,7 @@ impl Connection {
     }
 
     /// A bdev finished an Io of this connection.
-    pub(crate) fn io_done(&mut self, core: &mut Core, tag: Tag, io: Io) {
+    pub(crate) fn io_done(&mut self, core: &mut Core, tag: Tag, io: &mut Io) {
         self.queue.io_done(core, tag, io, self.link != Link::Open);
     }
 

@@ -206,8 +206,7 @@ impl Queue {
             reserved: [0; 112],
         };
         self.sender.stage(response.as_bytes());
-        self.sender.digests = digests;
-        self.sender.data_align = request.data_align;
+        self.sender.agree(digests, request.data_align);
         self.phase = Phase::Greeted;
         self.reserve = core.pool.alloc(self.reserve_len).ok();
         digests
@@ -257,6 +256,12 @@ impl Queue {
         work
     }
 
+    /// Whether there are slots that wait for buffers.
+    #[inline]
+    pub(super) fn is_waiting_for_buffers(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// A slot no longer waits for its buffer.
     pub(super) fn stop_waiting(&mut self, index: u16) {
         self.waiting.retain(|waiting| *waiting != index);
@@ -286,7 +291,7 @@ impl Queue {
             Transfer::ToHost { len } => (len, false),
             Transfer::None | Transfer::InCapsule { .. } => return true,
         };
-        if self.slots.held() + len as usize > core.pool.stats().bytes_free {
+        if !core.pool.has_free(self.slots.held() + len as usize) {
             return false;
         }
         let Ok(buf) = core.pool.alloc(len as usize) else { return false };

@@ -36,20 +36,19 @@ impl<'a> Handler<'a> {
             };
             buffer = Some(buf);
         }
-        self.take_slot(command, planned, buffer);
+        self.queue.receiving = self.take_slot(command, planned, buffer);
         Ok(Admit::Ready)
     }
 
+    #[inline]
     fn take_slot(
         &mut self,
         command: &Command,
         planned: Result<Plan, Status>,
         buffer: Option<DmaBuf>,
-    ) {
+    ) -> Option<u16> {
         let (generation, now) = (self.core.next_generation(), self.core.local.now());
-        let Some(index) = self.queue.slots.take(command, generation, now) else { return };
-        let Some(slot) = self.queue.slots.get_mut(index) else { return };
-        slot.state = SlotState::Capsule;
+        let (index, slot) = self.queue.slots.take(command, generation, now)?;
         match planned {
             Ok(plan) => {
                 slot.transfer = plan.transfer;
@@ -57,14 +56,14 @@ impl<'a> Handler<'a> {
             }
             Err(status) => slot.outcome = status.into(),
         }
-        if let Transfer::InCapsule { offset, .. } = slot.transfer {
-            slot.skip = offset;
-        }
         if let Some(buf) = buffer {
             slot.data = SgList::One(buf);
         }
-        self.queue.receiving = Some(index);
+        if let Transfer::InCapsule { offset, .. } = slot.transfer {
+            slot.skip = offset;
+        }
         self.queue.pair(index);
+        Some(index)
     }
 
     /// Decides, before any data is accepted, whether and how a command may run.
@@ -127,6 +126,7 @@ impl<'a> Handler<'a> {
 }
 
 /// How a command will move data and which channel it needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Plan {
     pub(super) transfer: Transfer,
     pub(super) channel: u16,
@@ -152,6 +152,26 @@ impl Sink for Handler<'_> {
             }
             Pdu::Data(data) => self.queue.begin_data(data).map(|()| Admit::Ready),
         }
+    }
+
+    fn bare(&mut self, pdu: &Pdu<'_>) -> Result<Admit, Fault> {
+        let Pdu::Command(bytes) = pdu else {
+            let admit = self.begin(pdu, 0)?;
+            self.end(DataDigest::Good)?;
+            return Ok(admit);
+        };
+        let command: &Command = zerocopy::transmute_ref!(*bytes);
+        if self.queue.read_at_once(command, self.core) {
+            return Ok(Admit::Ready);
+        }
+        if !self.queue.slots.has_free() {
+            return Err(Fault::new(FaultKind::Sequence));
+        }
+        let planned = self.plan(command, 0);
+        if let Some(index) = self.take_slot(command, planned, None) {
+            self.end_capsule(index);
+        }
+        Ok(Admit::Ready)
     }
 
     fn data(&mut self, bytes: &[u8]) {

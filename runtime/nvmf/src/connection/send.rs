@@ -16,10 +16,10 @@ const STAGE_LEN: usize = 2048;
 /// Most bytes one slot adds to the stage: a header with its largest padding, a digest and a
 /// response.
 const STAGE_MARGIN: usize = 256;
-/// Runs of bytes that are handed to the network at a time, about.
-const PIECES_MAX: usize = 64;
-/// Most pieces one slot adds: a header, data, what follows.
-const PIECES_MARGIN: usize = 3;
+/// Commands whose data is handed to the network at a time.
+const PIECES_MAX: usize = 32;
+/// Runs of bytes that is, one for a header and one for each buffer of data, if they are few.
+const PARTS_MAX: usize = 2 * PIECES_MAX;
 
 /// The sending half of a connection.
 ///
@@ -33,35 +33,31 @@ const PIECES_MARGIN: usize = 3;
 /// ```
 pub(super) struct Sender {
     stage: Vec<u8>,
-    pieces: VecDeque<Piece>,
-    /// Bytes of the first piece that are out.
+    pieces: Vec<Piece>,
+    /// Pieces that are out; the others are forgotten with them once all are.
+    pieces_sent: usize,
+    /// Bytes of the next piece that are out.
     sent: usize,
     line: VecDeque<u16>,
     /// Sent once everything else is out.
     last_words: Vec<u8>,
-    pub(super) digests: Digests,
-    /// Alignment of data the host asked for, bytes.
-    pub(super) data_align: usize,
+    digests: Digests,
+    /// Where data begins in a PDU, bytes.
+    data_offset: usize,
     pub(super) head: QueueHead,
 }
 
-/// What goes out in one piece.
+/// Bytes of the stage and, behind them, the data of a slot if it has one.
 #[derive(Clone, Copy)]
-enum Piece {
-    /// Bytes of the stage.
-    Staged {
-        /// Where they begin.
-        at: usize,
-        /// How many.
-        len: usize,
-    },
-    /// The data of a slot, which is finished with it.
-    Data {
-        /// Whose.
-        slot: u16,
-        /// How many bytes.
-        len: usize,
-    },
+struct Piece {
+    /// Where they begin.
+    at: usize,
+    /// How many.
+    staged: usize,
+    /// The slot, which is finished with its data.
+    slot: Option<u16>,
+    /// Bytes of data.
+    data: usize,
 }
 
 /// The submission queue head as the host is told of it.
@@ -108,14 +104,21 @@ impl Sender {
     pub(super) fn new(policy: C2hSuccess) -> Self {
         Self {
             stage: Vec::with_capacity(STAGE_LEN + STAGE_MARGIN),
-            pieces: VecDeque::with_capacity(PIECES_MAX + PIECES_MARGIN),
+            pieces: Vec::with_capacity(PIECES_MAX + 1),
+            pieces_sent: 0,
             sent: 0,
             line: VecDeque::new(),
             last_words: Vec::new(),
             digests: Digests::default(),
-            data_align: 4,
+            data_offset: size_of::<wire::Data>(),
             head: QueueHead::new(policy),
         }
+    }
+
+    /// From now on as has been agreed: with `digests`, and data at multiples of `align` bytes.
+    pub(super) fn agree(&mut self, digests: Digests, align: usize) {
+        self.digests = digests;
+        self.data_offset = data_offset(size_of::<wire::Data>(), digests, align);
     }
 
     /// Makes room for `slots` slots in line.
@@ -134,6 +137,7 @@ impl Sender {
     }
 
     /// Sends `bytes` before anything still in line.
+    #[inline]
     pub(super) fn stage(&mut self, bytes: &[u8]) {
         self.stage.extend_from_slice(bytes);
         self.put_staged(bytes.len());
@@ -147,15 +151,15 @@ impl Sender {
 
     /// Whether the data of that slot is on its way out.
     pub(super) fn is_sending(&self, index: u16) -> bool {
-        let mut pieces = self.pieces.iter();
-        pieces.any(|piece| matches!(piece, Piece::Data { slot, .. } if *slot == index))
+        let mut pieces = self.pieces[self.pieces_sent..].iter();
+        pieces.any(|piece| piece.slot == Some(index))
     }
 
     /// Forgets what has not been handed over yet.
     pub(super) fn clear(&mut self) {
         self.stage.clear();
         self.pieces.clear();
-        self.sent = 0;
+        (self.pieces_sent, self.sent) = (0, 0);
         self.line.clear();
         self.last_words.clear();
     }
@@ -184,7 +188,7 @@ impl Sender {
 
     /// Encodes what slots in line have to send, as far as there is room; their responses free them.
     fn encode(&mut self, slots: &mut Slots) {
-        while self.stage.len() < STAGE_LEN && self.pieces.len() < PIECES_MAX {
+        while self.stage.len() < STAGE_LEN && self.pieces.len() <= PIECES_MAX {
             let Some(index) = self.line.pop_front() else { return self.encode_last_words() };
             let Some(slot) = slots.get_mut(index) else { continue };
             match core::mem::take(&mut slot.outgoing) {
@@ -215,20 +219,20 @@ impl Sender {
         socket: SocketId,
         slots: &Slots,
     ) -> Result<(usize, usize), SocketError> {
-        let mut parts = [&[][..]; PIECES_MAX];
+        let mut parts = [&[][..]; PARTS_MAX];
         let (mut count, mut whole, mut skip) = (0, 0, self.sent);
         let mut put = |bytes| {
             let Some(part) = parts.get_mut(count) else { return };
             *part = bytes;
             (count, whole) = (count + 1, whole + bytes.len());
         };
-        for piece in &self.pieces {
-            match *piece {
-                Piece::Staged { at, len } => put(&self.stage[at + skip..at + len]),
-                Piece::Data { slot, .. } => {
-                    let Some(slot) = slots.get(slot) else { return Err(SocketError::Reset) };
-                    rest_of(&slot.data, skip).for_each(&mut put);
-                }
+        for piece in &self.pieces[self.pieces_sent..] {
+            if skip < piece.staged {
+                put(&self.stage[piece.at + skip..piece.at + piece.staged]);
+            }
+            if let Some(slot) = piece.slot {
+                let slot = slots.get(slot).ok_or(SocketError::Reset)?;
+                rest_of(&slot.data, skip.saturating_sub(piece.staged)).for_each(&mut put);
             }
             skip = 0;
         }
@@ -239,27 +243,40 @@ impl Sender {
     /// So many bytes are out: frees slots whose data that was the last of.
     fn advance(&mut self, sent: usize, slots: &mut Slots) {
         self.sent += sent;
-        while let Some(&piece) = self.pieces.front() {
-            let (Piece::Staged { len, .. } | Piece::Data { len, .. }) = piece;
+        while let Some(piece) = self.pieces.get(self.pieces_sent) {
+            let len = piece.staged + piece.data;
             if self.sent < len {
                 return;
             }
             self.sent -= len;
-            self.pieces.pop_front();
-            if let Piece::Data { slot, .. } = piece {
+            self.pieces_sent += 1;
+            if let Some(slot) = piece.slot {
                 slots.free(slot);
             }
         }
+        self.pieces.clear();
+        self.pieces_sent = 0;
         self.stage.clear();
     }
 
     /// The last `len` bytes of the stage are to go out next.
-    fn put_staged(&mut self, more: usize) {
-        if let Some(Piece::Staged { len, .. }) = self.pieces.back_mut() {
-            *len += more;
+    #[inline]
+    fn put_staged(&mut self, len: usize) {
+        if let Some(piece) = self.pieces.last_mut()
+            && piece.slot.is_none()
+        {
+            piece.staged += len;
             return;
         }
-        self.pieces.push_back(Piece::Staged { at: self.stage.len() - more, len: more });
+        self.pieces.push(Piece { at: self.stage.len() - len, staged: len, slot: None, data: 0 });
+    }
+
+    /// The data of a slot goes out next, behind its header.
+    #[inline]
+    fn put_data(&mut self, slot: u16, len: usize) {
+        if let Some(piece) = self.pieces.last_mut() {
+            (piece.slot, piece.data) = (Some(slot), len);
+        }
     }
 
     fn encode_response(&mut self, cid: u16, outcome: Outcome) {
@@ -291,7 +308,7 @@ impl Sender {
         let success = if respond { 0 } else { flags::SUCCESS };
         let len = slot.data.len();
         let hlen = size_of::<wire::Data>();
-        let pdo = data_offset(hlen, self.digests, self.data_align);
+        let pdo = self.data_offset;
         let (extra, place) = (flags::LAST | success, (pdo, len));
         let common = common_header(kind::C2H_DATA, extra, hlen, place, self.digests);
         let data = wire::Data {
@@ -302,16 +319,25 @@ impl Sender {
             datal: (len as u32).into(),
             reserved: [0; 4],
         };
-        self.put_header(data.as_bytes(), pdo);
-        self.pieces.push_back(Piece::Data { slot: index, len });
+        if pdo == hlen {
+            self.stage(data.as_bytes());
+        } else {
+            self.put_header(data.as_bytes(), pdo);
+        }
+        self.put_data(index, len);
         if self.digests.data {
-            let mut crc = Crc::new();
-            rest_of(&slot.data, 0).for_each(|bytes| crc.update(bytes));
-            self.stage(&crc.finish().to_le_bytes());
+            self.put_digest(&slot.data);
         }
         if respond {
             self.encode_response(slot.cid(), slot.outcome);
         }
+    }
+
+    #[cold]
+    fn put_digest(&mut self, data: &SgList) {
+        let mut crc = Crc::new();
+        rest_of(data, 0).for_each(|bytes| crc.update(bytes));
+        self.stage(&crc.finish().to_le_bytes());
     }
 
     /// Stages a header with its digest, then zeroes to a length of `pdo` bytes.

@@ -176,18 +176,31 @@ impl Slots {
 
     /// Gives a slot its data buffer.
     pub(super) fn give(&mut self, index: u16, buf: DmaBuf) {
+        self.hold(index, buf.capacity());
         let Some(slot) = self.slots.get_mut(usize::from(index)) else { return };
-        slot.held = buf.capacity();
-        self.held += slot.held;
-        slot.data = SgList::One(buf);
+        slot.data.put(SgList::One(buf));
     }
 
-    /// Takes a slot for `command`.
-    pub(super) fn take(&mut self, command: &Command, generation: u32, now: Instant) -> Option<u16> {
+    /// A slot has a data buffer of so many bytes.
+    #[inline]
+    pub(super) fn hold(&mut self, index: u16, bytes: usize) {
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return };
+        slot.held = bytes;
+        self.held += bytes;
+    }
+
+    /// Takes a slot for `command`, whose capsule arrives.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        command: &Command,
+        generation: u32,
+        now: Instant,
+    ) -> Option<(u16, &mut Slot)> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[usize::from(index)];
         slot.generation = generation;
-        slot.state = SlotState::Running;
+        slot.state = SlotState::Capsule;
         slot.command = *command;
         slot.transfer = Transfer::None;
         slot.received = 0;
@@ -197,7 +210,7 @@ impl Slots {
         slot.progress = 0;
         slot.since = now;
         slot.partner = None;
-        Some(index)
+        Some((index, slot))
     }
 
     /// Frees a slot; gives the buffer it held, if it was a single one.

@@ -2,7 +2,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_bdev::{Channel, Descriptor, Io, OpenError, RejectReason, Rejected};
+use basalt_bdev::{Channel, Descriptor, Io, OpenError, RejectReason};
 use basalt_env::Work;
 use basalt_reactor::Local;
 
@@ -74,11 +74,11 @@ impl Channels {
         self.entries.iter().flatten().count()
     }
 
-    pub(crate) fn submit(&mut self, channel: u16, io: Io) -> Result<(), Rejected> {
-        let Some(entry) = self.entry(channel) else {
-            return Err(Rejected { io, reason: RejectReason::Removed });
-        };
-        entry.channel.submit(io)
+    /// Takes `io`, or leaves it as it is and says why.
+    #[inline]
+    pub(crate) fn submit(&mut self, channel: u16, io: &mut Io) -> Result<(), RejectReason> {
+        let entry = self.entry(channel).ok_or(RejectReason::Removed)?;
+        entry.channel.submit_in_place(io)
     }
 
     /// Ends the Io with that tag early, if its bdev can; whether that may be.
@@ -101,7 +101,7 @@ impl Channels {
     /// Moves finished Ios of `channel` to `done`.
     pub(crate) fn poll(&mut self, channel: u16, done: &mut Vec<Io>) -> Work {
         let Some(entry) = self.entry(channel) else { return Work::IDLE };
-        let work = entry.channel.poll(|io| done.push(io));
+        let work = entry.channel.poll_in_place(|io| done.push(io.take()));
         if entry.users == 0 {
             self.close_if_unused(usize::from(channel));
         }

@@ -395,8 +395,7 @@ impl State {
         let mut work = Work::IDLE;
         for channel in 0..self.core.channels.bound() {
             work += self.core.channels.poll(channel, &mut self.done);
-            for at in 0..self.done.len() {
-                let Some(io) = self.done.get_mut(at).map(Io::take) else { break };
+            for io in &mut self.done {
                 let tag = Tag::from_u64(io.tag);
                 match connection(&mut self.places, tag.connection) {
                     Some(connection) => connection.io_done(&mut self.core, tag, io),

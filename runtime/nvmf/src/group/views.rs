@@ -108,13 +108,14 @@ pub(crate) struct Namespace {
     /// Block size as a power of two.
     pub(crate) block_shift: u32,
     blocks: u64,
-    supported: [bool; Op::ALL.len()],
+    /// A bit for each operation.
+    supported: u32,
 }
 
 impl Namespace {
     /// Whether the bdev does `op` itself.
     pub(crate) const fn supports(&self, op: Op) -> bool {
-        self.supported[op.index()]
+        self.supported & 1 << op.index() != 0
     }
 
     /// The channel to it.
@@ -254,6 +255,17 @@ impl Views {
         }
     }
 
+    /// The same for what needs any access, if `nsid` is where nearly all are and nothing stands
+    /// between.
+    #[inline]
+    pub(crate) fn open_namespace(&self, index: usize, nsid: u32) -> Option<&Namespace> {
+        let path = self.paths.get(index)?;
+        let at = (nsid as usize).wrapping_sub(1);
+        let namespace = self.views.get(path.view)?.namespaces.get(at)?;
+        let is_open = path.gates.get(at) == Some(&Gate::Open) && namespace.nsid == nsid;
+        is_open.then_some(namespace)
+    }
+
     fn index_of(&mut self, subsystem: u32) -> usize {
         match self.views.iter().position(|view| view.subsystem == subsystem) {
             Some(at) => at,
@@ -285,6 +297,9 @@ fn open(shared: &SharedNamespace, channels: &mut Channels, local: &Local) -> Nam
         channel: channel.ok(),
         block_shift: info.block_size.trailing_zeros(),
         blocks: info.num_blocks.get(),
-        supported: Op::ALL.map(|op| bdev.allows(op)),
+        supported: Op::ALL
+            .into_iter()
+            .filter(|op| bdev.allows(*op))
+            .fold(0, |s, op| s | 1 << op.index()),
     }
 }

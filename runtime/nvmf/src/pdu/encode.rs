@@ -5,6 +5,7 @@ use super::{DIGEST_LEN, Digests, crc32c};
 
 /// The common header of a PDU of that kind whose header has `hlen` bytes. `pdo` is where its
 /// `data_len` bytes of data begin, 0 if it has none.
+#[inline]
 pub(crate) fn common_header(
     kind: u8,
     extra: u8,
@@ -27,6 +28,7 @@ pub(crate) fn common_header(
 }
 
 /// Appends a header and its digest, if there are any, to what is to be sent.
+#[inline]
 pub(crate) fn put_header(stage: &mut Vec<u8>, header: &[u8], digests: Digests) {
     stage.extend_from_slice(header);
     if digests.header {

@@ -88,6 +88,20 @@ impl Inbound for ToController {
         shape(header, digests, limits)
     }
 
+    #[inline]
+    fn bare(bytes: &[u8], digests: Option<Digests>) -> Option<(Pdu<'_>, usize)> {
+        if digests?.header {
+            return None;
+        }
+        let (capsule, _) = wire::CapsuleCmd::ref_from_prefix(bytes).ok()?;
+        let CommonHeader { kind, flags, hlen, plen, .. } = capsule.common;
+        let is_bare = kind == kind::CAPSULE_CMD
+            && flags & flags::HEADER_DIGEST == 0
+            && usize::from(hlen) == size_of::<wire::CapsuleCmd>()
+            && plen.get() == hlen.into();
+        is_bare.then_some((Pdu::Command(&capsule.sqe), size_of::<wire::CapsuleCmd>()))
+    }
+
     fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Pdu<'a>, Fault> {
         parse(header, shape)
     }

@@ -38,6 +38,15 @@ pub trait Inbound {
         limits: Limits,
     ) -> Result<Shape, Fault>;
 
+    /// The PDU that `bytes` begin with, if it is whole, without data or digests, and nothing is
+    /// wrong with it, and its length: for what comes all the time. It may miss what
+    /// [`Self::shape`] and [`Self::parse`] find.
+    #[inline]
+    fn bare(bytes: &[u8], digests: Option<Digests>) -> Option<(Self::Pdu<'_>, usize)> {
+        let _ = (bytes, digests);
+        None
+    }
+
     /// Checks the type-specific header: `shape.header_len` bytes that [`Self::shape`] accepted.
     fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Self::Pdu<'a>, Fault>;
 }
@@ -52,6 +61,16 @@ pub trait Sink<I: Inbound = ToController> {
 
     /// The PDU begun last is complete.
     fn end(&mut self, digest: DataDigest) -> Result<(), Fault>;
+
+    /// A bare PDU ([`Inbound::bare`]) has begun and is complete, unless it has to wait.
+    #[inline]
+    fn bare(&mut self, pdu: &I::Pdu<'_>) -> Result<Admit, Fault> {
+        let admit = self.begin(pdu, 0)?;
+        if admit != Admit::Wait {
+            self.end(DataDigest::Good)?;
+        }
+        Ok(admit)
+    }
 }
 
 /// Takes a byte stream in any chunks and finds the PDUs in it.
@@ -121,7 +140,12 @@ impl<I: Inbound> Receiver<I> {
         let mut at = 0;
         loop {
             let before = (self.state, at);
-            match self.step(&bytes[at..], sink) {
+            let rest = &bytes[at..];
+            let step = match self.take_bare(rest, sink) {
+                Some(taken) => taken,
+                None => self.step(rest, sink),
+            };
+            match step {
                 Ok(taken) => at += taken,
                 Err(fault) => {
                     self.state = State::Dead;
@@ -133,6 +157,28 @@ impl<I: Inbound> Receiver<I> {
                 return Ok(at);
             }
         }
+    }
+
+    /// Takes the next PDU where it is, if it is whole and bare; `None` if it is another.
+    #[inline]
+    fn take_bare(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> Option<Result<usize, Fault>> {
+        if self.state != State::Common || self.have > 0 {
+            return None;
+        }
+        let (pdu, len) = I::bare(bytes, self.digests)?;
+        let result = sink.bare(&pdu);
+        if result != Ok(Admit::Ready) {
+            self.keep(&bytes[..len]);
+        }
+        Some(result.map(|_| len))
+    }
+
+    /// Keeps the header of a bare PDU that waits, or that somebody will want to see.
+    #[cold]
+    fn keep(&mut self, header: &[u8]) {
+        self.header[..header.len()].copy_from_slice(header);
+        self.shape = Shape { header_len: header.len(), ..Shape::default() };
+        (self.have, self.state) = (header.len(), State::Admit);
     }
 
     fn step(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> Result<usize, Fault> {
