@@ -89,17 +89,21 @@ impl Inbound for ToController {
     }
 
     #[inline]
-    fn bare(bytes: &[u8], digests: Option<Digests>) -> Option<(Pdu<'_>, usize)> {
-        if digests?.header {
-            return None;
-        }
+    fn plain(
+        bytes: &[u8],
+        digests: Option<Digests>,
+        limits: Limits,
+    ) -> Option<(Pdu<'_>, usize, u32)> {
+        const HLEN: u8 = size_of::<wire::CapsuleCmd>() as u8;
         let (capsule, _) = wire::CapsuleCmd::ref_from_prefix(bytes).ok()?;
-        let CommonHeader { kind, flags, hlen, plen, .. } = capsule.common;
-        let is_bare = kind == kind::CAPSULE_CMD
-            && flags & flags::HEADER_DIGEST == 0
-            && usize::from(hlen) == size_of::<wire::CapsuleCmd>()
-            && plen.get() == hlen.into();
-        is_bare.then_some((Pdu::Command(&capsule.sqe), size_of::<wire::CapsuleCmd>()))
+        let CommonHeader { kind, flags, hlen, pdo, plen } = capsule.common;
+        let data_len = plen.get().checked_sub(HLEN.into())?;
+        let is_plain = digests? == Digests::default()
+            && kind == kind::CAPSULE_CMD
+            && hlen == HLEN
+            && flags & (flags::HEADER_DIGEST | flags::DATA_DIGEST) == 0
+            && (data_len == 0 || pdo == HLEN && data_len <= limits.in_capsule);
+        is_plain.then_some((Pdu::Command(&capsule.sqe), HLEN.into(), data_len))
     }
 
     fn parse<'a>(header: &'a [u8], shape: &Shape) -> Result<Pdu<'a>, Fault> {

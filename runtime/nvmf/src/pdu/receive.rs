@@ -38,12 +38,16 @@ pub trait Inbound {
         limits: Limits,
     ) -> Result<Shape, Fault>;
 
-    /// The PDU that `bytes` begin with, if it is whole, without data or digests, and nothing is
-    /// wrong with it, and its length: for what comes all the time. It may miss what
+    /// The header that `bytes` begin with, if it is whole and nothing is special about the PDU: no
+    /// digests, no padding. Gives the PDU, its header's length and its data's. It may miss what
     /// [`Self::shape`] and [`Self::parse`] find.
     #[inline]
-    fn bare(bytes: &[u8], digests: Option<Digests>) -> Option<(Self::Pdu<'_>, usize)> {
-        let _ = (bytes, digests);
+    fn plain(
+        bytes: &[u8],
+        digests: Option<Digests>,
+        limits: Limits,
+    ) -> Option<(Self::Pdu<'_>, usize, u32)> {
+        let _ = (bytes, digests, limits);
         None
     }
 
@@ -62,7 +66,7 @@ pub trait Sink<I: Inbound = ToController> {
     /// The PDU begun last is complete.
     fn end(&mut self, digest: DataDigest) -> Result<(), Fault>;
 
-    /// A bare PDU ([`Inbound::bare`]) has begun and is complete, unless it has to wait.
+    /// A PDU without payload has begun and is complete, unless it has to wait.
     #[inline]
     fn bare(&mut self, pdu: &I::Pdu<'_>) -> Result<Admit, Fault> {
         let admit = self.begin(pdu, 0)?;
@@ -141,7 +145,7 @@ impl<I: Inbound> Receiver<I> {
         loop {
             let before = (self.state, at);
             let rest = &bytes[at..];
-            let step = match self.take_bare(rest, sink) {
+            let step = match self.take_plain(rest, sink) {
                 Some(taken) => taken,
                 None => self.step(rest, sink),
             };
@@ -159,25 +163,34 @@ impl<I: Inbound> Receiver<I> {
         }
     }
 
-    /// Takes the next PDU where it is, if it is whole and bare; `None` if it is another.
+    /// Takes the next PDU's header where it is, if it is whole and plain, and with it a PDU that has
+    /// no data; `None` if it is another.
     #[inline]
-    fn take_bare(&mut self, bytes: &[u8], sink: &mut impl Sink<I>) -> Option<Result<usize, Fault>> {
+    fn take_plain(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut impl Sink<I>,
+    ) -> Option<Result<usize, Fault>> {
         if self.state != State::Common || self.have > 0 {
             return None;
         }
-        let (pdu, len) = I::bare(bytes, self.digests)?;
-        let result = sink.bare(&pdu);
-        if result != Ok(Admit::Ready) {
-            self.keep(&bytes[..len]);
+        let (pdu, header_len, data_len) = I::plain(bytes, self.digests, self.limits)?;
+        let bare = data_len == 0;
+        let result = if bare { sink.bare(&pdu) } else { sink.begin(&pdu, data_len) };
+        if bare && result == Ok(Admit::Ready) {
+            return Some(Ok(header_len));
         }
-        Some(result.map(|_| len))
+        self.keep(&bytes[..header_len], data_len);
+        if result == Ok(Admit::Ready) {
+            (self.left, self.state) = (data_len, State::Data);
+        }
+        Some(result.map(|_| header_len))
     }
 
-    /// Keeps the header of a bare PDU that waits, or that somebody will want to see.
-    #[cold]
-    fn keep(&mut self, header: &[u8]) {
+    /// Keeps the header of a plain PDU that is not complete, or that somebody will want to see.
+    fn keep(&mut self, header: &[u8], data_len: u32) {
         self.header[..header.len()].copy_from_slice(header);
-        self.shape = Shape { header_len: header.len(), ..Shape::default() };
+        self.shape = Shape { header_len: header.len(), data_len, ..Shape::default() };
         (self.have, self.state) = (header.len(), State::Admit);
     }
 
