@@ -161,6 +161,12 @@ pub struct BenchArguments {
     #[arg(long, conflicts_with_all = WHAT_IS_MEASURED, conflicts_with = "boot")]
     pub idle: bool,
 
+    /// Measure the image as a target of NVMe/TCP instead, beside Linux's nvmet-tcp: random reads
+    /// and writes of 4 KiB by one and by two connections, at depths 1, 32 and 128 of each
+    #[arg(long, conflicts_with_all = ["t_io_uring", "ios", "disk", "hosted", "bdev", "config",
+        "workload", "rwmixread", "io_size", "cores", "boot", "idle"])]
+    pub nvmf: bool,
+
     /// Print JSON instead of a table; times are in nanoseconds
     #[arg(long)]
     pub json: bool,

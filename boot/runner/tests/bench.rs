@@ -67,3 +67,20 @@ fn a_machine_without_work_is_at_rest_and_answers() {
     assert!(answers.into_iter().all(answered), "{report}");
     assert!(report["linux"].is_null());
 }
+
+#[test]
+fn the_target_is_measured_by_reads_and_writes_over_one_and_two_connections() {
+    let report = bench(&["--nvmf", "--time", "0.3", "--depth", "4"]);
+    let points = report["points"].as_array().unwrap();
+    let name = |point: &Value| (point["workload"].clone(), point["connections"].clone());
+    let expected = [("randread", 1), ("randwrite", 1), ("randread", 2), ("randwrite", 2)];
+    assert_eq!(
+        points.iter().map(name).collect::<Vec<_>>(),
+        expected.map(|(w, n)| (w.into(), n.into()))
+    );
+    for point in points {
+        let number = |name: &str| point["basalt"][name].as_u64().unwrap();
+        assert!(number("iops") > 0 && number("mean_ns") > 0, "{point}");
+        assert!(number("p99_ns") > 0 && point["nvmet"].is_null(), "{point}");
+    }
+}

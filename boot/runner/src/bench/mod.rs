@@ -23,6 +23,7 @@ mod guest;
 mod hosted;
 mod idle;
 mod image;
+mod nvmf;
 mod report;
 mod uring;
 mod wire;
@@ -78,7 +79,7 @@ impl Plan {
         ensure!((100..=1_000_000).contains(&ios), "--ios {ios}: give a number from 100 to 1000000");
         let mut depths = arguments.depths.clone();
         if depths.is_empty() {
-            depths = vec![1, 32];
+            depths = if arguments.nvmf { vec![1, 32, 128] } else { vec![1, 32] };
         }
         depths.sort_unstable();
         depths.dedup();
@@ -170,8 +171,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
     }
     packages::ensure_qemu(workspace)?;
     let accel = accel::choose(workspace, arguments.accel)?;
-    if arguments.boot || arguments.idle {
-        return run_whole(workspace, accel, arguments);
+    if arguments.boot || arguments.idle || arguments.nvmf {
+        return run_whole(workspace, accel, &plan, arguments);
     }
     let (kernel, _) = workspace.build_image()?;
     let basalt = |accel| Ok(machine(&kernel, accel, arguments.disk.as_deref(), plan.cpus));
@@ -214,6 +215,7 @@ fn print(report: &Report, arguments: &BenchArguments) {
 fn run_whole(
     workspace: &Workspace,
     accel: Accel,
+    plan: &Plan,
     arguments: &BenchArguments,
 ) -> anyhow::Result<ExitCode> {
     let files = match arguments.skip_fio {
@@ -223,7 +225,10 @@ fn run_whole(
             Some(files.context("no files for the Linux guest")?)
         }
     };
-    let (text, json) = if arguments.boot {
+    let (text, json) = if arguments.nvmf {
+        let report = nvmf::run(workspace, plan, accel, files.as_ref())?;
+        (report.to_string(), report.to_json())
+    } else if arguments.boot {
         let report = boot::run(workspace, accel, files.as_ref())?;
         (report.to_string(), report.to_json())
     } else {

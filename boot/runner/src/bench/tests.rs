@@ -23,6 +23,7 @@ fn arguments() -> BenchArguments {
         t_io_uring: None,
         boot: false,
         idle: false,
+        nvmf: false,
         json: false,
     }
 }

@@ -1,0 +1,91 @@
+//! Both targets beside each other, as a table and as JSON.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{Figures, Point};
+use crate::accel::Accel;
+
+/// What was measured of both.
+#[derive(Debug)]
+pub(in super::super) struct Report {
+    pub(super) accel: Accel,
+    pub(super) basalt: Vec<(Point, Figures)>,
+    pub(super) linux: Option<Vec<(Point, Figures)>>,
+}
+
+impl Report {
+    fn rows(&self) -> impl Iterator<Item = (Point, Figures, Option<Figures>)> {
+        let linux = |at: usize| self.linux.as_ref()?.get(at).map(|(_, figures)| *figures);
+        self.basalt.iter().enumerate().map(move |(at, &(point, basalt))| (point, basalt, linux(at)))
+    }
+
+    /// For programs; times in nanoseconds.
+    pub(in super::super) fn to_json(&self) -> Value {
+        let row = |(point, basalt, linux): (Point, Figures, Option<Figures>)| {
+            json!({
+                "workload": point.workload,
+                "connections": point.connections,
+                "depth": point.depth,
+                "basalt": basalt.to_json(),
+                "nvmet": linux.map(Figures::to_json),
+            })
+        };
+        json!({"accel": self.accel.name(), "points": self.rows().map(row).collect::<Vec<_>>()})
+    }
+}
+
+impl Figures {
+    fn to_json(self) -> Value {
+        let Self { iops, mean_ns, p99_ns } = self;
+        json!({"iops": iops, "mean_ns": mean_ns, "p99_ns": p99_ns})
+    }
+}
+
+/// What a row shows, whether more of it is better, and how it is had.
+type Row = (&'static str, Better, fn(&Figures) -> f64);
+
+#[derive(Clone, Copy)]
+enum Better {
+    More,
+    Less,
+}
+
+const ROWS: [Row; 3] = [
+    ("IOPS", Better::More, |figures| figures.iops as f64),
+    ("mean, µs", Better::Less, |figures| figures.mean_ns as f64 / 1e3),
+    ("p99, µs", Better::Less, |figures| figures.p99_ns as f64 / 1e3),
+];
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "4 KiB by NVMe/TCP, a target of one core ({}), depth of each connection\n",
+            self.accel.name()
+        )?;
+        let heads = self.linux.as_ref().map_or(("", ""), |_| ("nvmet-tcp", "Basalt is better by"));
+        let line = format!("{:<46}{:>10}{:>12}{:>21}", "", "Basalt", heads.0, heads.1);
+        writeln!(f, "{}", line.trim_end())?;
+        for (point, basalt, linux) in self.rows() {
+            let Point { workload, connections, depth } = point;
+            for (name, better, value) in ROWS {
+                let what =
+                    format!("{workload}, {connections} connection(s), depth {depth}, {name}");
+                let basalt = value(&basalt);
+                let mut line = format!("{what:<46}{basalt:>10.0}");
+                if let Some(linux) = linux {
+                    let linux = value(&linux);
+                    let ratio = match better {
+                        Better::More => basalt / linux,
+                        Better::Less => linux / basalt,
+                    };
+                    line.push_str(&format!("{linux:>12.0}{:>21}", format!("{ratio:.2}x")));
+                }
+                writeln!(f, "{line}")?;
+            }
+        }
+        Ok(())
+    }
+}
