@@ -163,8 +163,11 @@ pub struct BenchArguments {
 
     /// Measure the image as a target of NVMe/TCP instead, beside Linux's nvmet-tcp: random reads
     /// and writes of 4 KiB by one and by two connections, at depths 1, 32 and 128 of each
-    #[arg(long, conflicts_with_all = ["t_io_uring", "ios", "disk", "hosted", "bdev", "config",
-        "workload", "rwmixread", "io_size", "cores", "boot", "idle"])]
+    ///
+    /// With --hosted it is the hosted twin, alone: random reads over loopback and the instructions
+    /// they take, by layer.
+    #[arg(long, conflicts_with_all = ["t_io_uring", "disk", "bdev", "config", "workload",
+        "rwmixread", "io_size", "cores", "boot", "idle"])]
     pub nvmf: bool,
 
     /// Print JSON instead of a table; times are in nanoseconds

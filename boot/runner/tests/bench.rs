@@ -84,3 +84,18 @@ fn the_target_is_measured_by_reads_and_writes_over_one_and_two_connections() {
         assert!(number("p99_ns") > 0 && point["nvmet"].is_null(), "{point}");
     }
 }
+
+#[test]
+fn what_a_read_costs_the_hosted_target_is_counted_by_layer() {
+    let arguments = ["--nvmf", "--hosted", "--time", "0.3", "--ios", "2000", "--depth", "128"];
+    let report = bench(&arguments);
+    let depth = &report["depths"][0];
+    let layers = depth["layers"].as_object().unwrap();
+    let sum: f64 = layers.values().filter_map(Value::as_f64).sum();
+    let all = depth["instructions_per_io"].as_f64().unwrap();
+    assert!((sum - all).abs() < 1.0, "{report}");
+    // None of them does nothing; together they do less than a driver of Linux.
+    assert!(layers["PDU"].as_f64() > Some(10.0) && layers["NVMe-oF"].as_f64() > Some(10.0));
+    assert!(layers["sockets"].as_f64() > Some(10.0) && all < 20_000.0, "{report}");
+    assert!(depth["basalt"]["iops"].as_u64() > Some(0), "{report}");
+}

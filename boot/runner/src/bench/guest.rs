@@ -49,8 +49,20 @@ pub(super) fn start_until(
     mark: &str,
     limit: Duration,
 ) -> anyhow::Result<Running> {
+    start_command_until(&machine.command(), mark, limit)
+}
+
+/// The same with any program.
+///
+/// # Errors
+/// As [`start_until`].
+pub(super) fn start_command_until(
+    command: &Command,
+    mark: &str,
+    limit: Duration,
+) -> anyhow::Result<Running> {
     let started = Instant::now();
-    let mut child = start(&machine.command())?;
+    let mut child = start(command)?;
     let receiver = listen(&mut child)?;
     let (mut lines, mut complaints) = (Vec::new(), Vec::new());
     let deadline = started + limit;
@@ -69,7 +81,7 @@ pub(super) fn start_until(
     if !found {
         launch::terminate(&mut child)?;
         let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
-        bail!("the guest did not say {mark:?}; {}", said(&lines, &complaints));
+        bail!("it did not say {mark:?}; {}", said(&lines, &complaints));
     }
     Ok(Running { child, said: Said { lines }, _receiver: receiver })
 }

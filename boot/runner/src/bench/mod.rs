@@ -166,6 +166,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &BenchArguments) -> anyhow::
     if let Some(path) = &arguments.disk {
         disk::check_all(std::slice::from_ref(path))?;
     }
+    if arguments.hosted && arguments.nvmf {
+        let report = nvmf::hosted::run(workspace, &plan)?;
+        print_either(&report, report.to_json(), arguments);
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.hosted {
         return run_hosted(workspace, plan, arguments);
     }
@@ -204,11 +209,7 @@ fn run_hosted(
 }
 
 fn print(report: &Report, arguments: &BenchArguments) {
-    if arguments.json {
-        println!("{}", report.to_json());
-    } else {
-        print!("{report}");
-    }
+    print_either(report, report.to_json(), arguments);
 }
 
 /// Measures the machine as a whole rather than its I/O.
@@ -235,12 +236,16 @@ fn run_whole(
         let report = idle::run(workspace, accel, files.as_ref())?;
         (report.to_string(), report.to_json())
     };
+    print_either(&text, json, arguments);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_either(text: &dyn std::fmt::Display, json: Value, arguments: &BenchArguments) {
     if arguments.json {
         println!("{json}");
     } else {
         print!("{text}");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn linux(

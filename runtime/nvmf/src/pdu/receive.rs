@@ -163,8 +163,8 @@ impl<I: Inbound> Receiver<I> {
         }
     }
 
-    /// Takes the next PDU's header where it is, if it is whole and plain, and with it a PDU that has
-    /// no data; `None` if it is another.
+    /// Takes the next PDU's header where it is, if it is whole and plain, and with it a PDU that
+    /// has no data; `None` if it is another.
     #[inline]
     fn take_plain(
         &mut self,

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+pub(super) use super::super::calls::Amount;
 use super::super::{Plan, WARMUP, calls, guest};
 use super::{Figures, Point};
 use crate::ports;
@@ -32,19 +33,21 @@ pub(super) fn measure(
     program: &Path,
     target: &Target,
     plan: &Plan,
-    connections: u32,
-    workload: &'static str,
+    (connections, workload): (u32, &'static str),
+    amount: Amount,
 ) -> anyhow::Result<Vec<(Point, Figures)>> {
     let point = |depth| Point { workload, connections, depth };
     let points: Vec<_> = plan.depths.iter().copied().map(point).collect();
     let mut file = NamedTempFile::new().context("no place for the configuration")?;
-    write!(file, "{}", configuration(target, plan, &points))?;
+    write!(file, "{}", configuration(target, plan, &points, amount))?;
     let mut command = Command::new(program);
     command.args(["--cpus", &connections.to_string()]).arg("--config").arg(file.path());
     for option in ["--nvmf-port", "--discovery-port", "--rpc-port"] {
         command.args([option, &ports::pick_free()?.to_string()]);
     }
     let limit = (plan.time + WARMUP) * points.len() as u32 + PATIENCE;
+    // A target whose instructions are counted is some fifty times slower.
+    let limit = if amount == Amount::Time { limit } else { limit + PATIENCE };
     let output = guest::run_command(&command, limit)?;
     let results = calls::results(&output.lines)?;
     if output.code != Some(0) || results.len() != points.len() {
@@ -53,15 +56,21 @@ pub(super) fn measure(
     points.into_iter().zip(&results).map(|(point, result)| Ok((point, figures(result)?))).collect()
 }
 
-fn configuration(target: &Target, plan: &Plan, points: &[Point]) -> Value {
+fn configuration(target: &Target, plan: &Plan, points: &[Point], amount: Amount) -> Value {
     let attach = json!({"method": "bdev_nvme_attach_controller", "params": {
         "name": CONTROLLER, "trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1",
         "trsvcid": target.port.to_string(), "subnqn": target.subsystem}});
     let run = |point: &Point| {
-        json!({"method": "bench_run", "params": {
-            "bdev": BDEV, "workload": point.workload, "cores": point.connections,
-            "depths": [point.depth], "time_ms": plan.time.as_millis() as u64,
-            "warmup_ms": WARMUP.as_millis() as u64}})
+        let mut params = json!({"bdev": BDEV, "workload": point.workload,
+            "cores": point.connections, "depths": [point.depth]});
+        match amount {
+            Amount::Time => {
+                params["time_ms"] = json!(plan.time.as_millis() as u64);
+                params["warmup_ms"] = json!(WARMUP.as_millis() as u64);
+            }
+            Amount::Ios(count) => params["ios"] = json!(count),
+        }
+        json!({"method": "bench_run", "params": params})
     };
     let mut bench: Vec<_> = points.iter().map(run).collect();
     bench.push(json!({"method": "bench_exit"}));

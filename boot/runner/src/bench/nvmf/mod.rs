@@ -6,6 +6,8 @@
 //! submission at the client to completion there.
 
 mod client;
+pub(super) mod hosted;
+mod layers;
 mod report;
 mod servers;
 
@@ -76,7 +78,13 @@ pub(super) fn run(
         eprintln!("round {round} of {ROUNDS} …");
         for (connections, workload) in CONNECTIONS.iter().flat_map(|n| WORKLOADS.map(|w| (*n, w))) {
             for side in &mut sides {
-                let figures = client::measure(&program, &side.target, &plan, connections, workload);
+                let figures = client::measure(
+                    &program,
+                    &side.target,
+                    &plan,
+                    (connections, workload),
+                    client::Amount::Time,
+                );
                 let name = side.name;
                 let figures = figures.with_context(|| format!("{name} could not be measured"))?;
                 side.measured.extend(figures);

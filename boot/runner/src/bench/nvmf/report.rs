@@ -37,7 +37,7 @@ impl Report {
 }
 
 impl Figures {
-    fn to_json(self) -> Value {
+    pub(super) fn to_json(self) -> Value {
         let Self { iops, mean_ns, p99_ns } = self;
         json!({"iops": iops, "mean_ns": mean_ns, "p99_ns": p99_ns})
     }

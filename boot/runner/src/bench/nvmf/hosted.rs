@@ -1,0 +1,162 @@
+//! `cargo run -- bench --nvmf --hosted`: the hosted twin as a target, over loopback, with a bdev
+//! without a medium: what a read costs it, by layer.
+//!
+//! Instructions are those of user mode, counted by valgrind: of two runs of different length the
+//! difference is taken, which leaves out everything but reads. All that the core does in the
+//! meantime counts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::layers::{self, Counts, Layer};
+use super::{BOOT, Figures, Point, client};
+use crate::bench::{HOSTED_BDEV, Plan, guest, null_bdev};
+use crate::{Build, Workspace, packages, ports};
+
+const SUBSYSTEM: &str = "nqn.2026-11.io.basalt:bench";
+const WORKLOAD: &str = "randread";
+const READY: &str = "basalt: ready";
+/// The longer of two runs is so many times the shorter.
+const LONG: u64 = 3;
+
+/// What was measured at one depth.
+#[derive(Debug)]
+struct Row {
+    depth: u32,
+    figures: Figures,
+    /// Instructions per read.
+    layers: BTreeMap<Layer, f64>,
+}
+
+/// What was measured at each.
+#[derive(Debug)]
+pub(in super::super) struct Report(Vec<Row>);
+
+/// Measures the hosted twin as a target of one core.
+///
+/// # Errors
+/// It does not come up, or the client cannot use it, or there is no valgrind.
+pub(in super::super) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Result<Report> {
+    packages::ensure(workspace, "valgrind", &["valgrind"])?;
+    let program = workspace.build_hosted(Build::Fast)?;
+    eprintln!("rates and latencies …");
+    let rates = serve(&program, Command::new(&program), plan, client::Amount::Time)?;
+    eprintln!("instructions …");
+    let mut rows = Vec::new();
+    for (Point { depth, .. }, figures) in rates {
+        let plan = Plan { depths: vec![depth], ..plan.clone() };
+        rows.push(Row { depth, figures, layers: instructions(&program, &plan)? });
+    }
+    Ok(Report(rows))
+}
+
+fn instructions(program: &Path, plan: &Plan) -> anyhow::Result<BTreeMap<Layer, f64>> {
+    let short = counted(program, plan, plan.ios)?;
+    let long = counted(program, plan, LONG * plan.ios)?;
+    let reads = ((LONG - 1) * plan.ios) as f64;
+    let of = |counts: &Counts, layer| counts.get(&layer).copied().unwrap_or_default() as f64;
+    let per_read = |layer| (layer, (of(&long, layer) - of(&short, layer)).max(0.0) / reads);
+    Ok(Layer::ALL.map(per_read).into())
+}
+
+/// Instructions of a target from its start to its end, with so many reads between.
+fn counted(program: &Path, plan: &Plan, ios: u64) -> anyhow::Result<Counts> {
+    let profile = NamedTempFile::new().context("no place for the profile")?;
+    let mut valgrind = Command::new("valgrind");
+    valgrind.arg("--tool=callgrind");
+    valgrind.arg(format!("--callgrind-out-file={}", profile.path().display())).arg(program);
+    serve(program, valgrind, plan, client::Amount::Ios(ios))?;
+    let text = std::fs::read_to_string(profile.path()).context("valgrind left no profile")?;
+    let counts = layers::counts(&text);
+    anyhow::ensure!(counts.values().sum::<u64>() > 0, "valgrind counted nothing");
+    Ok(counts)
+}
+
+/// Starts the target by `command`, has it read by the client, and ends it in order.
+fn serve(
+    client: &Path,
+    mut command: Command,
+    plan: &Plan,
+    amount: client::Amount,
+) -> anyhow::Result<Vec<(Point, Figures)>> {
+    let target = client::Target { port: ports::pick_free()?, subsystem: SUBSYSTEM };
+    let mut file = NamedTempFile::new().context("no place for the configuration")?;
+    write!(file, "{}", configuration(target.port))?;
+    command.args(["--cpus", "1"]).arg("--config").arg(file.path());
+    for option in ["--nvmf-port", "--discovery-port", "--rpc-port"] {
+        command.args([option, &ports::pick_free()?.to_string()]);
+    }
+    let server = guest::start_command_until(&command, READY, BOOT)?;
+    let measured = client::measure(client, &target, plan, (1, WORKLOAD), amount);
+    drop(server);
+    measured.context("the hosted twin could not be measured")
+}
+
+fn configuration(port: u16) -> Value {
+    let address = json!({"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1",
+        "trsvcid": port.to_string()});
+    let call = |method: &str, params: Value| json!({"method": method, "params": params});
+    let calls = [
+        call("nvmf_create_transport", json!({"trtype": "TCP"})),
+        call("nvmf_create_subsystem", json!({"nqn": SUBSYSTEM, "allow_any_host": true})),
+        call(
+            "nvmf_subsystem_add_ns",
+            json!({"nqn": SUBSYSTEM, "namespace": {"bdev_name": HOSTED_BDEV}}),
+        ),
+        call("nvmf_subsystem_add_listener", json!({"nqn": SUBSYSTEM, "listen_address": address})),
+    ];
+    json!({"subsystems": [null_bdev(), {"subsystem": "nvmf", "config": calls}]})
+}
+
+impl Row {
+    fn instructions(&self) -> f64 {
+        self.layers.values().sum()
+    }
+}
+
+impl Report {
+    /// For programs; times in nanoseconds.
+    pub(in super::super) fn to_json(&self) -> Value {
+        let row = |row: &Row| {
+            let layers: serde_json::Map<_, _> = row
+                .layers
+                .iter()
+                .map(|(layer, count)| (layer.name().into(), json!(count)))
+                .collect();
+            json!({
+                "depth": row.depth,
+                "basalt": row.figures.to_json(),
+                "instructions_per_io": row.instructions(),
+                "layers": layers,
+            })
+        };
+        json!({"depths": self.0.iter().map(row).collect::<Vec<_>>()})
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "4 KiB random reads by NVMe/TCP over loopback, a hosted target of one core\n")?;
+        for row in &self.0 {
+            let Figures { iops, mean_ns, p99_ns } = row.figures;
+            let mut line = |what: &str, value: f64| {
+                writeln!(f, "{:<34}{value:>10.0}", format!("depth {}, {what}", row.depth))
+            };
+            line("IOPS", iops as f64)?;
+            line("mean, µs", mean_ns as f64 / 1e3)?;
+            line("p99, µs", p99_ns as f64 / 1e3)?;
+            line("instructions", row.instructions())?;
+            for (layer, count) in &row.layers {
+                line(&format!("  {}", layer.name()), *count)?;
+            }
+        }
+        Ok(())
+    }
+}
