@@ -121,18 +121,34 @@ fn referred(referral: &Referral) -> Found {
     }
 }
 
-/// The discovery log page.
-pub(super) fn log_page(told: &Told) -> Vec<u8> {
-    let header = DiscoveryHeader {
-        genctr: told.genctr.into(),
-        numrec: (told.entries.len() as u64).into(),
-        ..DiscoveryHeader::default()
-    };
-    let mut bytes = header.as_bytes().to_vec();
-    for found in &told.entries {
+/// `len` bytes of the discovery log page from `offset` on, or what there is of them; `None` if it
+/// does not reach as far. Hosts read a long one in many parts, so no more is made than is asked for.
+pub(super) fn log_page(told: &Told, offset: u64, len: usize) -> Option<Vec<u8>> {
+    // The header is as long as an entry.
+    const UNIT: usize = size_of::<DiscoveryEntry>();
+    const _: () = assert!(size_of::<DiscoveryHeader>() == UNIT);
+    let offset = usize::try_from(offset).ok()?;
+    if offset > (told.entries.len() + 1) * UNIT {
+        return None;
+    }
+    let (first, skip) = (offset / UNIT, offset % UNIT);
+    let mut bytes = Vec::with_capacity(skip + len + UNIT);
+    if first == 0 {
+        let header = DiscoveryHeader {
+            genctr: told.genctr.into(),
+            numrec: (told.entries.len() as u64).into(),
+            ..DiscoveryHeader::default()
+        };
+        bytes.extend_from_slice(header.as_bytes());
+    }
+    for found in told.entries.iter().skip(first.saturating_sub(1)) {
+        if bytes.len() >= skip + len {
+            break;
+        }
         bytes.extend_from_slice(entry(found).as_bytes());
     }
-    bytes
+    bytes.drain(..skip.min(bytes.len()));
+    Some(bytes)
 }
 
 impl Target {

@@ -34,11 +34,17 @@ pub(super) fn get(
     if len > u64::from(request.len_max) {
         return Err(Status::SGL_LENGTH_INVALID.with_dnr());
     }
-    let mut bytes = whole(state, at, page, command, config, now)?;
-    if offset > bytes.len() as u64 {
-        return Err(Status::INVALID_FIELD.with_dnr());
-    }
-    bytes.drain(..offset as usize);
+    let controller = &state.controllers[at];
+    let part = match page {
+        LogPageId::DISCOVERY if controller.is_discovery() => {
+            discovery::log_page(&controller.told, offset, len as usize)
+        }
+        _ => {
+            let bytes = whole(state, at, page, command, config, now)?;
+            bytes.get(offset as usize..).map(<[u8]>::to_vec)
+        }
+    };
+    let mut bytes = part.ok_or(Status::INVALID_FIELD.with_dnr())?;
     bytes.resize(len as usize, 0);
     let controller = &mut state.controllers[at];
     if !retains_event(command) {
@@ -59,7 +65,7 @@ pub(super) const fn retains_event(command: &Command) -> bool {
     command.cdw10.get() & RETAIN_EVENT != 0
 }
 
-/// A log page as a whole.
+/// A log page other than that of discovery as a whole.
 pub(super) fn whole(
     state: &State,
     at: usize,
@@ -70,9 +76,6 @@ pub(super) fn whole(
 ) -> Result<Vec<u8>, Status> {
     let controller = &state.controllers[at];
     let bytes = match page {
-        LogPageId::DISCOVERY if controller.is_discovery() => {
-            return Ok(discovery::log_page(&controller.told));
-        }
         LogPageId::SUPPORTED_LOG_PAGES => return Ok(supported(controller)),
         _ if controller.is_discovery() => return Err(Status::INVALID_LOG_PAGE.with_dnr()),
         LogPageId::ERROR_INFORMATION => controller.errors.page(),

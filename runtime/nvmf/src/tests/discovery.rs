@@ -97,3 +97,32 @@ fn the_admin_queue_may_be_as_large_as_announced_and_no_larger() {
         assert!(accepted || status.is(Status::CONNECT_INVALID_PARAMETERS));
     }
 }
+
+#[test]
+fn any_part_of_the_log_reads_as_in_the_whole() {
+    let mut world = World::new();
+    for nqn in ["nqn.2026-11.io.basalt:one", "nqn.2026-11.io.basalt:two"] {
+        world.target.create_subsystem(nqn, SubsystemOptions::default()).unwrap();
+        world.target.allow_any_host(nqn, HostPolicy::Any).unwrap();
+        world.listen(nqn, 4421);
+    }
+    let (mut host, _) = Host::admin(&mut world, DISCOVERY_NQN, 8009);
+    let mut part = |offset: u64, len: u32| {
+        let log = Command::get_log_page(LogPageId::DISCOVERY, 0, offset, len);
+        let (done, bytes) = host.fetch(&mut world, log, len);
+        if done.status().is_success() { Ok(bytes) } else { Err(done.status()) }
+    };
+    let mut whole = part(0, 1024).unwrap();
+    let count = DiscoveryHeader::read_from_bytes(&whole).unwrap().numrec.get() as usize;
+    whole = part(0, (count as u32 + 1) * 1024).unwrap();
+    let end = whole.len() as u64;
+    whole.resize(whole.len() + 8192, 0);
+    for offset in [0, 4, 1020, 1024, 1028, 2044, 3072, end - 4, end] {
+        for len in [4, 1020, 1024, 1028, 4096] {
+            let expected = &whole[offset as usize..][..len as usize];
+            assert!(part(offset, len).unwrap() == expected, "{len} at {offset}");
+        }
+    }
+    let past = part(end + 4, 4);
+    assert!(past.is_err_and(|status| status.is(Status::INVALID_FIELD)));
+}
