@@ -13,13 +13,22 @@ use super::modules::Modules;
 const MODULES: &[&str] =
     &["crc32c_generic", "crc32c_intel", "virtio_pci", "virtio_net", "nvme", "nvme_tcp", "ext4"];
 
-const PROGRAMS: &[&str] =
-    &["usr/sbin/nvme", "sbin/mke2fs", "sbin/e2fsck", "sbin/debugfs", "sbin/dumpe2fs"];
+/// Beside those of busybox, which are found first where both have one.
+const PROGRAMS: &[&str] = &[
+    "usr/sbin/nvme",
+    "sbin/mke2fs",
+    "sbin/e2fsck",
+    "sbin/debugfs",
+    "sbin/dumpe2fs",
+    "sbin/blkdiscard",
+    "sbin/blkzone",
+    "usr/bin/fallocate",
+];
 
 const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:5ba5a170-0000-4000-8000-000000000001\n";
 const HOST_ID: &str = "5ba5a170-0000-4000-8000-000000000001\n";
 
-/// Drivers, busybox, `nvme` and the tools of ext4.
+/// Drivers, busybox, `nvme`, the tools of ext4 and of block devices.
 pub(super) fn base(root: &Path) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.file("init", 0o755, include_bytes!("init.sh"));

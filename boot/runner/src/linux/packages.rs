@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail};
 
 /// The cloud variant has all the drivers needed and is half as large.
 const KERNEL: &str = "linux-image-cloud-amd64";
-const PROGRAMS: &[&str] = &["busybox-static", "nvme-cli", "fio", "e2fsprogs"];
+const PROGRAMS: &[&str] = &["busybox-static", "nvme-cli", "fio", "e2fsprogs", "util-linux"];
 /// Changes when what is fetched does, so that older trees are not used.
-const TREE: &str = "root-1";
+const TREE: &str = "root-2";
 
 /// The directory with the unpacked packages; fetched if it is not there.
 pub(super) fn fetch(directory: &Path) -> anyhow::Result<PathBuf> {

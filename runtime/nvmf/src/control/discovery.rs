@@ -122,7 +122,7 @@ fn referred(referral: &Referral) -> Found {
 }
 
 /// `len` bytes of the discovery log page from `offset` on, or what there is of them; `None` if it
-/// does not reach as far. Hosts read a long one in many parts, so no more is made than is asked for.
+/// does not reach as far. Hosts read a long one in many parts, so no more is made than is wanted.
 pub(super) fn log_page(told: &Told, offset: u64, len: usize) -> Option<Vec<u8>> {
     // The header is as long as an entry.
     const UNIT: usize = size_of::<DiscoveryEntry>();
