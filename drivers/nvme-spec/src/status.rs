@@ -179,6 +179,8 @@ statuses! {
     SELF_TEST_IN_PROGRESS = 1, 0x1d, "device self-test in progress";
     SANITIZE_PROHIBITED = 1, 0x23, "sanitize prohibited while persistent memory region is enabled";
     ATTACHMENT_LIMIT = 1, 0x27, "namespace attachment limit exceeded";
+    COMBINATION_REJECTED = 1, 0x2b, "I/O command set combination rejected";
+    INVALID_COMMAND_SET = 1, 0x2c, "invalid I/O command set";
     CONFLICTING_ATTRIBUTES = 1, 0x80, "conflicting attributes";
     INVALID_PROTECTION = 1, 0x81, "invalid protection information";
     WRITE_TO_READ_ONLY = 1, 0x82, "attempted write to read only range";

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use super::queue::{Phase, Queue, Role};
 use super::receive::Plan;
 use super::slot::SlotState;
-use super::{copy, fused};
+use super::{copy, fused, zones};
 use crate::command::{self, Outcome, Transfer};
 use crate::group::{Access, Core, Namespace, Tag};
 
@@ -29,6 +29,7 @@ pub(super) fn plan(
             if opcode == NvmOpcode::WRITE {
                 check_writable(&namespace)?;
                 check_directive(command)?;
+                zones::check_write(command, &namespace, view, core)?;
             }
             namespace.check_range(command.lba(), command.blocks())?;
             let len = u64::from(command.blocks()) << namespace.block_shift;
@@ -58,6 +59,7 @@ pub(super) fn plan(
             let namespace = namespace()?;
             check_writable(&namespace)?;
             namespace.check_range(command.lba(), command.blocks())?;
+            zones::check_write(command, &namespace, view, core)?;
             (namespace, Transfer::None)
         }
         NvmOpcode::DATASET_MANAGEMENT => {
@@ -73,6 +75,7 @@ pub(super) fn plan(
             let len = reservation_len(command, core.config.io_len_max)?;
             (namespace()?, transfer()?.exactly(len)?)
         }
+        opcode if zones::are_about(opcode) => zones::plan(command, capsule_len, view, core)?,
         _ => return Err(Status::INVALID_OPCODE.with_dnr()),
     };
     Ok(Plan { transfer, channel: namespace.channel()? })
@@ -102,7 +105,7 @@ fn reservation_len(command: &Command, len_max: u32) -> Result<u32, Status> {
     }
 }
 
-fn check_writable(namespace: &Namespace) -> Result<(), Status> {
+pub(super) fn check_writable(namespace: &Namespace) -> Result<(), Status> {
     match namespace.supports(Op::Write) {
         true => Ok(()),
         false => Err(Status::WRITE_PROTECTED.with_dnr()),
@@ -110,7 +113,7 @@ fn check_writable(namespace: &Namespace) -> Result<(), Status> {
 }
 
 /// No directive is supported, so none may be named (NVM §3.2.6, DTYPE).
-fn check_directive(command: &Command) -> Result<(), Status> {
+pub(super) fn check_directive(command: &Command) -> Result<(), Status> {
     match command.cdw12.get() >> 20 & 0xf {
         0 => Ok(()),
         _ => Err(Status::INVALID_FIELD.with_dnr()),
@@ -132,7 +135,7 @@ impl Queue {
     fn start_io(&mut self, index: u16, view: usize, core: &mut Core) {
         let tag = self.tag(index).to_u64();
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let command = &slot.command;
+        let command = slot.command;
         let (opcode, lba, blocks) = (NvmOpcode(command.opcode), command.lba(), command.blocks());
         let is_half = command.flags & Command::FLAG_FUSE_MASK != 0;
         let access = if is_half { Access::Other } else { Access::of(opcode) };
@@ -154,6 +157,7 @@ impl Queue {
             NvmOpcode::DATASET_MANAGEMENT => return self.next_range(index, namespace, core),
             NvmOpcode::COPY => return self.next_copy(index, namespace, core),
             _ if is_about_reservations(opcode) => return self.start_admin(index, core),
+            _ if zones::are_about(opcode) => zones::io(&command, self.take_data(index), tag),
             _ => return self.flush_bdev(index, namespace, core),
         };
         self.submit(index, io, core);
@@ -183,10 +187,16 @@ impl Queue {
     /// Makes completed writes durable; a bdev without Flush has no volatile cache.
     pub(super) fn flush_bdev(&mut self, index: u16, namespace: Namespace, core: &mut Core) {
         if !namespace.supports(Op::Flush) {
-            return self.finish(index, Outcome::OK);
+            return self.succeed(index);
         }
         let io = Io::new(Op::Flush, 0, 0, self.tag(index).to_u64());
         self.submit(index, io, core);
+    }
+
+    /// All of a command is done: a Zone Append has a result by now.
+    fn succeed(&mut self, index: u16) {
+        let outcome = self.slots.get(index).map_or(Outcome::OK, |slot| slot.outcome);
+        self.finish(index, outcome);
     }
 
     /// Deallocates the next range of a Dataset Management command (NVM §3.2.3).
@@ -323,8 +333,15 @@ impl Queue {
                 false
             }
             (_, Op::Flush) => true,
+            (_, Op::NvmeIo) => {
+                slot.data = zones::answer(opcode, core::mem::take(&mut io.data));
+                true
+            }
             _ => {
-                if opcode == NvmOpcode::WRITE {
+                if op == Op::ZoneAppend {
+                    slot.outcome = Outcome::value(io.lba);
+                }
+                if matches!(opcode, NvmOpcode::WRITE | NvmOpcode::ZONE_APPEND) {
                     self.count(core, Op::Write, io.data.len());
                 }
                 if let SgList::One(buf) = core::mem::take(&mut io.data) {
@@ -334,7 +351,7 @@ impl Queue {
             }
         };
         if is_done {
-            return self.finish(index, Outcome::OK);
+            return self.succeed(index);
         }
         let Phase::Ready(Role::Io { view, .. }) = self.phase else { return };
         let namespace = match self.namespace_again(index, view, Access::Other, core) {

@@ -14,6 +14,7 @@ mod read;
 mod receive;
 mod send;
 mod slot;
+mod zones;
 
 use alloc::vec::Vec;
 

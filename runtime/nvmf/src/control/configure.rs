@@ -47,7 +47,7 @@ pub enum ConfigError {
     AnaLost,
     /// The bdev's block size is not 512 to 4096 bytes.
     BadBlockSize,
-    /// The bdev has zones.
+    /// The bdev has zones and does not take NVMe commands.
     Zoned,
     /// A core cannot listen on the port.
     PortUnavailable,
@@ -71,7 +71,7 @@ impl fmt::Display for ConfigError {
             Self::NoSuchNamespace => "there is no such namespace in the subsystem",
             Self::BadNsid => "the namespace identifier is 0, too large or in use",
             Self::BadBlockSize => "only block sizes from 512 to 4096 bytes can be exported",
-            Self::Zoned => "a bdev with zones cannot be exported",
+            Self::Zoned => "a bdev with zones that takes no NVMe commands cannot be exported",
             Self::PortUnavailable => "the port cannot be listened on",
             Self::BadAnaGroup => "the ANA group is 0 or above the subsystem's max_namespaces",
             Self::AutoVisible => "every host sees the namespace; add it with no_auto_visible",

@@ -215,7 +215,8 @@ impl State {
         let controller = self.controllers.iter().find(|c| c.cntlid == cntlid)?;
         let view = self.subsystem(controller.subsystem?)?.view();
         let (host, hostid) = (controller.hostnqn.clone(), controller.hostid);
-        Some((view, Visitor { listener: controller.listener?, host, hostid }))
+        let (listener, sets) = (controller.listener?, controller.command_sets());
+        Some((view, Visitor { listener, host, hostid, sets }))
     }
 
     /// The controller identifiers a subsystem, or the discovery service, gives out.

@@ -14,7 +14,7 @@ use super::error_log::ErrorLog;
 use super::features::Features;
 use super::notifications::Notifications;
 use crate::connection::ConnectionId;
-use crate::group::Tag;
+use crate::group::{CommandSets, Tag};
 
 /// Asynchronous event requests a controller holds.
 pub(super) const AER_MAX: usize = 4;
@@ -80,6 +80,11 @@ impl Controller {
     /// Whether it is ready and its host has not asked it to shut down.
     pub(super) fn is_in_use(&self) -> bool {
         self.is_ready() && self.csts.shutdown() == Shutdown::NONE
+    }
+
+    /// What its host has selected.
+    pub(super) fn command_sets(&self) -> CommandSets {
+        if self.cc.css() == Cc::CSS_ALL { CommandSets::All } else { CommandSets::Nvm }
     }
 
     /// Controller reset (§3.7.2): registers, features and logs are as at the start; the keep-alive

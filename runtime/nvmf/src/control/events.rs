@@ -86,7 +86,7 @@ impl Target {
     /// Tells the hosts of `subsystem` that see it that a namespace came, went or changed.
     pub(super) fn namespace_changed(&self, state: &mut State, subsystem: u32, changed: &Changed) {
         for controller in &mut state.controllers {
-            let is_seen = changed.seen_by.includes(&controller.hostnqn);
+            let is_seen = changed.is_seen_by(controller);
             if controller.subsystem == Some(subsystem) && is_seen {
                 controller.changed_namespaces.insert(changed.nsid);
                 controller.ana_changes.note(&changed.groups);
@@ -141,7 +141,7 @@ impl Target {
         let namespace = ours.and_then(|subsystem| subsystem.namespaces.get(&nsid));
         let Some(namespace) = namespace else { return };
         for controller in controllers.iter_mut() {
-            let is_seen = namespace.seen_by.includes(&controller.hostnqn);
+            let is_seen = namespace.is_seen_by(controller);
             if controller.subsystem == Some(subsystem) && is_seen {
                 controller.ana_changes.note(groups);
                 self.raise(controller, ANA_CHANGED, WANT_ANA);

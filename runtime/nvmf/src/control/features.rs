@@ -33,7 +33,7 @@ pub(super) const TEMPERATURE_K: u16 = 273 + 25;
 pub(super) const SAVE: u32 = 1 << 31;
 
 /// Features of an I/O controller. None can be saved.
-const IO: [FeatureId; 12] = [
+const IO: [FeatureId; 13] = [
     FeatureId::ARBITRATION,
     FeatureId::POWER_MANAGEMENT,
     FeatureId::TEMPERATURE_THRESHOLD,
@@ -43,6 +43,7 @@ const IO: [FeatureId; 12] = [
     FeatureId::WRITE_ATOMICITY,
     FeatureId::ASYNC_EVENT_CONFIG,
     FeatureId::KEEP_ALIVE_TIMER,
+    FeatureId::COMMAND_SET_PROFILE,
     FeatureId::HOST_IDENTIFIER,
     FeatureId::RESERVATION_NOTIFICATION_MASK,
     FeatureId::RESERVATION_PERSISTENCE,
@@ -101,6 +102,7 @@ impl Features {
             }
             FeatureId::ASYNC_EVENT_CONFIG => self.events,
             FeatureId::KEEP_ALIVE_TIMER => self.kato_ms,
+            FeatureId::COMMAND_SET_PROFILE => 0,
             _ => return None,
         })
     }
@@ -176,6 +178,11 @@ fn set(
         FeatureId::NUMBER_OF_QUEUES => return number_of_queues(features, value, config),
         FeatureId::ASYNC_EVENT_CONFIG => features.events = events,
         FeatureId::KEEP_ALIVE_TIMER => features.kato_ms = round_up(config.kato(value)),
+        // The first combination is the only one (§5.27.1.21).
+        FeatureId::COMMAND_SET_PROFILE if value & 0x1ff != 0 => {
+            return Err(Status::COMBINATION_REJECTED.with_dnr());
+        }
+        FeatureId::COMMAND_SET_PROFILE => {}
         // Given by Connect, once and for all.
         _ => return Err(Status::SEQUENCE_ERROR.with_dnr()),
     }

@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 use super::controller::{AER_MAX, Controller, KEEP_ALIVE_UNIT};
 use super::events::{WANT_DISCOVERY, WANT_NAMESPACE};
 use super::subsystem::{Namespace, Subsystem};
-use super::{State, error_log};
+use super::{State, error_log, zoned};
 use crate::DISCOVERY_NQN;
 use crate::config::{FusedOperations, TransportConfig};
 use crate::connection::{AdminRequest, copy};
@@ -39,20 +39,29 @@ pub(super) fn identify(
             _ => Err(Status::INVALID_FIELD.with_dnr()),
         };
     };
+    let is_spoken = csi == Csi::NVM || csi == Csi::ZONED && controller.command_sets().include(csi);
     match cns {
         Cns::CONTROLLER => Ok(io_controller(controller, subsystem, config)),
         Cns::NAMESPACE => namespace(controller, subsystem, nsid),
-        Cns::ACTIVE_NAMESPACES => active(controller, subsystem, nsid),
-        ACTIVE_FOR_CSI if csi == Csi::NVM => active(controller, subsystem, nsid),
+        Cns::ACTIVE_NAMESPACES => active(controller, subsystem, nsid, None),
+        ACTIVE_FOR_CSI if is_spoken => active(controller, subsystem, nsid, Some(csi)),
         Cns::NAMESPACE_DESCRIPTORS => {
             let namespace = subsystem.namespace_for(controller, nsid);
             namespace.map(descriptors).ok_or(Status::INVALID_NAMESPACE.with_dnr())
         }
-        // The NVM command set has nothing to say there that is not zero (NVM §4.1.5.3, §4.1.5.4).
+        // The NVM command set has nothing to say there that is not zero (NVM §4.1.5.3, §4.1.5.4),
+        // of zoned namespaces either.
+        Cns::NAMESPACE_FOR_CSI if is_spoken && csi == Csi::ZONED => {
+            zoned::namespace(controller, subsystem, nsid)
+        }
         Cns::NAMESPACE_FOR_CSI if csi == Csi::NVM => {
             check_valid(subsystem, nsid).map(|()| vec![0; IDENTIFY_LEN])
         }
+        Cns::CONTROLLER_FOR_CSI if is_spoken && csi == Csi::ZONED => {
+            Ok(zoned::controller(subsystem, config))
+        }
         Cns::CONTROLLER_FOR_CSI if csi == Csi::NVM => Ok(vec![0; IDENTIFY_LEN]),
+        Cns::IO_COMMAND_SETS => zoned::command_sets(state, controller, command),
         Cns::NAMESPACE_INDEPENDENT => independent(controller, subsystem, nsid),
         _ => Err(Status::INVALID_FIELD.with_dnr()),
     }
@@ -67,7 +76,7 @@ const RESERVATIONS: u8 = 0xfe;
 
 /// Whether there can be a namespace `nsid`; if there is none now, or none for this host, its
 /// structures read as zeroes.
-fn check_valid(subsystem: &Subsystem, nsid: u32) -> Result<(), Status> {
+pub(super) fn check_valid(subsystem: &Subsystem, nsid: u32) -> Result<(), Status> {
     match (1..=subsystem.options.namespaces_max).contains(&nsid) {
         true => Ok(()),
         false => Err(Status::INVALID_NAMESPACE.with_dnr()),
@@ -215,12 +224,21 @@ fn attributes(namespace: &Namespace) -> u8 {
     if namespace.bdev.allows(Op::Write) { 0 } else { WRITE_PROTECTED }
 }
 
-fn active(controller: &Controller, subsystem: &Subsystem, after: u32) -> Result<Vec<u8>, Status> {
+/// The namespaces above `after`, of all command sets or of one.
+fn active(
+    controller: &Controller,
+    subsystem: &Subsystem,
+    after: u32,
+    set: Option<Csi>,
+) -> Result<Vec<u8>, Status> {
     if after >= NSID_ALL - 1 {
         return Err(Status::INVALID_NAMESPACE.with_dnr());
     }
     let mut list = Vec::with_capacity(IDENTIFY_LEN);
-    let seen = subsystem.namespaces_for(controller).filter(|(nsid, _)| *nsid > after);
+    let is_asked_for = |(nsid, namespace): &(u32, &Namespace)| {
+        *nsid > after && set.is_none_or(|set| set == namespace.command_set())
+    };
+    let seen = subsystem.namespaces_for(controller).filter(is_asked_for);
     for (nsid, _) in seen.take(IDENTIFY_LEN / 4) {
         list.extend_from_slice(&nsid.to_le_bytes());
     }
@@ -233,7 +251,7 @@ fn descriptors(namespace: &Namespace) -> Vec<u8> {
     let mut at = 0;
     let nguid = (namespace.nguid != [0; 16]).then_some(NamespaceDescriptor::Nguid(namespace.nguid));
     let uuid = (namespace.uuid != [0; 16]).then_some(NamespaceDescriptor::Uuid(namespace.uuid));
-    let csi = Some(NamespaceDescriptor::CommandSet(Csi::NVM));
+    let csi = Some(NamespaceDescriptor::CommandSet(namespace.command_set()));
     for descriptor in [nguid, uuid, csi].into_iter().flatten() {
         at += descriptor.write(&mut list[at..]).unwrap_or(0);
     }

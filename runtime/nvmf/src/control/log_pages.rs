@@ -4,7 +4,7 @@ use basalt_env::Instant;
 use basalt_nvme_spec::identify::NamespaceList;
 use basalt_nvme_spec::log_page::{CommandEffects, FirmwareSlots, SmartHealth};
 use basalt_nvme_spec::{
-    AdminOpcode, Command, FeatureId, LogPageId, NSID_ALL, NvmOpcode, Status, set_ascii_field,
+    AdminOpcode, Command, Csi, FeatureId, LogPageId, NSID_ALL, NvmOpcode, Status, set_ascii_field,
 };
 use zerocopy::IntoBytes;
 
@@ -13,6 +13,7 @@ use super::features::TEMPERATURE_K;
 use super::{State, ana, discovery, events, features};
 use crate::config::TransportConfig;
 use crate::connection::AdminRequest;
+use crate::group::CommandSets;
 
 /// Get Log Page (§5.16) for the controller at index `at`: the part the host asked for.
 pub(super) fn get(
@@ -82,7 +83,15 @@ pub(super) fn whole(
         LogPageId::SMART_HEALTH => smart(state, controller, command, now)?,
         LogPageId::FIRMWARE_SLOT => firmware(),
         LogPageId::CHANGED_NAMESPACES => changed(controller),
-        LogPageId::COMMANDS_SUPPORTED => effects(config),
+        LogPageId::COMMANDS_SUPPORTED => {
+            // The command set it is about (§5.16.1.6), for hosts that have selected several.
+            let csi = Csi((command.cdw14.get() >> 24) as u8);
+            match controller.command_sets() {
+                CommandSets::Nvm => effects(config, Csi::NVM),
+                CommandSets::All if csi == Csi::NVM || csi == Csi::ZONED => effects(config, csi),
+                CommandSets::All => return Err(Status::INVALID_FIELD.with_dnr()),
+            }
+        }
         LogPageId::FEATURES_SUPPORTED => features(controller),
         LogPageId::ASYMMETRIC_NAMESPACE_ACCESS if controller.reports_ana => {
             let subsystem = controller.subsystem.and_then(|id| state.subsystem(id));
@@ -188,7 +197,7 @@ fn changed(controller: &Controller) -> Vec<u8> {
     list.as_bytes().to_vec()
 }
 
-fn effects(config: &TransportConfig) -> Vec<u8> {
+fn effects(config: &TransportConfig, csi: Csi) -> Vec<u8> {
     const ADMIN: [AdminOpcode; 7] = [
         AdminOpcode::GET_LOG_PAGE,
         AdminOpcode::IDENTIFY,
@@ -198,7 +207,7 @@ fn effects(config: &TransportConfig) -> Vec<u8> {
         AdminOpcode::ASYNC_EVENT_REQUEST,
         AdminOpcode::KEEP_ALIVE,
     ];
-    const READS: [NvmOpcode; 8] = [
+    const READS: [NvmOpcode; 9] = [
         NvmOpcode::READ,
         NvmOpcode::COMPARE,
         NvmOpcode::VERIFY,
@@ -207,16 +216,23 @@ fn effects(config: &TransportConfig) -> Vec<u8> {
         NvmOpcode::RESERVATION_REPORT,
         NvmOpcode::RESERVATION_ACQUIRE,
         NvmOpcode::RESERVATION_RELEASE,
+        NvmOpcode::ZONE_RECEIVE,
     ];
-    const WRITES: [NvmOpcode; 4] =
-        [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES, NvmOpcode::DATASET_MANAGEMENT, NvmOpcode::COPY];
+    const WRITES: [NvmOpcode; 6] = [
+        NvmOpcode::WRITE,
+        NvmOpcode::WRITE_ZEROES,
+        NvmOpcode::DATASET_MANAGEMENT,
+        NvmOpcode::COPY,
+        NvmOpcode::ZONE_SEND,
+        NvmOpcode::ZONE_APPEND,
+    ];
     let mut effects = CommandEffects::default();
     for opcode in ADMIN {
         let supported = CommandEffects::SUPPORTED | CommandEffects::SCOPE_CONTROLLER;
         effects.admin[usize::from(opcode.0)] = supported.into();
     }
     let supported = CommandEffects::SUPPORTED | CommandEffects::SCOPE_NAMESPACE;
-    let is_told = |opcode: &NvmOpcode| !config.masks(*opcode);
+    let is_told = |opcode: &NvmOpcode| !config.masks(*opcode) && is_in(*opcode, csi);
     for opcode in READS.into_iter().filter(is_told) {
         effects.io[usize::from(opcode.0)] = supported.into();
     }
@@ -225,4 +241,14 @@ fn effects(config: &TransportConfig) -> Vec<u8> {
         effects.io[usize::from(opcode.0)] = changes.into();
     }
     effects.as_bytes().to_vec()
+}
+
+/// Whether namespaces of a command set have a command. Bdevs with zones copy nothing.
+const fn is_in(opcode: NvmOpcode, csi: Csi) -> bool {
+    let is_zoned = csi.0 == Csi::ZONED.0;
+    match opcode {
+        NvmOpcode::ZONE_SEND | NvmOpcode::ZONE_RECEIVE | NvmOpcode::ZONE_APPEND => is_zoned,
+        NvmOpcode::COPY => !is_zoned,
+        _ => true,
+    }
 }

@@ -20,6 +20,7 @@ mod property;
 mod reservations;
 mod reserve;
 mod subsystem;
+mod zoned;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;

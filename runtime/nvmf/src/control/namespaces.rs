@@ -4,9 +4,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_bdev::{Bdev, Descriptor};
+use basalt_bdev::{Bdev, Descriptor, Op};
+use basalt_nvme_spec::Csi;
 
 use super::configure::{ConfigError, is_nqn};
+use super::controller::Controller;
 use super::reservations::Reservations;
 use super::subsystem::{Namespace, NamespaceOptions, SeenBy, Subsystem};
 use super::{State, Target};
@@ -17,6 +19,8 @@ pub(super) struct Changed {
     pub(super) nsid: u32,
     /// The hosts that this concerns.
     pub(super) seen_by: SeenBy,
+    /// What hosts have to speak to see it.
+    command_set: Csi,
     /// ANA groups that have other members now.
     pub(super) groups: Vec<u32>,
 }
@@ -25,7 +29,14 @@ impl Changed {
     /// It came or went.
     fn members(nsid: u32, namespace: &Namespace) -> Self {
         let groups = Vec::from([namespace.anagrpid]);
-        Self { nsid, seen_by: namespace.seen_by.clone(), groups }
+        let (seen_by, command_set) = (namespace.seen_by.clone(), namespace.command_set());
+        Self { nsid, seen_by, command_set, groups }
+    }
+
+    /// Whether that concerns a controller's host.
+    pub(super) fn is_seen_by(&self, controller: &Controller) -> bool {
+        let is_seen = self.seen_by.includes(&controller.hostnqn);
+        is_seen && controller.command_sets().include(self.command_set)
     }
 }
 
@@ -40,7 +51,8 @@ impl Target {
         if !matches!(bdev.info().block_size, 512 | 1024 | 2048 | 4096) {
             return Err(ConfigError::BadBlockSize);
         }
-        if bdev.bdev().zones().is_some() {
+        // Zones are managed by the drive's own commands.
+        if bdev.bdev().zones().is_some() && !bdev.allows(Op::NvmeIo) {
             return Err(ConfigError::Zoned);
         }
         let state = &mut *self.state.borrow_mut();
@@ -177,7 +189,7 @@ impl State {
         let hosts = subsystem.hosts_of(nsid, host)?;
         let is_new = !hosts.iter().any(|other| other == host);
         hosts.extend(is_new.then(|| String::from(host)));
-        Ok(is_new.then(|| subsystem.seen_otherwise(nsid, host)))
+        Ok(is_new.then(|| subsystem.seen_otherwise(nsid, host)).flatten())
     }
 
     /// Takes a host from those that see a namespace; what has changed, unless it is none.
@@ -192,7 +204,7 @@ impl State {
         let before = hosts.len();
         hosts.retain(|other| other != host);
         let is_gone = hosts.len() < before;
-        Ok(is_gone.then(|| subsystem.seen_otherwise(nsid, host)))
+        Ok(is_gone.then(|| subsystem.seen_otherwise(nsid, host)).flatten())
     }
 }
 
@@ -210,10 +222,11 @@ impl Subsystem {
     }
 
     /// One host sees a namespace, or does not, and did not, or did: what it is to be told.
-    fn seen_otherwise(&mut self, nsid: u32, host: &str) -> (u32, Changed) {
+    fn seen_otherwise(&mut self, nsid: u32, host: &str) -> Option<(u32, Changed)> {
+        let namespace = self.namespaces.get(&nsid)?;
         self.version += 1;
-        let group = self.namespaces.get(&nsid).map(|namespace| namespace.anagrpid);
         let seen_by = SeenBy::Hosts(Vec::from([String::from(host)]));
-        (self.id, Changed { nsid, seen_by, groups: group.into_iter().collect() })
+        let changed = Changed { seen_by, ..Changed::members(nsid, namespace) };
+        Some((self.id, changed))
     }
 }

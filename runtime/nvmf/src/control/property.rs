@@ -35,6 +35,8 @@ pub(super) fn get(
         (registers::CAP, 8) => {
             let cap = Cap::build(u32::from(config.queue_size_max), READY_TIMEOUT, 4);
             let cap = cap.with_ready_with_media();
+            // Discovery controllers have no I/O commands to choose from.
+            let cap = if controller.is_discovery() { cap } else { cap.with_io_command_sets() };
             Ok(if nssr == SubsystemReset::Supported { cap.with_subsystem_reset() } else { cap }.0)
         }
         (registers::VS, 4) => Ok(u64::from(Version::V2_0.0)),
@@ -102,12 +104,14 @@ fn may_follow(old: Cc, new: Cc) -> bool {
     !old.enable() || fixed(old) == fixed(new)
 }
 
-/// Whether the controller can be enabled like this: NVM command set, 4 KiB pages, round robin, and
-/// entry sizes that are right or, on a discovery controller, not said.
+/// Whether the controller can be enabled like this: NVM command set or, on an I/O controller, all
+/// that there are, 4 KiB pages, round robin, and entry sizes that are right or, on a discovery
+/// controller, not said.
 fn acceptable(controller: &Controller, cc: Cc) -> bool {
     const PAGE: u64 = 4096;
     let sizes = (cc.iosqes(), cc.iocqes());
     let sized = sizes == (6, 4) || sizes == (0, 0) && controller.is_discovery();
-    let plain = cc.css() == Cc::CSS_NVM && cc.arbitration() == 0;
-    plain && cc.page_size() == PAGE && sized
+    let all = cc.css() == Cc::CSS_ALL && !controller.is_discovery();
+    let selected = cc.css() == Cc::CSS_NVM || all;
+    selected && cc.arbitration() == 0 && cc.page_size() == PAGE && sized
 }

@@ -7,12 +7,12 @@ use core::net::Ipv4Addr;
 
 use basalt_bdev::Descriptor;
 use basalt_net::{Endpoint, IpAddress};
-use basalt_nvme_spec::AnaState;
+use basalt_nvme_spec::{AnaState, Csi};
 
 use super::NSID_MAX;
 use super::controller::Controller;
 use super::reservations::Reservations;
-use crate::group::{SharedNamespace, SubsystemView};
+use crate::group::{SharedNamespace, SubsystemView, command_set};
 use crate::health::Health;
 
 /// Largest identifier a controller of the dynamic model may have (base specification §4.2).
@@ -127,6 +127,20 @@ pub(super) struct Namespace {
     pub(super) reservations: Reservations,
 }
 
+impl Namespace {
+    /// Its I/O command set.
+    pub(super) fn command_set(&self) -> Csi {
+        command_set(&self.bdev)
+    }
+
+    /// Whether a controller's host sees it. It is not attached to one whose host has not selected
+    /// its command set (base §3.1.3.5, CC.CSS).
+    pub(super) fn is_seen_by(&self, controller: &Controller) -> bool {
+        let is_seen = self.seen_by.includes(&controller.hostnqn);
+        is_seen && controller.command_sets().include(self.command_set())
+    }
+}
+
 /// Which hosts see a namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum SeenBy {
@@ -181,13 +195,13 @@ impl Subsystem {
         controller: &Controller,
     ) -> impl Iterator<Item = (u32, &Namespace)> {
         let all = self.namespaces.iter().map(|(nsid, namespace)| (*nsid, namespace));
-        all.filter(|(_, namespace)| namespace.seen_by.includes(&controller.hostnqn))
+        all.filter(|(_, namespace)| namespace.is_seen_by(controller))
     }
 
     /// Namespace `nsid`, if a controller's host sees it.
     pub(super) fn namespace_for(&self, controller: &Controller, nsid: u32) -> Option<&Namespace> {
         let namespace = self.namespaces.get(&nsid)?;
-        namespace.seen_by.includes(&controller.hostnqn).then_some(namespace)
+        namespace.is_seen_by(controller).then_some(namespace)
     }
 
     /// The TCP ports of its listeners, each once, ascending.

@@ -23,7 +23,9 @@ pub(crate) use channels::Tag;
 pub(crate) use drain::{Affected, Origin, drained};
 pub(crate) use guard::{Access, Excluded, Guard, HostId};
 use views::Views;
-pub(crate) use views::{Namespace, SharedNamespace, SubsystemView, Visitor};
+pub(crate) use views::{
+    CommandSets, Namespace, SharedNamespace, SubsystemView, Visitor, command_set,
+};
 
 use crate::config::TransportConfig;
 use crate::connection::{

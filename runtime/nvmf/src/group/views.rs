@@ -2,8 +2,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use basalt_bdev::{Descriptor, Op};
-use basalt_nvme_spec::{AnaState, Status};
+use basalt_bdev::{Descriptor, Op, Zones};
+use basalt_nvme_spec::{AnaState, Csi, Status};
 use basalt_reactor::Local;
 
 use super::channels::Channels;
@@ -42,6 +42,27 @@ pub(crate) struct SharedNamespace {
     pub(crate) guard: Option<Arc<Guard>>,
 }
 
+/// The I/O command sets that a host has selected (CC.CSS).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CommandSets {
+    /// The NVM Command Set alone: namespaces of others are not attached to its controller.
+    Nvm,
+    /// All that there are.
+    All,
+}
+
+impl CommandSets {
+    /// Whether `set` is one of them.
+    pub(crate) fn include(self, set: Csi) -> bool {
+        self == Self::All || set == Csi::NVM
+    }
+}
+
+/// The I/O command set of a namespace with `bdev` behind it.
+pub(crate) fn command_set(bdev: &Descriptor) -> Csi {
+    if bdev.bdev().zones().is_some() { Csi::ZONED } else { Csi::NVM }
+}
+
 /// Who uses a subsystem, and which way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Visitor {
@@ -51,6 +72,8 @@ pub(crate) struct Visitor {
     pub(crate) host: String,
     /// The host's identifier, by which it reserves them.
     pub(crate) hostid: HostId,
+    /// What it speaks.
+    pub(crate) sets: CommandSets,
 }
 
 /// What stands between a visitor and a namespace.
@@ -88,7 +111,8 @@ impl SubsystemView {
 
     /// Why `visitor` may not use `namespace` at all, if so.
     fn refusal(&self, namespace: &SharedNamespace, visitor: &Visitor) -> Option<Status> {
-        if !namespace.seen_by.includes(&visitor.host) {
+        let is_seen = namespace.seen_by.includes(&visitor.host);
+        if !is_seen || !visitor.sets.include(command_set(&namespace.bdev)) {
             return Some(NO_NAMESPACE);
         }
         let listeners = self.ana.as_ref()?;
@@ -264,6 +288,15 @@ impl Views {
         let namespace = self.views.get(path.view)?.namespaces.get(at)?;
         let is_open = path.gates.get(at) == Some(&Gate::Open) && namespace.nsid == nsid;
         is_open.then_some(namespace)
+    }
+
+    /// The zones of namespace `nsid` on the path at `index`, if it has some.
+    #[cold]
+    pub(crate) fn zones(&self, index: usize, nsid: u32) -> Option<Zones> {
+        let view = self.views.get(self.paths.get(index)?.view)?;
+        let namespaces = &view.told.as_ref()?.namespaces;
+        let at = namespaces.binary_search_by_key(&nsid, |other| other.nsid).ok()?;
+        namespaces[at].bdev.bdev().zones()
     }
 
     fn index_of(&mut self, subsystem: u32) -> usize {

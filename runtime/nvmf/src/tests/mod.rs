@@ -25,3 +25,4 @@ mod reset;
 mod rules;
 mod transfers;
 mod world;
+mod zones;
