@@ -1,6 +1,4 @@
-//! NVMe-oF over TCP: the target, and the [`initiator`].
-//!
-//! Of the target:
+//! The NVMe-oF target over TCP.
 //!
 //! 1. A connection lives on the core its TCP flow was given to and never leaves it; a
 //!    [`PollGroup`] per core drives the connections, with one bdev channel per core and bdev.
@@ -12,7 +10,8 @@
 //!    connection with a C2HTermReq, a bad command fails with its status, and nobody else notices.
 //!
 //! Neighbours: `runtime/net` below, `runtime/bdev` behind, `runtime/rpc` configures it;
-//! `drivers/nvme-spec` has the structures. NVMe base specification 2.0, NVM command set 1.0,
+//! `runtime/nvmf-pdu` has the [`pdu`]s, `drivers/nvme-spec` the structures, `runtime/nvmf-initiator`
+//! is the other end. NVMe base specification 2.0, NVM command set 1.0,
 //! NVMe/TCP transport 1.0.
 #![no_std]
 
@@ -26,10 +25,10 @@ mod connection;
 mod control;
 mod group;
 mod health;
-pub mod initiator;
-pub mod pdu;
 #[cfg(test)]
 mod tests;
+
+pub use basalt_nvmf_pdu as pdu;
 
 pub use basalt_nvme_spec::AnaState;
 pub use basalt_nvme_spec::fabrics::DISCOVERY_NQN;

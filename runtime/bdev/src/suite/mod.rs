@@ -4,6 +4,7 @@
 
 mod aborted;
 mod alone;
+pub mod disk;
 mod emulated;
 mod limits;
 mod passthru;

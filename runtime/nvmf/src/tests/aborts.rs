@@ -6,11 +6,11 @@ use core::time::Duration;
 
 use basalt_nvme_spec::{Command, SglDescriptor, Status};
 
-use super::disk::{Disk, Shared};
 use super::host::Host;
 use super::world::World;
 use crate::pdu::Digests;
 use crate::{DEFAULT_NQN, TransportConfig};
+use basalt_bdev::suite::disk::{Disk, Shared};
 
 struct Bench {
     world: World,

@@ -10,11 +10,11 @@ use basalt_nvme_spec::registers::{self, Cc, Shutdown, Version};
 use basalt_nvme_spec::{AsyncEvent, Cns, Command, Csi, FeatureId, LogPageId, Status, ascii_field};
 use zerocopy::FromBytes;
 
-use super::disk::Disk;
 use super::host::Host;
 use super::world::{World, opened};
 use crate::pdu::Digests;
 use crate::{ConfigError, DEFAULT_NQN, DISCOVERY_NQN, NamespaceOptions, SubsystemOptions};
+use basalt_bdev::suite::disk::Disk;
 
 fn world() -> (World, Host, u16) {
     let mut world = World::new();

@@ -13,7 +13,6 @@ use basalt_nvme_spec::{
 };
 use zerocopy::FromBytes;
 
-use super::disk::{Disk, Shared};
 use super::host::Host;
 use super::world::{World, opened};
 use crate::pdu::Digests;
@@ -21,6 +20,7 @@ use crate::{
     AnaState, ConfigError, DEFAULT_NQN, HostPolicy, Listener, NamespaceOptions, SubsystemOptions,
     TransportConfig,
 };
+use basalt_bdev::suite::disk::{Disk, Shared};
 
 /// A machine of two cores whose subsystem has three namespaces, the third in the group of the
 /// first, and the disk of the first.
@@ -295,7 +295,7 @@ fn a_path_is_closed_once_what_was_let_in_before_has_ended() {
     assert_eq!((done.cid.get(), done.status()), (written, Status::SUCCESS));
     world.rounds(500);
     assert_eq!(ended.get(), Some(Ok(())));
-    assert_eq!(disk.bytes.lock().unwrap()[5 * 512], 1);
+    assert_eq!(disk.bytes.lock()[5 * 512], 1);
 }
 
 #[test]

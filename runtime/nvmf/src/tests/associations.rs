@@ -8,11 +8,11 @@ use basalt_nvme_spec::registers::{self, Cc};
 use basalt_nvme_spec::{Cns, Command, LogPageId, NvmOpcode, Status};
 use zerocopy::FromBytes;
 
-use super::disk::Disk;
 use super::host::{HOST_NQN, Host};
 use super::world::World;
 use crate::pdu::Digests;
 use crate::{DEFAULT_NQN, DuplicateHosts, FusedOperations, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 const OTHER: &str = "nqn.2014-08.org.nvmexpress:uuid:other-host";
 

@@ -5,19 +5,19 @@ use basalt_bdev::Op;
 use basalt_nvme_spec::{Command, CopyRange, IoFlags, SglDescriptor, Status};
 use zerocopy::IntoBytes;
 
-use super::disk::Disk;
 use super::host::Host;
 use super::world::World;
 use crate::DEFAULT_NQN;
 use crate::connection::copy;
 use crate::pdu::Digests;
+use basalt_bdev::suite::disk::Disk;
 
 const BLOCK: usize = 512;
 
 /// A host of a disk of so many blocks whose every block begins with its number.
 fn numbered(disk: Disk, blocks: u16) -> (World, Host) {
     {
-        let mut bytes = disk.shared.bytes.lock().unwrap();
+        let mut bytes = disk.shared.bytes.lock();
         for lba in 0..blocks {
             bytes[usize::from(lba) * BLOCK..][..2].copy_from_slice(&lba.to_le_bytes());
         }
@@ -42,7 +42,7 @@ fn ranges_are_copied_one_after_the_other() {
     let shared = Arc::clone(&disk.shared);
     let (mut world, mut host) = numbered(disk, 256);
     let number = |lba: usize| {
-        let bytes = shared.bytes.lock().unwrap();
+        let bytes = shared.bytes.lock();
         u16::from_le_bytes([bytes[lba * BLOCK], bytes[lba * BLOCK + 1]])
     };
     let ranges = [CopyRange::new(3, 2), CopyRange::new(200, 1), CopyRange::new(7, 1)];
@@ -60,11 +60,11 @@ fn nothing_is_copied_unless_all_of_it_can_be() {
     let disk = Disk::new(BLOCK as u32, 256);
     let shared = Arc::clone(&disk.shared);
     let (mut world, mut host) = numbered(disk, 256);
-    let before = shared.bytes.lock().unwrap().clone();
+    let before = shared.bytes.lock().clone();
     let good = CopyRange::new(0, 1);
     let mut failing = |lba, ranges: &[CopyRange], flags| {
         let status = copy(&mut host, &mut world, lba, ranges, flags);
-        assert!(shared.bytes.lock().unwrap()[..] == before[..]);
+        assert!(shared.bytes.lock()[..] == before[..]);
         status
     };
     assert!(failing(0, &[good, CopyRange::new(255, 2)], 0).is(Status::LBA_OUT_OF_RANGE));

@@ -7,11 +7,11 @@ use basalt_nvme_spec::log_page::{DiscoveryEntry, DiscoveryHeader};
 use basalt_nvme_spec::{Cns, Command, LogPageId, Status, ascii_field};
 use zerocopy::FromBytes;
 
-use super::disk::Disk;
 use super::host::Host;
 use super::world::World;
 use crate::pdu::Digests;
 use crate::{DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, Listener, SubsystemOptions, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 /// The entries of NVM subsystems a host at `port` is shown.
 fn subsystems(world: &mut World, port: u16) -> Vec<DiscoveryEntry> {

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 use basalt_nvme_spec::{AdminOpcode, Command, SglDescriptor, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::disk::Disk;
 use super::host::{Host, ic_req};
 use super::world::World;
 use crate::pdu::wire::{self, CommonHeader, flags, kind};
 use crate::pdu::{Digests, FaultKind};
 use crate::{DEFAULT_NQN, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 /// The host must get a C2HTermReq with `fes` and `fei`, a copy of the header, and then the end.
 pub fn expect_term(world: &mut World, host: &Host, fes: FaultKind, fei: u32, header: &[u8]) {

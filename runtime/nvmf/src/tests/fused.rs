@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use basalt_nvme_spec::{Command, IdentifyController, IoFlags, SglDescriptor, Status};
 use zerocopy::FromBytes;
 
-use super::disk::{Disk, Shared};
 use super::host::Host;
 use super::world::World;
 use crate::pdu::Digests;
 use crate::{DEFAULT_NQN, TransportConfig};
+use basalt_bdev::suite::disk::{Disk, Shared};
 
 struct Bench {
     world: World,
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     fn contents(&self, lba: usize, len: usize) -> Vec<u8> {
-        self.shared.bytes.lock().unwrap()[lba * 512..][..len].to_vec()
+        self.shared.bytes.lock()[lba * 512..][..len].to_vec()
     }
 }
 

@@ -7,11 +7,11 @@ use basalt_nvme_spec::identify::{IdentifyController, IdentifyNamespace};
 use basalt_nvme_spec::{Cns, Command, DsmAttributes, DsmRange, IoFlags, SglDescriptor, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::disk::Disk;
 use super::host::Host;
 use super::world::World;
 use crate::pdu::Digests;
 use crate::{C2hSuccess, DEFAULT_NQN, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8) ^ seed).collect()

@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use basalt_nvme_spec::{Command, SglDescriptor};
 
-use super::disk::Disk;
 use super::host::{Host, ic_req};
 use super::world::World;
 use crate::pdu::Digests;
 use crate::{DEFAULT_NQN, HostPolicy, SubsystemOptions, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 fn transport(mut command: Command, len: u32) -> Command {
     command.set_sgl1(SglDescriptor::transport(len));

@@ -8,12 +8,12 @@ use basalt_nvme_spec::registers::{CC, Cc};
 use basalt_nvme_spec::{Command, Completion, SglDescriptor};
 use zerocopy::FromBytes;
 
-use super::disk::Disk;
 use super::host::{Host, Received, ic_req};
 use super::world::{World, opened};
 use crate::pdu::Digests;
 use crate::pdu::wire::{self, kind};
 use crate::{DEFAULT_NQN, HostPolicy, NamespaceOptions, SubsystemOptions, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 fn transport(mut command: Command, len: u32) -> Command {
     command.set_sgl1(SglDescriptor::transport(len));

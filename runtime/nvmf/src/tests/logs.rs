@@ -9,11 +9,11 @@ use basalt_nvme_spec::registers::{self, Cc, Shutdown};
 use basalt_nvme_spec::{Cns, Command, FeatureId, LogPageId, SglDescriptor, Status};
 use zerocopy::FromBytes;
 
-use super::disk::Disk;
 use super::host::Host;
 use super::world::World;
 use crate::DEFAULT_NQN;
 use crate::pdu::Digests;
+use basalt_bdev::suite::disk::Disk;
 
 fn transport(mut command: Command, len: u32) -> Command {
     command.set_sgl1(SglDescriptor::transport(len));

@@ -12,10 +12,10 @@ use basalt_nvme_spec::{
 };
 use zerocopy::FromBytes;
 
-use super::disk::{Disk, Shared};
 use super::host::{HOST_NQN, Host};
 use super::world::{World, opened};
 use crate::{ConfigError, DEFAULT_NQN, NamespaceOptions};
+use basalt_bdev::suite::disk::{Disk, Shared};
 
 const OTHER: &str = "nqn.2014-08.org.nvmexpress:uuid:other-host";
 

@@ -8,7 +8,6 @@ mod configure;
 mod copies;
 mod discovery;
 mod discovery_changes;
-pub(crate) mod disk;
 mod faults;
 mod features;
 mod fused;

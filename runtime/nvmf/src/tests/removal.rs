@@ -9,11 +9,11 @@ use basalt_nvme_spec::identify::NamespaceList;
 use basalt_nvme_spec::{AsyncEvent, Cns, Command, FeatureId, LogPageId, SglDescriptor, Status};
 use zerocopy::FromBytes;
 
-use super::disk::{Disk, Shared};
 use super::host::Host;
 use super::world::{World, opened};
 use crate::pdu::{Digests, wire};
 use crate::{DEFAULT_NQN, NamespaceOptions};
+use basalt_bdev::suite::disk::{Disk, Shared};
 
 fn transport(mut command: Command, len: u32) -> Command {
     command.set_sgl1(SglDescriptor::transport(len));
@@ -122,8 +122,8 @@ fn data_for_a_namespace_replaced_meanwhile_never_reaches_another_bdev() {
     });
     io.answer_r2t(&world, &r2t, &[1; 512]);
     assert!(io.complete(&mut world, &[]).0.status().is_success());
-    assert_eq!(second.bytes.lock().unwrap()[0], 0xee, "nobody wrote to namespace 2");
-    assert_eq!(first.bytes.lock().unwrap()[0], 1);
+    assert_eq!(second.bytes.lock()[0], 0xee, "nobody wrote to namespace 2");
+    assert_eq!(first.bytes.lock()[0], 1);
 }
 
 #[test]

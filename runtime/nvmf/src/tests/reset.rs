@@ -7,13 +7,13 @@ use basalt_nvme_spec::fabrics::Property;
 use basalt_nvme_spec::registers::{self, Cap, Cc, Csts, Shutdown};
 use basalt_nvme_spec::{Command, SglDescriptor, Status};
 
-use super::disk::Disk;
 use super::host::Host;
 use super::world::{World, opened};
 use crate::pdu::Digests;
 use crate::{
     DEFAULT_NQN, HostPolicy, NamespaceOptions, SubsystemOptions, SubsystemReset, TransportConfig,
 };
+use basalt_bdev::suite::disk::Disk;
 
 const ENABLED: Cc = Cc::enabled(Cc::CSS_NVM);
 

@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use basalt_nvme_spec::{Command, SglDescriptor};
 use zerocopy::FromBytes;
 
-use super::disk::Disk;
 use super::host::{Host, Received};
 use super::world::World;
 use crate::pdu::Digests;
 use crate::pdu::wire::{self, flags, kind};
 use crate::{C2hSuccess, DEFAULT_NQN, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 fn transport(mut command: Command, len: u32) -> Command {
     command.set_sgl1(SglDescriptor::transport(len));

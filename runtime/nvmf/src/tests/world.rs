@@ -9,11 +9,11 @@ use basalt_env::{DmaPool, Instant};
 use basalt_hosted::Machine;
 use basalt_reactor::{Options, Reactor, mesh};
 
-use super::disk::Disk;
 use crate::{
     DEFAULT_NQN, DISCOVERY_NQN, GroupStats, HostPolicy, Listener, NamespaceOptions, PollGroup,
     SubsystemOptions, Target, TransportConfig,
 };
+use basalt_bdev::suite::disk::Disk;
 use basalt_models::pipes::TestStack;
 
 /// A machine that runs the target, and time.

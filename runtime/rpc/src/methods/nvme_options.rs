@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use basalt_env::CoreId;
 use basalt_nvme_spec::{Arbitration, QueuePriority};
-use basalt_nvmf::initiator::{Loss, Policy, Reconnect};
+use basalt_nvmf_initiator::{Loss, Policy, Reconnect};
 use serde_json::{Map, Value, json};
 
 use super::nvme_remote;

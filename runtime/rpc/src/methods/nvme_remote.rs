@@ -7,11 +7,11 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use basalt_net::{Endpoint, NetHandle};
-use basalt_nvmf::initiator::{
+use basalt_nvmf_initiator::Digests;
+use basalt_nvmf_initiator::{
     Host, Loss, Multipath, Policy, Reconnect, RemoteError, RemoteInfo, RemoteOptions, Remotes,
     TransportId,
 };
-use basalt_nvmf::pdu::Digests;
 use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
@@ -223,7 +223,7 @@ fn refusal(error: &RemoteError) -> RpcError {
         RemoteError::NoSuchController | RemoteError::NoSuchPath | RemoteError::NoSuchBdev => {
             errno::ENODEV
         }
-        RemoteError::Path(basalt_nvmf::initiator::PathError::Timeout) => errno::ETIMEDOUT,
+        RemoteError::Path(basalt_nvmf_initiator::PathError::Timeout) => errno::ETIMEDOUT,
         RemoteError::Path(_) => errno::EIO,
         _ => errno::EINVAL,
     };
@@ -263,7 +263,7 @@ pub(super) async fn reset(cx: &Context, name: &str, mut params: Params) -> Outco
 
 /// As `bdev_nvme_get_controllers` shows one.
 pub(super) fn to_json(remote: &RemoteInfo) -> Value {
-    let path = |path: &basalt_nvmf::initiator::PathInfo| {
+    let path = |path: &basalt_nvmf_initiator::PathInfo| {
         json!({
             "state": path.state.to_string(),
             "trid": trid(path.transport, &remote.subnqn),
@@ -383,9 +383,9 @@ fn get_io_paths(cx: Context, mut params: Params) -> Outcome {
 fn io_path(
     remote: &RemoteInfo,
     bdev: &str,
-    (at, access): (usize, basalt_nvmf::initiator::Access),
+    (at, access): (usize, basalt_nvmf_initiator::Access),
 ) -> Value {
-    use basalt_nvmf::initiator::{Access, PathState};
+    use basalt_nvmf_initiator::{Access, PathState};
     let path = &remote.paths[at];
     let is_live = path.state == PathState::Live;
     let is_usable = matches!(access, Access::Optimized | Access::NonOptimized);

@@ -10,7 +10,7 @@ use super::config::{apply, save};
 use crate::Config;
 use core::time::Duration;
 
-use basalt_nvmf::initiator::{Loss, Policy, Reconnect};
+use basalt_nvmf_initiator::{Loss, Policy, Reconnect};
 
 use crate::methods::NvmeOptions;
 

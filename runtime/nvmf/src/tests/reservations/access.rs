@@ -38,7 +38,7 @@ fn reserved(kind: ReservationType) -> Bench {
 
 impl Bench {
     fn reads(&mut self, peer: usize) -> [Status; 3] {
-        let block = self.shared.bytes.lock().unwrap()[..512].to_vec();
+        let block = self.shared.bytes.lock()[..512].to_vec();
         [
             self.read(peer),
             self.run(peer, Command::compare(1, 0, 1), &block),
@@ -63,7 +63,7 @@ impl Bench {
 
     /// Compare and Write as one; the status of each half.
     fn fused(&mut self, peer: usize) -> [Status; 2] {
-        let block = self.shared.bytes.lock().unwrap()[..512].to_vec();
+        let block = self.shared.bytes.lock()[..512].to_vec();
         for (mut command, fuse) in [
             (Command::compare(1, 0, 1), Command::FUSE_FIRST),
             (Command::write(1, 0, 1), Command::FUSE_SECOND),
@@ -102,9 +102,9 @@ fn every_command_of_every_host_ends_as_the_table_says() {
         let name = kind.name().unwrap();
         bench.check(HOLDER, (true, true), name);
         bench.check(REGISTRANT, registrant, name);
-        let before = bench.shared.bytes.lock().unwrap().clone();
+        let before = bench.shared.bytes.lock().clone();
         bench.check(STRANGER, stranger, name);
-        assert!(*bench.shared.bytes.lock().unwrap() == before, "{name}: nothing has changed");
+        assert!(*bench.shared.bytes.lock() == before, "{name}: nothing has changed");
         assert!(bench.release(HOLDER, RELEASE, kind).is_success());
         for peer in [HOLDER, REGISTRANT, STRANGER] {
             bench.check(peer, (true, true), "released");
@@ -150,7 +150,7 @@ fn data_that_comes_late_is_refused_as_well() {
     assert!(bench.acquire(HOLDER, ACQUIRE, ReservationType::WRITE_EXCLUSIVE, 0).is_success());
     let (done, _) = bench.peers[STRANGER].io.complete(&mut bench.world, &[3; 64 * 512]);
     assert!(done.status().is(Status::RESERVATION_CONFLICT));
-    assert!(bench.shared.bytes.lock().unwrap()[..512] == [0xee; 512]);
+    assert!(bench.shared.bytes.lock()[..512] == [0xee; 512]);
 }
 
 #[test]

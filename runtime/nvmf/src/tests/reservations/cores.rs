@@ -53,7 +53,7 @@ fn a_preempted_host_is_kept_out_on_every_core_when_the_command_ends() {
     assert!(done.status().is(Status::RESERVATION_CONFLICT));
     let (done, _) = bench.peers[0].io.complete(&mut bench.world, &[]);
     assert_eq!((done.cid.get(), done.status()), (cid, Status::SUCCESS));
-    assert!(bench.shared.bytes.lock().unwrap()[..512] == [0xee; 512]);
+    assert!(bench.shared.bytes.lock()[..512] == [0xee; 512]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn preempt_and_abort_waits_for_commands_that_the_bdev_has() {
     bench.shared.hold.store(false, Ordering::Relaxed);
     let (done, _) = bench.peers[0].io.complete(&mut bench.world, &[]);
     assert_eq!((done.cid.get(), done.status()), (cid, Status::SUCCESS));
-    assert!(bench.shared.bytes.lock().unwrap()[..512] == [7; 512], "what had begun has ended");
+    assert!(bench.shared.bytes.lock()[..512] == [7; 512], "what had begun has ended");
     for queue in &mut queues {
         assert!(queue.complete(&mut bench.world, &[]).0.status().is_success());
     }
@@ -99,7 +99,7 @@ fn preempt_and_abort_aborts_what_the_bdev_gives_up() {
     bench.shared.hold.store(false, Ordering::Relaxed);
     let (done, _) = bench.peers[0].io.complete(&mut bench.world, &[]);
     assert_eq!((done.cid.get(), done.status()), (own, Status::SUCCESS), "not one's own");
-    let bytes = bench.shared.bytes.lock().unwrap();
+    let bytes = bench.shared.bytes.lock();
     assert!(bytes[..512] == [0xee; 512] && bytes[8 * 512..][..512] == [8; 512]);
 }
 

@@ -13,11 +13,11 @@ use basalt_nvme_spec::reservation::{RegisteredController, ReservationStatus, Res
 use basalt_nvme_spec::{Command, NvmOpcode, SglDescriptor, Status};
 use zerocopy::FromBytes;
 
-use super::disk::{Disk, Shared};
 use super::host::Host;
 use super::world::World;
 use crate::TransportConfig;
 use crate::pdu::Digests;
+use basalt_bdev::suite::disk::{Disk, Shared};
 
 const TYPES: [ReservationType; 6] = [
     ReservationType::WRITE_EXCLUSIVE,

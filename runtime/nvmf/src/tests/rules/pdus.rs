@@ -12,10 +12,10 @@ use crate::DEFAULT_NQN;
 use crate::pdu::FaultKind::{self, DataLimit, DataOutOfRange, InvalidHeaderField, Sequence};
 use crate::pdu::wire::{self, CommonHeader, flags, kind};
 use crate::pdu::{Digests, FaultKind::Unsupported};
-use crate::tests::disk::Disk;
 use crate::tests::faults::{check, expect_term, header};
 use crate::tests::host::{Host, ic_req};
 use crate::tests::world::World;
+use basalt_bdev::suite::disk::Disk;
 
 /// What a host may send (§3.6.1).
 const FROM_HOSTS: [u8; 4] = [kind::IC_REQ, kind::H2C_TERM_REQ, kind::CAPSULE_CMD, kind::H2C_DATA];

@@ -1,21 +1,27 @@
+//! A disk for tests of what is above bdevs.
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::Mutex;
 
-use basalt_bdev::{Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason};
 use basalt_env::Work;
 use basalt_reactor::Local;
+use spin::Mutex;
+
+use crate::{Bdev, BdevInfo, Io, IoChannel, IoError, Op, OpenError, RejectReason};
 
 /// A disk in memory whose behaviour tests can change.
 pub struct Disk {
     info: BdevInfo,
+    /// What its channels share, by which its behaviour is changed.
     pub shared: Arc<Shared>,
 }
 
+/// What the channels of a disk share.
 pub struct Shared {
+    /// What is on it; 0xee in the beginning.
     pub bytes: Mutex<Vec<u8>>,
     /// Keeps Ios until cleared.
     pub hold: AtomicBool,
@@ -23,13 +29,17 @@ pub struct Shared {
     pub aborts: AtomicBool,
     /// Fails every Io with an unrecovered read error.
     pub fail: AtomicBool,
+    /// What it does not do, of what it could.
     pub lacks: Vec<Op>,
+    /// Ios of one channel at a time.
     pub depth: usize,
+    /// Flushes so far.
     pub flushes: AtomicU32,
     block_size: usize,
 }
 
 impl Disk {
+    /// A disk of blocks of `block_size` bytes that does all it can.
     pub fn new(block_size: u32, num_blocks: u64) -> Self {
         Self::lacking(block_size, num_blocks, &[], 64)
     }
@@ -40,6 +50,7 @@ impl Disk {
         self
     }
 
+    /// One that does not do some of it, and takes `depth` Ios of a channel at a time.
     pub fn lacking(block_size: u32, num_blocks: u64, lacks: &[Op], depth: usize) -> Self {
         let info = BdevInfo {
             name: String::from("Ram0"),
@@ -130,7 +141,7 @@ impl Shared {
             io.status = Err(IoError::Nvme { sct: 2, sc: 0x81, dnr: false });
             return;
         }
-        let mut bytes = self.bytes.lock().unwrap();
+        let mut bytes = self.bytes.lock();
         let start = io.lba as usize * self.block_size;
         let len = io.blocks as usize * self.block_size;
         match io.op {

@@ -1,7 +1,7 @@
 use core::sync::atomic::Ordering;
 
 use super::*;
-use crate::pdu::Digests;
+use basalt_nvmf_pdu::Digests;
 
 #[test]
 fn a_remote_bdev_behaves_as_every_bdev_does() {

@@ -5,8 +5,8 @@ use basalt_ring::Tag;
 
 use super::slot::{Outgoing, Slot};
 use super::{Ended, Inner};
-use crate::pdu::wire;
-use crate::pdu::{
+use basalt_nvmf_pdu::wire;
+use basalt_nvmf_pdu::{
     Admit, C2hData, DataDigest, DataRest, Fault, FaultKind, FromController, IcResp,
     ReadyToTransfer, Sink, ToHost,
 };

@@ -15,8 +15,8 @@ use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
 
 use super::pending::Pending;
-use crate::pdu::wire::{self, CommonHeader, kind};
-use crate::pdu::{DataRest, Digests, Fault, Limits, Receiver, ToHost, term_request};
+use basalt_nvmf_pdu::wire::{self, CommonHeader, kind};
+use basalt_nvmf_pdu::{DataRest, Digests, Fault, Limits, Receiver, ToHost, term_request};
 pub(super) use send::ADMIN_IN_CAPSULE;
 use send::Sender;
 pub(super) use slot::{Answer, Data, Load};

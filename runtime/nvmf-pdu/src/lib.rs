@@ -2,7 +2,16 @@
 //!
 //! Two levels: [`wire`] has the layouts as they travel, [`parse`] turns a checked layout into a
 //! value. [`Receiver`] takes bytes in any chunks and drives both; payload bytes go straight to
-//! their [`Sink`], so they are copied once.
+//! their [`Sink`], so they are copied once. What a host sends is the side [`ToController`], what a
+//! controller sends the side [`ToHost`].
+//!
+//! Neighbours: `runtime/nvmf` is the controllers' end of a connection, `runtime/nvmf-initiator` the
+//! hosts'.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod digest;
 mod encode;
@@ -15,7 +24,7 @@ mod tests;
 pub mod wire;
 
 pub use digest::{Crc, crc32c};
-pub(crate) use encode::{common_header, data_offset, put_header};
+pub use encode::{common_header, data_offset, put_header};
 pub use fault::{Fault, FaultKind, term_request};
 pub use from_controller::{C2hData, DataRest, FromController, IcResp, ReadyToTransfer, ToHost};
 pub use parse::{H2cData, IcReq, Limits, Pdu, Shape, ToController};

@@ -7,7 +7,7 @@ use basalt_net::{Endpoint, NetInterface};
 use basalt_reactor::Local;
 
 use super::namespace::Policy;
-use crate::pdu::Digests;
+use basalt_nvmf_pdu::Digests;
 
 /// Who we are to a target.
 #[derive(Clone, PartialEq, Eq, Debug)]

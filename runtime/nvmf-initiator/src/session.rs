@@ -26,7 +26,7 @@ use super::link::{CallError, Link};
 use super::options::Host;
 use super::queue::{Answer, Data, QueueOptions};
 use super::{PathId, Run};
-use crate::pdu::Digests;
+use basalt_nvmf_pdu::Digests;
 
 /// Entries of the admin queue: what every controller has at least (§5.16.1.23, ASQSZ).
 const ADMIN_ENTRIES: u16 = 32;

@@ -2,12 +2,12 @@ use basalt_env::{DmaBuf, Instant};
 use basalt_nvme_spec::{Command, Completion};
 use basalt_reactor::sync::oneshot;
 
-use crate::initiator::pending::Pending;
-use crate::pdu::ReadyToTransfer;
+use crate::pending::Pending;
+use basalt_nvmf_pdu::ReadyToTransfer;
 
 /// What a command moves; offsets and lengths in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::initiator) enum Data {
+pub(crate) enum Data {
     /// Nothing.
     None,
     /// From the controller into the load's buffers, from `skip` on.
@@ -48,7 +48,7 @@ impl Data {
 }
 
 /// What waits for a command.
-pub(in crate::initiator) enum Load {
+pub(crate) enum Load {
     /// An Io, all of it or a piece.
     Io(Pending),
     /// A task, with the buffer of its command.
@@ -56,9 +56,9 @@ pub(in crate::initiator) enum Load {
 }
 
 /// How a task's command ended. Nothing comes if the connection is lost.
-pub(in crate::initiator) struct Answer {
-    pub(in crate::initiator) completion: Completion,
-    pub(in crate::initiator) data: Option<DmaBuf>,
+pub(crate) struct Answer {
+    pub(crate) completion: Completion,
+    pub(crate) data: Option<DmaBuf>,
 }
 
 impl Load {

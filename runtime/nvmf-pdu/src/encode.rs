@@ -6,7 +6,7 @@ use super::{DIGEST_LEN, Digests, crc32c};
 /// The common header of a PDU of that kind whose header has `hlen` bytes. `pdo` is where its
 /// `data_len` bytes of data begin, 0 if it has none.
 #[inline]
-pub(crate) fn common_header(
+pub fn common_header(
     kind: u8,
     extra: u8,
     hlen: usize,
@@ -29,7 +29,7 @@ pub(crate) fn common_header(
 
 /// Appends a header and its digest, if there are any, to what is to be sent.
 #[inline]
-pub(crate) fn put_header(stage: &mut Vec<u8>, header: &[u8], digests: Digests) {
+pub fn put_header(stage: &mut Vec<u8>, header: &[u8], digests: Digests) {
     stage.extend_from_slice(header);
     if digests.header {
         stage.extend_from_slice(&crc32c(header).to_le_bytes());
@@ -37,7 +37,7 @@ pub(crate) fn put_header(stage: &mut Vec<u8>, header: &[u8], digests: Digests) {
 }
 
 /// Where data begins after a header of `hlen` bytes: behind its digest, at a multiple of `align`.
-pub(crate) const fn data_offset(hlen: usize, digests: Digests, align: usize) -> usize {
+pub const fn data_offset(hlen: usize, digests: Digests, align: usize) -> usize {
     let prefix = hlen + if digests.header { DIGEST_LEN } else { 0 };
     prefix.next_multiple_of(align)
 }

@@ -15,7 +15,6 @@ use super::namespace::{CoreNamespace, Routes};
 use super::queue::{HostQueue, LinkError, QueueOptions};
 use super::remotes::Remotes;
 use super::{NamespaceId, PathId, Run};
-use crate::SharedStack;
 
 /// How often it is looked for late commands.
 const CHECK_PERIOD: Duration = Duration::from_millis(500);
@@ -33,7 +32,7 @@ pub(super) enum News {
 
 /// A service of its core.
 pub(super) struct CoreHost {
-    stack: SharedStack,
+    stack: Rc<RefCell<dyn NetStack>>,
     links: RefCell<Vec<Rc<Link>>>,
     namespaces: RefCell<Vec<Rc<CoreNamespace>>>,
     /// What core 0 has not been told yet.

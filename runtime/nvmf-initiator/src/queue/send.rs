@@ -7,15 +7,15 @@ use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
 
 use super::slot::{Outgoing, Slot};
-use crate::pdu::wire::{self, CommonHeader, flags, kind};
-use crate::pdu::{Crc, Digests, ReadyToTransfer, common_header, data_offset, put_header};
+use basalt_nvmf_pdu::wire::{self, CommonHeader, flags, kind};
+use basalt_nvmf_pdu::{Crc, Digests, ReadyToTransfer, common_header, data_offset, put_header};
 
 /// Header bytes collected before they are handed to the network.
 const STAGE_LEN: usize = 2048;
 /// Most bytes one command adds to the stage: a header with its digest and largest padding.
 const STAGE_MARGIN: usize = 256;
 /// Data bytes that a capsule of a Fabrics or admin command may always carry (§3.3.2.2.1).
-pub(in crate::initiator) const ADMIN_IN_CAPSULE: u32 = 8192;
+pub(crate) const ADMIN_IN_CAPSULE: u32 = 8192;
 
 /// The sending half of a queue.
 ///

@@ -10,6 +10,15 @@
 //!    allocated per I/O once queues and channels have grown to their size.
 //!
 //! [`Remotes`] is the way in.
+//!
+//! Neighbours: `runtime/nvmf-pdu` has the PDUs, `drivers/nvme-spec` the structures; `runtime/net` is
+//! below, `runtime/bdev` above, `runtime/rpc` configures it; `runtime/nvmf` is the other end. NVMe base
+//! specification 2.0, NVM command set 1.0, NVMe/TCP transport 1.0.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod ana;
 mod bdev;
@@ -29,6 +38,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub use basalt_nvmf_pdu::Digests;
 pub use error::PathError;
 pub use namespace::{Access, Policy};
 pub use options::{Host, Loss, Reconnect, RemoteOptions, TransportId};

@@ -217,7 +217,7 @@ fn ios_go_where_the_namespace_is_reached_best_and_wait_while_it_is_not() {
     two.listen(DEFAULT_NQN, 4421);
     let set = |two: &mut Two, port: u16, ana: AnaState| {
         let (target, local) = (Rc::clone(&two.target), two.far.core(0));
-        let listener = crate::Listener::from(port);
+        let listener = basalt_nvmf::Listener::from(port);
         let set = async move { target.set_ana_state(DEFAULT_NQN, listener, ana, None).await };
         two.wait_on(local, set).unwrap();
         two.pass(Duration::from_millis(200));

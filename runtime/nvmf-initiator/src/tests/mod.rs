@@ -21,8 +21,8 @@ use basalt_net::{
 use basalt_reactor::{Local, Reactor, mesh};
 
 use super::*;
-use crate::tests::disk::Disk;
-use crate::{
+use basalt_bdev::suite::disk::Disk;
+use basalt_nvmf::{
     DEFAULT_NQN, DISCOVERY_NQN, HostPolicy, NamespaceOptions, PollGroup, SubsystemOptions, Target,
     TransportConfig,
 };
