@@ -43,6 +43,8 @@ impl AsyncEvent {
     pub const CONFIG_NAMESPACE: u32 = 1 << 8;
     /// In the configuration and in OAES: changes of asymmetric namespace access.
     pub const CONFIG_ANA: u32 = 1 << 11;
+    /// In the configuration and in OAES: changes of the discovery log page.
+    pub const CONFIG_DISCOVERY: u32 = 1 << 31;
     /// Type 0: error status.
     pub const TYPE_ERROR: u8 = 0;
     /// Type 1: SMART or health status.

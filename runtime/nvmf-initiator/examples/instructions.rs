@@ -100,7 +100,9 @@ fn wait<T: 'static>(
     });
     loop {
         *now = *now + Duration::from_micros(20);
-        sides.iter_mut().for_each(|side| drop(side.reactor.poll(*now)));
+        for side in sides.iter_mut() {
+            let _ = side.reactor.poll(*now);
+        }
         if let Some(value) = result.borrow_mut().take() {
             return value;
         }
@@ -108,8 +110,7 @@ fn wait<T: 'static>(
 }
 
 fn export(far: &mut Side) -> (Rc<Target>, Rc<PollGroup>) {
-    let options =
-        NullOptions { num_blocks: BLOCKS, block_size: BLOCK, ..NullOptions::default() };
+    let options = NullOptions { num_blocks: BLOCKS, block_size: BLOCK, ..NullOptions::default() };
     let name = null::create(&far.registry, options).unwrap().info().name.clone();
     let (local, config) = (far.reactor.local(), TransportConfig::default());
     let target = Target::start(&local, config);

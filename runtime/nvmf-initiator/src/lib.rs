@@ -9,7 +9,7 @@
 //! 4. Data is copied once in each direction, between its buffers and the TCP stack. Nothing is
 //!    allocated per I/O once queues and channels have grown to their size.
 //!
-//! [`Remotes`] is the way in.
+//! [`Remotes`] is the way in; [`Discoveries`] finds by itself what there is to attach.
 //!
 //! Neighbours: `runtime/nvmf-pdu` has the PDUs, `drivers/nvme-spec` the structures; `runtime/net` is
 //! below, `runtime/bdev` above, `runtime/rpc` configures it; `runtime/nvmf` is the other end. NVMe base
@@ -24,6 +24,7 @@ mod ana;
 mod bdev;
 mod core_host;
 mod discover;
+mod discovery;
 mod error;
 mod inbox;
 mod link;
@@ -39,6 +40,7 @@ mod session;
 mod tests;
 
 pub use basalt_nvmf_pdu::Digests;
+pub use discovery::{Discoveries, DiscoveryInfo, DiscoveryOptions};
 pub use error::PathError;
 pub use namespace::{Access, Policy};
 pub use options::{Host, Loss, Reconnect, RemoteOptions, TransportId};

@@ -145,7 +145,7 @@ impl Remotes {
             Some(remote) => self.extend(remote, &options, transport, multipath)?,
             None => self.begin(options)?,
         };
-        let id = PathId(self.paths.replace(self.paths.get() + 1));
+        let id = self.next_path();
         let path = Path::new(&self.local, id, transport, &remote);
         remote.paths.borrow_mut().push(Rc::clone(&path));
         let opened = path.connect(&remote).await;
@@ -165,6 +165,11 @@ impl Remotes {
                 Err(RemoteError::Path(error))
             }
         }
+    }
+
+    /// Names a new path.
+    pub(super) fn next_path(&self) -> PathId {
+        PathId(self.paths.replace(self.paths.get() + 1))
     }
 
     /// All controllers in order of attachment.

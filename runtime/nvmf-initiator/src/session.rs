@@ -50,6 +50,7 @@ pub(super) struct Plan {
     pub(super) digests: Digests,
     /// Entries of each I/O queue, as far as the controller has as many.
     pub(super) entries: u16,
+    /// I/O queues at most; none for a discovery controller.
     pub(super) io_queues: u16,
     pub(super) keep_alive: Duration,
     /// How long all of it may take.
@@ -107,7 +108,9 @@ impl Session {
         };
         session.enable().await?;
         session.identify().await?;
-        session.connect_io(plan).await?;
+        if plan.io_queues > 0 {
+            session.connect_io(plan).await?;
+        }
         session.ask_for_events().await?;
         Ok(session)
     }
@@ -216,7 +219,8 @@ impl Session {
     }
 
     async fn ask_for_events(&self) -> Result<(), PathError> {
-        let wanted = AsyncEvent::CONFIG_NAMESPACE | AsyncEvent::CONFIG_ANA;
+        let wanted =
+            AsyncEvent::CONFIG_NAMESPACE | AsyncEvent::CONFIG_ANA | AsyncEvent::CONFIG_DISCOVERY;
         let config = wanted & self.identify.oaes.get();
         let command = Command::set_features(FeatureId::ASYNC_EVENT_CONFIG, config);
         match self.command(command, Data::None, None).await {

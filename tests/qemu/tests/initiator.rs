@@ -125,3 +125,26 @@ fn a_twin_attaches_by_two_paths_and_loses_one() {
     again.wait_for_line("basalt: ready", START);
     assert_eq!(rpc.text("save_config"), saved);
 }
+
+#[test]
+fn a_twin_attaches_what_a_discovery_service_tells_of() {
+    let disk = disk();
+    let far = HostedTwin::new("far").file(disk.path());
+    let (discovery, far_port) = (far.discovery, far.nvmf);
+    let far = far.start();
+    far.wait_for_line("basalt: ready", START);
+    let near = HostedTwin::new("near");
+    let rpc = SpdkRpc::new(near.rpc);
+    let near = near.start();
+    near.wait_for_line("basalt: ready", START);
+    let start =
+        format!("bdev_nvme_start_discovery -b Far -t tcp -f ipv4 -a 127.0.0.1 -s {discovery} -w");
+    rpc.call(&start);
+    let controllers = rpc.call("bdev_nvme_get_controllers");
+    assert_eq!(controllers[0]["ctrlrs"][0]["trid"]["trsvcid"], far_port.to_string());
+    assert_eq!(rpc.call("bdev_get_bdevs")[0]["name"], "Far0n1");
+    assert_eq!(rpc.call("bdev_nvme_get_discovery_info")[0]["name"], "Far");
+    assert!(rpc.complaint(&start).contains("attached already"));
+    rpc.call("bdev_nvme_stop_discovery -b Far");
+    assert_eq!(rpc.call("bdev_get_bdevs"), json!([]));
+}

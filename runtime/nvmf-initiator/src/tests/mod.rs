@@ -1,6 +1,7 @@
 //! An initiator and a target on two machines, with a wire between them.
 
 mod attaching;
+mod discovering;
 mod io;
 mod life;
 

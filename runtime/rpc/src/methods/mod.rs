@@ -9,6 +9,7 @@ mod log;
 mod net;
 mod nvme;
 mod nvme_command;
+mod nvme_discovery;
 mod nvme_manage;
 mod nvme_options;
 mod nvme_remote;
@@ -47,6 +48,7 @@ pub fn register_all(router: &mut Router) {
     nvme_manage::register(router);
     nvme_options::register(router);
     nvme_remote::register(router);
+    nvme_discovery::register(router);
     virtio::register(router);
     nvmf::register(router);
 }

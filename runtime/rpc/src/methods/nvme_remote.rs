@@ -50,13 +50,8 @@ pub(super) fn register(router: &mut Router) {
 
 async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
     let name: String = params.required("name")?;
-    let trtype: String = params.required("trtype")?;
-    if !trtype.eq_ignore_ascii_case("tcp") {
-        return Err(RpcError::params(format_args!(
-            "'trtype': there is TCP, not '{trtype}'; drives on PCI are attached by themselves"
-        )));
-    }
-    let transport = read_transport(&mut params)?;
+    check_trtype(&mut params)?;
+    let transport = read_transport(&mut params, PORT)?;
     let subnqn: String = params.required("subnqn")?;
     let multipath = read_multipath(&mut params)?;
     check_hostaddr(&cx, &mut params)?;
@@ -73,6 +68,17 @@ async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
     Ok(json!(bdevs))
 }
 
+/// Checks that the transport is TCP, in whatever case.
+pub(super) fn check_trtype(params: &mut Params) -> Result<(), RpcError> {
+    let trtype: String = params.required("trtype")?;
+    if trtype.eq_ignore_ascii_case("tcp") {
+        return Ok(());
+    }
+    Err(RpcError::params(format_args!(
+        "'trtype': there is TCP, not '{trtype}'; drives on PCI are attached by themselves"
+    )))
+}
+
 /// What the call is saved as that made a path, or, of none, all paths.
 fn key(name: &str, transport: Option<TransportId>) -> String {
     match transport {
@@ -81,13 +87,13 @@ fn key(name: &str, transport: Option<TransportId>) -> String {
     }
 }
 
-/// Reads `traddr`, `trsvcid` and `adrfam`.
-fn read_transport(params: &mut Params) -> Result<TransportId, RpcError> {
+/// Reads `traddr`, `trsvcid`, which is `port` if it is not there, and `adrfam`.
+pub(super) fn read_transport(params: &mut Params, port: u16) -> Result<TransportId, RpcError> {
     let traddr: String = params.required("traddr")?;
-    read_peer(params, &traddr)
+    read_peer(params, &traddr, port)
 }
 
-fn read_peer(params: &mut Params, traddr: &str) -> Result<TransportId, RpcError> {
+fn read_peer(params: &mut Params, traddr: &str, port: u16) -> Result<TransportId, RpcError> {
     let adrfam: Option<String> = params.optional("adrfam")?;
     let trsvcid: Option<String> = params.optional("trsvcid")?;
     let address: IpAddr = traddr
@@ -97,7 +103,7 @@ fn read_peer(params: &mut Params, traddr: &str) -> Result<TransportId, RpcError>
     if adrfam.is_some_and(|named| !named.eq_ignore_ascii_case(family)) {
         return Err(RpcError::params(format_args!("'adrfam': '{traddr}' is of {family}")));
     }
-    let port = trsvcid.map_or(Some(PORT), |text| text.parse().ok().filter(|port| *port != 0));
+    let port = trsvcid.map_or(Some(port), |text| text.parse().ok().filter(|port| *port != 0));
     let port = port.ok_or_else(|| RpcError::params("'trsvcid' is not a TCP port"))?;
     Ok(TransportId { peer: Endpoint::new(address, port) })
 }
@@ -125,7 +131,7 @@ fn read_multipath(params: &mut Params) -> Result<Multipath, RpcError> {
     }
 }
 
-fn read_options(
+pub(super) fn read_options(
     cx: &Context,
     default: RemoteOptions,
     params: &mut Params,
@@ -217,7 +223,7 @@ fn check_reconnect(times: Reconnect) -> Result<Reconnect, RpcError> {
     Err(RpcError::errno(errno::EINVAL, wrong))
 }
 
-fn refusal(error: &RemoteError) -> RpcError {
+pub(super) fn refusal(error: &RemoteError) -> RpcError {
     let errno = match error {
         RemoteError::NameTaken | RemoteError::PathTaken => errno::EEXIST,
         RemoteError::NoSuchController | RemoteError::NoSuchPath | RemoteError::NoSuchBdev => {
@@ -243,7 +249,7 @@ pub(super) fn has(cx: &Context, name: &str) -> bool {
 /// Ends the path that the rest of `params` names, or all of them.
 pub(super) async fn detach(cx: &Context, name: &str, mut params: Params) -> Outcome {
     let traddr: Option<String> = params.optional("traddr")?;
-    let transport = traddr.map(|traddr| read_peer(&mut params, &traddr)).transpose()?;
+    let transport = traddr.map(|traddr| read_peer(&mut params, &traddr, PORT)).transpose()?;
     params.ignore(&["trtype", "adrfam", "trsvcid", "subnqn", "hostaddr", "hostsvcid"]);
     params.finish()?;
     let detached = Remotes::of(cx.local()).detach(name, transport).await;
@@ -276,7 +282,7 @@ pub(super) fn to_json(remote: &RemoteInfo) -> Value {
     json!({"name": remote.name, "ctrlrs": paths})
 }
 
-fn trid(transport: TransportId, subnqn: &str) -> Value {
+pub(super) fn trid(transport: TransportId, subnqn: &str) -> Value {
     let peer = transport.peer;
     json!({
         "trtype": "TCP",
