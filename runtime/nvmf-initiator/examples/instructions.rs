@@ -10,11 +10,12 @@
 //!
 //! All that the initiator's core does counts: reactor, TCP/IP, queue, bdev. What the target does is
 //! no part of it. Divide the total that valgrind prints ("Collected") by the number of reads; the
-//! functions of `basalt_nvmf_initiator` and `basalt_nvmf_pdu` in the list are the initiator alone.
+//! functions of `basalt_nvmf_host`, `_pdu` and `_initiator` in the list are the initiator alone.
 //! With `digests` as a second argument headers and data have digests.
 //!
-//! `--config 'profile.release.package.basalt-nvmf-initiator.opt-level="s"'` builds it as the image
-//! has it.
+//! `--config 'profile.release.package.basalt-nvmf-initiator.opt-level="z"'` builds it as the image
+//! has it. At depth 32 the initiator alone takes some 1,520 instructions per read, and 1,790 if its
+//! hot half were built for size as well.
 #![expect(clippy::unwrap_used, reason = "an example that cannot be set up has failed")]
 
 use std::cell::RefCell;

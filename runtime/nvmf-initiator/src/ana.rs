@@ -8,8 +8,8 @@ use basalt_nvme_spec::{AnaGroup, AnaHeader, AnaState, Command, LogPageId, NSID_A
 use zerocopy::FromBytes;
 
 use super::error::PathError;
-use super::namespace::Access;
 use super::session::Session;
+use basalt_nvmf_host::Access;
 
 /// CMIC: the controller reports asymmetric access.
 const REPORTS_ANA: u8 = 1 << 3;

@@ -1,5 +1,4 @@
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -10,29 +9,29 @@ use basalt_bdev::{
 };
 use basalt_env::{CoreId, Work};
 use basalt_nvme_spec::identify::Oncs;
-use basalt_nvme_spec::{Command, Status, ascii_field, fabrics};
+use basalt_nvme_spec::{Command, Status, fabrics};
 use basalt_reactor::Local;
 
-use super::NamespaceId;
-use super::core_host::{CoreHost, News};
 use super::discover::Namespace;
-use super::inbox::Inbox;
-use super::pending::Pending;
 use super::remote::Remote;
 use super::remotes::Remotes;
 use super::session::Session;
+use basalt_nvmf_host::Inbox;
+use basalt_nvmf_host::NamespaceId;
+use basalt_nvmf_host::Pending;
+use basalt_nvmf_host::{CoreHost, News};
 
 /// What the bdevs are, as SPDK prints it.
 const PRODUCT_NAME: &str = "NVMe disk";
 
-/// A namespace of a remote subsystem as a bdev.
+/// A namespace of a remote subsystem as a bdev. Its module-specific part of `bdev_get_bdevs`, which
+/// changes with its paths, is made of [`Remotes::list`].
 pub(super) struct RemoteBdev {
     info: BdevInfo,
     id: NamespaceId,
     controller: String,
     optional: Oncs,
     copy_max: u32,
-    driver_specific: String,
     lenders: Arc<Lenders>,
 }
 
@@ -57,7 +56,6 @@ impl RemoteBdev {
             controller: remote.options.name.clone(),
             optional: session.identify.oncs(),
             copy_max: namespace.copy_max,
-            driver_specific: describe(remote, session, namespace),
             lenders: Arc::clone(remote.lenders()),
         }
     }
@@ -92,10 +90,6 @@ impl Bdev for RemoteBdev {
         }
         let lender = self.lenders.lender_of(local.core()).ok_or(OpenError::NoQueueOnCore)?;
         remote_channel(local, lender, move |local: &Local| open(local, id, controller))
-    }
-
-    fn driver_specific(&self) -> String {
-        self.driver_specific.clone()
     }
 }
 
@@ -197,40 +191,4 @@ impl Drop for RemoteChannel {
     fn drop(&mut self) {
         self.inbox.close();
     }
-}
-
-/// The module's part of `bdev_get_bdevs`, with SPDK's names.
-fn describe(remote: &Remote, session: &Session, namespace: &Namespace) -> String {
-    let identify = &session.identify;
-    let harmless = |letter: &char| !letter.is_control() && !matches!(letter, '"' | '\\');
-    let text = |field: &[u8]| -> String {
-        ascii_field(field).unwrap_or("").chars().filter(harmless).collect()
-    };
-    let peer = remote.path(session.admin.path).map(|path| path.transport.peer);
-    let (address, family, port) = match peer {
-        Some(peer) => {
-            (format!("{}", peer.ip()), if peer.is_ipv4() { "IPv4" } else { "IPv6" }, peer.port())
-        }
-        None => (String::new(), "IPv4", 0),
-    };
-    format!(
-        concat!(
-            r#"{{"nvme":[{{"trid":{{"trtype":"TCP","adrfam":"{family}","traddr":"{address}","#,
-            r#""trsvcid":"{port}","subnqn":"{subnqn}"}},"#,
-            r#""ctrlr_data":{{"cntlid":{cntlid},"vendor_id":"{vid:#06x}","#,
-            r#""model_number":"{model}","serial_number":"{serial}","#,
-            r#""firmware_revision":"{firmware}","subnqn":"{subnqn}"}},"#,
-            r#""ns_data":{{"id":{nsid}}}}}],"mp_policy":"active_passive"}}"#,
-        ),
-        family = family,
-        address = address,
-        port = port,
-        subnqn = text(remote.options.subnqn.as_bytes()),
-        cntlid = session.cntlid,
-        vid = identify.vid.get(),
-        model = text(&identify.mn),
-        serial = text(&identify.sn),
-        firmware = text(&identify.fr),
-        nsid = namespace.nsid,
-    )
 }

@@ -9,8 +9,8 @@ use zerocopy::FromBytes;
 
 use super::ana;
 use super::error::PathError;
-use super::namespace::Access;
 use super::session::Session;
+use basalt_nvmf_host::Access;
 
 /// Largest block size used, bytes.
 const BLOCK_SIZE_MAX: u32 = 1 << 20;

@@ -3,6 +3,7 @@
 
 mod log_page;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -15,13 +16,14 @@ use basalt_nvme_spec::fabrics::DISCOVERY_NQN;
 use basalt_reactor::Local;
 use basalt_reactor::sync::Notify;
 
-use super::PathId;
-use super::core_host::CoreHost;
+use super::Doing;
 use super::error::PathError;
 use super::options::{RemoteOptions, TransportId};
-use super::queue::Data;
 use super::remotes::{Multipath, RemoteError, Remotes};
 use super::session::{Plan, Session};
+use basalt_nvmf_host::CoreHost;
+use basalt_nvmf_host::Data;
+use basalt_nvmf_host::PathId;
 use log_page::Entry;
 
 /// How long to wait before what has failed is tried again, where no other time was set.
@@ -138,7 +140,11 @@ impl Discoveries {
     ///
     /// # Errors
     /// There is no such service, or it is followed no longer.
-    pub async fn settled(&self, name: &str) -> Result<(), RemoteError> {
+    pub fn settled<'a>(&'a self, name: &'a str) -> Doing<'a, ()> {
+        Box::pin(self.wait_until_settled(name))
+    }
+
+    async fn wait_until_settled(&self, name: &str) -> Result<(), RemoteError> {
         let discovery = self.find(name).ok_or(RemoteError::NoSuchController)?;
         while !discovery.is_settled.get() {
             if discovery.is_stopping.get() {
@@ -153,7 +159,11 @@ impl Discoveries {
     ///
     /// # Errors
     /// There is no such service.
-    pub async fn stop(&self, name: &str) -> Result<(), RemoteError> {
+    pub fn stop<'a>(&'a self, name: &'a str) -> Doing<'a, ()> {
+        Box::pin(self.stop_following(name))
+    }
+
+    async fn stop_following(&self, name: &str) -> Result<(), RemoteError> {
         let discovery = self.find(name).ok_or(RemoteError::NoSuchController)?;
         discovery.is_stopping.set(true);
         discovery.asked.notify_one();

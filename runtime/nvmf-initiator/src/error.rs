@@ -4,7 +4,7 @@ use basalt_net::ConnectError;
 use basalt_nvme_spec::Status;
 use basalt_nvme_spec::fabrics::InvalidParameter;
 
-use super::queue::LinkError;
+use basalt_nvmf_host::LinkError;
 
 /// Why a remote controller cannot be used by a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@ use basalt_bdev::uuid;
 use basalt_net::{Endpoint, NetInterface};
 use basalt_reactor::Local;
 
-use super::namespace::Policy;
+use basalt_nvmf_host::Policy;
 use basalt_nvmf_pdu::Digests;
 
 /// Who we are to a target.

@@ -12,14 +12,15 @@ use basalt_nvme_spec::{AsyncEvent, Command, LogPageId, NSID_ALL};
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
 
-use super::core_host::CoreHost;
 use super::discover::{self, Namespace};
 use super::error::PathError;
 use super::options::{Loss, TransportId};
-use super::queue::{Data, LinkError};
 use super::remote::Remote;
+use super::remotes::ControllerData;
 use super::session::{Plan, Session};
-use super::{PathId, Run};
+use basalt_nvmf_host::CoreHost;
+use basalt_nvmf_host::{Data, LinkError};
+use basalt_nvmf_host::{PathId, Run};
 
 /// Where a path stands.
 ///
@@ -81,6 +82,7 @@ pub(super) struct Path {
     remote: Weak<Remote>,
     pub(super) state: Cell<PathState>,
     pub(super) cntlid: Cell<u16>,
+    pub(super) controller: Cell<Option<ControllerData>>,
     run: Cell<Run>,
     /// Since when it is not connected.
     down_since: Cell<Instant>,
@@ -102,6 +104,7 @@ impl Path {
             remote: Rc::downgrade(remote),
             state: Cell::new(PathState::Connecting),
             cntlid: Cell::new(0),
+            controller: Cell::new(None),
             run: Cell::new(0),
             down_since: Cell::new(local.now()),
             requests: RefCell::default(),
@@ -135,6 +138,7 @@ impl Path {
         match &opened {
             Ok((session, _)) => {
                 self.cntlid.set(session.cntlid);
+                self.controller.set(Some(session.controller_data()));
                 self.state.set(PathState::Live);
             }
             Err(_) => self.drop_links().await,

@@ -12,13 +12,14 @@ use basalt_env::CoreId;
 use basalt_reactor::Local;
 
 use super::bdev::RemoteBdev;
-use super::core_host::CoreHost;
 use super::discover::Namespace;
-use super::namespace::{Access, Hope, Limits, Policy, Route, Routes};
 use super::options::RemoteOptions;
 use super::path::{Path, Request};
+use super::remotes::RemoteBdevInfo;
 use super::session::Session;
-use super::{NamespaceId, PathId};
+use basalt_nvmf_host::CoreHost;
+use basalt_nvmf_host::{Hope, Limits, Policy, Route, Routes};
+use basalt_nvmf_host::{NamespaceId, PathId};
 
 /// Most blocks one command can name (NVM command set 1.0 §3.2: NLB has 16 bits).
 const BLOCKS_MAX: u64 = 1 << 16;
@@ -100,11 +101,16 @@ impl Remote {
         changed.is_some()
     }
 
-    /// The paths of each bdev, with how well it is reached by it.
-    pub(super) fn ways(&self) -> Vec<(String, Vec<(PathId, Access)>)> {
-        let way = |route: &Route| (route.path, route.access);
-        let of = |shown: &Shown| (shown.name.clone(), shown.routes.iter().map(way).collect());
-        self.shown.borrow().iter().filter(|shown| shown.registered).map(of).collect()
+    /// Its bdevs as they are now; `place` says where a path is among the paths.
+    pub(super) fn shown(&self, place: &dyn Fn(PathId) -> Option<usize>) -> Vec<RemoteBdevInfo> {
+        let way = |route: &Route| Some((place(route.path)?, route.access));
+        let info = |shown: &Shown| RemoteBdevInfo {
+            name: shown.name.clone(),
+            nsid: shown.namespace.nsid,
+            policy: shown.policy,
+            paths: shown.routes.iter().filter_map(way).collect(),
+        };
+        self.shown.borrow().iter().filter(|shown| shown.registered).map(info).collect()
     }
 
     /// Whether one of those namespaces is another's by its identifier.

@@ -1,5 +1,6 @@
 //! All remote subsystems: a service of core 0.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,13 +13,14 @@ use basalt_nvme_spec::fabrics::NQN_LEN_MAX;
 use basalt_reactor::Local;
 use basalt_reactor::sync::oneshot;
 
-use super::PathId;
-use super::core_host::News;
+use super::Doing;
 use super::error::PathError;
-use super::namespace::{Access, Policy};
 use super::options::{RemoteOptions, TransportId};
 use super::path::{Path, PathState, Request};
 use super::remote::Remote;
+use basalt_nvmf_host::PathId;
+use basalt_nvmf_host::{Access, Policy};
+use basalt_nvmf_host::{Hear, News};
 
 /// Paths of one subsystem.
 const PATHS_MAX: usize = 16;
@@ -28,7 +30,8 @@ const PATHS_MAX: usize = 16;
 pub enum Multipath {
     /// An error.
     Disable,
-    /// One to change over to when the one in use fails.
+    /// One to change over to when the one in use fails. It is connected at once, as with
+    /// [`Self::Multipath`], and shown as a path, whereas SPDK keeps its address only.
     Failover,
     /// One of several.
     Multipath,
@@ -89,6 +92,37 @@ pub struct PathInfo {
     pub state: PathState,
     /// The controller's identifier.
     pub cntlid: u16,
+    /// What it says of itself; none if it has never been connected.
+    pub controller: Option<ControllerData>,
+}
+
+/// What a controller says of itself, as it was when last connected (base specification 2.0
+/// §5.17.2.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ControllerData {
+    /// PCI vendor identifier.
+    pub vid: u16,
+    /// Model number, ASCII padded with spaces.
+    pub model: [u8; 40],
+    /// Serial number, alike.
+    pub serial: [u8; 20],
+    /// Firmware revision, alike.
+    pub firmware: [u8; 8],
+    /// CMIC: how it shares its subsystem.
+    pub cmic: u8,
+}
+
+/// A namespace of a remote controller as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteBdevInfo {
+    /// The bdev's name.
+    pub name: String,
+    /// The namespace's identifier.
+    pub nsid: u32,
+    /// Which of its paths Ios take.
+    pub policy: Policy,
+    /// Its paths by their place in [`RemoteInfo::paths`], and how well it is reached by each.
+    pub paths: Vec<(usize, Access)>,
 }
 
 /// An attached remote controller as it is now.
@@ -102,8 +136,8 @@ pub struct RemoteInfo {
     pub hostnqn: String,
     /// The ways to it.
     pub paths: Vec<PathInfo>,
-    /// Its bdevs, each with its paths by their place in `paths`, and how well it is reached by it.
-    pub bdevs: Vec<(String, Vec<(usize, Access)>)>,
+    /// Its bdevs.
+    pub bdevs: Vec<RemoteBdevInfo>,
 }
 
 /// All remote controllers that are attached: a service of core 0.
@@ -124,6 +158,10 @@ impl Remotes {
                 numbers: Cell::new(0),
                 paths: Cell::new(0),
             });
+            let hears = Rc::downgrade(&remotes);
+            local.provide(Rc::new(Hear(Box::new(move |news| {
+                hears.upgrade().into_iter().for_each(|remotes| remotes.hear(news));
+            }))));
             local.provide(Rc::clone(&remotes));
             remotes
         })
@@ -134,7 +172,16 @@ impl Remotes {
     ///
     /// # Errors
     /// See [`RemoteError`]; nothing is left behind.
-    pub async fn attach(
+    pub fn attach(
+        &self,
+        options: RemoteOptions,
+        transport: TransportId,
+        multipath: Multipath,
+    ) -> Doing<'_, Vec<String>> {
+        Box::pin(self.attach_path(options, transport, multipath))
+    }
+
+    async fn attach_path(
         &self,
         options: RemoteOptions,
         transport: TransportId,
@@ -181,7 +228,11 @@ impl Remotes {
     ///
     /// # Errors
     /// There is no such controller, or it has no such path.
-    pub async fn detach(
+    pub fn detach<'a>(&'a self, name: &'a str, transport: Option<TransportId>) -> Doing<'a, ()> {
+        Box::pin(self.detach_paths(name, transport))
+    }
+
+    async fn detach_paths(
         &self,
         name: &str,
         transport: Option<TransportId>,
@@ -205,7 +256,11 @@ impl Remotes {
     ///
     /// # Errors
     /// There is no such controller, or one of its paths does not come back; it is tried further.
-    pub async fn reset(&self, name: &str) -> Result<(), RemoteError> {
+    pub fn reset<'a>(&'a self, name: &'a str) -> Doing<'a, ()> {
+        Box::pin(self.reset_paths(name))
+    }
+
+    async fn reset_paths(&self, name: &str) -> Result<(), RemoteError> {
         let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
         let paths: Vec<_> = remote.paths.borrow().iter().map(Rc::clone).collect();
         let mut result = Ok(());
@@ -222,7 +277,11 @@ impl Remotes {
     ///
     /// # Errors
     /// There is no such bdev.
-    pub async fn set_policy(&self, bdev: &str, policy: Policy) -> Result<(), RemoteError> {
+    pub fn set_policy<'a>(&'a self, bdev: &'a str, policy: Policy) -> Doing<'a, ()> {
+        Box::pin(self.set_policy_of(bdev, policy))
+    }
+
+    async fn set_policy_of(&self, bdev: &str, policy: Policy) -> Result<(), RemoteError> {
         for remote in self.all() {
             if remote.set_policy(bdev, policy).await {
                 return Ok(());
@@ -235,7 +294,11 @@ impl Remotes {
     ///
     /// # Errors
     /// There is no such bdev, or it has no such path.
-    pub async fn prefer(&self, bdev: &str, cntlid: u16) -> Result<(), RemoteError> {
+    pub fn prefer<'a>(&'a self, bdev: &'a str, cntlid: u16) -> Doing<'a, ()> {
+        Box::pin(self.prefer_path(bdev, cntlid))
+    }
+
+    async fn prefer_path(&self, bdev: &str, cntlid: u16) -> Result<(), RemoteError> {
         for remote in self.all() {
             if !remote.bdevs().iter().any(|name| name == bdev) {
                 continue;
@@ -254,7 +317,7 @@ impl Remotes {
     }
 
     /// A core tells of one of its connections.
-    pub(super) fn hear(&self, news: News) {
+    fn hear(&self, news: News) {
         let (path, request) = match news {
             News::Lost(path, run, error) => (path, Request::Lost(run, error)),
             News::Doubt(path) => (path, Request::Doubt),
@@ -321,16 +384,15 @@ fn info(remote: &Rc<Remote>) -> RemoteInfo {
         transport: path.transport,
         state: path.state.get(),
         cntlid: path.cntlid.get(),
+        controller: path.controller.get(),
     };
     let paths = remote.paths.borrow();
-    let place = |(id, access)| Some((paths.iter().position(|path| path.id == id)?, access));
-    let bdev =
-        |(name, ways): (String, Vec<_>)| (name, ways.into_iter().filter_map(place).collect());
+    let place = |id| paths.iter().position(|path| path.id == id);
     RemoteInfo {
         name: remote.options.name.clone(),
         subnqn: remote.options.subnqn.clone(),
         hostnqn: remote.options.host.nqn.clone(),
         paths: paths.iter().map(path).collect(),
-        bdevs: remote.ways().into_iter().map(bdev).collect(),
+        bdevs: remote.shown(&place),
     }
 }

@@ -20,12 +20,13 @@ use basalt_nvme_spec::{
 use basalt_reactor::Local;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::core_host::CoreHost;
 use super::error::PathError;
-use super::link::{CallError, Link};
 use super::options::Host;
-use super::queue::{Answer, Data, QueueOptions};
-use super::{PathId, Run};
+use super::remotes::ControllerData;
+use basalt_nvmf_host::CoreHost;
+use basalt_nvmf_host::{Answer, Data, QueueOptions};
+use basalt_nvmf_host::{CallError, Link};
+use basalt_nvmf_host::{PathId, Run};
 use basalt_nvmf_pdu::Digests;
 
 /// Entries of the admin queue: what every controller has at least (§5.16.1.23, ASQSZ).
@@ -86,7 +87,9 @@ impl Session {
     /// Connects to the controller, enables it, and gives each core an I/O queue for as many as it
     /// grants. What was made is undone if that fails.
     pub(super) async fn open(local: &Local, plan: &Plan) -> Result<Self, PathError> {
-        let opened = local.timeout(plan.connect_timeout, Self::open_in_time(local, plan)).await;
+        // Boxed, as there are several who wait for it.
+        let open = Box::pin(Self::open_in_time(local, plan));
+        let opened = local.timeout(plan.connect_timeout, open).await;
         opened.unwrap_or(Err(PathError::Timeout))
     }
 
@@ -169,6 +172,18 @@ impl Session {
             Err(error) => return Err(error),
         };
         Ok(())
+    }
+
+    /// What the controller says of itself.
+    pub(super) fn controller_data(&self) -> ControllerData {
+        let identify = &self.identify;
+        ControllerData {
+            vid: identify.vid.get(),
+            model: identify.mn,
+            serial: identify.sn,
+            firmware: identify.fr,
+            cmic: identify.cmic,
+        }
     }
 
     /// Most bytes of one command.
@@ -317,7 +332,7 @@ impl Queue {
         qid: 0,
         entries: ADMIN_ENTRIES,
         transfer_max: TRANSFER_MAX as u32,
-        in_capsule: super::queue::ADMIN_IN_CAPSULE,
+        in_capsule: basalt_nvmf_host::ADMIN_IN_CAPSULE,
         cntlid: CNTLID_DYNAMIC,
     };
 }

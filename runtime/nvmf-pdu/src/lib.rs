@@ -5,7 +5,7 @@
 //! their [`Sink`], so they are copied once. What a host sends is the side [`ToController`], what a
 //! controller sends the side [`ToHost`].
 //!
-//! Neighbours: `runtime/nvmf` is the controllers' end of a connection, `runtime/nvmf-initiator` the
+//! Neighbours: `runtime/nvmf` is the controllers' end of a connection, `runtime/nvmf-host` the
 //! hosts'.
 #![no_std]
 

@@ -10,8 +10,8 @@
 //!    connection with a C2HTermReq, a bad command fails with its status, and nobody else notices.
 //!
 //! Neighbours: `runtime/net` below, `runtime/bdev` behind, `runtime/rpc` configures it;
-//! `runtime/nvmf-pdu` has the [`pdu`]s, `drivers/nvme-spec` the structures, `runtime/nvmf-initiator`
-//! is the other end. NVMe base specification 2.0, NVM command set 1.0,
+//! `runtime/nvmf-pdu` has the [`pdu`]s, `drivers/nvme-spec` the structures; `runtime/nvmf-host` and
+//! `runtime/nvmf-initiator` are the other end. NVMe base specification 2.0, NVM command set 1.0,
 //! NVMe/TCP transport 1.0.
 #![no_std]
 

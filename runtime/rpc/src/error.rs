@@ -30,6 +30,8 @@ pub mod errno {
     pub const EADDRINUSE: i64 = 98;
     /// The address is not one of ours.
     pub const EADDRNOTAVAIL: i64 = 99;
+    /// Result too large.
+    pub const ERANGE: i64 = 34;
     /// Timed out.
     pub const ETIMEDOUT: i64 = 110;
 }

@@ -112,6 +112,15 @@ fn a_twin_attaches_by_two_paths_and_loses_one() {
     round_trip(near_port, &disk, 3);
     let paths = rpc.call("bdev_nvme_get_io_paths -n Farn1");
     assert_eq!(paths["poll_groups"][0]["io_paths"].as_array().map(Vec::len), Some(2), "{paths}");
+    let shown = rpc.call("bdev_get_bdevs")[0]["driver_specific"].clone();
+    for (at, port) in [port, second].into_iter().enumerate() {
+        assert_eq!(shown["nvme"][at]["trid"]["trsvcid"], port.to_string(), "{shown}");
+        assert_eq!(shown["nvme"][at]["ns_data"]["id"], 1, "{shown}");
+    }
+    assert_eq!(shown["mp_policy"], "active_active");
+    assert_eq!((&shown["selector"], &shown["rr_min_io"]), (&json!("round_robin"), &json!(1)));
+    let none = attach(port).replace("-b Far", "-b None --max-bdevs 0");
+    assert!(rpc.complaint(&none).contains("more than 'max_bdevs'"));
 
     let saved = rpc.text("save_config");
     let gone = format!("bdev_nvme_detach_controller Far -t tcp -a 127.0.0.1 -s {second} -f ipv4");

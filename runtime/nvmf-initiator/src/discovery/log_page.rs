@@ -15,8 +15,8 @@ const ENTRIES_MAX: u64 = 1024;
 /// How often the page is read again that changes while it is read.
 const TRIES_MAX: u32 = 8;
 
-/// An entry that can be used: of a subsystem, or of a discovery service, be it another one or another
-/// way to the same.
+/// An entry that can be used: of a subsystem, or of a discovery service, be it another one or
+/// another way to the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
     pub(super) subnqn: String,

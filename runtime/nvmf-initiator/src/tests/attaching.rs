@@ -96,8 +96,8 @@ fn a_namespace_that_has_gone_is_kept_by_no_channel_of_it() {
     let options = two.options();
     two.attach(options).unwrap();
     let channel = two.channel(0);
-    let host = core_host::CoreHost::of(&two.host.core(0)).unwrap();
-    let kept = Rc::downgrade(&host.namespace(NamespaceId(0, 0)).unwrap());
+    let host = basalt_nvmf_host::CoreHost::of(&two.host.core(0)).unwrap();
+    let kept = Rc::downgrade(&host.namespace(basalt_nvmf_host::NamespaceId(0, 0)).unwrap());
     assert_eq!(two.detach(), Ok(()));
     assert!(kept.upgrade().is_some(), "the channel is still there");
     drop(channel);

@@ -15,6 +15,7 @@ use basalt_bdev::{Access, Bdev, CreateError, Op, OpenError, RegisterError, Regis
 use serde_json::{Map, Value, json};
 
 use super::limits::limits_to_json;
+use super::nvme_remote;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// How often `bdev_get_bdevs` looks for a bdev it waits for.
@@ -59,12 +60,16 @@ async fn get_bdevs(cx: Context, mut params: Params) -> Outcome {
     params.finish()?;
     let registry = cx.service::<Registry>()?;
     let Some(name) = name else {
-        return Ok(registry.list().iter().map(|bdev| bdev_to_json(&registry, &**bdev)).collect());
+        return Ok(registry
+            .list()
+            .iter()
+            .map(|bdev| bdev_to_json(&cx, &registry, &**bdev))
+            .collect());
     };
     let deadline = cx.local().now() + Duration::from_millis(timeout_ms.min(WAIT_MS_MAX));
     loop {
         if let Some(bdev) = registry.get(&name) {
-            return Ok(json!([bdev_to_json(&registry, &*bdev)]));
+            return Ok(json!([bdev_to_json(&cx, &registry, &*bdev)]));
         }
         if cx.local().now() >= deadline {
             return Err(no_such_device(&name));
@@ -73,11 +78,18 @@ async fn get_bdevs(cx: Context, mut params: Params) -> Outcome {
     }
 }
 
-fn bdev_to_json(registry: &Registry, bdev: &dyn Bdev) -> Value {
+/// What its module says of a bdev.
+fn own_fields(bdev: &dyn Bdev) -> Value {
+    let fields: Map<String, Value> =
+        serde_json::from_str(&bdev.driver_specific()).unwrap_or_default();
+    fields.into()
+}
+
+fn bdev_to_json(cx: &Context, registry: &Registry, bdev: &dyn Bdev) -> Value {
     let info = bdev.info();
     let uuid = uuid::format(&info.uuid);
-    let specific: Map<String, Value> =
-        serde_json::from_str(&bdev.driver_specific()).unwrap_or_default();
+    let specific = nvme_remote::driver_specific(cx, &info.name);
+    let specific = specific.unwrap_or_else(|| own_fields(bdev));
     let limits = registry.qos_limits(&info.name).unwrap_or_default();
     let mut fields = json!({
         "name": info.name,

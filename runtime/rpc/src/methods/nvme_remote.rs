@@ -7,10 +7,10 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use basalt_net::{Endpoint, NetHandle};
-use basalt_nvmf_initiator::Digests;
+use basalt_nvme_spec::ascii_field;
 use basalt_nvmf_initiator::{
-    Host, Loss, Multipath, Policy, Reconnect, RemoteError, RemoteInfo, RemoteOptions, Remotes,
-    TransportId,
+    Access, Digests, Host, Loss, Multipath, PathState, Policy, Reconnect, RemoteError, RemoteInfo,
+    RemoteOptions, Remotes, TransportId,
 };
 use serde_json::{Value, json};
 
@@ -22,15 +22,17 @@ use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 /// The NVMe/TCP port (NVM Express TCP Transport §3.1.1).
 const PORT: u16 = 4420;
 
+/// Bdevs of one controller, if `max_bdevs` does not say otherwise: SPDK's number.
+const BDEVS_MAX: u32 = 128;
+
 /// Parameters of other transports, or of what is not here and does no harm; SPDK's client sends
 /// some of them always.
-const FOREIGN: [&str; 6] = [
+const FOREIGN: [&str; 5] = [
     "prchk_reftag",
     "prchk_guard",
     "allow_unrecognized_csi",
     "disable_sq_flow_control",
     "priority",
-    "max_bdevs",
 ];
 
 /// What would be promised and not kept.
@@ -55,6 +57,7 @@ async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
     let subnqn: String = params.required("subnqn")?;
     let multipath = read_multipath(&mut params)?;
     check_hostaddr(&cx, &mut params)?;
+    let bdevs_max: u32 = params.optional("max_bdevs")?.unwrap_or(BDEVS_MAX);
     let options = read_options(&cx, RemoteOptions::new(cx.local(), name, subnqn), &mut params)?;
     params.ignore(&FOREIGN);
     params.finish()?;
@@ -64,6 +67,11 @@ async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
     }
     let attached = Remotes::of(cx.local()).attach(options, transport, multipath).await;
     let bdevs = attached.map_err(|error| refusal(&error))?;
+    if bdevs.len() > bdevs_max as usize {
+        let _ = Remotes::of(cx.local()).detach(&name, Some(transport)).await;
+        let message = format_args!("there are {} bdevs, more than 'max_bdevs'", bdevs.len());
+        return Err(RpcError::errno(errno::ERANGE, message));
+    }
     cx.remember("bdev", key(&name, Some(transport)));
     Ok(json!(bdevs))
 }
@@ -365,7 +373,7 @@ async fn set_preferred_path(cx: Context, mut params: Params) -> Outcome {
 
 /// The controller whose bdev has that name.
 fn controller_of(cx: &Context, bdev: &str) -> String {
-    let has = |remote: &RemoteInfo| remote.bdevs.iter().any(|(name, _)| name == bdev);
+    let has = |remote: &RemoteInfo| remote.bdevs.iter().any(|known| known.name == bdev);
     list(cx).into_iter().find(has).map_or_else(String::new, |remote| remote.name)
 }
 
@@ -374,9 +382,9 @@ fn get_io_paths(cx: Context, mut params: Params) -> Outcome {
     params.finish()?;
     let mut found = Vec::new();
     for remote in list(&cx) {
-        for (bdev, ways) in &remote.bdevs {
-            if name.as_ref().is_none_or(|name| name == bdev) {
-                found.extend(ways.iter().map(|way| io_path(&remote, bdev, *way)));
+        for bdev in &remote.bdevs {
+            if name.as_ref().is_none_or(|name| *name == bdev.name) {
+                found.extend(bdev.paths.iter().map(|way| io_path(&remote, &bdev.name, *way)));
             }
         }
     }
@@ -386,12 +394,63 @@ fn get_io_paths(cx: Context, mut params: Params) -> Outcome {
     }
 }
 
-fn io_path(
-    remote: &RemoteInfo,
-    bdev: &str,
-    (at, access): (usize, basalt_nvmf_initiator::Access),
-) -> Value {
-    use basalt_nvmf_initiator::{Access, PathState};
+/// The module-specific part of `bdev_get_bdevs`, if it is a bdev of a remote controller: an entry
+/// for each of its paths.
+pub(super) fn driver_specific(cx: &Context, bdev: &str) -> Option<Value> {
+    list(cx).iter().find_map(|remote| {
+        let known = remote.bdevs.iter().find(|known| known.name == bdev)?;
+        let paths: Vec<Value> =
+            known.paths.iter().map(|way| namespace_by(remote, known.nsid, *way)).collect();
+        let mut fields = json!({"nvme": paths});
+        match known.policy {
+            Policy::ActivePassive => fields["mp_policy"] = "active_passive".into(),
+            Policy::RoundRobin { min_io } => {
+                fields["mp_policy"] = "active_active".into();
+                fields["selector"] = "round_robin".into();
+                fields["rr_min_io"] = min_io.into();
+            }
+            Policy::QueueDepth => {
+                fields["mp_policy"] = "active_active".into();
+                fields["selector"] = "queue_depth".into();
+            }
+        }
+        Some(fields)
+    })
+}
+
+/// A namespace as one path leads to it.
+fn namespace_by(remote: &RemoteInfo, nsid: u32, (at, access): (usize, Access)) -> Value {
+    const SEVERAL_CONTROLLERS: u8 = 1 << 1;
+    const REPORTS_ANA: u8 = 1 << 3;
+    let path = &remote.paths[at];
+    let mut fields = json!({"trid": trid(path.transport, &remote.subnqn), "ns_data": {"id": nsid}});
+    let Some(controller) = path.controller else { return fields };
+    let text = |field: &[u8]| ascii_field(field).unwrap_or("").to_string();
+    let reports_ana = controller.cmic & REPORTS_ANA != 0;
+    fields["ctrlr_data"] = json!({
+        "cntlid": path.cntlid,
+        "vendor_id": format!("{:#06x}", controller.vid),
+        "model_number": text(&controller.model),
+        "serial_number": text(&controller.serial),
+        "firmware_revision": text(&controller.firmware),
+        "subnqn": remote.subnqn,
+        "multi_ctrlr": controller.cmic & SEVERAL_CONTROLLERS != 0,
+        "ana_reporting": reports_ana,
+    });
+    if reports_ana {
+        fields["ns_data"]["ana_state"] = match access {
+            Access::Optimized => "optimized",
+            Access::NonOptimized => "non_optimized",
+            Access::Inaccessible => "inaccessible",
+            Access::PersistentLoss => "persistent_loss",
+            Access::Changing => "change",
+        }
+        .into();
+    }
+    fields
+}
+
+fn io_path(remote: &RemoteInfo, bdev: &str, (at, access): (usize, Access)) -> Value {
     let path = &remote.paths[at];
     let is_live = path.state == PathState::Live;
     let is_usable = matches!(access, Access::Optimized | Access::NonOptimized);

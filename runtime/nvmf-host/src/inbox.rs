@@ -6,16 +6,16 @@ use core::cell::{Cell, RefCell};
 use basalt_bdev::{Io, IoError, RejectReason};
 use basalt_env::Work;
 
-use super::namespace::CoreNamespace;
-use super::pending::Pending;
+use crate::namespace::CoreNamespace;
+use crate::pending::Pending;
 
 /// Ios of one channel at a time.
-pub(super) const DEPTH: usize = 1024;
+pub(crate) const DEPTH: usize = 1024;
 
 /// One channel as its core sees it: where its Ios wait for a path, and where they wait that have
 /// ended.
-pub(super) struct Inbox {
-    pub(super) namespace: Rc<CoreNamespace>,
+pub struct Inbox {
+    pub(crate) namespace: Rc<CoreNamespace>,
     ended: RefCell<Vec<Io>>,
     /// Those that have no path now, pieces that come next, and what is to be tried again.
     parked: RefCell<VecDeque<Pending>>,
@@ -24,7 +24,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(namespace: Rc<CoreNamespace>) -> Rc<Self> {
+    pub(crate) fn new(namespace: Rc<CoreNamespace>) -> Rc<Self> {
         Rc::new(Self {
             namespace,
             ended: RefCell::new(Vec::with_capacity(DEPTH)),
@@ -35,7 +35,10 @@ impl Inbox {
     }
 
     /// Takes `io`, or leaves it as it is and says why.
-    pub(super) fn submit(self: &Rc<Self>, io: &mut Io) -> Result<(), RejectReason> {
+    ///
+    /// # Errors
+    /// The namespace is gone, or so many Ios are under way, or wait, that this one has no room.
+    pub fn submit(self: &Rc<Self>, io: &mut Io) -> Result<(), RejectReason> {
         if self.namespace.is_removed() {
             return Err(RejectReason::Removed);
         }
@@ -49,17 +52,17 @@ impl Inbox {
     }
 
     /// One more Io is under way.
-    pub(super) fn expect(&self) {
+    pub fn expect(&self) {
         self.in_flight.set(self.in_flight.get() + 1);
     }
 
     /// Whether as many Ios are under way as there is room for.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.in_flight.get() >= DEPTH
     }
 
     /// Sends the next command of an Io by some path; if none has room, the Io waits.
-    pub(super) fn send(&self, pending: Pending) {
+    pub(crate) fn send(&self, pending: Pending) {
         if pending.is_given_up() {
             return pending.fail(IoError::Aborted);
         }
@@ -69,7 +72,7 @@ impl Inbox {
     }
 
     /// It is sent when there is a path. Nobody looks for one to a namespace that is gone.
-    pub(super) fn park(&self, pending: Pending) {
+    pub(crate) fn park(&self, pending: Pending) {
         if self.namespace.is_removed() {
             return pending.fail(IoError::Removed);
         }
@@ -78,7 +81,7 @@ impl Inbox {
     }
 
     /// Sends what waits, or fails it if there will be no path. Whether nothing waits any more.
-    pub(super) fn retry(&self) -> bool {
+    pub(crate) fn retry(&self) -> bool {
         loop {
             let Some(pending) = self.parked.borrow_mut().pop_front() else { return true };
             if pending.is_given_up() {
@@ -97,7 +100,7 @@ impl Inbox {
     }
 
     /// Ends those with that tag that wait. Whether there were any.
-    pub(super) fn abort_parked(&self, tag: u64) -> bool {
+    pub fn abort_parked(&self, tag: u64) -> bool {
         let mut any = false;
         for pending in self.parked.borrow_mut().iter_mut().filter(|pending| pending.io.tag == tag) {
             pending.give_up();
@@ -107,7 +110,7 @@ impl Inbox {
     }
 
     /// An Io has ended.
-    pub(super) fn put(&self, io: Io) {
+    pub fn put(&self, io: Io) {
         if self.closed.get() {
             self.in_flight.set(self.in_flight.get() - 1);
         } else {
@@ -116,7 +119,7 @@ impl Inbox {
     }
 
     /// Hands out what has ended.
-    pub(super) fn drain(&self, done: &mut dyn FnMut(&mut Io)) -> Work {
+    pub fn drain(&self, done: &mut dyn FnMut(&mut Io)) -> Work {
         // Whoever is handed one may submit another, which may end at once.
         let mut ended = self.ended.take();
         let count = ended.len();
@@ -131,7 +134,7 @@ impl Inbox {
     }
 
     /// Its channel is gone: what still comes is dropped.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.closed.set(true);
         let count = self.ended.take().len();
         self.in_flight.set(self.in_flight.get() - count);
@@ -140,7 +143,7 @@ impl Inbox {
         self.in_flight.set(self.in_flight.get() - parked);
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
     }
 }

@@ -15,24 +15,24 @@ const STAGE_LEN: usize = 2048;
 /// Most bytes one command adds to the stage: a header with its digest and largest padding.
 const STAGE_MARGIN: usize = 256;
 /// Data bytes that a capsule of a Fabrics or admin command may always carry (§3.3.2.2.1).
-pub(crate) const ADMIN_IN_CAPSULE: u32 = 8192;
+pub const ADMIN_IN_CAPSULE: u32 = 8192;
 
 /// The sending half of a queue.
 ///
 /// Headers are collected in a small stage; data goes to the network straight from its buffers. A
 /// command is in line at most once, so the line never grows past the number of commands.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     stage: Vec<u8>,
     stage_sent: usize,
     line: VecDeque<Tag>,
     data: Option<DataOut>,
-    pub(super) digests: Digests,
+    pub(crate) digests: Digests,
     /// Alignment of data to the controller, bytes.
-    pub(super) data_align: usize,
+    pub(crate) data_align: usize,
     /// Data bytes of one H2CData PDU at most.
-    pub(super) h2c_data_max: u32,
+    pub(crate) h2c_data_max: u32,
     /// Data bytes of a command capsule at most, on an I/O queue.
-    pub(super) in_capsule: u32,
+    pub(crate) in_capsule: u32,
 }
 
 /// Data of one command on its way out.
@@ -46,7 +46,7 @@ struct DataOut {
 }
 
 impl Sender {
-    pub(super) fn new(commands: usize, first: &[u8]) -> Self {
+    pub(crate) fn new(commands: usize, first: &[u8]) -> Self {
         let mut stage = Vec::with_capacity(STAGE_LEN + STAGE_MARGIN);
         stage.extend_from_slice(first);
         Self {
@@ -62,18 +62,18 @@ impl Sender {
     }
 
     /// Puts a command with something to send in line.
-    pub(super) fn enqueue(&mut self, tag: Tag) {
+    pub(crate) fn enqueue(&mut self, tag: Tag) {
         self.line.push_back(tag);
     }
 
     /// Whether data of that command is on its way out.
-    pub(super) fn is_sending(&self, tag: Tag) -> bool {
+    pub(crate) fn is_sending(&self, tag: Tag) -> bool {
         self.data.as_ref().is_some_and(|out| out.tag == tag)
     }
 
     /// Gives up what is in line: `bytes` are the last. Amid the data of a PDU they would be taken
     /// for more of it, so there are none then.
-    pub(super) fn finish_with(&mut self, bytes: &[u8]) {
+    pub(crate) fn finish_with(&mut self, bytes: &[u8]) {
         self.line.clear();
         if self.data.take().is_none() {
             self.stage.extend_from_slice(bytes);
@@ -82,7 +82,7 @@ impl Sender {
 
     /// Hands over as much as the network takes; `sent` is told of commands whose data is out.
     /// Gives the number of bytes.
-    pub(super) fn flush(
+    pub(crate) fn flush(
         &mut self,
         stack: &mut dyn NetStack,
         socket: SocketId,
@@ -118,7 +118,7 @@ impl Sender {
     }
 
     /// Sends what is staged only: all there is before the first PDU is answered, and at the end.
-    pub(super) fn send_stage(
+    pub(crate) fn send_stage(
         &mut self,
         stack: &mut dyn NetStack,
         socket: SocketId,

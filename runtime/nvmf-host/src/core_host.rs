@@ -1,5 +1,6 @@
 //! One core's connections to remote controllers, and its paths to their namespaces.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -10,18 +11,20 @@ use basalt_env::{CoreId, Work};
 use basalt_net::{ConnectError, Endpoint, NetHandle, NetStack};
 use basalt_reactor::{Local, Poller};
 
-use super::link::Link;
-use super::namespace::{CoreNamespace, Routes};
-use super::queue::{HostQueue, LinkError, QueueOptions};
-use super::remotes::Remotes;
-use super::{NamespaceId, PathId, Run};
+use crate::link::Link;
+use crate::namespace::{CoreNamespace, Routes};
+use crate::queue::{HostQueue, LinkError, QueueOptions};
+use crate::{NamespaceId, PathId, Run};
 
 /// How often it is looked for late commands.
 const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
+/// Who core 0's news are for: a service of core 0.
+pub struct Hear(pub Box<dyn Fn(News)>);
+
 /// What a core tells core 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum News {
+pub enum News {
     /// A connection of that path is lost, in that run.
     Lost(PathId, Run, LinkError),
     /// A path does not lead to a namespace that it was said to lead to.
@@ -31,7 +34,7 @@ pub(super) enum News {
 }
 
 /// A service of its core.
-pub(super) struct CoreHost {
+pub struct CoreHost {
     stack: Rc<RefCell<dyn NetStack>>,
     links: RefCell<Vec<Rc<Link>>>,
     namespaces: RefCell<Vec<Rc<CoreNamespace>>>,
@@ -42,7 +45,7 @@ pub(super) struct CoreHost {
 
 impl CoreHost {
     /// This core's instance, with its pollers `bdev_nvme_tcp`; none on a core without a network.
-    pub(super) fn of(local: &Local) -> Option<Rc<Self>> {
+    pub fn of(local: &Local) -> Option<Rc<Self>> {
         if let Some(host) = local.service::<Self>() {
             return Some(host);
         }
@@ -70,14 +73,17 @@ impl CoreHost {
     }
 
     /// Tells core 0.
-    pub(super) fn tell(local: &Local, news: News) {
+    pub fn tell(local: &Local, news: News) {
         if let Some(host) = Self::of(local) {
             host.news.borrow_mut().push_back(news);
         }
     }
 
     /// Asks `peer` for a connection that becomes a queue of that path.
-    pub(super) fn connect(
+    ///
+    /// # Errors
+    /// The network cannot ask for it; `NoRoom` also if there can be no queue of so many commands.
+    pub fn connect(
         &self,
         local: &Local,
         at: (PathId, Run, u16),
@@ -96,13 +102,13 @@ impl CoreHost {
     }
 
     /// Ends a connection.
-    pub(super) fn disconnect(&self, link: &Link) {
+    pub fn disconnect(&self, link: &Link) {
         link.end(&mut *self.stack.borrow_mut());
         self.links.borrow_mut().retain(|other| !other.is_dead());
     }
 
     /// Ends all connections of a path.
-    pub(super) fn drop_path(&self, path: PathId) {
+    pub fn drop_path(&self, path: PathId) {
         let gone: Vec<_> = {
             let mut links = self.links.borrow_mut();
             links.extract_if(.., |link| link.path == path).collect()
@@ -111,7 +117,7 @@ impl CoreHost {
     }
 
     /// Takes over what core 0 says of a namespace of blocks of `block` bytes.
-    pub(super) fn route(&self, id: NamespaceId, block: usize, routes: Routes) {
+    pub fn route(&self, id: NamespaceId, block: usize, routes: Routes) {
         let namespace = self.namespace(id).unwrap_or_else(|| {
             let new = CoreNamespace::new(id, block);
             self.namespaces.borrow_mut().push(Rc::clone(&new));
@@ -124,17 +130,18 @@ impl CoreHost {
     }
 
     /// The namespace is gone.
-    pub(super) fn forget(&self, id: NamespaceId) {
+    pub fn forget(&self, id: NamespaceId) {
         let mut namespaces = self.namespaces.borrow_mut();
         namespaces.extract_if(.., |namespace| namespace.id == id).for_each(|gone| gone.let_go());
     }
 
-    pub(super) fn namespace(&self, id: NamespaceId) -> Option<Rc<CoreNamespace>> {
+    /// What this core knows of a namespace.
+    pub fn namespace(&self, id: NamespaceId) -> Option<Rc<CoreNamespace>> {
         self.namespaces.borrow().iter().find(|namespace| namespace.id == id).map(Rc::clone)
     }
 
     /// The connections of this core that carry I/O.
-    pub(super) fn links(&self) -> Vec<Rc<Link>> {
+    pub fn links(&self) -> Vec<Rc<Link>> {
         self.links.borrow().iter().filter(|link| link.carries_io()).map(Rc::clone).collect()
     }
 
@@ -188,8 +195,8 @@ impl CoreHost {
         let mut waiting = self.news.borrow_mut();
         while let Some(&news) = waiting.front() {
             let tell = move |local: &Local| {
-                if let Some(remotes) = local.service::<Remotes>() {
-                    remotes.hear(news);
+                if let Some(hear) = local.service::<Hear>() {
+                    (hear.0)(news);
                 }
             };
             if local.send(CoreId::BOOT, tell).is_err() {

@@ -14,12 +14,12 @@ use basalt_nvme_spec::{Command, Completion, Status};
 use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
 
-use super::pending::Pending;
+use crate::pending::Pending;
 use basalt_nvmf_pdu::wire::{self, CommonHeader, kind};
 use basalt_nvmf_pdu::{DataRest, Digests, Fault, Limits, Receiver, ToHost, term_request};
-pub(super) use send::ADMIN_IN_CAPSULE;
+pub use send::ADMIN_IN_CAPSULE;
 use send::Sender;
-pub(super) use slot::{Answer, Data, Load};
+pub use slot::{Answer, Data, Load};
 use slot::{Outgoing, Slot};
 
 /// Receive calls per round, so that one busy controller does not starve the others.
@@ -52,13 +52,15 @@ impl fmt::Display for LinkError {
 }
 
 /// A command that has been answered.
-pub(super) struct Ended {
-    pub(super) load: Load,
-    pub(super) completion: Completion,
+pub struct Ended {
+    /// What waited for it.
+    pub load: Load,
+    /// The answer.
+    pub completion: Completion,
     /// Bytes that came with it.
-    pub(super) received: u32,
+    pub received: u32,
     /// Bytes it asked for.
-    pub(super) expected: u32,
+    pub expected: u32,
 }
 
 impl Ended {
@@ -73,15 +75,15 @@ impl Ended {
 
 /// What a queue is to be like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct QueueOptions {
+pub struct QueueOptions {
     /// Digests to ask for.
-    pub(super) digests: Digests,
+    pub digests: Digests,
     /// Commands at a time.
-    pub(super) commands: u16,
+    pub commands: u16,
     /// Bytes that one command moves at most.
-    pub(super) transfer_max: u32,
+    pub transfer_max: u32,
     /// Data bytes that a command capsule may carry.
-    pub(super) in_capsule: u32,
+    pub in_capsule: u32,
 }
 
 /// A queue's life, from its socket's:
@@ -93,7 +95,7 @@ pub(super) struct QueueOptions {
 /// ```
 ///
 /// Commands may be submitted at any time; they are sent once it is greeted.
-pub(super) struct HostQueue {
+pub struct HostQueue {
     socket: SocketId,
     receiver: Receiver<ToHost>,
     inner: Inner,
@@ -113,7 +115,7 @@ struct Inner {
 
 impl HostQueue {
     /// A queue over a connection that has been asked for. `None` if there can be no such queue.
-    pub(super) fn new(socket: SocketId, options: QueueOptions) -> Option<Self> {
+    pub fn new(socket: SocketId, options: QueueOptions) -> Option<Self> {
         let commands = usize::from(options.commands);
         let mut sender = Sender::new(commands, ic_req(options.digests).as_bytes());
         sender.in_capsule = options.in_capsule;
@@ -134,17 +136,20 @@ impl HostQueue {
     }
 
     /// Commands under way.
-    pub(super) fn outstanding(&self) -> usize {
+    pub fn outstanding(&self) -> usize {
         self.inner.slots.len()
     }
 
     /// Whether there is no room for another command.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.inner.slots.is_full()
     }
 
-    /// Takes a command, or gives back its load if there is no room.
-    pub(super) fn submit(
+    /// Takes a command at the time `now`.
+    ///
+    /// # Errors
+    /// There is no room: gives back the load.
+    pub fn submit(
         &mut self,
         command: Command,
         data: Data,
@@ -168,7 +173,7 @@ impl HostQueue {
 
     /// Takes note that the Ios of which `is_it` says so are not wanted. Those that were not sent
     /// yet end as aborted; of the others, gives the commands' identifiers.
-    pub(super) fn give_up(&mut self, is_it: &dyn Fn(&Pending) -> bool) -> (Vec<u16>, bool) {
+    pub(crate) fn give_up(&mut self, is_it: &dyn Fn(&Pending) -> bool) -> (Vec<u16>, bool) {
         let (mut sent, mut unsent) = (Vec::new(), Vec::new());
         for (tag, slot) in self.inner.slots.iter_mut() {
             let Load::Io(pending) = &mut slot.load else { continue };
@@ -192,7 +197,10 @@ impl HostQueue {
     }
 
     /// Receives what there is, and hands what has ended to `done`.
-    pub(super) fn receive(
+    ///
+    /// # Errors
+    /// The connection is of no use any more; [`Self::end`] gives back what it carried.
+    pub fn receive(
         &mut self,
         stack: &mut dyn NetStack,
         done: &mut dyn FnMut(Ended),
@@ -228,8 +236,12 @@ impl HostQueue {
         Ok(work)
     }
 
-    /// Sends what there is to send, as far as the network takes it.
-    pub(super) fn flush(
+    /// Sends what there is to send, as far as the network takes it, and hands what has ended with
+    /// that to `done`.
+    ///
+    /// # Errors
+    /// As those of [`Self::receive`].
+    pub fn flush(
         &mut self,
         stack: &mut dyn NetStack,
         done: &mut dyn FnMut(Ended),
@@ -250,7 +262,7 @@ impl HostQueue {
     }
 
     /// Whether a command has been under way for longer than `limit`.
-    pub(super) fn is_late(&self, now: Instant, limit: Duration) -> bool {
+    pub(crate) fn is_late(&self, now: Instant, limit: Duration) -> bool {
         self.inner
             .slots
             .iter()
@@ -258,7 +270,7 @@ impl HostQueue {
     }
 
     /// Ends the connection; gives what it carried to `lost`.
-    pub(super) fn end(&mut self, stack: &mut dyn NetStack, lost: &mut dyn FnMut(Load)) {
+    pub fn end(&mut self, stack: &mut dyn NetStack, lost: &mut dyn FnMut(Load)) {
         stack.close(self.socket);
         self.inner.slots.drain().for_each(|slot| lost(slot.load));
     }

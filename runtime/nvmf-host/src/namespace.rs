@@ -7,25 +7,30 @@ use core::cell::{Cell, RefCell};
 use basalt_bdev::{IoError, Op};
 use basalt_nvme_spec::Status;
 
-use super::inbox::Inbox;
-use super::link::Link;
-use super::pending::Pending;
-use super::{NamespaceId, PathId};
+use crate::inbox::Inbox;
+use crate::link::Link;
+use crate::pending::Pending;
+use crate::{NamespaceId, PathId};
 
 /// Blocks that one command covers at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Of reads, writes and compares.
-    pub(super) transfer: u32,
-    pub(super) write_zeroes: u32,
-    pub(super) unmap: u32,
-    pub(super) verify: u32,
-    pub(super) write_uncorrectable: u32,
-    pub(super) copy: u32,
+    pub transfer: u32,
+    /// Of Write Zeroes.
+    pub write_zeroes: u32,
+    /// Of deallocations.
+    pub unmap: u32,
+    /// Of Verify.
+    pub verify: u32,
+    /// Of Write Uncorrectable.
+    pub write_uncorrectable: u32,
+    /// Of Copy.
+    pub copy: u32,
 }
 
 impl Limits {
-    pub(super) const fn blocks_of(&self, op: Op) -> u32 {
+    pub(crate) const fn blocks_of(&self, op: Op) -> u32 {
         match op {
             Op::Read | Op::Write | Op::Compare => self.transfer,
             Op::WriteZeroes => self.write_zeroes,
@@ -55,29 +60,35 @@ pub enum Access {
 
 impl Access {
     /// Whether commands may go that way.
-    pub(super) const fn is_usable(self) -> bool {
+    pub const fn is_usable(self) -> bool {
         matches!(self, Self::Optimized | Self::NonOptimized)
     }
 }
 
 /// One path to a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Route {
-    pub(super) path: PathId,
+pub struct Route {
+    /// The path.
+    pub path: PathId,
     /// What the namespace is called there.
-    pub(super) nsid: u32,
-    pub(super) access: Access,
-    pub(super) limits: Limits,
+    pub nsid: u32,
+    /// How well it is reached by it.
+    pub access: Access,
+    /// What its controller allows there.
+    pub limits: Limits,
     /// Whether the path is preferred to others of the same access.
-    pub(super) preferred: bool,
+    pub preferred: bool,
 }
 
 /// What a core has to know of a namespace; core 0 says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Routes {
-    pub(super) routes: Vec<Route>,
-    pub(super) policy: Policy,
-    pub(super) hope: Hope,
+pub struct Routes {
+    /// The paths to it.
+    pub routes: Vec<Route>,
+    /// Which of them Ios take.
+    pub policy: Policy,
+    /// Whether Ios wait if there is none.
+    pub hope: Hope,
 }
 
 /// Which of several paths an Io takes (SPDK's `bdev_nvme_set_multipath_policy`).
@@ -96,7 +107,7 @@ pub enum Policy {
 
 /// Whether Ios that find no path may wait for one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Hope {
+pub enum Hope {
     /// They may.
     Some,
     /// There has been none for too long (SPDK's `fast_io_fail_timeout_sec`).
@@ -106,8 +117,8 @@ pub(super) enum Hope {
 }
 
 /// One core's paths to one namespace.
-pub(super) struct CoreNamespace {
-    pub(super) id: NamespaceId,
+pub struct CoreNamespace {
+    pub(crate) id: NamespaceId,
     block: usize,
     routes: RefCell<Vec<(Route, Option<Rc<Link>>)>>,
     policy: Cell<Policy>,
@@ -120,7 +131,7 @@ pub(super) struct CoreNamespace {
 
 impl CoreNamespace {
     /// One of blocks of `block` bytes, to which there is no path yet.
-    pub(super) fn new(id: NamespaceId, block: usize) -> Rc<Self> {
+    pub(crate) fn new(id: NamespaceId, block: usize) -> Rc<Self> {
         Rc::new(Self {
             id,
             block,
@@ -134,7 +145,7 @@ impl CoreNamespace {
     }
 
     /// A new channel's place.
-    pub(super) fn open(self: &Rc<Self>) -> Rc<Inbox> {
+    pub fn open(self: &Rc<Self>) -> Rc<Inbox> {
         let inbox = Inbox::new(Rc::clone(self));
         let mut inboxes = self.inboxes.borrow_mut();
         inboxes.retain(|inbox| !inbox.is_closed());
@@ -143,7 +154,7 @@ impl CoreNamespace {
     }
 
     /// Takes over what core 0 says. `link_of` knows this core's connections.
-    pub(super) fn update(&self, new: Routes, link_of: impl Fn(PathId) -> Option<Rc<Link>>) {
+    pub(crate) fn update(&self, new: Routes, link_of: impl Fn(PathId) -> Option<Rc<Link>>) {
         let Routes { routes, policy, hope } = new;
         let with_link = |route: Route| (route, link_of(route.path));
         *self.routes.borrow_mut() = routes.into_iter().map(with_link).collect();
@@ -153,12 +164,12 @@ impl CoreNamespace {
         self.has_parked.set(true);
     }
 
-    pub(super) fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         self.hope.get() == Hope::Removed
     }
 
     /// What Ios that have no path end with, if they are not to wait.
-    pub(super) fn hopeless(&self) -> Option<IoError> {
+    pub(crate) fn hopeless(&self) -> Option<IoError> {
         let status = Status::PATH_INTERNAL;
         match self.hope.get() {
             Hope::Some => None,
@@ -170,7 +181,7 @@ impl CoreNamespace {
 
     /// Sends the next command of an Io by the path whose turn it is; gives it back if none has
     /// room.
-    pub(super) fn send(&self, mut pending: Pending) -> Result<(), Pending> {
+    pub(crate) fn send(&self, mut pending: Pending) -> Result<(), Pending> {
         let routes = self.routes.borrow();
         let Some(at) = self.choose(&routes) else { return Err(pending) };
         let (route, Some(link)) = &routes[at] else { return Err(pending) };
@@ -182,7 +193,7 @@ impl CoreNamespace {
     }
 
     /// The namespace is not to be reached by that path for now.
-    pub(super) fn avoid(&self, path: PathId) {
+    pub(crate) fn avoid(&self, path: PathId) {
         for (route, _) in self.routes.borrow_mut().iter_mut().filter(|(r, _)| r.path == path) {
             if route.access.is_usable() {
                 route.access = Access::Changing;
@@ -190,12 +201,12 @@ impl CoreNamespace {
         }
     }
 
-    pub(super) fn note_parked(&self) {
+    pub(crate) fn note_parked(&self) {
         self.has_parked.set(true);
     }
 
     /// Sends what waits, as far as there is room.
-    pub(super) fn retry(&self) {
+    pub(crate) fn retry(&self) {
         if !self.has_parked.replace(false) {
             return;
         }
@@ -207,7 +218,7 @@ impl CoreNamespace {
     }
 
     /// It is gone: what waits ends, and its channels, which hold it, are held no longer.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.retry();
         self.inboxes.take();
     }

@@ -7,7 +7,7 @@ use basalt_nvmf_pdu::ReadyToTransfer;
 
 /// What a command moves; offsets and lengths in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Data {
+pub enum Data {
     /// Nothing.
     None,
     /// From the controller into the load's buffers, from `skip` on.
@@ -30,7 +30,7 @@ pub(crate) enum Data {
 
 impl Data {
     /// Bytes to the controller.
-    pub(super) const fn out_len(&self) -> u32 {
+    pub(crate) const fn out_len(&self) -> u32 {
         match *self {
             Self::Out { len, .. } => len,
             Self::Range(_, len) => len as u32,
@@ -39,7 +39,7 @@ impl Data {
     }
 
     /// Bytes from the controller.
-    pub(super) const fn in_len(&self) -> u32 {
+    pub(crate) const fn in_len(&self) -> u32 {
         match *self {
             Self::In { len, .. } => len,
             _ => 0,
@@ -48,7 +48,7 @@ impl Data {
 }
 
 /// What waits for a command.
-pub(crate) enum Load {
+pub enum Load {
     /// An Io, all of it or a piece.
     Io(Pending),
     /// A task, with the buffer of its command.
@@ -56,9 +56,11 @@ pub(crate) enum Load {
 }
 
 /// How a task's command ended. Nothing comes if the connection is lost.
-pub(crate) struct Answer {
-    pub(crate) completion: Completion,
-    pub(crate) data: Option<DmaBuf>,
+pub struct Answer {
+    /// What the controller says.
+    pub completion: Completion,
+    /// The buffer of the command.
+    pub data: Option<DmaBuf>,
 }
 
 impl Load {
@@ -79,7 +81,7 @@ impl Load {
 
 /// What a command has to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Outgoing {
+pub(crate) enum Outgoing {
     /// Nothing now.
     #[default]
     Nothing,
@@ -90,23 +92,23 @@ pub(super) enum Outgoing {
 }
 
 /// A command of a queue.
-pub(super) struct Slot {
-    pub(super) command: Command,
-    pub(super) data: Data,
-    pub(super) load: Load,
-    pub(super) outgoing: Outgoing,
+pub(crate) struct Slot {
+    pub(crate) command: Command,
+    pub(crate) data: Data,
+    pub(crate) load: Load,
+    pub(crate) outgoing: Outgoing,
     /// Bytes received so far.
-    pub(super) received: u32,
+    pub(crate) received: u32,
     /// Whether some of them had a wrong digest.
-    pub(super) damaged: bool,
+    pub(crate) damaged: bool,
     /// The response, if it came while data of the command was on its way out.
-    pub(super) early: Option<Completion>,
-    pub(super) since: Instant,
+    pub(crate) early: Option<Completion>,
+    pub(crate) since: Instant,
 }
 
 impl Slot {
     /// The contiguous bytes to be sent from `at` on, in front of `end`; none at the end.
-    pub(super) fn outgoing_bytes(&self, at: u32, end: u32) -> Option<&[u8]> {
+    pub(crate) fn outgoing_bytes(&self, at: u32, end: u32) -> Option<&[u8]> {
         let left = end.checked_sub(at).filter(|left| *left > 0)? as usize;
         let bytes = match &self.data {
             Data::Range(range, _) => &range[at as usize..],
@@ -118,7 +120,7 @@ impl Slot {
 
     /// Takes the next bytes from the controller, which has been checked to send no more than there
     /// is room for.
-    pub(super) fn receive(&mut self, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
         let Data::In { skip, .. } = self.data else { return };
         let mut at = skip + self.received as usize;
         let mut bytes = bytes;

@@ -10,22 +10,23 @@ use basalt_nvme_spec::Command;
 use basalt_reactor::Local;
 use basalt_reactor::sync::oneshot;
 
-use super::core_host::{CoreHost, News};
-use super::pending::{Answered, Next, Pending};
-use super::queue::{Answer, Data, Ended, HostQueue, LinkError, Load};
-use super::{PathId, Run};
+use crate::core_host::{CoreHost, News};
+use crate::pending::{Answered, Next, Pending};
+use crate::queue::{Answer, Data, Ended, HostQueue, LinkError, Load};
+use crate::{PathId, Run};
 
 /// One connection of a path on this core: a queue of the remote controller.
 ///
 /// ```text
 ///   Connecting -Connect accepted-> Live -fault, or dropped by core 0-> Dead: removed
 /// ```
-pub(super) struct Link {
-    pub(super) path: PathId,
+pub struct Link {
+    /// The path it belongs to.
+    pub path: PathId,
     /// Which connection of the path it belongs to.
-    pub(super) run: Run,
+    pub run: Run,
     /// Its queue's identifier; 0 is the admin queue.
-    pub(super) qid: u16,
+    pub qid: u16,
     local: Local,
     queue: RefCell<HostQueue>,
     state: Cell<State>,
@@ -42,7 +43,7 @@ enum State {
 
 /// Why a task's command was not answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum CallError {
+pub enum CallError {
     /// The connection is gone.
     Lost,
     /// There are too many commands.
@@ -50,7 +51,7 @@ pub(super) enum CallError {
 }
 
 impl Link {
-    pub(super) fn new(
+    pub(crate) fn new(
         local: Local,
         (path, run, qid): (PathId, Run, u16),
         queue: HostQueue,
@@ -60,35 +61,35 @@ impl Link {
         Self { path, run, qid, local, queue, state, error: Cell::new(None), io_timeout }
     }
 
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.state.get() == State::Live
     }
 
-    pub(super) const fn carries_io(&self) -> bool {
+    pub(crate) const fn carries_io(&self) -> bool {
         self.qid != 0
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.state.get() == State::Dead
     }
 
     /// The controller has accepted the queue.
-    pub(super) fn go_live(&self) {
+    pub fn go_live(&self) {
         if self.state.get() == State::Connecting {
             self.state.set(State::Live);
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.queue.borrow().is_full()
     }
 
-    pub(super) fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.queue.borrow().outstanding()
     }
 
     /// Sends a command of an Io; gives the Io back if there is no room.
-    pub(super) fn submit_io(
+    pub(crate) fn submit_io(
         &self,
         command: Command,
         data: Data,
@@ -103,7 +104,10 @@ impl Link {
     }
 
     /// Sends a command and waits for its answer.
-    pub(super) async fn call(
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(
         &self,
         command: Command,
         data: Data,
@@ -120,7 +124,7 @@ impl Link {
     }
 
     /// Receives what there is.
-    pub(super) fn receive(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
+    pub(crate) fn receive(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
         if self.is_dead() {
             return Ok(Work::IDLE);
         }
@@ -128,7 +132,7 @@ impl Link {
     }
 
     /// Sends what there is to send.
-    pub(super) fn flush(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
+    pub(crate) fn flush(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
         if self.is_dead() {
             return Ok(Work::IDLE);
         }
@@ -136,24 +140,24 @@ impl Link {
     }
 
     /// Whether the controller takes too long over an Io.
-    pub(super) fn is_late(&self, now: Instant) -> bool {
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
         let late = |limit| self.queue.borrow().is_late(now, limit);
         self.io_timeout.is_some_and(late)
     }
 
     /// What has ended it, if it was not asked to end.
-    pub(super) fn error(&self) -> Option<LinkError> {
+    pub fn error(&self) -> Option<LinkError> {
         self.error.get()
     }
 
     /// Ends the connection because of `error`.
-    pub(super) fn fail(&self, stack: &mut dyn NetStack, error: LinkError) {
+    pub(crate) fn fail(&self, stack: &mut dyn NetStack, error: LinkError) {
         self.error.set(Some(error));
         self.end(stack);
     }
 
     /// Ends the connection. Ios wait for another path; tasks hear that it is lost.
-    pub(super) fn end(&self, stack: &mut dyn NetStack) {
+    pub(crate) fn end(&self, stack: &mut dyn NetStack) {
         if self.state.replace(State::Dead) == State::Dead {
             return;
         }
@@ -169,7 +173,7 @@ impl Link {
 
     /// Marks the Ios of which `is_it` says so as not wanted. Gives the identifiers of the commands
     /// that the controller has, and whether there were others, which end by the next round.
-    pub(super) fn give_up(&self, is_it: impl Fn(&Pending) -> bool) -> (Vec<u16>, bool) {
+    pub fn give_up(&self, is_it: impl Fn(&Pending) -> bool) -> (Vec<u16>, bool) {
         self.queue.borrow_mut().give_up(&is_it)
     }
 

@@ -4,9 +4,9 @@ use basalt_bdev::{Io, IoError, Op, SgList};
 use basalt_nvme_spec::{Command, CopyRange, DsmAttributes, DsmRange, Status};
 use zerocopy::IntoBytes;
 
-use super::inbox::Inbox;
-use super::namespace::Limits;
-use super::queue::Data;
+use crate::inbox::Inbox;
+use crate::namespace::Limits;
+use crate::queue::Data;
 
 /// How often an Io is sent again that the controller failed for a reason that is likely to pass, as
 /// SPDK's `bdev_retry_count`. Ios that have lost their path are sent again as long as there may be
@@ -18,10 +18,11 @@ const DETOURS_MAX: u8 = 32;
 const GIVEN_UP: u8 = u8::MAX;
 
 /// An Io under way: one command at a time is sent for it. What one cannot carry goes in pieces.
-pub(super) struct Pending {
-    pub(super) io: Io,
+pub struct Pending {
+    /// The Io.
+    pub io: Io,
     /// Where it goes to in the end.
-    pub(super) inbox: Rc<Inbox>,
+    pub inbox: Rc<Inbox>,
     /// Blocks that earlier pieces have covered.
     blocks_done: u32,
     /// Blocks of the piece in flight.
@@ -32,7 +33,7 @@ pub(super) struct Pending {
 
 /// What becomes of an Io whose command has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// It has ended, too.
     Ended,
     /// There is more of it, or the same is to be tried again.
@@ -42,12 +43,12 @@ pub(super) enum Next {
 }
 
 impl Pending {
-    pub(super) const fn new(io: Io, inbox: Rc<Inbox>) -> Self {
+    pub(crate) const fn new(io: Io, inbox: Rc<Inbox>) -> Self {
         Self { io, inbox, blocks_done: 0, blocks: 0, retries: 0, detours: 0 }
     }
 
     /// The next command for it, to a namespace of blocks of `block` bytes, and what that moves.
-    pub(super) fn next_command(
+    pub(crate) fn next_command(
         &mut self,
         nsid: u32,
         block: usize,
@@ -98,7 +99,7 @@ impl Pending {
     }
 
     /// Takes note of how the command has ended.
-    pub(super) fn ended(&mut self, ended: &Answered) -> Next {
+    pub(crate) fn ended(&mut self, ended: &Answered) -> Next {
         let status = ended.status;
         if !status.is_success() {
             return self.failed(status);
@@ -135,38 +136,38 @@ impl Pending {
     }
 
     /// Whether it may be done twice, as far as we know what it does.
-    pub(super) fn may_repeat(&self) -> bool {
+    pub(crate) fn may_repeat(&self) -> bool {
         self.io.op != Op::NvmeIo
     }
 
     /// Nobody wants it any more: what is under way of it is the last.
-    pub(super) fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.retries = GIVEN_UP;
     }
 
-    pub(super) const fn is_given_up(&self) -> bool {
+    pub(crate) const fn is_given_up(&self) -> bool {
         self.retries == GIVEN_UP
     }
 
     /// Hands the Io back as failed.
-    pub(super) fn fail(mut self, error: IoError) {
+    pub(crate) fn fail(mut self, error: IoError) {
         self.io.status = Err(error);
         self.finish();
     }
 
     /// Hands the Io back.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         self.inbox.put(self.io);
     }
 }
 
 /// How a command of an Io was answered.
-pub(super) struct Answered {
-    pub(super) status: Status,
+pub(crate) struct Answered {
+    pub(crate) status: Status,
     /// Bytes that came.
-    pub(super) received: u32,
+    pub(crate) received: u32,
     /// Bytes that should have.
-    pub(super) expected: u32,
+    pub(crate) expected: u32,
 }
 
 fn range(bytes: &[u8]) -> Data {
@@ -183,7 +184,7 @@ const fn source(io: &Io) -> u64 {
 }
 
 /// Whether the path is at fault (base specification 2.0, figure 101).
-pub(super) fn is_of_path(status: Status) -> bool {
+pub(crate) fn is_of_path(status: Status) -> bool {
     const PATH_RELATED: u8 = 3;
     status.sct() == PATH_RELATED && !status.is(Status::ABORTED_BY_HOST)
 }
