@@ -47,6 +47,11 @@ pub fn bytes_free() -> Vec<usize> {
     MEMORIES.with(|memories| memories.pools.iter().map(free).collect())
 }
 
+/// This thread's memory of the boot core.
+pub fn pool() -> DmaPool {
+    MEMORIES.with(|memories| memories.pools[0].clone())
+}
+
 /// A machine of one or two cores with a registry of bdevs, and time.
 pub struct Machine {
     pub reactors: Vec<Reactor>,

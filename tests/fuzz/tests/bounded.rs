@@ -38,6 +38,16 @@ fn an_nvme_controller_that_lies_loses_no_io_and_no_memory() {
 }
 
 #[test]
+fn what_a_controller_sends_ends_each_command_of_the_initiator_once_or_its_connection() {
+    run("nvmf_host");
+}
+
+#[test]
+fn what_a_controller_says_of_itself_is_used_or_refused_and_let_go_of() {
+    run("nvmf_initiator");
+}
+
+#[test]
 fn nvmf_pdus_cannot_break_their_receiver() {
     run("nvmf_pdu");
 }

@@ -39,6 +39,9 @@ pub struct TestStack {
     settled: usize,
     /// The address that hosts reach it by.
     pub ours: IpAddress,
+    /// Whether there is somebody to connect to. Of connections that are asked for, this side is the
+    /// host: it receives what is called `to_target`, and sends `to_host`.
+    pub reaches: bool,
 }
 
 impl Default for TestStack {
@@ -50,6 +53,7 @@ impl Default for TestStack {
             window: usize::MAX,
             settled: 0,
             ours: [10, 0, 0, 1].into(),
+            reaches: false,
         }
     }
 }
@@ -103,9 +107,12 @@ impl NetStack for TestStack {
         Some(SocketId { slot: slot as u32, generation: 0 })
     }
 
-    /// There is nobody to connect to.
-    fn connect(&mut self, _: Endpoint) -> Result<SocketId, ConnectError> {
-        Err(ConnectError::BadAddress)
+    fn connect(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError> {
+        if !self.reaches {
+            return Err(ConnectError::BadAddress);
+        }
+        self.pipes.push(Pipe { port: peer.port(), accepted: true, ..Pipe::default() });
+        Ok(SocketId { slot: (self.pipes.len() - 1) as u32, generation: 0 })
     }
 
     fn recv(

@@ -1,5 +1,7 @@
 //! The target with two cores, a bystander, and hosts that do as they like.
 
+pub mod controller;
+pub mod far;
 mod host;
 mod pdus;
 mod templates;

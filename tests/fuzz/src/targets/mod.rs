@@ -6,6 +6,8 @@ pub mod elf_image;
 pub mod gpt_table;
 pub mod net_frames;
 pub mod nvme_device;
+pub mod nvmf_host;
+pub mod nvmf_initiator;
 pub mod nvmf_pdu;
 pub mod nvmf_session;
 pub mod nvmf_stream;
@@ -47,13 +49,15 @@ impl Target {
 }
 
 /// All of them, by name.
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 15] = [
     Target::new("acpi_tables", acpi_tables::run, acpi_tables::seeds, 15000),
     Target::new("config_file", config_file::run, config_file::seeds, 2000),
     Target::new("elf_image", elf_image::run, elf_image::seeds, 7500),
     Target::new("gpt_table", gpt_table::run, gpt_table::seeds, 750),
     Target::new("net_frames", net_frames::run, net_frames::seeds, 375),
     Target::new("nvme_device", nvme_device::run, nvme_device::seeds, 300),
+    Target::new("nvmf_host", nvmf_host::run, nvmf_host::seeds, 10000),
+    Target::new("nvmf_initiator", nvmf_initiator::run, nvmf_initiator::seeds, 100),
     Target::new("nvmf_pdu", nvmf_pdu::run, nvmf_pdu::seeds, 37500),
     Target::new("nvmf_session", nvmf_session::run, nvmf_session::seeds, 150),
     Target::new("nvmf_stream", nvmf_stream::run, nvmf_stream::seeds, 200),
