@@ -18,11 +18,11 @@ use basalt_nvme_spec::{
 use zerocopy::FromBytes;
 
 use self::disk::{BLOCK, CAPACITY, ZONE, ZONES, ZonedDisk};
-use super::disk::Disk;
 use super::host::Host;
 use super::world::{World, opened};
 use crate::pdu::Digests;
 use crate::{ConfigError, DEFAULT_NQN, NamespaceOptions};
+use basalt_bdev::suite::disk::Disk;
 
 const EXTENDED: u32 = 1;
 const SELECT_ALL: u32 = 1 << 8;

@@ -50,7 +50,7 @@ impl Layer {
         const FILES: [(&str, Layer); 8] = [
             ("/boot/hosted/src/stack/", Layer::Sockets),
             ("/runtime/net/", Layer::Sockets),
-            ("/runtime/nvmf/src/pdu/", Layer::Pdu),
+            ("/runtime/nvmf-pdu/", Layer::Pdu),
             ("/runtime/nvmf/", Layer::NvmeOf),
             ("/runtime/bdev/", Layer::Bdev),
             ("/kernel/", Layer::Environment),
@@ -59,7 +59,7 @@ impl Layer {
         ];
         const FUNCTIONS: [(&str, Layer); 8] = [
             ("basalt_hosted_target::stack", Layer::Sockets),
-            ("basalt_nvmf::pdu", Layer::Pdu),
+            ("basalt_nvmf_pdu::", Layer::Pdu),
             ("basalt_nvmf::", Layer::NvmeOf),
             ("basalt_bdev::", Layer::Bdev),
             ("basalt_env::", Layer::Environment),
