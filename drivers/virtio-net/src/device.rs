@@ -1,9 +1,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::{Device, DmaBuf, Registers, Work};
+use basalt_env::{Device, DmaBuf, PciAddress, Registers, Work};
 use basalt_virtio::{Direction, Doorbell, Notice, Queue, QueueError, Transport, Used};
 
+use crate::control::Control;
 use crate::frame::Body;
 use crate::layout::{Features, config, header};
 use crate::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};
@@ -27,14 +28,17 @@ pub struct NetStats {
     pub tx_bytes: u64,
 }
 
-/// A network card.
+/// A network card, or a further pair of its queues on another core.
 ///
 /// Life cycle: [`Self::bring_up`] -> polled -> dropped, which stops the device first and frees its
-/// buffers after. A device that breaks the rules of its queues is left alone from then on:
+/// buffers after. A further pair comes of [`PairMemory::join`](crate::PairMemory::join) and is
+/// dropped after the card. A device that breaks the rules of its queues is left alone from then on:
 /// [`Self::failure`] says why, nothing is received any more and there is no room to send.
 pub struct VirtioNet<D: Device> {
     /// First, to be dropped before the queues: the device must be stopped before its memory goes.
-    pub(crate) transport: Transport<D>,
+    /// None of a further pair.
+    pub(crate) owner: Option<Owner<D>>,
+    pub(crate) address: PciAddress,
     pub(crate) rx: Queue,
     pub(crate) tx: Queue,
     pub(crate) rx_doorbell: Doorbell<D::Registers>,
@@ -55,6 +59,14 @@ pub struct VirtioNet<D: Device> {
     pub(crate) reported: bool,
     /// Whether a received frame can end its core's rest.
     pub(crate) wakes: bool,
+}
+
+/// What the core that brought the card up has of it.
+pub(crate) struct Owner<D: Device> {
+    /// First, to be dropped before the queue.
+    pub(crate) transport: Transport<D>,
+    /// For as long as the device knows of it.
+    pub(crate) _control: Option<Control<D>>,
 }
 
 /// A frame of which some buffers are still to come.
@@ -78,10 +90,11 @@ impl<D: Device> VirtioNet<D> {
 
     /// Whether it has a link; yes where it cannot tell.
     pub fn link_up(&self) -> bool {
+        let Some(owner) = &self.owner else { return true };
         if !self.features.contains(Features::STATUS) {
             return true;
         }
-        let status = self
+        let status = owner
             .transport
             .read_config(config::STATUS + 2, |registers| registers.read16(config::STATUS));
         status.is_ok_and(|status| status & 1 != 0)
@@ -194,7 +207,7 @@ impl<D: Device> VirtioNet<D> {
         if let Some(error) = self.failure()
             && !core::mem::replace(&mut self.reported, true)
         {
-            log::error!(target: "virtio-net", "{}: {error}", self.transport.address());
+            log::error!(target: "virtio-net", "{}: {error}", self.address);
         }
         let mut work = Work::IDLE;
         while let Ok(Some(used)) = self.tx.pop() {
@@ -319,6 +332,6 @@ fn describe(head: &mut [u8], partial: PartialChecksum) {
 
 impl<D: Device> fmt::Debug for VirtioNet<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VirtioNet({}, {:?})", self.transport.address(), self.features)
+        write!(f, "VirtioNet({}, {:?})", self.address, self.features)
     }
 }

@@ -26,6 +26,10 @@ bitflags! {
         const MRG_RXBUF = 1 << 15;
         /// The configuration has the link status.
         const STATUS = 1 << 16;
+        /// There is a queue for commands.
+        const CTRL_VQ = 1 << 17;
+        /// There are several pairs of queues.
+        const MQ = 1 << 22;
     }
 }
 
@@ -35,6 +39,8 @@ pub mod config {
     pub const MAC: usize = 0;
     /// u16; bit 0 is "link up".
     pub const STATUS: usize = 6;
+    /// u16: pairs of queues, from 1 to [`super::PAIRS_MAX`].
+    pub const PAIRS: usize = 8;
     /// u16, without the Ethernet header.
     pub const MTU: usize = 10;
 }
@@ -67,10 +73,28 @@ pub mod header {
     pub const DATA_VALID: u8 = 2;
 }
 
-/// Index of the first receive queue.
-pub const RX_QUEUE: u16 = 0;
-/// Index of the first transmit queue.
-pub const TX_QUEUE: u16 = 1;
+/// Commands (virtio 1.2 §5.1.6.5).
+pub mod control {
+    use basalt_virtio::{RequestFormat, ResponsePlace};
+
+    /// How commands look: class, command and what belongs to it; then what became of it, a byte.
+    pub const FORMAT: RequestFormat =
+        RequestFormat { header_max: 4, response_len: 1, response: ResponsePlace::Last };
+    /// Class of commands about queues (§5.1.6.5.5).
+    pub const MQ: u8 = 4;
+    /// How many pairs the device is to use; u16.
+    pub const MQ_PAIRS_SET: u8 = 0;
+    /// It was carried out.
+    pub const OK: u8 = 0;
+}
+
+/// Indexes of the receive and the transmit queue of that pair (§5.1.2).
+pub const fn queues_of(pair: u16) -> [u16; 2] {
+    [2 * pair, 2 * pair + 1]
+}
+
+/// Most pairs that a device may have (§5.1.4.1).
+pub const PAIRS_MAX: u16 = 0x8000;
 /// Ethernet header and one VLAN tag, bytes.
 pub const ETHERNET_HEADER_MAX: usize = 18;
 /// The largest frame with large receive: an IPv6 packet of 64 KiB, which does not count its header.

@@ -4,8 +4,10 @@
 //! 2. Everything after is polled: [`VirtioNet::receive`] gives whole [`Frame`]s, which go back by
 //!    [`VirtioNet::recycle`]; [`VirtioNet::transmit`] fills a frame in place;
 //!    [`VirtioNet::commit`], once a round, tells the device of both.
-//! 3. All buffers are made at bring-up. Nothing is allocated afterwards.
-//! 4. The driver knows nothing of protocols: what there is to say about a checksum, or a segment
+//! 3. A card may have a pair of queues for each of several cores (virtio 1.2 §5.1.5): [`Opening`]
+//!    is told of them. Each core polls its own, and none needs the others.
+//! 4. All buffers are made at bring-up. Nothing is allocated afterwards.
+//! 5. The driver knows nothing of protocols: what there is to say about a checksum, or a segment
 //!    that is to be cut, is passed on in the terms of the device, [`PartialChecksum`], [`Cut`] and
 //!    [`ChecksumState`].
 //!
@@ -15,15 +17,18 @@
 extern crate alloc;
 
 mod bring_up;
+mod control;
 mod device;
 mod frame;
 mod layout;
+mod pair;
 #[cfg(test)]
 mod tests;
 
-pub use bring_up::BringUpError;
+pub use bring_up::{BringUpError, CardOptions, Opening};
 pub use device::{NetStats, TxFull, VirtioNet};
 pub use frame::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};
+pub use pair::{PairAddress, PairBells, PairMemory, PairPlan};
 
 /// The virtio device type of a network card (virtio 1.2 §5).
 pub const DEVICE_TYPE: u16 = 1;

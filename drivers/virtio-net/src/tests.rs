@@ -1,6 +1,7 @@
 extern crate std;
 
 mod offloads;
+mod pairs;
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A virtio network card and the wire between two of them.
 //!
-//! [`VirtioNetModel`] is a whole device: PCI capabilities, registers and both queues, which it
+//! [`VirtioNetModel`] is a whole device: PCI capabilities, registers and its queues, which it
 //! reaches by bus address as hardware would. It works when the driver rings its doorbell or a
 //! frame arrives, and does what it is told to do wrong by a [`Fault`]. [`Wire`] carries frames
 //! between models, losing, doubling and reordering some of them as its seed says.
@@ -12,12 +12,14 @@ use std::sync::Arc;
 use basalt_hosted::{Bus, BusError};
 use spin::Mutex;
 
+mod pairs;
 mod segments;
 mod wire;
 
 use crate::lies::Lies;
 use crate::virtio::{Card, Common};
 pub use crate::virtio::{Fault, NoticeWish};
+use pairs::Steering;
 pub use wire::{Wire, WirePlan};
 
 /// Bytes of the header before a frame.
@@ -49,23 +51,32 @@ pub mod feature {
     pub const MRG_RXBUF: u64 = 1 << 15;
     /// Names the state of the link.
     pub const STATUS: u64 = 1 << 16;
+    /// Takes commands.
+    pub const CTRL_VQ: u64 = 1 << 17;
+    /// Has several pairs of queues.
+    pub const MQ: u64 = 1 << 22;
     /// Speaks virtio 1.
     pub const VERSION_1: u64 = 1 << 32;
     /// All of the above.
-    pub const ALL: u64 = CSUM | GUEST_CSUM | MTU | MAC | MRG_RXBUF | STATUS | VERSION_1 | LARGE;
+    pub const ALL: u64 =
+        CSUM | GUEST_CSUM | MTU | MAC | MRG_RXBUF | STATUS | VERSION_1 | LARGE | QUEUES;
     /// Features, and what a driver has to accept with them (virtio 1.2 §5.1.3.1).
     pub const DEPENDENCIES: &[(u64, u64)] =
-        &[(GUEST_TSO4 | GUEST_TSO6, GUEST_CSUM), (HOST_TSO4 | HOST_TSO6, CSUM)];
+        &[(GUEST_TSO4 | GUEST_TSO6, GUEST_CSUM), (HOST_TSO4 | HOST_TSO6, CSUM), (MQ, CTRL_VQ)];
     /// Large segments, both ways.
     pub const LARGE: u64 = GUEST_TSO4 | GUEST_TSO6 | HOST_TSO4 | HOST_TSO6;
+    /// Several pairs of queues.
+    pub const QUEUES: u64 = CTRL_VQ | MQ;
 }
 
 /// The card behind the handles.
 pub struct NetCard {
     common: Common,
     config: [u8; 12],
-    inbox: VecDeque<Vec<u8>>,
+    /// Frames for each pair of queues.
+    inboxes: Vec<VecDeque<Vec<u8>>>,
     sent: VecDeque<Vec<u8>>,
+    steering: Steering,
     /// Frames the driver described wrongly.
     refused: u64,
 }
@@ -82,8 +93,14 @@ impl Card for NetCard {
     }
 
     fn work(&mut self) {
-        self.deliver();
-        self.send();
+        if !self.common.is_at_work() {
+            self.steering = Steering::default();
+        }
+        self.obey();
+        for pair in 0..self.steering.pairs() {
+            self.deliver(pair);
+            self.send(pair);
+        }
     }
 }
 
@@ -103,11 +120,33 @@ impl VirtioNetModel {
         config[..6].copy_from_slice(&mac);
         config[6] = 1;
         config[10..].copy_from_slice(&1500u16.to_le_bytes());
-        let mut common = Common::new(bus, feature::ALL, 2);
+        let mut common = Common::new(bus, feature::ALL, 0);
         common.dependencies = feature::DEPENDENCIES;
-        let state =
-            NetCard { common, config, inbox: VecDeque::new(), sent: VecDeque::new(), refused: 0 };
-        Self { state: Arc::new(Mutex::new(state)) }
+        let (inboxes, sent, steering) = (Vec::new(), VecDeque::new(), Steering::default());
+        let state = NetCard { common, config, inboxes, sent, steering, refused: 0 };
+        Self { state: Arc::new(Mutex::new(state)) }.with_pairs(1)
+    }
+
+    /// Has that many pairs of queues, and one queue for commands.
+    #[must_use]
+    pub fn with_pairs(self, pairs: u16) -> Self {
+        let mut state = self.state.lock();
+        state.config[8..10].copy_from_slice(&pairs.to_le_bytes());
+        state.common.set_queues(2 * usize::from(pairs) + 1);
+        state.inboxes = vec![VecDeque::new(); usize::from(pairs.max(1))];
+        drop(state);
+        self
+    }
+
+    /// Claims that many pairs of queues, whatever it has.
+    pub fn claim_pairs(&self, pairs: u16) {
+        self.state.lock().config[8..10].copy_from_slice(&pairs.to_le_bytes());
+    }
+
+    /// Frames that went through each pair of queues in use since the driver set how many: received
+    /// and sent.
+    pub fn carried(&self) -> Vec<[u64; 2]> {
+        self.state.lock().steering.carried().to_vec()
     }
 
     /// Offers these features instead. Takes effect with the next driver.
@@ -154,6 +193,11 @@ impl VirtioNetModel {
         self.state.lock().common.notices
     }
 
+    /// Forgets by which pair of queues flows were sent.
+    pub fn forget_flows(&self) {
+        self.state.lock().steering.forget();
+    }
+
     /// Frames that broke the rules of what was agreed, and were not sent.
     pub fn refused(&self) -> u64 {
         self.state.lock().refused
@@ -167,9 +211,14 @@ impl VirtioNetModel {
     /// Frames arrive from the wire at once: those of a flow may be delivered as one.
     pub fn inject_all(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
         let mut state = self.state.lock();
-        let room = INBOX_MAX.saturating_sub(state.inbox.len());
-        state.inbox.extend(frames.into_iter().take(room));
-        state.deliver();
+        for frame in frames {
+            let pair = state.steering.pair_for(&frame);
+            let inbox = &mut state.inboxes[pair];
+            if inbox.len() < INBOX_MAX {
+                inbox.push_back(frame);
+            }
+        }
+        (0..state.steering.pairs()).for_each(|pair| state.deliver(pair));
     }
 
     /// The next frame that went out on the wire.
@@ -187,49 +236,55 @@ impl NetCard {
         usize::from(u16::from_le_bytes([self.config[10], self.config[11]]))
     }
 
-    fn send(&mut self) {
-        while self.common.is_working(1) && self.common.shown(1).is_ok_and(|n| n > 0) {
-            let Ok((id, address, len)) = self.common.take(1) else { return };
+    fn send(&mut self, pair: usize) {
+        let queue = 2 * pair + 1;
+        while self.common.is_working(queue) && self.common.shown(queue).is_ok_and(|n| n > 0) {
+            let Ok((id, address, len)) = self.common.take(queue) else { return };
             let mut bytes = vec![0; len];
             if len >= HEADER_LEN && self.common.bus.read(address, &mut bytes).is_ok() {
                 let frame_max = self.mtu() + ETHERNET_MAX;
                 match segments::outgoing(&bytes, self.common.agreed, frame_max) {
-                    Some(frames) => self.sent.extend(frames),
+                    Some(frames) => {
+                        frames.iter().for_each(|frame| self.steering.sent(pair, frame));
+                        self.sent.extend(frames);
+                    }
                     None => self.refused += 1,
                 }
             }
-            let _ = self.common.give_back(1, id, 0);
+            let _ = self.common.give_back(queue, id, 0);
         }
     }
 
-    fn deliver(&mut self) {
-        while self.common.is_working(0) {
-            let Some(mut frame) = self.inbox.pop_front() else { return };
-            while let Some(next) = self.inbox.front()
+    fn deliver(&mut self, pair: usize) {
+        while self.common.is_working(2 * pair) {
+            let inbox = &mut self.inboxes[pair];
+            let Some(mut frame) = inbox.pop_front() else { return };
+            while let Some(next) = inbox.front()
                 && segments::join(&mut frame, next, self.common.agreed)
             {
-                self.inbox.pop_front();
+                inbox.pop_front();
             }
-            if let Ok(Some(frame)) = self.try_deliver(frame) {
-                self.inbox.push_front(frame);
-                return;
+            match self.try_deliver(2 * pair, frame) {
+                Ok(Some(frame)) => return self.inboxes[pair].push_front(frame),
+                Ok(None) => self.steering.received(pair),
+                Err(_) => {}
             }
         }
     }
 
     /// Puts a frame into the driver's buffers; gives it back if there are too few of them.
-    fn try_deliver(&mut self, frame: Vec<u8>) -> Result<Option<Vec<u8>>, BusError> {
+    fn try_deliver(&mut self, queue: usize, frame: Vec<u8>) -> Result<Option<Vec<u8>>, BusError> {
         let mut bytes = segments::incoming(&frame, self.common.agreed, self.mtu()).to_vec();
         bytes.extend_from_slice(&frame);
-        let (taken, shown) = (self.common.taken(0), self.common.shown(0)?);
+        let (taken, shown) = (self.common.taken(queue), self.common.shown(queue)?);
         let mut parts = Vec::new();
         let mut done = 0;
         while done < bytes.len() {
             if parts.len() == usize::from(shown) {
-                self.common.untake(0, taken);
+                self.common.untake(queue, taken);
                 return Ok(Some(frame));
             }
-            let (id, address, len) = self.common.take(0)?;
+            let (id, address, len) = self.common.take(queue)?;
             let len = len.min(bytes.len() - done);
             parts.push((id, address, done..done + len));
             done += len;
@@ -246,7 +301,7 @@ impl NetCard {
         for (id, address, range) in parts {
             self.common.bus.write(address, &bytes[range.clone()])?;
             let cut = self.common.fault == Some(Fault::NoHeader);
-            self.common.give_back(0, id, if cut { 5 } else { range.len() })?;
+            self.common.give_back(queue, id, if cut { 5 } else { range.len() })?;
         }
         Ok(None)
     }

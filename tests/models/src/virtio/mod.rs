@@ -47,6 +47,12 @@ pub enum Fault {
     BufferCount(u16),
     /// A network card's received frames are cut off within the header.
     NoHeader,
+    /// A network card answers every command that it failed.
+    RefusesCommands,
+    /// A network card answers no command.
+    SilentCommands,
+    /// A network card says that it answered a command, and wrote nothing.
+    EmptyAnswers,
 }
 
 /// Whether a device wants to be told of new buffers.
@@ -125,6 +131,16 @@ impl Common {
     /// Lets queues have at most so many entries.
     pub fn set_queue_size_max(&mut self, size: u16) {
         self.size_max = size;
+    }
+
+    /// Has so many queues from now on.
+    pub fn set_queues(&mut self, queues: usize) {
+        self.rings = vec![Ring::default(); queues];
+    }
+
+    /// Whether its driver lets it work.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.working()
     }
 
     /// Has it give up and ask for a reset.
