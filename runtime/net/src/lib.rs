@@ -6,7 +6,8 @@
 //! 3. A stack's frames come through a [`FramePort`]: a virtio card, or a ring to the core that has
 //!    the card.
 //! 4. [`start`] puts one on every core: the card's core steers each TCP flow to the core it was
-//!    given to ([`Switch`]). A core finds its own by `local.service::<NetHandle>()`.
+//!    given to ([`Switch`]), unless that has queues of its own ([`bring_up`]). A core finds its own
+//!    by `local.service::<NetHandle>()`.
 //! 5. What comes off the wire is parsed into checked views (`wire`) before anybody acts on it.
 //!
 //! Neighbours: `drivers/virtio-net` below, `runtime/nvmf` and `runtime/rpc` above. IPv4 (RFC 791),
@@ -20,6 +21,7 @@ mod address;
 mod checksum;
 mod memory;
 mod port;
+mod queues;
 mod smol;
 mod stack;
 mod start;
@@ -31,11 +33,12 @@ mod wire;
 pub use address::{Address, Addresses, BadCidr, InterfaceConfig, Ipv4Cidr, Ipv6Cidr, TooMany};
 pub use memory::{Cable, MemoryFrame, MemoryPort};
 pub use port::{
-    ChecksumState, Cut, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull,
+    ChecksumState, Cut, Frame, FramePort, IpVersion, Listening, NetStats, PartialChecksum, TxFull,
 };
-pub use smol::{SmolStack, StackOptions, StackStats};
+pub use queues::{NetQueue, OwnQueue, QueueStats, bring_up, queue_stats};
+pub use smol::{MTU_MIN_V6, SmolStack, StackOptions, StackStats};
 pub use stack::{
     ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
 };
 pub use start::{NetConfig, NetHandle, NetInfo, NetInterface, start};
-pub use steer::{LocalPort, RemotePort, Switch, SwitchStats};
+pub use steer::{LocalPort, RemoteEnd, RemotePort, Switch, SwitchStats};

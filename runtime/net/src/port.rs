@@ -1,7 +1,7 @@
 use basalt_env::{Device, Instant, Work};
 use basalt_reactor::{Doze, Rest};
 use basalt_virtio_net::VirtioNet;
-pub use basalt_virtio_net::{ChecksumState, Cut, IpVersion, PartialChecksum, TxFull};
+pub use basalt_virtio_net::{ChecksumState, Cut, IpVersion, NetStats, PartialChecksum, TxFull};
 
 /// A received Ethernet frame.
 pub trait Frame {
@@ -72,6 +72,11 @@ pub trait FramePort {
         Doze::Polled
     }
 
+    /// What it has moved, if it counts.
+    fn stats(&self) -> NetStats {
+        NetStats::default()
+    }
+
     /// Says that new connections to `port` can come here, or no longer.
     fn announce(&mut self, port: u16, listening: Listening) {
         let _ = (port, listening);
@@ -88,7 +93,7 @@ impl Frame for basalt_virtio_net::Frame {
     }
 }
 
-/// A network card of one's own.
+/// A network card of one's own, or a pair of its queues.
 impl<D: Device> FramePort for VirtioNet<D> {
     type Frame = basalt_virtio_net::Frame;
 
@@ -134,6 +139,10 @@ impl<D: Device> FramePort for VirtioNet<D> {
 
     fn commit(&mut self) {
         self.commit();
+    }
+
+    fn stats(&self) -> NetStats {
+        self.stats()
     }
 
     fn doze(&mut self, rest: Rest) -> Doze {

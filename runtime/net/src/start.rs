@@ -9,8 +9,9 @@ use core::fmt;
 use basalt_env::CoreId;
 use basalt_reactor::{Local, SendError};
 
+use crate::queues::{NetQueue, OwnQueue, QueueStats};
 use crate::smol::MTU_MIN_V6;
-use crate::steer::{CorePort, LocalPort, RemotePort, Switch, SwitchStats};
+use crate::steer::{CorePort, LocalPort, RemoteEnd, RemotePort, Switch, SwitchStats};
 use crate::{Addresses, FramePort, InterfaceConfig, NetStack, SmolStack, StackOptions, StackStats};
 
 /// A core's stack, as a service: `local.service::<NetHandle>()`.
@@ -127,21 +128,22 @@ struct RemoteStack<P: FramePort>(Rc<RefCell<SmolStack<CorePort<P>>>>);
 
 /// Starts `card` on this core: a poller for the card (`net_nic`), and on this and each core of
 /// `config` a stack with its poller (`net_stack`) and the service [`NetHandle`]. This core also
-/// gets the service [`NetInterface`]. The other cores follow by event, in a later round.
+/// gets the service [`NetInterface`]. The other cores follow by event, in a later round; those that
+/// have a pair of the card's queues as the service [`OwnQueue`] use it.
 pub fn start<P: FramePort + 'static>(
     local: &Local,
     card: P,
     config: NetConfig,
 ) -> Result<(), SendError> {
     let NetConfig { interface, cores, seed, options } = config;
-    let (switch, ports) = Switch::new(card, cores.len(), seed);
+    let (switch, ends) = Switch::new(card, cores.len(), seed);
     let home = local.core();
     let mut followers = Vec::new();
     let count = cores.len() as u16 + 1;
-    for (index, (core, port)) in (1..).zip(cores.into_iter().zip(ports)) {
+    for (index, (core, end)) in (1..).zip(cores.into_iter().zip(ends)) {
         let seed = seed.rotate_left(core.0.into());
         let share = (index, count);
-        let remote = Box::new(Remote { port, options, seed, share, home });
+        let remote = Box::new(Remote { end, options, seed, share, home });
         local.send(core, move |local| remote.start::<P>(local))?;
         followers.push(Follower { core, knows: 0 });
     }
@@ -154,6 +156,11 @@ pub fn start<P: FramePort + 'static>(
     local.provide(Rc::new(NetHandle::new(stack.clone())));
     let card = Card { switch: Rc::clone(&switch), stack: Rc::clone(&stack) };
     local.provide(Rc::new(NetInterface { inner: Box::new(card) }));
+    let counted = Rc::clone(&switch);
+    local.provide(Rc::new(NetQueue::new(move || {
+        let switch = counted.borrow();
+        Some(QueueStats::of(switch.card(), switch.stats().to_lanes))
+    })));
     let (resting_card, resting_stack) = (Rc::clone(&switch), Rc::clone(&stack));
     local.on_rest(move |_, rest| resting_card.borrow_mut().card_mut().doze(rest));
     local.on_rest(move |_, _| resting_stack.borrow().doze());
@@ -174,7 +181,7 @@ pub fn start<P: FramePort + 'static>(
 
 /// What another core needs for its stack.
 struct Remote {
-    port: RemotePort,
+    end: RemoteEnd,
     options: StackOptions,
     seed: u64,
     /// Which of so many stacks it is.
@@ -185,12 +192,15 @@ struct Remote {
 
 impl Remote {
     fn start<P: FramePort + 'static>(self, local: &Local) {
-        let port = CorePort::<P>::Remote(self.port);
+        let own = local.service::<OwnQueue<P>>().and_then(|queue| queue.take());
+        let port = CorePort::<P>::Remote(RemotePort::new(self.end, own, self.seed));
         let mut stack = SmolStack::follower(port, self.options, self.seed, local.now());
         stack.share_ports(self.seed, self.share.0, self.share.1);
         let stack = Rc::new(RefCell::new(stack));
         local.provide(Rc::new(NetHandle::new(stack.clone())));
         local.provide(Rc::new(RemoteStack(Rc::clone(&stack))));
+        let counted = Rc::clone(&stack);
+        local.provide(Rc::new(NetQueue::new(move || counted.borrow().port().queue_stats())));
         let resting = Rc::clone(&stack);
         local.on_rest(move |_, rest| resting.borrow_mut().port_mut().doze(rest));
         let resting = Rc::clone(&stack);

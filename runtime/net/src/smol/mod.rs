@@ -22,7 +22,7 @@ use crate::{
     Addresses, ConnectError, Endpoint, IpAddress, Ipv6Cidr, ListenError, ListenerId, NetStack,
 };
 use crate::{SocketError, SocketId};
-pub(crate) use configure::MTU_MIN_V6;
+pub use configure::MTU_MIN_V6;
 use configure::smol_v6;
 use phy::Phy;
 use ports::LocalPorts;

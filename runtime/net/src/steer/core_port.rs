@@ -1,8 +1,10 @@
 use basalt_env::{Instant, Work};
 use basalt_reactor::{Doze, Rest};
 
-use super::{LocalPort, RemoteFrame, RemotePort};
-use crate::port::{ChecksumState, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+use super::rings::LaneFrame;
+use super::{LocalPort, RemotePort, Strays};
+use crate::port::{FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::queues::QueueStats;
 
 /// The port of any core, so that the stacks of all are of one type and in the image once.
 #[expect(clippy::large_enum_variant, reason = "one on each core, where it stays")]
@@ -10,31 +12,7 @@ pub enum CorePort<P: FramePort> {
     /// Of the core that has the card.
     Local(LocalPort<P>),
     /// Of another.
-    Remote(RemotePort),
-}
-
-/// A frame of either.
-pub enum CoreFrame<F> {
-    /// The card's.
-    Local(F),
-    /// One that crossed.
-    Remote(RemoteFrame),
-}
-
-impl<F: Frame> Frame for CoreFrame<F> {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Local(frame) => frame.as_slice(),
-            Self::Remote(frame) => frame.as_slice(),
-        }
-    }
-
-    fn checksum(&self) -> ChecksumState {
-        match self {
-            Self::Local(frame) => frame.checksum(),
-            Self::Remote(frame) => frame.checksum(),
-        }
-    }
+    Remote(RemotePort<P>),
 }
 
 impl<P: FramePort> CorePort<P> {
@@ -45,10 +23,19 @@ impl<P: FramePort> CorePort<P> {
             Self::Remote(port) => port.take_sent(),
         }
     }
+
+    /// What queues of a core without the card have moved, if it has some.
+    pub(crate) fn queue_stats(&self) -> Option<QueueStats> {
+        let Self::Remote(port) = self else { return None };
+        let (queues, Strays { passed_on, dropped }) = port.queues()?;
+        let mut stats = QueueStats::of(queues, passed_on);
+        stats.card.rx_dropped += dropped;
+        Some(stats)
+    }
 }
 
 impl<P: FramePort> FramePort for CorePort<P> {
-    type Frame = CoreFrame<P::Frame>;
+    type Frame = LaneFrame<P::Frame>;
 
     fn mac(&self) -> [u8; 6] {
         match self {
@@ -87,17 +74,15 @@ impl<P: FramePort> FramePort for CorePort<P> {
 
     fn receive(&mut self) -> Option<Self::Frame> {
         match self {
-            Self::Local(port) => port.receive().map(CoreFrame::Local),
-            Self::Remote(port) => port.receive().map(CoreFrame::Remote),
+            Self::Local(port) => port.receive(),
+            Self::Remote(port) => port.receive(),
         }
     }
 
     fn recycle(&mut self, frame: Self::Frame) {
-        match (self, frame) {
-            (Self::Local(port), CoreFrame::Local(frame)) => port.recycle(frame),
-            (Self::Remote(port), CoreFrame::Remote(frame)) => port.recycle(frame),
-            // A frame goes back where it came from.
-            (_, frame) => drop(frame),
+        match self {
+            Self::Local(port) => port.recycle(frame),
+            Self::Remote(port) => port.recycle(frame),
         }
     }
 
@@ -115,7 +100,10 @@ impl<P: FramePort> FramePort for CorePort<P> {
     ) -> Result<(), TxFull> {
         match self {
             Self::Local(port) => port.transmit(len, fill),
-            Self::Remote(port) => port.transmit(len, fill),
+            Self::Remote(port) => {
+                let mut fill = Some(fill);
+                port.send(len, &mut |frame| fill.take().and_then(|fill| fill(frame)))
+            }
         }
     }
 

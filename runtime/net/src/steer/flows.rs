@@ -15,6 +15,13 @@ const IDLE_MAX: Duration = Duration::from_secs(300);
 /// begin, a little longer than its stack does.
 const LINGER: Duration = Duration::from_secs(12);
 
+/// How much earlier a lane forgets than the table of all lanes: what the latter has forgotten may
+/// be given to another.
+const LANE_IDLE_MAX: Duration = Duration::from_secs(200);
+const LANE_LINGER: Duration = Duration::from_secs(10);
+/// How often the table of all lanes has to hear of a flow. It is part of the difference above.
+const NEWS_PERIOD: Duration = Duration::from_secs(64);
+
 /// Which end of a flow sent a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
@@ -32,6 +39,7 @@ pub struct Flows {
     entries: Vec<Entry>,
     counts: Vec<u32>,
     seed: u64,
+    patience: Patience,
     /// The next set to look at for flows that have run out.
     cursor: usize,
     now: Instant,
@@ -50,6 +58,22 @@ impl Key {
     const FREE: Self = Self { peer: [0; 2], ports: 0, ours: 0 };
 }
 
+/// A segment of a flow, as far as it matters to a table.
+#[derive(Clone, Copy)]
+pub struct Sighting {
+    key: Key,
+    flags: TcpFlags,
+    side: Side,
+    opens: bool,
+}
+
+/// How long flows are remembered.
+#[derive(Clone, Copy)]
+struct Patience {
+    idle: Duration,
+    linger: Duration,
+}
+
 #[derive(Clone, Copy, Default)]
 struct Entry {
     key: Key,
@@ -63,11 +87,21 @@ struct Entry {
 impl Flows {
     /// A table for about `capacity` flows over `lanes` lanes.
     pub fn new(capacity: usize, lanes: usize, seed: u64) -> Self {
+        Self::with(capacity, lanes, seed, Patience { idle: IDLE_MAX, linger: LINGER })
+    }
+
+    /// A table for about `capacity` flows of one lane, which follows that of all lanes.
+    pub fn of_lane(capacity: usize, seed: u64) -> Self {
+        Self::with(capacity, 1, seed, Patience { idle: LANE_IDLE_MAX, linger: LANE_LINGER })
+    }
+
+    fn with(capacity: usize, lanes: usize, seed: u64, patience: Patience) -> Self {
         let len = capacity.next_power_of_two().max(WAYS);
         Self {
             entries: vec![Entry::default(); len],
             counts: vec![0; lanes],
             seed: seed | 1,
+            patience,
             cursor: 0,
             now: Instant::ZERO,
         }
@@ -90,15 +124,45 @@ impl Flows {
 
     /// The lane of the flow that `segment` belongs to, if it is known; follows its end.
     pub fn lane_of(&mut self, segment: &Segment, side: Side) -> Option<u8> {
-        let now = self.now;
-        let entry = self.find(key(segment, side))?;
-        entry.see(segment.flags, side, now);
+        self.see(&Sighting::of(segment, side))
+    }
+
+    /// The same for what another core has seen.
+    pub fn see(&mut self, seen: &Sighting) -> Option<u8> {
+        let (now, patience) = (self.now, self.patience);
+        let entry = self.find(seen.key)?;
+        entry.see(seen, now, patience);
         Some(entry.lane)
+    }
+
+    /// Follows the flow that `segment` belongs to; whether it is known. What the table of all lanes
+    /// has to know goes to `tell`. If that fails nothing has been seen, so that the next segment
+    /// has the same to tell.
+    pub fn follow(
+        &mut self,
+        segment: &Segment,
+        side: Side,
+        tell: &mut dyn FnMut(Sighting) -> bool,
+    ) -> bool {
+        let (now, patience) = (self.now, self.patience);
+        let seen = Sighting::of(segment, side);
+        let Some(entry) = self.find(seen.key) else { return false };
+        let mut after = *entry;
+        after.see(&seen, now, patience);
+        if !entry.is_news(&after, &seen) || tell(seen) {
+            *entry = after;
+        }
+        true
     }
 
     /// Remembers a new flow. `false` if there is no room for it.
     pub fn insert(&mut self, segment: &Segment, side: Side, lane: u8) -> bool {
-        let key = key(segment, side);
+        self.add(&Sighting::of(segment, side), lane)
+    }
+
+    /// The same for a flow that another core has seen.
+    pub fn add(&mut self, seen: &Sighting, lane: u8) -> bool {
+        let key = seen.key;
         let set = self.set_of(key);
         let Some(at) = (set..set + WAYS).find(|&at| {
             self.forget_if_over(at);
@@ -108,7 +172,7 @@ impl Flows {
         };
         let Some(count) = self.counts.get_mut(usize::from(lane)) else { return false };
         *count += 1;
-        let forget_at = self.now + LINGER;
+        let forget_at = self.now + self.patience.linger;
         self.entries[at] = Entry { key, forget_at, lane, ..Entry::default() };
         true
     }
@@ -138,10 +202,36 @@ impl Flows {
     }
 }
 
+impl Sighting {
+    pub fn of(segment: &Segment, side: Side) -> Self {
+        let (key, opens) = (key(segment, side), segment.opens());
+        Self { key, flags: segment.flags, side, opens }
+    }
+
+    /// Whether our side asks for a connection.
+    pub fn asks(&self) -> bool {
+        self.opens && self.side == Side::Ours
+    }
+}
+
 impl Entry {
-    fn see(&mut self, flags: TcpFlags, side: Side, now: Instant) {
+    /// Whether what made this entry `after` matters to the table of all lanes.
+    fn is_news(&self, after: &Self, seen: &Sighting) -> bool {
+        let period = |at: Instant| at.as_us() / NEWS_PERIOD.as_micros() as u64;
+        seen.flags.intersects(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+            || self.answered != after.answered
+            || period(self.forget_at) != period(after.forget_at)
+    }
+
+    fn see(&mut self, seen: &Sighting, now: Instant, patience: Patience) {
+        let Sighting { flags, side, .. } = *seen;
+        let lingering_until = now + patience.linger;
         if flags.contains(TcpFlags::SYN) {
-            self.finished = [false; 2]; // The same ports again.
+            self.finished = [false; 2]; // The same ports again, and as long as for others to begin.
+            self.forget_at = self.forget_at.max(lingering_until);
+        }
+        if seen.opens && side == Side::Peer {
+            self.answered = false;
         }
         if flags.contains(TcpFlags::FIN) {
             self.finished[side as usize] = true;
@@ -149,7 +239,6 @@ impl Entry {
         let first_answer = side == Side::Peer && flags.contains(TcpFlags::ACK) && !self.answered;
         self.answered |= first_answer;
         let over = flags.contains(TcpFlags::RST) || self.finished == [true; 2];
-        let lingering_until = now + LINGER;
         if over {
             self.forget_at = self.forget_at.min(lingering_until);
         } else if first_answer
@@ -157,7 +246,7 @@ impl Entry {
             || self.forget_at > lingering_until
         {
             // A reset may be forged: a flow lives again if our side goes on sending.
-            self.forget_at = now + IDLE_MAX;
+            self.forget_at = now + patience.idle;
         }
     }
 }

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use basalt_env::{Instant, Work};
 
 use super::Switch;
+use super::rings::LaneFrame;
 use crate::port::{FramePort, IpVersion, Listening, PartialChecksum, TxFull};
 
 /// The port of the core that has the card.
@@ -22,7 +23,7 @@ impl<P: FramePort> LocalPort<P> {
 }
 
 impl<P: FramePort> FramePort for LocalPort<P> {
-    type Frame = P::Frame;
+    type Frame = LaneFrame<P::Frame>;
 
     fn mac(&self) -> [u8; 6] {
         self.switch.borrow().card().mac()
@@ -45,12 +46,12 @@ impl<P: FramePort> FramePort for LocalPort<P> {
         Work::IDLE
     }
 
-    fn receive(&mut self) -> Option<P::Frame> {
+    fn receive(&mut self) -> Option<Self::Frame> {
         self.switch.borrow_mut().receive()
     }
 
-    fn recycle(&mut self, frame: P::Frame) {
-        self.switch.borrow_mut().card_mut().recycle(frame);
+    fn recycle(&mut self, frame: Self::Frame) {
+        self.switch.borrow_mut().recycle(frame);
     }
 
     fn can_transmit(&mut self) -> bool {

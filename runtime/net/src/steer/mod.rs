@@ -6,6 +6,13 @@
 //! numbered here as *lanes*: lane 0 is the card's core, which reaches the switch through a
 //! [`LocalPort`]; the others have a [`RemotePort`] each, at the end of four rings: frames in,
 //! frames out, and the empty buffers of both on their way back.
+//!
+//! A lane may have queues of the card for itself. It sends by them, and keeps a table of its own
+//! flows: what comes by them of these it keeps, and all else, requests for connections among it,
+//! goes to the switch, which alone decides. The switch is told what it has to know of the flows
+//! that it does not see: their beginning and end, and now and then that they live. A device that
+//! receives a flow by the queue it was last sent from (virtio 1.2 §5.1.6.5.5) makes all but the
+//! first frames come where they belong.
 
 mod core_port;
 mod flows;
@@ -18,5 +25,6 @@ mod tests;
 
 pub use core_port::CorePort;
 pub use local::LocalPort;
-pub use remote::{RemoteFrame, RemotePort};
+pub(crate) use remote::Strays;
+pub use remote::{RemoteEnd, RemotePort};
 pub use switch::{Switch, SwitchStats};

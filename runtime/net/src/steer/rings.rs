@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use basalt_ring::Full;
 use basalt_ring::spsc::{self, Consumer, Producer};
 
-use crate::port::{ChecksumState, Listening, PartialChecksum};
+use super::flows::Sighting;
+use crate::port::{ChecksumState, Frame, Listening, PartialChecksum};
 
 /// Bytes of a frame that one buffer carries; larger frames take several.
 pub const CHUNK_LEN: usize = 2048;
@@ -30,6 +31,12 @@ pub struct Chunk {
 pub enum ToSwitch {
     /// Send this.
     Chunk(Chunk),
+    /// This came by a queue of that core's own, and is for the switch to give to whose it is.
+    Received(Chunk),
+    /// That core has queues of its own.
+    HasQueues,
+    /// A flow of that core's, some of which comes and goes by its own queues.
+    Seen(Sighting),
     /// New connections to the port can, or can no longer, come here.
     Announce(u16, Listening),
 }
@@ -123,6 +130,30 @@ pub enum Assembled {
     Many(Vec<u8>, ChecksumState, Option<PartialChecksum>),
 }
 
+/// A frame that a lane receives.
+pub enum LaneFrame<F> {
+    /// From queues of its core's own.
+    Card(F),
+    /// From another core, with the lane that it came from.
+    Crossed(Assembled, u8),
+}
+
+impl<F: Frame> Frame for LaneFrame<F> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Card(frame) => frame.as_slice(),
+            Self::Crossed(frame, _) => frame.as_slice(),
+        }
+    }
+
+    fn checksum(&self) -> ChecksumState {
+        match self {
+            Self::Card(frame) => frame.checksum(),
+            Self::Crossed(frame, _) => frame.checksum(),
+        }
+    }
+}
+
 /// Puts the pieces of frames together, in memory it has from the start.
 pub struct Assembler {
     partial: Vec<u8>,
@@ -158,6 +189,11 @@ impl Assembler {
         }
         let bytes = core::mem::take(&mut self.partial);
         (Some(Assembled::Many(bytes, checksum, partial)), Some(buffer))
+    }
+
+    /// Whether its memory is away with a frame, so that another of several pieces has to wait.
+    pub fn is_lent(&self) -> bool {
+        self.partial.capacity() == 0
     }
 
     /// Takes back the memory of a frame.

@@ -1,11 +1,12 @@
+use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use basalt_env::{Instant, Work};
 
-use super::flows::{Flows, Side};
-use super::remote::RemotePort;
-use super::rings::{self, Assembled, Assembler, Chunk, Receiver, Sender, ToSwitch};
+use super::flows::{Flows, Side, Sighting};
+use super::remote::RemoteEnd;
+use super::rings::{self, Assembled, Assembler, Chunk, LaneFrame, Receiver, Sender, ToSwitch};
 use crate::port::{Frame, FramePort, Listening, PartialChecksum, TxFull};
 use crate::wire::{self, Segment};
 
@@ -13,6 +14,8 @@ use crate::wire::{self, Segment};
 const FLOWS_MAX: usize = 8192;
 /// Frames sent for each other core per round, and received for others before our own gets one.
 const BUDGET: u32 = 64;
+/// Frames of other cores' queues that wait for it to be known whose they are.
+const WAITING_MAX: usize = 64;
 /// The largest frame that crosses cores: an IPv6 packet of 64 KiB, which does not count its header.
 const FRAME_MAX: usize = 65_535 + 40 + wire::ETHERNET_LEN;
 /// Most lanes; the card's core included.
@@ -25,6 +28,8 @@ pub struct SwitchStats {
     pub to_lanes: u64,
     /// Frames sent for other cores.
     pub from_lanes: u64,
+    /// Frames that came by other cores' queues and were not known there.
+    pub strays: u64,
     /// Frames that found the way to their core, or a flow that found the table, full.
     pub dropped: u64,
 }
@@ -45,6 +50,12 @@ pub struct Switch<P: FramePort> {
     listening: Vec<(u16, u8)>,
     /// Where the search for a lane starts, so that ties go round.
     turn: u8,
+    /// Whether other cores have queues of their own.
+    several_queues: bool,
+    /// What came by those, and the lane.
+    waiting: VecDeque<(Assembled, u8)>,
+    /// Whether the next frame is one of those, if there is any: they and the card's take turns.
+    waiting_next: bool,
     stats: SwitchStats,
     /// Lanes that were given frames since their cores were last woken, in order.
     given: Vec<bool>,
@@ -55,6 +66,8 @@ pub struct Switch<P: FramePort> {
 /// Whose a received frame is.
 enum Owner {
     Lane(u8),
+    /// Of a flow that is not known, and does not begin with it.
+    Unknown,
     /// Every lane's.
     All,
     Nobody,
@@ -62,7 +75,7 @@ enum Owner {
 
 impl<P: FramePort> Switch<P> {
     /// A switch for `card`, with ports for `remotes` other cores. `seed` hides where flows hash to.
-    pub fn new(card: P, remotes: usize, seed: u64) -> (Self, Vec<RemotePort>) {
+    pub fn new(card: P, remotes: usize, seed: u64) -> (Self, Vec<RemoteEnd>) {
         let remotes = remotes.min(LANES_MAX - 1);
         let mut lanes = Vec::new();
         let mut ports = Vec::new();
@@ -72,7 +85,7 @@ impl<P: FramePort> Switch<P> {
             let assembler = Assembler::new(FRAME_MAX);
             lanes.push(Lane { sender, receiver, assembler });
             let assembler = Assembler::new(FRAME_MAX);
-            ports.push(RemotePort::new(&card, inbound, outbound, assembler));
+            ports.push(RemoteEnd::new(&card, inbound, outbound, assembler));
         }
         let flows = Flows::new(FLOWS_MAX, remotes + 1, seed);
         let (stats, given) = (SwitchStats::default(), vec![false; remotes]);
@@ -83,6 +96,9 @@ impl<P: FramePort> Switch<P> {
                 flows,
                 listening: Vec::new(),
                 turn: 0,
+                several_queues: false,
+                waiting: VecDeque::with_capacity(WAITING_MAX),
+                waiting_next: false,
                 stats,
                 given,
                 any_given: false,
@@ -136,14 +152,14 @@ impl<P: FramePort> Switch<P> {
     }
 
     /// The next frame for lane 0; hands out those of others on the way.
-    pub(super) fn receive(&mut self) -> Option<P::Frame> {
+    pub(super) fn receive(&mut self) -> Option<LaneFrame<P::Frame>> {
         if self.lanes.is_empty() {
-            return self.card.receive();
+            return self.card.receive().map(LaneFrame::Card);
         }
         for _ in 0..BUDGET {
-            let frame = self.card.receive()?;
-            match self.owner(frame.as_slice()) {
-                Owner::Lane(0) => return Some(frame),
+            let frame = self.next_frame()?;
+            match self.settled_owner(&frame) {
+                Owner::Lane(0) | Owner::Unknown => return Some(frame),
                 Owner::Lane(lane) => self.hand_to(lane, &frame),
                 Owner::Nobody => self.stats.dropped += 1,
                 Owner::All => {
@@ -151,9 +167,37 @@ impl<P: FramePort> Switch<P> {
                     return Some(frame);
                 }
             }
-            self.card.recycle(frame);
+            self.recycle(frame);
         }
         None
+    }
+
+    /// The next frame of anybody, from the card or from another core's queue.
+    fn next_frame(&mut self) -> Option<LaneFrame<P::Frame>> {
+        let waiting_next = self.waiting_next;
+        self.waiting_next = !waiting_next;
+        let from_card = (!waiting_next || self.waiting.is_empty()).then(|| self.card.receive());
+        if let Some(frame) = from_card.flatten() {
+            return Some(LaneFrame::Card(frame));
+        }
+        let waited = self.waiting.pop_front();
+        waited.map(|(frame, lane)| LaneFrame::Crossed(frame, lane))
+    }
+
+    /// Takes back a frame.
+    pub(super) fn recycle(&mut self, frame: LaneFrame<P::Frame>) {
+        match frame {
+            LaneFrame::Card(frame) => self.card.recycle(frame),
+            LaneFrame::Crossed(frame, lane) => self.give_back(frame, lane),
+        }
+    }
+
+    fn give_back(&mut self, frame: Assembled, lane: u8) {
+        let Some(lane) = self.lanes.get_mut(usize::from(lane) - 1) else { return };
+        match frame {
+            Assembled::One(chunk) => lane.receiver.give_back(chunk.buffer),
+            Assembled::Many(bytes, ..) => lane.assembler.recycle(bytes),
+        }
     }
 
     /// Sends a frame of lane 0.
@@ -181,7 +225,25 @@ impl<P: FramePort> Switch<P> {
         }
     }
 
-    fn owner(&mut self, frame: &[u8]) -> Owner {
+    /// Whose a frame is, once all that other cores have told is known.
+    fn settled_owner(&mut self, frame: &LaneFrame<P::Frame>) -> Owner {
+        let arrival = match frame {
+            LaneFrame::Card(_) => 0,
+            LaneFrame::Crossed(_, lane) => *lane,
+        };
+        match self.owner(frame.as_slice(), arrival) {
+            // It may answer what another core asked by its own queue since we last looked.
+            Owner::Unknown if self.several_queues => {
+                for lane in 0..self.lanes.len() {
+                    let _ = self.serve(lane);
+                }
+                self.owner(frame.as_slice(), arrival)
+            }
+            owner => owner,
+        }
+    }
+
+    fn owner(&mut self, frame: &[u8], arrival: u8) -> Owner {
         if wire::answers_all(frame) {
             return Owner::All;
         }
@@ -191,9 +253,11 @@ impl<P: FramePort> Switch<P> {
         }
         // Without a flow and without a listener, our own stack says so to the peer.
         if !segment.opens() {
-            return Owner::Lane(0);
+            return Owner::Unknown;
         }
-        let Some(lane) = self.choose(segment.destination_port) else { return Owner::Lane(0) };
+        let Some(lane) = self.choose(segment.destination_port, arrival) else {
+            return Owner::Lane(0);
+        };
         if self.flows.insert(&segment, Side::Peer, lane) {
             Owner::Lane(lane)
         } else {
@@ -201,21 +265,22 @@ impl<P: FramePort> Switch<P> {
         }
     }
 
-    /// Of the lanes that listen on `port`, the one with the fewest flows; ties take turns.
-    fn choose(&mut self, port: u16) -> Option<u8> {
+    /// Of the lanes that listen on `port`, the one with the fewest flows. Ties take turns, unless
+    /// there are several queues: then they go where the flow has arrived, which it may do for ever.
+    fn choose(&mut self, port: u16, arrival: u8) -> Option<u8> {
         let lanes = self.lanes.len() + 1;
-        let turn = usize::from(self.turn);
+        let first = usize::from(if self.several_queues { arrival } else { self.turn });
         let listening = &self.listening;
         let counts = self.flows.counts();
         let chosen = (0..lanes)
-            .map(|step| (turn + step) % lanes)
+            .map(|step| (first + step) % lanes)
             .filter(|&lane| listening.contains(&(port, lane as u8)))
             .min_by_key(|&lane| counts[lane])?;
         self.turn = ((chosen + 1) % lanes) as u8;
         Some(chosen as u8)
     }
 
-    fn hand_to(&mut self, lane: u8, frame: &P::Frame) {
+    fn hand_to(&mut self, lane: u8, frame: &LaneFrame<P::Frame>) {
         let Some(at) = usize::from(lane).checked_sub(1) else { return };
         let Some(lane) = self.lanes.get_mut(at) else { return };
         self.given[at] = true;
@@ -225,38 +290,56 @@ impl<P: FramePort> Switch<P> {
         *counter += 1;
     }
 
-    /// Sends for one other core until it has nothing more, or the card no room.
+    /// Does what one other core has to be done until that is all, or the card has no room.
     fn serve(&mut self, at: usize) -> Work {
         let mut work = Work::IDLE;
         while work.0 < BUDGET && self.card.can_transmit() {
-            let Some(frame) = self.next_outbound(at) else { break };
-            let bytes = frame.as_slice();
-            let sent = self.card.transmit(bytes.len(), |out| {
-                out.copy_from_slice(bytes);
-                frame.partial()
-            });
-            follow(&mut self.flows, bytes, at as u8 + 1);
-            let counter =
-                if sent.is_ok() { &mut self.stats.from_lanes } else { &mut self.stats.dropped };
-            *counter += 1;
+            let Some(outbound) = self.next_outbound(at) else { break };
             work += Work(1);
-            let lane = &mut self.lanes[at];
-            match frame {
-                Assembled::One(chunk) => lane.receiver.give_back(chunk.buffer),
-                Assembled::Many(bytes, ..) => lane.assembler.recycle(bytes),
+            match outbound {
+                Outbound::Frame(frame) => self.send_for(at, frame),
+                Outbound::Stray(frame) => {
+                    self.stats.strays += 1;
+                    self.waiting.push_back((frame, at as u8 + 1));
+                }
             }
         }
         work
     }
 
-    /// The next frame of another core; follows its announcements on the way.
-    fn next_outbound(&mut self, at: usize) -> Option<Assembled> {
+    fn send_for(&mut self, at: usize, frame: Assembled) {
+        let bytes = frame.as_slice();
+        let sent = self.card.transmit(bytes.len(), |out| {
+            out.copy_from_slice(bytes);
+            frame.partial()
+        });
+        follow(&mut self.flows, bytes, at as u8 + 1);
+        let counter =
+            if sent.is_ok() { &mut self.stats.from_lanes } else { &mut self.stats.dropped };
+        *counter += 1;
+        self.give_back(frame, at as u8 + 1);
+    }
+
+    /// The next frame of another core; follows what it tells on the way.
+    fn next_outbound(&mut self, at: usize) -> Option<Outbound> {
         for _ in 0..BUDGET {
             let lane = &mut self.lanes[at];
-            let chunk = match lane.receiver.receive()? {
-                ToSwitch::Chunk(chunk) => chunk,
+            if self.waiting.len() >= WAITING_MAX || lane.assembler.is_lent() {
+                return None;
+            }
+            let (chunk, wrap): (_, fn(Assembled) -> Outbound) = match lane.receiver.receive()? {
+                ToSwitch::Chunk(chunk) => (chunk, Outbound::Frame),
+                ToSwitch::Received(chunk) => (chunk, Outbound::Stray),
                 ToSwitch::Announce(port, listening) => {
                     self.announce(at as u8 + 1, port, listening);
+                    continue;
+                }
+                ToSwitch::HasQueues => {
+                    self.several_queues = true;
+                    continue;
+                }
+                ToSwitch::Seen(seen) => {
+                    self.note(&seen, at as u8 + 1);
                     continue;
                 }
             };
@@ -264,12 +347,27 @@ impl<P: FramePort> Switch<P> {
             if let Some(buffer) = buffer {
                 lane.receiver.give_back(buffer);
             }
-            if frame.is_some() {
-                return frame;
+            if let Some(frame) = frame {
+                return Some(wrap(frame));
             }
         }
         None
     }
+
+    /// Another core's queues have carried that.
+    fn note(&mut self, seen: &Sighting, lane: u8) {
+        if self.flows.see(seen).is_none() && seen.asks() {
+            let _ = self.flows.add(seen, lane);
+        }
+    }
+}
+
+/// What another core has for the switch.
+enum Outbound {
+    /// To be sent.
+    Frame(Assembled),
+    /// Received there, and not known.
+    Stray(Assembled),
 }
 
 /// Follows a frame that `lane` sends: it may end its flow, or begin one of its own.

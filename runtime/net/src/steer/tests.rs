@@ -1,6 +1,7 @@
 extern crate std;
 
 mod cores;
+mod queues;
 
 use std::time::Duration;
 use std::vec;
@@ -100,6 +101,8 @@ fn a_peer_cannot_keep_an_ended_flow_alive_but_may_start_it_again() {
     age(&mut flows, 11);
     flows.lane_of(&from_peer(50_000, SYN), Side::Peer);
     flows.lane_of(&from_us(50_000, SYN | ACK), Side::Ours);
+    age(&mut flows, 22);
+    flows.lane_of(&from_peer(50_000, ACK), Side::Peer);
     age(&mut flows, 100);
     assert_eq!(flows.counts(), [0, 0, 1]);
 }

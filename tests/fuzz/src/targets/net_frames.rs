@@ -39,7 +39,7 @@ type Flows = BTreeMap<u16, (u32, u32)>;
 struct Rig {
     switch: Rc<RefCell<Switch<Card>>>,
     near: SmolStack<LocalPort<Card>>,
-    far: SmolStack<RemotePort>,
+    far: SmolStack<RemotePort<Card>>,
     inbound: Lane,
     outbound: Lane,
     sockets: [Vec<SocketId>; 2],
@@ -78,12 +78,13 @@ impl Rig {
     fn new() -> Self {
         let (inbound, outbound) = (Lane::default(), Lane::default());
         let card = Card { mac: MAC, inbound: inbound.clone(), outbound: outbound.clone() };
-        let (switch, mut ports) = Switch::new(card, 1, 7);
+        let (switch, mut ends) = Switch::new(card, 1, 7);
         let switch = Rc::new(RefCell::new(switch));
         let local = LocalPort::new(Rc::clone(&switch));
         let now = Instant::ZERO;
         let mut near = SmolStack::new(local, OPTIONS, 1, now);
-        let mut far = SmolStack::new(ports.pop().unwrap(), OPTIONS, 2, now);
+        let port = RemotePort::new(ends.pop().unwrap(), None, 7);
+        let mut far = SmolStack::new(port, OPTIONS, 2, now);
         near.listen(PORT).unwrap();
         far.listen(PORT).unwrap();
         let (sockets, flows) = (Default::default(), Flows::new());

@@ -2,50 +2,76 @@
 
 extern crate std;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddrV4;
 use std::rc::Rc;
 use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
-use basalt_env::{CoreId, Instant, Work};
+use basalt_env::{CoreId, DmaPool, Instant, Work};
+use basalt_hosted::Machine;
 use basalt_models::virtio_net::{VirtioNetModel, Wire, WirePlan, feature};
 use basalt_reactor::{Local, Options, Reactor, mesh};
 
 use crate::tests::{CLIENT, Card, PORT, SERVER, SERVER_V6, SMALL, card, fixed, read};
 use crate::{
     InterfaceConfig, ListenerId, NetConfig, NetHandle, NetInterface, NetStack, SmolStack,
-    SocketError, SocketId, start,
+    SocketError, SocketId, bring_up, start,
 };
 
 const TICK: Duration = Duration::from_micros(200);
 
 /// What an echo server has seen on its core.
 #[derive(Default)]
-struct Seen {
-    connections: usize,
-    bytes: usize,
+pub struct Seen {
+    pub connections: usize,
+    pub bytes: usize,
 }
 
 /// A machine of several cores with an echo server on each, and a client on another machine.
-struct World {
-    reactors: Vec<Reactor>,
-    seen: Vec<Rc<RefCell<Seen>>>,
-    client: SmolStack<Card>,
-    models: [VirtioNetModel; 2],
+pub struct World {
+    pub reactors: Vec<Reactor>,
+    pub seen: Vec<Rc<RefCell<Seen>>>,
+    pub client: SmolStack<Card>,
+    pub models: [VirtioNetModel; 2],
     wire: Wire,
-    now: Instant,
+    pub now: Instant,
 }
 
 impl World {
-    fn new(cores: usize, plan: WirePlan, features: u64) -> Self {
-        let (server_model, server_card) = card(1, features);
+    pub fn new(cores: usize, plan: WirePlan, features: u64) -> Self {
+        Self::with_pairs(cores, 1, plan, features)
+    }
+
+    /// One whose card has so many pairs of queues.
+    pub fn with_pairs(cores: usize, pairs: u16, plan: WirePlan, features: u64) -> Self {
+        let machine = Machine::new();
+        let mac = [0x52, 0x54, 0, 0, 0, 1];
+        let model = VirtioNetModel::new(machine.bus(), mac).with_pairs(pairs);
+        let server_model = model.with_features(features);
+        let memory = vec![16 << 20; cores];
+        Self::of(&machine, server_model, &memory, plan, features)
+    }
+
+    /// One with that card, whose cores have so much DMA memory.
+    pub fn of(
+        machine: &Machine,
+        server_model: VirtioNetModel,
+        memory: &[usize],
+        plan: WirePlan,
+        features: u64,
+    ) -> Self {
+        let cores = memory.len();
         let (client_model, client_card) = card(2, features);
         let mut client = SmolStack::new(client_card, SMALL, 77, Instant::ZERO);
         client.configure(fixed(CLIENT));
-        let reactors: Vec<_> =
+        let mut reactors: Vec<_> =
             mesh(cores, Options::default()).into_iter().map(|seed| seed.build()).collect();
+        for (reactor, bytes) in reactors.iter().zip(memory) {
+            reactor.local().provide(Rc::new(machine.pool(*bytes)));
+        }
+        let server_card = bring_up_on(&mut reactors, &server_model);
         let config = NetConfig {
             interface: fixed(SERVER),
             cores: (1..cores as u16).map(CoreId).collect(),
@@ -62,8 +88,12 @@ impl World {
         world
     }
 
-    fn step(&mut self) {
-        self.now = self.now + TICK;
+    pub fn step(&mut self) {
+        self.step_by(TICK);
+    }
+
+    pub fn step_by(&mut self, time: Duration) {
+        self.now = self.now + time;
         for reactor in &mut self.reactors {
             let _ = reactor.poll(self.now);
         }
@@ -71,7 +101,7 @@ impl World {
         self.wire.carry(&self.models[0], &self.models[1]);
     }
 
-    fn run(&mut self, time: Duration) {
+    pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             self.step();
@@ -79,7 +109,7 @@ impl World {
     }
 
     /// Sends `bytes` on every socket and waits for all the echoes.
-    fn echo(&mut self, sockets: &[SocketId], bytes: &[u8]) {
+    pub fn echo(&mut self, sockets: &[SocketId], bytes: &[u8]) {
         let mut sent = vec![0; sockets.len()];
         let mut got = vec![vec![]; sockets.len()];
         let end = self.now + Duration::from_secs(600);
@@ -94,11 +124,11 @@ impl World {
         assert!(got.iter().all(|got| got == bytes));
     }
 
-    fn connect(&mut self, count: usize) -> Vec<SocketId> {
+    pub fn connect(&mut self, count: usize) -> Vec<SocketId> {
         self.connect_to(SERVER.into(), count)
     }
 
-    fn connect_to(&mut self, address: crate::IpAddress, count: usize) -> Vec<SocketId> {
+    pub fn connect_to(&mut self, address: crate::IpAddress, count: usize) -> Vec<SocketId> {
         let peer = crate::Endpoint::new(address, PORT);
         (0..count)
             .map(|_| {
@@ -109,9 +139,32 @@ impl World {
             .collect()
     }
 
-    fn connections(&self) -> Vec<usize> {
+    pub fn connections(&self) -> Vec<usize> {
         self.seen.iter().map(|seen| seen.borrow().connections).collect()
     }
+}
+
+/// Has the first core bring the card up, with pairs of queues for the others.
+fn bring_up_on(reactors: &mut [Reactor], model: &VirtioNetModel) -> Card {
+    let (local, device) = (reactors[0].local(), model.device());
+    let card = Rc::new(RefCell::new(None));
+    let done = Rc::clone(&card);
+    let task = local.clone();
+    local.spawn("bring_up", async move {
+        let pool = task.service::<DmaPool>().unwrap();
+        let ticks = Cell::new(Instant::ZERO);
+        let clock = || {
+            ticks.set(ticks.get() + Duration::from_micros(10));
+            ticks.get()
+        };
+        *done.borrow_mut() = Some(bring_up(&task, device, &pool, &clock, None).await.unwrap());
+    });
+    for _ in 0..100 {
+        for reactor in &mut *reactors {
+            let _ = reactor.poll(Instant::ZERO);
+        }
+    }
+    card.take().expect("the card is up")
 }
 
 /// Starts an echo server on a core.
@@ -156,7 +209,7 @@ fn echo_round(
     Work::IDLE
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
 }
 
