@@ -93,6 +93,7 @@ pub(super) struct Queue {
     /// Kept back for in-capsule data, so that a host's stream never stalls for good: whatever it
     /// carries completes without reading on.
     reserve: Option<DmaBuf>,
+    /// Bytes of it, also while it is in use; 0 if this connection got none.
     reserve_len: usize,
     /// Commands at bdevs or the control plane.
     pub(super) outstanding: u32,
@@ -118,7 +119,7 @@ impl Queue {
             receiving: None,
             waiting: VecDeque::new(),
             reserve: None,
-            reserve_len: core.config.capsule_data_max() as usize,
+            reserve_len: 0,
             outstanding: 0,
             host_left: false,
             first_half: None,
@@ -208,8 +209,20 @@ impl Queue {
         self.sender.stage(response.as_bytes());
         self.sender.agree(digests, request.data_align);
         self.phase = Phase::Greeted;
-        self.reserve = core.pool.alloc(self.reserve_len).ok();
+        self.keep_reserve(core);
         digests
+    }
+
+    /// Keeps a buffer back, unless those of all connections would take more than half of the
+    /// memory: the other half is for work, which connections without one have to wait for.
+    fn keep_reserve(&mut self, core: &Core) {
+        let len = core.config.capsule_data_max() as usize;
+        let memory = core.pool.stats();
+        if memory.bytes_free < memory.bytes_total / 2 + len {
+            return;
+        }
+        self.reserve = core.pool.alloc(len).ok();
+        self.reserve_len = self.reserve.as_ref().map_or(0, |_| len);
     }
 
     /// The tag of the command in slot `index`.
@@ -291,7 +304,10 @@ impl Queue {
             Transfer::ToHost { len } => (len, false),
             Transfer::None | Transfer::InCapsule { .. } => return true,
         };
-        if !core.pool.has_free(self.slots.held() + len as usize) {
+        // What is asked for may come behind a capsule, which without a reserve has to find memory.
+        let behind = from_host && self.reserve_len == 0;
+        let spare = if behind { core.config.capsule_data_max() as usize } else { 0 };
+        if !core.pool.has_free(self.slots.held() + len as usize + spare) {
             return false;
         }
         let Ok(buf) = core.pool.alloc(len as usize) else { return false };
@@ -433,7 +449,8 @@ impl Queue {
 
     /// Puts a buffer back in reserve if that is empty and it is large enough, else in the pool.
     pub(super) fn recycle(&mut self, buf: DmaBuf) {
-        if self.reserve.is_none() && buf.capacity() >= self.reserve_len {
+        let lacks = self.reserve.is_none() && self.reserve_len > 0;
+        if lacks && buf.capacity() >= self.reserve_len {
             self.reserve = Some(buf);
         }
     }

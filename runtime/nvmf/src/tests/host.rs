@@ -29,6 +29,8 @@ pub struct Host {
     pub no_flow_control: bool,
     /// Alignment it wants for data: dwords, 0's based.
     pub hpda: u8,
+    /// R2Ts of a command that it can hold, 0's based.
+    pub maxr2t: u32,
 }
 
 /// A received PDU: header and data.
@@ -53,6 +55,7 @@ impl Host {
             h2c_max: 1 << 20,
             no_flow_control: false,
             hpda: 0,
+            maxr2t: 0,
         }
     }
 
@@ -115,7 +118,9 @@ impl Host {
 
     /// ICReq and ICResp.
     pub fn greet(&mut self, world: &mut World, digests: Digests) {
-        self.write(world, &ic_req(digests, self.hpda));
+        let mut request = ic_req(digests, self.hpda);
+        request[12..16].copy_from_slice(&self.maxr2t.to_le_bytes());
+        self.write(world, &request);
         let response = self.receive(world).expect("no ICResp");
         let response = wire::IcResp::read_from_bytes(&response.header).unwrap();
         assert_eq!(response.common.kind, kind::IC_RESP);

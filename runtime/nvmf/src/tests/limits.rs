@@ -87,7 +87,7 @@ fn small_world(memory: usize) -> World {
 }
 
 /// What has come to a host, as far as it is whole.
-fn whole(world: &mut World, host: &Host) -> Option<Received> {
+pub fn whole(world: &mut World, host: &Host) -> Option<Received> {
     let stack = world.stacks[0].borrow();
     let queue = &stack.pipes[host.pipe].to_host;
     let len: Vec<u8> = queue.iter().skip(4).take(4).copied().collect();

@@ -4,6 +4,7 @@ mod aborts;
 mod admin;
 mod ana;
 mod associations;
+mod capsules;
 mod configure;
 mod copies;
 mod discovery;
