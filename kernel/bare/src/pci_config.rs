@@ -48,7 +48,9 @@ impl PciConfig {
     }
 }
 
+/// Called from very many places, none of which is in a hurry: the image has each once.
 impl ConfigSpace for PciConfig {
+    #[inline(never)]
     fn read(&self, address: PciAddress, offset: u16) -> u32 {
         match &self.0 {
             Way::Ecam(ecam) => ecam.read(address, offset),
@@ -57,6 +59,7 @@ impl ConfigSpace for PciConfig {
         }
     }
 
+    #[inline(never)]
     fn write(&self, address: PciAddress, offset: u16, value: u32) {
         match &self.0 {
             Way::Ecam(ecam) => ecam.write(address, offset, value),
