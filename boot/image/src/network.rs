@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use basalt_app::roll_call;
 use basalt_bare::Clock;
-use basalt_env::{CoreId, Device, DmaPool};
+use basalt_env::{Device, DmaPool};
 use basalt_net::{InterfaceConfig, IpAddress, Ipv6Cidr, NetConfig, NetInterface, StackOptions};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
@@ -28,10 +28,25 @@ const ADDRESS_PERIOD: Duration = Duration::from_millis(5);
 /// Starts the first card that works and tells the control plane how to reach it.
 ///
 /// Without a card nothing is served, which is said, and the rest of the machine runs on.
-pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[InterfaceSetting]) {
-    let Some(pool) = local.service::<DmaPool>() else { return };
+pub async fn start(
+    local: &Local,
+    clock: Clock,
+    cards: Vec<PciDevice>,
+    settings: &[InterfaceSetting],
+) {
     let count = cards.len();
-    let Some(card) = cards.into_iter().find_map(|device| bring_up(device, &pool, clock)) else {
+    let settings = || settings.iter().filter(|setting| setting.index == 0);
+    // Each is given in a call of its own, or both in one; the last says.
+    let fixed = settings().filter_map(|setting| setting.addresses).next_back();
+    let mtu = settings().filter_map(|setting| setting.mtu).next_back();
+    let mut card = None;
+    for device in cards {
+        card = bring_up(local, device, clock, mtu).await;
+        if card.is_some() {
+            break;
+        }
+    }
+    let Some(card) = card else {
         let why = if count == 0 { "there is no virtio network card" } else { "no card works" };
         log::error!(target: "net", "{why}: nothing can be served; add a virtio-net-pci device");
         return;
@@ -39,7 +54,6 @@ pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[Int
     if count > 1 {
         log::warn!(target: "net", "{count} network cards; only the first that works is used");
     }
-    let fixed = settings.iter().find(|setting| setting.index == 0).map(|setting| setting.addresses);
     let interface = fixed.map_or(InterfaceConfig::Dhcp, InterfaceConfig::Static);
     let cores = roll_call::ids(local.cores()).skip(1).collect();
     let heap = basalt_bare::heap_stats().bytes_total;
@@ -52,9 +66,15 @@ pub fn start(local: &Local, clock: Clock, cards: Vec<PciDevice>, settings: &[Int
     provide_control(local, fixed.is_none());
 }
 
-fn bring_up(device: PciDevice, pool: &DmaPool, clock: Clock) -> Option<VirtioNet<PciDevice>> {
+async fn bring_up(
+    local: &Local,
+    device: PciDevice,
+    clock: Clock,
+    mtu: Option<u16>,
+) -> Option<VirtioNet<PciDevice>> {
+    let pool = local.service::<DmaPool>()?;
     let address = device.address();
-    match VirtioNet::bring_up(device, pool, &|| clock.now(), CoreId::BOOT) {
+    match basalt_net::bring_up(local, device, &pool, &|| clock.now(), mtu).await {
         Ok(card) => {
             let [a, b, c, d, e, f] = card.mac();
             log::info!(
@@ -81,9 +101,11 @@ fn provide_control(local: &Local, dhcp: bool) {
             let message = format!("there is no interface net{}", setting.index);
             return Err(RpcError::errno(errno::ENODEV, message));
         }
-        set_dhcp.set(false);
-        // Those that it has already stay, and so do their connections.
-        set_interface.configure(InterfaceConfig::Static(setting.addresses));
+        if let Some(addresses) = setting.addresses {
+            set_dhcp.set(false);
+            // Those that it has already stay, and so do their connections.
+            set_interface.configure(InterfaceConfig::Static(addresses));
+        }
         Ok(())
     };
     let list = move || {

@@ -70,7 +70,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     drives::attach_all(local, nvme, &firmware.nodes).await;
     VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
-    network::start(local, clock, virtio_net, &interfaces);
+    network::start(local, clock, virtio_net, &interfaces).await;
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
     let instruments = Instruments { ticks: clock, allocations };

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_net::{Address, Addresses, IpAddress, Ipv6Cidr};
+use basalt_net::{Address, Addresses, IpAddress, Ipv6Cidr, MTU_MIN_V6};
 use serde_json::{Map, Value};
 
 use crate::methods::{NVME_SET_OPTIONS, NvmeOptions};
@@ -227,35 +227,60 @@ fn not_a_call(place: &Place) -> ConfigError {
     ConfigError::Shape(format!("{place} is neither a call nor an array of calls"))
 }
 
-/// The fixed address of a network interface, from `net_set_interface`.
+/// What is set of a network interface by `net_set_interface`. What is not given stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InterfaceSetting {
     /// Which one: 0 for `net0`.
     pub index: u16,
-    /// Its addresses and its ways out.
-    pub addresses: Addresses,
+    /// Its fixed addresses and its ways out.
+    pub addresses: Option<Addresses>,
+    /// Largest IP packet that it sends, bytes.
+    pub mtu: Option<u16>,
 }
 
 impl InterfaceSetting {
+    /// The smallest MTU of IPv4 (RFC 791), and the smallest that holds what DHCP sends (RFC 2131).
+    const MTU_MIN: u16 = 68;
+    const MTU_MIN_DHCP: u16 = 576;
+
     /// Reads the parameters `name`; `address` (`10.0.0.1/24` or `fd00::1/64`), `addresses` (a list
     /// of them, of which at most one is IPv4), or both; `gateway` and `gateways` (optional), at
-    /// most one for either version.
+    /// most one for either version; `mtu`. Addresses or an MTU there have to be.
     pub fn from_params(mut params: Params) -> Result<Self, RpcError> {
         let name: String = params.required("name")?;
         let cidrs = one_or_list(&mut params, "address", "addresses")?;
         let gateways = one_or_list(&mut params, "gateway", "gateways")?;
+        let mtu: Option<u16> = params.optional("mtu")?;
         params.finish()?;
         let index = name.strip_prefix("net").and_then(|index| index.parse().ok());
         let index = index.ok_or_else(|| {
             RpcError::params(format_args!("'name' is net0, net1, …, not '{name}'"))
         })?;
-        if cidrs.is_empty() {
+        if cidrs.is_empty() && (mtu.is_none() || !gateways.is_empty()) {
             return Err(RpcError::params("'address' is missing"));
         }
         let mut addresses = Addresses::default();
         cidrs.iter().try_for_each(|text| add_address(&mut addresses, text))?;
         gateways.iter().try_for_each(|text| add_gateway(&mut addresses, text))?;
-        Ok(Self { index, addresses })
+        let setting = Self { index, addresses: (!cidrs.is_empty()).then_some(addresses), mtu };
+        setting.check_mtu()?;
+        Ok(setting)
+    }
+
+    fn check_mtu(&self) -> Result<(), RpcError> {
+        let Some(mtu) = self.mtu else { return Ok(()) };
+        let has_v6 = self.addresses.is_some_and(|addresses| addresses.v6().next().is_some());
+        let (least, what) = match self.addresses {
+            _ if mtu < Self::MTU_MIN => (Self::MTU_MIN, "IPv4"),
+            Some(_) if has_v6 => (MTU_MIN_V6 as u16, "IPv6"),
+            Some(_) => (Self::MTU_MIN, "IPv4"),
+            None => (Self::MTU_MIN_DHCP, "DHCP"),
+        };
+        if mtu >= least {
+            return Ok(());
+        }
+        let error = format_args!("'mtu': {mtu} is too small for {what}, which takes {least} bytes");
+        Err(RpcError::params(error))
     }
 }
 

@@ -6,10 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_net::{Addresses, IpAddress, Ipv6Cidr};
-use serde_json::{Value, json};
+use basalt_env::CoreId;
+use basalt_net::{Addresses, IpAddress, Ipv6Cidr, MTU_MIN_V6, NetStats, QueueStats};
+use serde_json::{Map, Value, json};
 
-use crate::{Context, InterfaceSetting, Outcome, Params, Router, RpcError, When};
+use crate::{Context, InterfaceSetting, Outcome, Params, Router, RpcError, When, errno};
 
 /// A network interface as it is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,8 +40,9 @@ pub struct NetControl {
 }
 
 impl NetControl {
-    /// A control of two parts: one gives an interface fixed addresses (again, if it has those
-    /// already), the other lists the interfaces.
+    /// A control of two parts: one gives an interface fixed addresses, if the setting has some
+    /// (again, if it has those already), the other lists the interfaces. The MTU has been set when
+    /// they started.
     pub fn new(
         set: impl Fn(InterfaceSetting) -> Result<(), RpcError> + 'static,
         list: impl Fn() -> Vec<InterfaceState> + 'static,
@@ -57,20 +59,60 @@ impl fmt::Debug for NetControl {
 
 pub(super) fn register(router: &mut Router) {
     router.register("net_set_interface", When::Any, set_interface);
-    router.register("net_get_interfaces", When::Any, get_interfaces);
+    router.register_async("net_get_interfaces", When::Any, get_interfaces);
 }
 
 fn set_interface(cx: Context, params: Params) -> Outcome {
     let setting = InterfaceSetting::from_params(params)?;
-    (cx.service::<NetControl>()?.set)(setting)?;
-    cx.remember("net", format!("net{}", setting.index));
+    let control = cx.service::<NetControl>()?;
+    let name = format!("net{}", setting.index);
+    if let Some(interface) = (control.list)().iter().find(|interface| interface.name == name) {
+        interface.check(&setting)?;
+    }
+    (control.set)(setting)?;
+    // Apart from each other, as each may be set again without the other.
+    if let Some(mtu) = setting.mtu {
+        let mut params = Map::new();
+        params.insert("name".into(), name.clone().into());
+        params.insert("mtu".into(), mtu.into());
+        cx.remember_as("net", format!("{name}/mtu"), params);
+    }
+    if setting.addresses.is_some() {
+        let mut params = cx.params();
+        params.remove("mtu");
+        cx.remember_as("net", format!("{name}/addresses"), params);
+    }
     Ok(Value::Bool(true))
 }
 
-fn get_interfaces(cx: Context, params: Params) -> Outcome {
+async fn get_interfaces(cx: Context, params: Params) -> Outcome {
     params.none()?;
     let control = cx.service::<NetControl>()?;
-    Ok((control.list)().iter().map(interface_to_json).collect())
+    let mut interfaces: Vec<_> = (control.list)().iter().map(interface_to_json).collect();
+    let queues = basalt_net::queue_stats(cx.local()).await;
+    // Only the first card is used.
+    if let Some(first) = interfaces.first_mut() {
+        first["queues"] = queues.iter().map(queue_to_json).collect();
+    }
+    Ok(interfaces.into())
+}
+
+fn queue_to_json((core, stats): &(CoreId, QueueStats)) -> Value {
+    let NetStats { rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes } = stats.card;
+    let counters = [
+        ("core", core.0.into()),
+        ("rx_frames", rx_frames),
+        ("rx_bytes", rx_bytes),
+        ("rx_dropped", rx_dropped),
+        ("rx_steered", stats.steered),
+        ("tx_frames", tx_frames),
+        ("tx_bytes", tx_bytes),
+    ];
+    let mut queue = Map::new();
+    for (name, value) in counters {
+        queue.insert(name.into(), Value::from(value));
+    }
+    Value::Object(queue)
 }
 
 /// Whether an interface has the address, or may get it: a DHCP server may yet give it, or a router.
@@ -81,6 +123,24 @@ pub(super) fn may_have(cx: &Context, address: IpAddress) -> bool {
 }
 
 impl InterfaceState {
+    /// Whether it can be as that says while it runs.
+    fn check(&self, setting: &InterfaceSetting) -> Result<(), RpcError> {
+        let Self { name, mtu, .. } = self;
+        if setting.mtu.is_some_and(|wanted| usize::from(wanted) != *mtu) {
+            let message = format!(
+                "{name} runs with an MTU of {mtu}: another takes effect at the start only, so put \
+                 it in the configuration file and start again"
+            );
+            return Err(RpcError::errno(errno::EBUSY, message));
+        }
+        let wants_v6 = |addresses: Addresses| addresses.v6().next().is_some();
+        if *mtu < MTU_MIN_V6 && setting.addresses.is_some_and(wants_v6) {
+            let error = format_args!("'address': the MTU of {name}, {mtu}, is too small for IPv6");
+            return Err(RpcError::params(error));
+        }
+        Ok(())
+    }
+
     fn may_have(&self, address: IpAddress) -> bool {
         let learns = match address {
             IpAddress::V4(_) => self.addresses.v4.is_none() && self.dhcp,

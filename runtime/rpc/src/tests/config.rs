@@ -147,11 +147,11 @@ fn interfaces_are_known_before_anything_is_applied() {
     let good = json!({"name": "net1", "address": "10.0.0.1/24", "gateway": "10.0.0.254"});
     let expected = InterfaceSetting {
         index: 1,
-        addresses: Address {
-            cidr: "10.0.0.1/24".parse().unwrap(),
-            gateway: Some([10, 0, 0, 254].into()),
-        }
-        .into(),
+        addresses: Some(
+            Address { cidr: "10.0.0.1/24".parse().unwrap(), gateway: Some([10, 0, 0, 254].into()) }
+                .into(),
+        ),
+        mtu: None,
     };
     assert_eq!(parse(&net(good)).unwrap().interfaces(), Ok(Vec::from([expected])));
     let both = json!({
@@ -159,10 +159,11 @@ fn interfaces_are_known_before_anything_is_applied() {
         "gateways": ["10.0.0.254", "fe80::1"],
     });
     let setting = parse(&net(both)).unwrap().interfaces().unwrap()[0];
-    let v6: Vec<_> = setting.addresses.v6().map(|cidr| cidr.to_string()).collect();
+    let addresses = setting.addresses.unwrap();
+    let v6: Vec<_> = addresses.v6().map(|cidr| cidr.to_string()).collect();
     assert_eq!(v6, ["fd00::1/64", "fd01::1/48"]);
-    assert_eq!(setting.addresses.v4.unwrap().gateway, Some([10, 0, 0, 254].into()));
-    assert_eq!(setting.addresses.gateway_v6, Some("fe80::1".parse().unwrap()));
+    assert_eq!(addresses.v4.unwrap().gateway, Some([10, 0, 0, 254].into()));
+    assert_eq!(addresses.gateway_v6, Some("fe80::1".parse().unwrap()));
     let bad = [
         json!({"name": "net0"}),
         json!({"name": "net0", "addresses": []}),
@@ -178,12 +179,33 @@ fn interfaces_are_known_before_anything_is_applied() {
         json!({"name": "net0", "address": "10.0.0.1/33"}),
         json!({"name": "net0", "address": "0.0.0.0/0"}),
         json!({"name": "net0", "address": "10.0.0.1/24", "gateway": "moon"}),
-        json!({"name": "net0", "address": "10.0.0.1/24", "mtu": 9000}),
+        json!({"name": "net0", "address": "10.0.0.1/24", "mut": 9000}),
+        json!({"name": "net0", "address": "10.0.0.1/24", "mtu": 67}),
+        json!({"name": "net0", "address": "10.0.0.1/24", "mtu": 65536}),
+        json!({"name": "net0", "address": "10.0.0.1/24", "mtu": "9000"}),
+        json!({"name": "net0", "address": "fd00::1/64", "mtu": 1279}),
+        json!({"name": "net0", "gateway": "10.0.0.254", "mtu": 1500}),
+        json!({"name": "net0", "mtu": 575}),
     ];
     for params in bad {
         let error = parse(&net(params.clone())).unwrap().interfaces().unwrap_err();
         assert!(error.to_string().contains("net_set_interface: Invalid parameters"), "{params}");
     }
+}
+
+#[test]
+fn an_mtu_is_set_with_addresses_and_without() {
+    let setting = |params: Value| {
+        let call = json!({"method": "net_set_interface", "params": params});
+        let file = json!({"subsystems": [{"subsystem": "net", "config": [call]}]});
+        parse(&file).unwrap().interfaces().unwrap()[0]
+    };
+    for (address, mtu) in [("10.0.0.1/24", 68), ("10.0.0.1/24", 65535), ("fd00::1/64", 1280)] {
+        let both = setting(json!({"name": "net0", "address": address, "mtu": mtu}));
+        assert_eq!((both.mtu, both.addresses.is_some()), (Some(mtu), true));
+    }
+    let alone = setting(json!({"name": "net0", "mtu": 576}));
+    assert_eq!((alone.mtu, alone.addresses), (Some(576), None));
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn interfaces_are_set_listed_and_saved() {
             vec![InterfaceState {
                 name: "net0".into(),
                 mac: [0x52, 0x54, 0, 0, 0, 1],
-                addresses: config.map(|config| config.addresses).unwrap_or_default(),
+                addresses: config.and_then(|config| config.addresses).unwrap_or_default(),
                 link_local: Some(basalt_net::Ipv6Cidr::link_local([0x52, 0x54, 0, 0, 0, 1])),
                 dhcp: config.is_none(),
                 mtu: 1500,
@@ -168,8 +168,31 @@ fn interfaces_are_set_listed_and_saved() {
         "ipv6_gateway": null,
         "dhcp": false,
         "mtu": 1500,
+        "queues": [],
     }]);
     assert_eq!(machine.call("net_get_interfaces", None).unwrap(), expected);
     let saved = machine.call("framework_get_config", json!({"name": "net"})).unwrap();
-    assert_eq!(saved, json!([{"method": "net_set_interface", "params": params}]));
+    let addresses = json!({"method": "net_set_interface", "params": params});
+    assert_eq!(saved, json!([addresses]));
+    // The MTU that it runs with, as a configuration has had it, is saved and stays so.
+    let mtu = json!({"name": "net0", "mtu": 1500});
+    let both = json!({"name": "net0", "address": "10.0.0.1/24", "mtu": 1500,
+        "gateway": "10.0.0.254"});
+    for call in [&mtu, &both, &params] {
+        assert_eq!(machine.call("net_set_interface", call.clone()).unwrap(), true);
+        let mut saved = machine.call("framework_get_config", json!({"name": "net"})).unwrap();
+        let calls = saved.as_array_mut().unwrap();
+        calls.sort_by_key(|call| call["params"]["mtu"].is_u64());
+        assert_eq!(
+            *calls,
+            [
+                addresses.clone(),
+                json!({"method": "net_set_interface",
+            "params": mtu})
+            ]
+        );
+    }
+    let error = machine.call("net_set_interface", json!({"name": "net0", "mtu": 9000}));
+    let error = error.unwrap_err().message;
+    assert!(error.contains("MTU of 1500") && error.contains("start again"), "{error}");
 }
