@@ -1,7 +1,7 @@
 //! SPDK's own client, as it comes from PyPI, and one that can break the rules.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -116,7 +116,12 @@ pub struct Raw {
 impl Raw {
     /// Connects to `port` of 127.0.0.1.
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|stream| {
+        Self::connect_at((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Connects to that address.
+    pub fn connect_at(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).and_then(|stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(stream)

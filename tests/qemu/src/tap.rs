@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, bail};
 
@@ -11,6 +12,7 @@ use anyhow::{Context as _, bail};
 #[derive(Debug)]
 pub struct Tap {
     name: String,
+    queues: u16,
 }
 
 /// What has come through a tap device from its guest, or gone there.
@@ -28,9 +30,23 @@ impl Tap {
     /// # Errors
     /// This host lets nobody, or not this process, make one.
     pub fn make(address: &str, mtu: u16) -> anyhow::Result<Self> {
-        let name = format!("basalt{}", std::process::id() % 100_000);
-        ip(&["tuntap", "add", "dev", &name, "mode", "tap", "vnet_hdr"])?;
-        let tap = Self { name };
+        Self::with_queues(address, mtu, 1)
+    }
+
+    /// The same with so many pairs of queues.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn with_queues(address: &str, mtu: u16, queues: u16) -> anyhow::Result<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("basalt{}_{number}", std::process::id() % 100_000);
+        let mut add = vec!["tuntap", "add", "dev", &name, "mode", "tap", "vnet_hdr"];
+        if queues > 1 {
+            add.push("multi_queue");
+        }
+        ip(&add)?;
+        let tap = Self { name, queues };
         ip(&["address", "add", address, "dev", &tap.name, "nodad"])?;
         ip(&["link", "set", &tap.name, "up", "mtu", &mtu.to_string()])?;
         Ok(tap)
@@ -47,7 +63,9 @@ impl Tap {
     /// What QEMU is told of it: a network `id`.
     #[must_use]
     pub fn netdev(&self, id: &str) -> String {
-        format!("tap,id={id},ifname={},script=no,downscript=no,vhost=off", self.name)
+        let Self { name, queues } = self;
+        let several = if *queues > 1 { format!(",queues={queues}") } else { String::new() };
+        format!("tap,id={id},ifname={name},script=no,downscript=no,vhost=off{several}")
     }
 
     /// What has come from the guest, and what has gone there.

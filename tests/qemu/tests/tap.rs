@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use basalt_qemu_tests::initiator::command::{self, Connect};
 use basalt_qemu_tests::initiator::{Data, Initiator, Namespace, Queue};
+use basalt_qemu_tests::rpc_client::Raw;
 use basalt_qemu_tests::{BasaltGuest, Guest, Tap};
+use serde_json::Value;
 
 const BOOT: Duration = Duration::from_secs(120);
 const CONFIG: &str = r#"{"subsystems":[{"subsystem":"net","config":[
@@ -26,21 +28,23 @@ const OFFLOADS: [&str; 6] =
 const IO_BYTES: u32 = 128 << 10;
 
 /// A tap device, or `None` with the reason printed where this host has none to give.
-fn tap(mtu: u16) -> Option<Tap> {
-    let made = Tap::make(HOST, mtu);
+fn tap(host: &str, mtu: u16, queues: u16) -> Option<Tap> {
+    let made = Tap::with_queues(host, mtu, queues);
     made.inspect_err(|error| println!("skipped: no tap device can be made here: {error:#}")).ok()
 }
 
-fn boot(tap: &Tap, mtu: u16) -> (Guest, tempfile::NamedTempFile) {
+/// Boots the image with that configuration; the card gets further properties.
+fn boot(tap: &Tap, config: &str, card: &str) -> (Guest, tempfile::NamedTempFile) {
     let disk = tempfile::NamedTempFile::new().expect("no disk");
     disk.as_file().set_len(64 << 20).expect("no room for a disk");
     let guest = BasaltGuest::new("basalt")
+        .cpus(2)
         .disk(disk.path())
-        .config(CONFIG)
+        .config(config)
         .qemu_arg("-netdev")
         .qemu_arg(&tap.netdev("tap"))
         .qemu_arg("-device")
-        .qemu_arg(&format!("virtio-net-pci,netdev=tap,disable-legacy=on,host_mtu={mtu}"))
+        .qemu_arg(&format!("virtio-net-pci,netdev=tap,disable-legacy=on,romfile=,{card}"))
         .start();
     (guest, disk)
 }
@@ -48,8 +52,8 @@ fn boot(tap: &Tap, mtu: u16) -> (Guest, tempfile::NamedTempFile) {
 #[test]
 fn the_image_and_this_host_exchange_large_segments_over_ipv4_and_ipv6() {
     for mtu in [1500, 9000] {
-        let Some(tap) = tap(mtu) else { return };
-        let (guest, _disk) = boot(&tap, mtu);
+        let Some(tap) = tap(HOST, mtu, 1) else { return };
+        let (guest, _disk) = boot(&tap, CONFIG, &format!("host_mtu={mtu}"));
         let features = guest.wait_for_line("virtio-net: ", BOOT);
         for feature in OFFLOADS {
             assert!(features.contains(feature), "{feature} is not agreed: {features}");
@@ -102,4 +106,92 @@ fn check_discovery() {
         assert_eq!(entry[1], 2, "the address family");
         assert!(entry[512..].starts_with(b"fd00:7::1"), "the address");
     }
+}
+
+/// What JSON-RPC there says of the interface.
+fn interface(rpc: &mut Raw) -> Value {
+    rpc.call("net_get_interfaces")["result"][0].clone()
+}
+
+#[test]
+fn two_cores_receive_and_send_by_queues_of_their_own() {
+    let Some(tap) = tap("198.18.8.2/24", 1500, 2) else { return };
+    let config = CONFIG.replace("198.18.7.1", "198.18.8.1");
+    let (guest, _disk) = boot(&tap, &config, "mq=on,vectors=6");
+    let line = guest.wait_for_line("virtio-net: ", BOOT);
+    assert!(line.contains("MQ") && line.contains("2 queue pairs"), "{line}");
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut initiators: Vec<_> = (0..4)
+        .map(|_| Initiator::connect_at(address("198.18.8.1:4420")).expect("no connection"))
+        .collect();
+    let disk: Namespace = initiators[0].namespaces().expect("no namespaces")[0];
+    for round in 0..16 {
+        for (at, initiator) in initiators.iter_mut().enumerate() {
+            let index = round * 4 + at as u32;
+            let lba = u64::from(index * IO_BYTES / disk.block_len);
+            initiator.verify(disk, lba, IO_BYTES, index.into()).expect("data");
+        }
+    }
+    let mut rpc = Raw::connect_at(address("198.18.8.1:5260"));
+    let interface = interface(&mut rpc);
+    let queues = interface["queues"].as_array().expect("queues");
+    println!("{interface}");
+    assert_eq!(queues.len(), 2);
+    let count = |queue: &Value, name: &str| queue[name].as_u64().expect("a counter");
+    // Half of the connections are each core's, and each has moved 2 MiB both ways.
+    let (own, all) = (3 << 20, 9 << 20);
+    for queue in queues {
+        for bytes in ["rx_bytes", "tx_bytes"] {
+            let moved = count(queue, bytes);
+            assert!((own..all).contains(&moved), "{bytes} of {moved} in {queue}");
+        }
+        // After the first frames a flow comes where it belongs.
+        let [steered, frames] = ["rx_steered", "rx_frames"].map(|name| count(queue, name));
+        assert!(steered * 4 < frames, "{queue}");
+        assert_eq!(count(queue, "rx_dropped"), 0, "{queue}");
+    }
+}
+
+#[test]
+fn a_configured_mtu_bounds_what_is_sent_and_is_saved() {
+    let Some(tap) = tap("198.18.9.2/24", 9000, 1) else { return };
+    let config =
+        CONFIG.replace("198.18.7.1", "198.18.9.1").replace("}}]}]}", ",\"mtu\":4000}}]}]}");
+    let (guest, _disk) = boot(&tap, &config, "host_mtu=9000,host_tso4=off,host_tso6=off");
+    let line = guest.wait_for_line("virtio-net: ", BOOT);
+    assert!(line.ends_with("mtu 4000"), "{line}");
+    guest.wait_for_line("basalt: ready", BOOT);
+    let mut initiator = Initiator::connect_at(address("198.18.9.1:4420")).expect("no connection");
+    let disk: Namespace = initiator.namespaces().expect("no namespaces")[0];
+    let before = tap.traffic().expect("no counters");
+    for round in 0..16 {
+        let lba = u64::from(round * IO_BYTES / disk.block_len);
+        initiator.verify(disk, lba, IO_BYTES, round.into()).expect("data");
+    }
+    let sent = tap.traffic().expect("no counters")[0].mean_since(&before[0]);
+    println!("{sent} bytes a frame sent by the image");
+    // Acknowledgements count too; a frame of data has 4014 bytes.
+    assert!((1500..=4014).contains(&sent), "frames of {sent} bytes");
+    let mut rpc = Raw::connect_at(address("198.18.9.1:5260"));
+    assert_eq!(interface(&mut rpc)["mtu"], 4000);
+    let mut call = |method: &str, params: &str| {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        rpc.send(line.as_bytes());
+        rpc.receive()
+    };
+    let saved = call("framework_get_config", r#"{"name":"net"}"#);
+    let calls = saved["result"].as_array().expect("calls");
+    assert!(calls.iter().any(|call| call["params"]["mtu"] == 4000), "{saved}");
+    assert!(calls.iter().any(|call| call["params"]["address"] == "198.18.9.1/24"), "{saved}");
+    let other = call("net_set_interface", r#"{"name":"net0","mtu":1500}"#);
+    assert!(other["error"]["message"].to_string().contains("start again"), "{other}");
+}
+
+#[test]
+fn an_mtu_beyond_the_cards_is_refused_by_name() {
+    let Some(tap) = tap("198.18.10.2/24", 1500, 1) else { return };
+    let config = CONFIG.replace("}}]}]}", ",\"mtu\":9000}}]}]}");
+    let (guest, _disk) = boot(&tap, &config, "host_mtu=1500");
+    guest.wait_for_line("an MTU of 9000 is configured, but the card's is 1500", BOOT);
+    guest.wait_for_line("stopping; correct the configuration", BOOT);
 }
