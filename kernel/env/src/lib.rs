@@ -16,6 +16,7 @@ extern crate alloc;
 
 mod addr;
 mod cpu;
+mod crc32c;
 mod device;
 pub mod dma;
 mod instant;
@@ -28,6 +29,7 @@ mod work;
 
 pub use addr::PhysAddr;
 pub use cpu::CoreId;
+pub use crc32c::crc32c_update;
 pub use device::{
     BarError, ConfigSpace, Device, IoPorts, MessageTarget, MmioMap, PciAddress, WakeMessage,
 };

@@ -10,7 +10,7 @@ use basalt_nvme_spec::identify::IdentifyController;
 use basalt_nvme_spec::{Cns, Command, Completion, SglDescriptor};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::disk::Disk;
+use basalt_bdev::suite::disk::Disk;
 use super::faults::expect_term;
 use super::host::{Host, Received};
 use super::limits::whole;
