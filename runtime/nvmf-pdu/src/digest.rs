@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_processors_instruction_and_software_agree_on_pieces_of_any_length() {
-        let bytes: Vec<u8> = (0..700_u32).map(|n| (n * n >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..700_u32).map(|n| ((n * n) >> 3) as u8).collect();
         for (start, end) in (0..16).flat_map(|start| (start..700).map(move |end| (start, end))) {
             let (one, other) = bytes[start..end].split_at((end - start) / 3);
             let by_software = !software(software(u32::MAX, one), other);

@@ -10,7 +10,6 @@ use basalt_nvme_spec::identify::IdentifyController;
 use basalt_nvme_spec::{Cns, Command, Completion, SglDescriptor};
 use zerocopy::{FromBytes, IntoBytes};
 
-use basalt_bdev::suite::disk::Disk;
 use super::faults::expect_term;
 use super::host::{Host, Received};
 use super::limits::whole;
@@ -18,6 +17,7 @@ use super::world::{World, opened};
 use crate::pdu::wire::{self, flags, kind};
 use crate::pdu::{Digests, FaultKind};
 use crate::{DEFAULT_NQN, HostPolicy, NamespaceOptions, SubsystemOptions, TransportConfig};
+use basalt_bdev::suite::disk::Disk;
 
 const BLOCK: usize = 512;
 

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ use crate::{Build, Workspace, packages, ports};
 const SUBSYSTEM: &str = "nqn.2026-11.io.basalt:bench";
 const WORKLOAD: &str = "randread";
 const READY: &str = "basalt: ready";
+/// From this depth on as many reads are counted as there are to be.
+const FULL_DEPTH: u32 = 32;
 /// The longer of two runs is so many times the shorter.
 const LONG: u64 = 3;
 
@@ -47,11 +50,15 @@ pub(in super::super) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Resul
     packages::ensure(workspace, "valgrind", &["valgrind"])?;
     let program = workspace.build_hosted(Build::Fast)?;
     eprintln!("rates and latencies …");
-    let rates = serve(&program, Command::new(&program), plan, client::Amount::Time)?;
+    let mut target = apart();
+    target.arg(&program);
+    let rates = serve(&program, target, plan, client::Amount::Time)?;
     eprintln!("instructions …");
     let mut rows = Vec::new();
     for (Point { depth, .. }, figures) in rates {
-        let plan = Plan { depths: vec![depth], ..plan.clone() };
+        // The fewer are in flight, the longer each takes.
+        let ios = (plan.ios * u64::from(depth.min(FULL_DEPTH)) / u64::from(FULL_DEPTH)).max(100);
+        let plan = Plan { depths: vec![depth], ios, ..plan.clone() };
         rows.push(Row { depth, figures, layers: instructions(&program, &plan)? });
     }
     Ok(Report(rows))
@@ -69,14 +76,22 @@ fn instructions(program: &Path, plan: &Plan) -> anyhow::Result<BTreeMap<Layer, f
 /// Instructions of a target from its start to its end, with so many reads between.
 fn counted(program: &Path, plan: &Plan, ios: u64) -> anyhow::Result<Counts> {
     let profile = NamedTempFile::new().context("no place for the profile")?;
-    let mut valgrind = Command::new("valgrind");
-    valgrind.arg("--tool=callgrind");
+    let mut valgrind = apart();
+    valgrind.args(["valgrind", "--tool=callgrind"]);
     valgrind.arg(format!("--callgrind-out-file={}", profile.path().display())).arg(program);
     serve(program, valgrind, plan, client::Amount::Ios(ios))?;
     let text = std::fs::read_to_string(profile.path()).context("valgrind left no profile")?;
     let counts = layers::counts(&text);
     anyhow::ensure!(counts.values().sum::<u64>() > 0, "valgrind counted nothing");
     Ok(counts)
+}
+
+/// Runs a program on the last of the processors, as its client takes the first.
+fn apart() -> Command {
+    let last = thread::available_parallelism().map_or(0, |count| count.get() - 1);
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &last.to_string()]);
+    command
 }
 
 /// Starts the target by `command`, has it read by the client, and ends it in order.
