@@ -4,6 +4,7 @@ mod checksum;
 mod dhcp;
 pub(crate) mod ipv6;
 mod large;
+mod small;
 mod tcp;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};

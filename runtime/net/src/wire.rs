@@ -185,6 +185,13 @@ impl Segment {
         self.flags.contains(TcpFlags::SYN)
     }
 
+    /// Bytes of its payload, if it does nothing but bring some.
+    pub fn data_len(&self) -> Option<usize> {
+        let control = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
+        let len = self.ip.end - self.payload?;
+        (!self.flags.intersects(control) && len > 0).then_some(len)
+    }
+
     /// Where in the frame its option for the maximum segment size (RFC 9293 §3.7.1) has the value.
     pub fn mss_at(&self, frame: &[u8]) -> Option<usize> {
         let (mut at, end) = (self.ip.start + TCP_LEN_MIN, self.payload?);

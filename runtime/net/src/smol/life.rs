@@ -10,7 +10,7 @@ use smoltcp::wire::IpEndpoint;
 
 use super::SmolStack;
 use super::table::{Connection, Fate, Phase};
-use crate::port::{Frame, FramePort};
+use crate::port::FramePort;
 use crate::wire::Segment;
 use crate::{ConnectError, Endpoint, ListenerId, SocketId};
 
@@ -24,11 +24,6 @@ const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2
 /// There is no room for another connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct NoRoom;
-
-/// The segment in a frame, if it is part of a handshake.
-pub fn handshake_segment<P: FramePort>(frame: &P::Frame) -> Option<Segment> {
-    Segment::parse(frame.as_slice()).filter(Segment::is_syn)
-}
 
 impl<P: FramePort> SmolStack<P> {
     /// Asks `peer` for a connection, from a port of ours that no other one to it has.

@@ -16,7 +16,7 @@ use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint};
 
-use crate::port::{FramePort, Listening};
+use crate::port::{Frame, FramePort, Listening};
 use crate::wire::Segment;
 use crate::{
     Addresses, ConnectError, Endpoint, IpAddress, Ipv6Cidr, ListenError, ListenerId, NetStack,
@@ -216,11 +216,14 @@ impl<P: FramePort> SmolStack<P> {
         Ok(self.sockets.get_mut(connection.handle))
     }
 
-    fn ingress(&mut self) -> Work {
-        let mut work = Work::IDLE;
+    /// Takes frames in; whether there is anything to be sent for their sake at once.
+    fn ingress(&mut self) -> (Work, Urgency) {
+        let (mut work, mut urgency) = (Work::IDLE, Urgency::None);
         while work.0 < INGRESS_BUDGET {
             let Some(frame) = self.phy.stage() else { break };
-            let syn = life::handshake_segment::<P>(frame);
+            let segment = Segment::parse(frame.as_slice());
+            urgency = urgency.max(Urgency::of(segment.as_ref()));
+            let syn = segment.filter(Segment::is_syn);
             let opening = syn.filter(Segment::opens);
             work += Work(1);
             let Ok(admitted) = opening.map(|segment| self.admit(&segment)).transpose() else {
@@ -239,7 +242,7 @@ impl<P: FramePort> SmolStack<P> {
             }
         }
         self.stats.frames_in += u64::from(work.0);
-        work
+        (work, urgency)
     }
 
     fn egress(&mut self) {
@@ -271,14 +274,39 @@ impl<P: FramePort> SmolStack<P> {
     }
 }
 
+/// Requests of up to so many bytes are acknowledged by what they are answered with, if that comes
+/// before the timer does: within [`TIMER_GRAIN`].
+const SMALL: usize = 256;
+
+/// How soon something is to be sent for the sake of what was received.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Urgency {
+    /// Nothing was received.
+    None,
+    /// A small request, which its answer acknowledges.
+    Small,
+    /// At once.
+    Now,
+}
+
+impl Urgency {
+    fn of(segment: Option<&Segment>) -> Self {
+        let len = segment.and_then(Segment::data_len);
+        if len.is_some_and(|len| len <= SMALL) { Self::Small } else { Self::Now }
+    }
+}
+
 impl<P: FramePort> NetStack for SmolStack<P> {
     fn poll(&mut self, now: Instant) -> Work {
         self.now = now;
         let mut work = self.phy.port.poll(now);
-        let frames = self.ingress();
+        let (frames, urgency) = self.ingress();
         work += frames;
         let due = self.timer.is_some_and(|timer| now >= timer);
-        if frames.is_busy() || self.dirty || due {
+        if urgency == Urgency::Small {
+            self.set_timer(due);
+        }
+        if urgency == Urgency::Now || self.dirty || due {
             self.egress();
             self.sweep();
             self.follow_dhcp();
@@ -330,8 +358,14 @@ impl<P: FramePort> NetStack for SmolStack<P> {
             let taken = take(bytes).min(bytes.len());
             (taken, taken)
         });
-        // What was taken may open the window, which the peer has to hear of.
-        self.dirty |= taken.is_ok_and(|taken| taken > 0);
+        match taken {
+            Ok(0) | Err(_) => {}
+            // Whatever it is, it has been answered soon, which acknowledges it as well.
+            Ok(1..=SMALL) if socket.send_queue() == 0 => self.set_timer(false),
+            // What was taken may open the window, which the peer has to hear of; and what the peer
+            // has acknowledged with it may let us send more.
+            Ok(_) => self.dirty = true,
+        }
         taken.map_err(|error| match error {
             RecvError::Finished => SocketError::Closed,
             RecvError::InvalidState => SocketError::Reset,
