@@ -48,8 +48,9 @@ pub struct Switch<P: FramePort> {
     flows: Flows,
     /// Who listens on which port: pairs of port and lane.
     listening: Vec<(u16, u8)>,
-    /// Where the search for a lane starts, so that ties go round.
-    turn: u8,
+    /// Where the search for a lane starts: by lot, as a host whose connections come in pairs (an
+    /// admin and an I/O queue) would have all of one kind on one lane if ties took turns.
+    lot: u32,
     /// Whether other cores have queues of their own.
     several_queues: bool,
     /// What came by those, and the lane.
@@ -95,7 +96,7 @@ impl<P: FramePort> Switch<P> {
                 lanes,
                 flows,
                 listening: Vec::new(),
-                turn: 0,
+                lot: (seed >> 32) as u32 | 1,
                 several_queues: false,
                 waiting: VecDeque::with_capacity(WAITING_MAX),
                 waiting_next: false,
@@ -265,19 +266,26 @@ impl<P: FramePort> Switch<P> {
         }
     }
 
-    /// Of the lanes that listen on `port`, the one with the fewest flows. Ties take turns, unless
+    /// Of the lanes that listen on `port`, the one with the fewest flows. Ties go by lot, unless
     /// there are several queues: then they go where the flow has arrived, which it may do for ever.
     fn choose(&mut self, port: u16, arrival: u8) -> Option<u8> {
         let lanes = self.lanes.len() + 1;
-        let first = usize::from(if self.several_queues { arrival } else { self.turn });
+        let first = if self.several_queues { arrival.into() } else { self.draw() };
         let listening = &self.listening;
         let counts = self.flows.counts();
         let chosen = (0..lanes)
             .map(|step| (first + step) % lanes)
             .filter(|&lane| listening.contains(&(port, lane as u8)))
             .min_by_key(|&lane| counts[lane])?;
-        self.turn = ((chosen + 1) % lanes) as u8;
         Some(chosen as u8)
+    }
+
+    /// The next lot (Marsaglia's xorshift).
+    fn draw(&mut self) -> usize {
+        self.lot ^= self.lot << 13;
+        self.lot ^= self.lot >> 17;
+        self.lot ^= self.lot << 5;
+        (self.lot >> 16) as usize
     }
 
     fn hand_to(&mut self, lane: u8, frame: &LaneFrame<P::Frame>) {

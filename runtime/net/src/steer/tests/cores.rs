@@ -225,6 +225,23 @@ fn connections_spread_evenly_and_each_stays_on_its_core() {
 }
 
 #[test]
+fn every_second_connection_goes_to_every_core() {
+    let mut world = World::new(2, WirePlan::default(), feature::ALL);
+    let mut second_on = [0, 0];
+    for _ in 0..12 {
+        let _ = world.connect(1);
+        let before = world.connections();
+        let _ = world.connect(1);
+        let after = world.connections();
+        for core in 0..2 {
+            second_on[core] += after[core] - before[core];
+        }
+    }
+    assert_eq!(world.connections(), [12, 12]);
+    assert!(second_on.iter().all(|count| (2..=10).contains(count)), "{second_on:?}");
+}
+
+#[test]
 fn flows_over_ipv6_are_steered_as_others_are() {
     let mut world = World::new(3, WirePlan { lost: 10, ..WirePlan::default() }, feature::ALL);
     let mut sockets = world.connect_to(SERVER_V6.into(), 6);
