@@ -95,6 +95,12 @@ impl Workspace {
         self.build_elf()
     }
 
+    /// The image as it was linked, with symbols and lines of source, once it has been built.
+    #[must_use]
+    pub fn image_with_symbols(&self) -> PathBuf {
+        self.image_directory().join("basalt")
+    }
+
     /// Builds the image and makes every boot file of it; returns their paths. The boot disk gets
     /// the configuration in file `config`.
     ///
@@ -146,7 +152,7 @@ impl Workspace {
     fn build_elf(&self) -> anyhow::Result<(PathBuf, u64)> {
         self.cargo_build(&["-p", "basalt-image", "--profile", "image"])
             .context("the image does not build")?;
-        let (linked, boot) = (self.image_directory().join("basalt"), self.boot_elf());
+        let (linked, boot) = (self.image_with_symbols(), self.boot_elf());
         let size_bytes = image::prepare(&linked, &boot)?;
         Ok((boot, size_bytes))
     }

@@ -83,6 +83,11 @@ fn the_target_is_measured_by_reads_and_writes_over_one_and_two_connections() {
         assert!(number("iops") > 0 && number("mean_ns") > 0, "{point}");
         assert!(number("p99_ns") > 0 && point["nvmet"].is_null(), "{point}");
     }
+    let layers = report["instructions_per_read"].as_object().unwrap();
+    let takes = |layer: &str| layers[layer].as_f64().unwrap();
+    for layer in ["virtio", "TCP", "PDU", "NVMe-oF", "bdev", "NVMe"] {
+        assert!((10.0..100_000.0).contains(&takes(layer)), "{layer}: {report}");
+    }
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl fmt::Display for Report {
             line("mean, µs", mean_ns as f64 / 1e3)?;
             line("p99, µs", p99_ns as f64 / 1e3)?;
             line("instructions", row.instructions())?;
-            for (layer, count) in &row.layers {
+            for (layer, count) in row.layers.iter().filter(|(_, count)| **count >= 0.5) {
                 line(&format!("  {}", layer.name()), *count)?;
             }
         }

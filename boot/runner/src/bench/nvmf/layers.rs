@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 /// The parts, from the wire to the drive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Layer {
+    /// The network card's driver.
+    Virtio,
+    /// TCP/IP, and whose core a frame is.
+    Tcp,
     /// The host's sockets, as the hosted twin uses them.
     Sockets,
     /// The protocol's data units: found, checked and built.
@@ -13,7 +17,9 @@ pub(super) enum Layer {
     NvmeOf,
     /// The block layer.
     Bdev,
-    /// DMA memory and clocks.
+    /// The drive's driver.
+    Nvme,
+    /// DMA memory, clocks, the machine.
     Environment,
     /// The event loop.
     Reactor,
@@ -22,11 +28,14 @@ pub(super) enum Layer {
 }
 
 impl Layer {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
+        Self::Virtio,
+        Self::Tcp,
         Self::Sockets,
         Self::Pdu,
         Self::NvmeOf,
         Self::Bdev,
+        Self::Nvme,
         Self::Environment,
         Self::Reactor,
         Self::Others,
@@ -34,29 +43,44 @@ impl Layer {
 
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Virtio => "virtio",
+            Self::Tcp => "TCP",
             Self::Sockets => "sockets",
             Self::Pdu => "PDU",
             Self::NvmeOf => "NVMe-oF",
             Self::Bdev => "bdev",
+            Self::Nvme => "NVMe",
             Self::Environment => "environment",
             Self::Reactor => "reactor",
             Self::Others => "others",
         }
     }
 
-    /// Of an instruction that stems from `file` and was compiled into `function`. What stems from
-    /// Rust's library counts for who uses it.
-    fn of(file: &str, function: &str) -> Self {
-        const FILES: [(&str, Layer); 8] = [
+    /// Of a file of source. None if it is of use to all: the rings, Rust's library.
+    pub(super) fn of_file(file: &str) -> Option<Self> {
+        const FILES: [(&str, Layer); 15] = [
             ("/boot/hosted/src/stack/", Layer::Sockets),
-            ("/runtime/net/", Layer::Sockets),
+            ("/drivers/virtio", Layer::Virtio),
+            ("/smoltcp-", Layer::Tcp),
+            ("/runtime/net/", Layer::Tcp),
             ("/runtime/nvmf-pdu/", Layer::Pdu),
             ("/runtime/nvmf/", Layer::NvmeOf),
             ("/runtime/bdev/", Layer::Bdev),
+            ("/runtime/bdev-nvme/", Layer::Bdev),
+            ("/drivers/nvme/", Layer::Nvme),
             ("/kernel/", Layer::Environment),
             ("/runtime/reactor/", Layer::Reactor),
             ("/boot/hosted/src/core_loop", Layer::Reactor),
+            ("/runtime/rpc/", Layer::Others),
+            ("/runtime/app/", Layer::Others),
+            ("/boot/", Layer::Others),
         ];
+        FILES.iter().find(|(part, _)| file.contains(part)).map(|(_, layer)| *layer)
+    }
+
+    /// Of an instruction that stems from `file` and was compiled into `function`, which counts
+    /// where the file is of use to all.
+    fn of(file: &str, function: &str) -> Self {
         const FUNCTIONS: [(&str, Layer); 8] = [
             ("basalt_hosted_target::stack", Layer::Sockets),
             ("basalt_nvmf_pdu::", Layer::Pdu),
@@ -67,9 +91,9 @@ impl Layer {
             ("basalt_reactor::", Layer::Reactor),
             ("basalt_hosted_target::core_loop", Layer::Reactor),
         ];
-        let by_file = FILES.iter().find(|(part, _)| file.contains(part));
         let by_function = || FUNCTIONS.iter().find(|(part, _)| function.contains(part));
-        by_file.or_else(by_function).map_or(Self::Others, |(_, layer)| *layer)
+        let layer = Self::of_file(file).or_else(|| by_function().map(|(_, layer)| *layer));
+        layer.unwrap_or(Self::Others)
     }
 }
 

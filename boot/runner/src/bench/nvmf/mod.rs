@@ -7,10 +7,14 @@
 
 mod client;
 pub(super) mod hosted;
+mod image;
 mod layers;
+mod monitor;
 mod report;
 mod servers;
+mod trace;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +25,7 @@ use crate::accel::Accel;
 use crate::linux::Files;
 use crate::{Build, Workspace, ports};
 
+use layers::Layer;
 pub(super) use report::Report;
 
 /// What the client does to the bdev.
@@ -91,9 +96,20 @@ pub(super) fn run(
             }
         }
     }
+    eprintln!("instructions …");
+    let symbols = workspace.image_with_symbols();
+    let layers = image::instructions(&program, &kernel, &symbols, accel, &plan);
     let mut medians = sides.into_iter().map(|side| medians(&side.measured));
     let basalt = medians.next().unwrap_or_default();
-    Ok(Report { accel, basalt, linux: medians.next() })
+    Ok(Report { accel, basalt, linux: medians.next(), layers: noted(layers) })
+}
+
+/// The rates took their time and stand for themselves if nothing could be counted.
+fn noted(layers: anyhow::Result<BTreeMap<Layer, f64>>) -> BTreeMap<Layer, f64> {
+    layers.unwrap_or_else(|error| {
+        eprintln!("warning: the image's instructions could not be counted: {error:#}");
+        BTreeMap::new()
+    })
 }
 
 fn basalt(kernel: &Path, accel: Accel) -> anyhow::Result<Side> {

@@ -1,10 +1,12 @@
 //! Both targets beside each other, as a table and as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Figures, Point};
+use super::layers::Layer;
+use super::{Figures, Point, image};
 use crate::accel::Accel;
 
 /// What was measured of both.
@@ -13,6 +15,8 @@ pub(in super::super) struct Report {
     pub(super) accel: Accel,
     pub(super) basalt: Vec<(Point, Figures)>,
     pub(super) linux: Option<Vec<(Point, Figures)>>,
+    /// The image's instructions per read; none if they could not be counted.
+    pub(super) layers: BTreeMap<Layer, f64>,
 }
 
 impl Report {
@@ -32,7 +36,12 @@ impl Report {
                 "nvmet": linux.map(Figures::to_json),
             })
         };
-        json!({"accel": self.accel.name(), "points": self.rows().map(row).collect::<Vec<_>>()})
+        let layers = self.layers.iter().map(|(layer, count)| (layer.name().into(), json!(count)));
+        json!({
+            "accel": self.accel.name(),
+            "points": self.rows().map(row).collect::<Vec<_>>(),
+            "instructions_per_read": layers.collect::<serde_json::Map<_, _>>(),
+        })
     }
 }
 
@@ -86,6 +95,18 @@ impl fmt::Display for Report {
                 writeln!(f, "{line}")?;
             }
         }
-        Ok(())
+        if self.layers.is_empty() {
+            return Ok(());
+        }
+        let all: f64 = self.layers.values().sum();
+        write!(
+            f,
+            "\ninstructions of the image per read at depth {}: {all:.0}, of these",
+            image::DEPTH
+        )?;
+        for (layer, count) in self.layers.iter().filter(|(_, count)| **count >= 0.5) {
+            write!(f, " {} {count:.0}", layer.name())?;
+        }
+        writeln!(f)
     }
 }
