@@ -8,6 +8,19 @@ use basalt_runner::{Disk, Machine, Nic};
 
 use crate::{Guest, host};
 
+/// For scripts: `disk N` prints the path of namespace N of subsystem `$nqn`, if it is there; `gone
+/// N` says whether it is not.
+pub const FIND_DISK: &str = r#"
+    disk() {
+        for found in /sys/class/nvme-subsystem/*/nvme*n*; do
+            grep -qx $nqn ${found%/*}/subsysnqn && grep -qx $1 $found/nsid &&
+                test -b /dev/${found##*/} && echo /dev/${found##*/} && return
+        done 2>/dev/null
+        return 1
+    }
+    gone() { ! disk $1; }
+"#;
+
 /// Describes a machine that boots Linux, loads the NVMe/TCP initiator and runs a script.
 ///
 /// The script is run by busybox's shell with `step NAME COMMAND…` defined: it runs the command,

@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use basalt_qemu_tests::linux::FIND_DISK;
 use basalt_qemu_tests::{BasaltGuest, LinuxGuest, Wire};
 use serde_json::{Value, json};
 
@@ -65,20 +66,11 @@ fn config() -> String {
     json!({ "subsystems": all }).to_string()
 }
 
-/// Calls Basalt's methods, and looks for disks.
+/// Connects, and calls Basalt's methods.
 const HELP: &str = r#"
     nqn=nqn.2026-11.io.basalt:blocks
     target="-t tcp -a 10.0.0.1 -s 4420"
     connect() { nvme connect $target -n $nqn "$@"; }
-    # The path of namespace $1, if it is there.
-    disk() {
-        for found in /sys/class/nvme-subsystem/*/nvme*n*; do
-            grep -qx $nqn ${found%/*}/subsysnqn && grep -qx $1 $found/nsid &&
-                test -b /dev/${found##*/} && echo /dev/${found##*/} && return
-        done 2>/dev/null
-        return 1
-    }
-    gone() { ! disk $1; }
     # rpc METHOD PARAMETERS: the answer is in /tmp/answer.
     rpc() {
         : >/tmp/answer
@@ -299,7 +291,8 @@ fn a_host_finds_all_it_is_offered_and_what_it_asks_is_done() {
     let wire = Wire::new();
     let target = BasaltGuest::new("basalt").config(&config()).nic(wire.near_end()).start();
     target.wait_for_line("core 0 is up", BOOT);
-    let script = [HELP, DISCOVERY, NAMES, DATA, PAST_THE_END, LOGS, COMING_AND_GOING].concat();
+    let script =
+        [FIND_DISK, HELP, DISCOVERY, NAMES, DATA, PAST_THE_END, LOGS, COMING_AND_GOING].concat();
     let client = LinuxGuest::new("client", &script).nic(wire.far_end(), "10.0.0.2/24");
     let mut client = client.with_fio().start();
     client.wait_for_success(BOOT + STEP);

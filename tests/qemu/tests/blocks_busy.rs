@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use basalt_qemu_tests::linux::FIND_DISK;
 use basalt_qemu_tests::{BasaltGuest, Guest, LinuxGuest, Relay};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -48,14 +49,6 @@ const CONNECT: &str = r#"
     nqn=nqn.2026-11.io.basalt:busy
     options="--keep-alive-tmo=3 --reconnect-delay=1 --ctrl-loss-tmo=300"
     connect() { nvme connect -t tcp -a 10.0.0.1 -s 4420 -n $nqn $options; }
-    disk() {
-        for found in /sys/class/nvme-subsystem/*/nvme*n*; do
-            grep -qx $nqn ${found%/*}/subsysnqn && grep -qx $1 $found/nsid &&
-                test -b /dev/${found##*/} && echo /dev/${found##*/} && return
-        done 2>/dev/null
-        return 1
-    }
-    gone() { ! disk $1; }
     find_disk() { waits 20 disk 1 && disk=$(disk 1) && controller=$(echo /sys/class/nvme/nvme*); }
     is_live() { grep -qx live $controller/state; }
     is_down() { ! is_live; }
@@ -230,7 +223,7 @@ fn nothing_is_lost_whatever_is_done_to_a_target_under_io() {
     let disk = disk.and_then(|disk| disk.as_file().set_len(DISK_BYTES).map(|()| disk)).unwrap();
     let relay = Relay::new();
     let mut first = target(&relay, &disk, 2);
-    let script = [CONNECT, LOAD, RESETS, TEAR_DOWN, FAREWELL].concat();
+    let script = [FIND_DISK, CONNECT, LOAD, RESETS, TEAR_DOWN, FAREWELL].concat();
     let client = LinuxGuest::new("client", &script).nic(relay.far_end(), "10.0.0.2/24");
     let mut client = client.with_fio().start();
     client.wait_for_line("RESTART WITH ONE QUEUE.", BOOT + STEP);

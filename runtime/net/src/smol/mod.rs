@@ -360,7 +360,7 @@ impl<P: FramePort> NetStack for SmolStack<P> {
         });
         match taken {
             Ok(0) | Err(_) => {}
-            // Whatever it is, it has been answered soon, which acknowledges it as well.
+            // It is answered soon, which acknowledges it as well; or else the timer does.
             Ok(1..=SMALL) if socket.send_queue() == 0 => self.set_timer(false),
             // What was taken may open the window, which the peer has to hear of; and what the peer
             // has acknowledged with it may let us send more.
