@@ -29,7 +29,7 @@ use core::panic::PanicInfo;
 use core::time::Duration;
 
 use basalt_bare::drill::{Drill, Setting};
-use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill};
+use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill, is_emulated};
 use basalt_env::{DmaPool, Work};
 use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
@@ -63,7 +63,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         config: machine.config_blob().unwrap_or_default(),
     });
     let mut seeds = Vec::new();
-    for reactor in mesh(machine.core_count(), Options::default()) {
+    for reactor in mesh(machine.core_count(), options()) {
         trace::print_on_failure(reactor.cores());
         let waker = machine.waker();
         reactor.cores().set_ringer(move |core| waker.wake(core));
@@ -82,6 +82,17 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         seed.fault = fault;
     }
     machine.run(seeds, core_main)
+}
+
+/// A processor that is a program competes with the devices and with who uses the machine for the
+/// host's processors, and should not poll for long. Beside a client that polls, on a host of two,
+/// resting soon makes a third more of reads at depth 32 and a sixth less of latency at depth 1;
+/// beside one that sleeps it costs a twentieth of the latency.
+fn options() -> Options {
+    const REST_AFTER_EMULATED: Duration = Duration::from_micros(20);
+    let options = Options::default();
+    let rest_after = if is_emulated() { REST_AFTER_EMULATED } else { options.rest_after };
+    Options { rest_after, ..options }
 }
 
 fn core_main(context: CoreContext, seed: Seed) -> ! {

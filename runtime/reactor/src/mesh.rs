@@ -1,12 +1,13 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use basalt_env::CoreId;
 use basalt_ring::InlineFn;
 use basalt_ring::mpsc::{self, Consumer, Producer, PushError};
 
-use crate::rest::{Bedside, IdlePolicy};
+use crate::rest::{Bedside, IdlePolicy, REST_AFTER_DEFAULT};
 use crate::stats::{CoreCounters, ReactorStats};
 use crate::{Local, Reactor, SendError};
 
@@ -20,11 +21,13 @@ pub struct Options {
     pub mailbox_depth: usize,
     /// Events that a core runs per round, from its mailbox and from itself each.
     pub event_budget: u32,
+    /// How long a core finds nothing before it rests, unless that is set otherwise later.
+    pub rest_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mailbox_depth: 1024, event_budget: 64 }
+        Self { mailbox_depth: 1024, event_budget: 64, rest_after: REST_AFTER_DEFAULT }
     }
 }
 
@@ -141,7 +144,8 @@ pub fn mesh(cores: usize, options: Options) -> Vec<Seed> {
             (Shared { mailbox, counters: Arc::default(), bedside }, consumer)
         })
         .unzip();
-    let cores = Cores { shared: shared.into(), idle_policy: Arc::default() };
+    let idle_policy = Arc::new(IdlePolicy::new(options.rest_after));
+    let cores = Cores { shared: shared.into(), idle_policy };
     mailboxes
         .into_iter()
         .zip(ids)

@@ -13,8 +13,12 @@ use spin::Once;
 
 use crate::{Cores, Local, Reactor};
 
-/// How long a core finds nothing before it begins to rest, unless somebody says otherwise.
+/// How long a core finds nothing before it begins to rest, unless [`Options`](crate::Options) or
+/// [`Cores::set_rest_after`] say otherwise.
 pub const REST_AFTER_DEFAULT: Duration = Duration::from_millis(1);
+/// Cores that rest later than this pause between rounds that find nothing. Where QEMU emulates the
+/// processor, each pause waits for the lock that its devices work under.
+const PAUSED_NS: u64 = 500_000;
 /// How long a rest lasts at most while something has to be polled.
 const REST_POLLED: Duration = Duration::from_micros(100);
 /// How long one lasts at most in any case: a bound to whatever may go wrong.
@@ -88,16 +92,24 @@ impl Bedside {
 
 /// How long every core finds nothing before it rests, and how. Shared by all.
 pub(crate) struct IdlePolicy {
+    /// What suits the machine.
+    by_default: Duration,
     rest_after_ns: AtomicU64,
     /// Whether sources of work may be relied on to end rests.
     settled: AtomicBool,
 }
 
-impl Default for IdlePolicy {
-    fn default() -> Self {
-        let rest_after_ns = AtomicU64::new(REST_AFTER_DEFAULT.as_nanos() as u64);
-        Self { rest_after_ns, settled: AtomicBool::new(false) }
+impl IdlePolicy {
+    pub fn new(by_default: Duration) -> Self {
+        let rest_after_ns = AtomicU64::new(policy_ns(Some(by_default)));
+        Self { by_default, rest_after_ns, settled: AtomicBool::new(false) }
     }
+}
+
+/// The policy as a number of nanoseconds.
+fn policy_ns(rest_after: Option<Duration>) -> u64 {
+    let ns = |after: Duration| u64::try_from(after.as_nanos()).unwrap_or(NEVER - 1);
+    rest_after.map_or(NEVER, ns)
 }
 
 impl Cores {
@@ -145,11 +157,14 @@ impl Cores {
         (ns != NEVER).then(|| Duration::from_nanos(ns))
     }
 
+    /// What that is unless somebody sets it.
+    pub fn rest_after_by_default(&self) -> Duration {
+        self.idle_policy().by_default
+    }
+
     /// Sets that for all cores, at once.
     pub fn set_rest_after(&self, after: Option<Duration>) {
-        let ns = |after: Duration| u64::try_from(after.as_nanos()).unwrap_or(NEVER - 1);
-        let ns = after.map_or(NEVER, ns);
-        self.idle_policy().rest_after_ns.store(ns, Ordering::Relaxed);
+        self.idle_policy().rest_after_ns.store(policy_ns(after), Ordering::Relaxed);
         self.bedsides().for_each(Bedside::wake);
     }
 }
@@ -323,7 +338,7 @@ impl Reactor {
     fn prepare_to_rest(&mut self, now: Instant) {
         if self.has_been_idle(now) {
             self.arm();
-        } else {
+        } else if self.cores().idle_policy().rest_after_ns.load(Ordering::Relaxed) >= PAUSED_NS {
             core::hint::spin_loop();
         }
     }

@@ -50,6 +50,11 @@ pub(crate) struct Host {
     pub(crate) accel: Accel,
 }
 
+/// Whether guests have a processor that is a program, QEMU's TCG.
+pub fn is_emulated() -> bool {
+    host().accel != Accel::Kvm
+}
+
 /// Finds the workspace, installs QEMU if it is missing, and chooses what executes guests; once.
 pub(crate) fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();

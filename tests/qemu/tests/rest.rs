@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use basalt_qemu_tests::initiator::Initiator;
-use basalt_qemu_tests::rpc_client::SpdkRpc;
-use basalt_qemu_tests::{BasaltGuest, HostedTwin};
+use basalt_qemu_tests::rpc_client::{Raw, SpdkRpc};
+use basalt_qemu_tests::{BasaltGuest, HostedTwin, is_emulated};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -66,6 +66,8 @@ fn an_idle_machine_rests_until_a_frame_or_a_completion_or_a_core_wakes_it() {
     let (machine, [nvme, rpc]) = machine.user_network_ports([4420, 5260]);
     let guest = machine.start();
     guest.wait_for_line("basalt: ready", BOOT);
+    let options = Raw::connect(rpc).call("reactor_get_options");
+    assert_eq!(options["result"]["rest_after_us"], if is_emulated() { 20 } else { 1000 });
     let rpc = SpdkRpc::new(rpc);
 
     // A core that polled, or looked every 100 µs, would run tens of thousands.

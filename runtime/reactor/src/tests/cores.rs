@@ -133,7 +133,7 @@ fn run_on_runs_an_async_body_there_to_its_end() {
 
 #[test]
 fn calls_wait_for_room_when_the_mailbox_is_small() {
-    let tiny = Options { mailbox_depth: 2, event_budget: 1 };
+    let tiny = Options { mailbox_depth: 2, event_budget: 1, ..Options::default() };
     on_core_0(2, tiny, |local| async move {
         let finished = Rc::new(Cell::new(0));
         for i in 0..200u32 {
@@ -151,7 +151,7 @@ fn calls_wait_for_room_when_the_mailbox_is_small() {
 
 #[test]
 fn a_full_mailbox_refuses_and_takes_again_once_drained() {
-    let options = Options { mailbox_depth: 4, event_budget: 64 };
+    let options = Options { mailbox_depth: 4, event_budget: 64, ..Options::default() };
     let mut reactors: Vec<_> = mesh(2, options).into_iter().map(crate::Seed::build).collect();
     let sender = reactors[0].local();
     for _ in 0..4 {
@@ -170,7 +170,7 @@ fn a_full_mailbox_refuses_and_takes_again_once_drained() {
 
 #[test]
 fn a_call_to_a_mailbox_that_stays_full_gives_up_after_its_patience() {
-    let options = Options { mailbox_depth: 2, event_budget: 1 };
+    let options = Options { mailbox_depth: 2, event_budget: 1, ..Options::default() };
     let mut reactors: Vec<_> = mesh(2, options).into_iter().map(crate::Seed::build).collect();
     let local = reactors[0].local();
     while local.send(CoreId(1), |_| ()).is_ok() {}
@@ -230,7 +230,7 @@ fn an_event_that_sends_itself_on_does_not_hold_up_the_round() {
     fn again(local: &Local) {
         assert_eq!(local.send(local.core(), again), Ok(()));
     }
-    let mut lone = Lone::with(Options { mailbox_depth: 16, event_budget: 8 });
+    let mut lone = Lone::with(Options { mailbox_depth: 16, event_budget: 8, ..Options::default() });
     again(&lone.local());
     assert_eq!(lone.round_after(1), Work(1));
     (0..9).for_each(|_| again(&lone.local()));

@@ -186,11 +186,23 @@ fn how_long_is_set_for_all_cores_and_may_be_for_ever() {
     let mut core = Sleepy::new();
     let cores = core.reactor.local().mesh().clone();
     assert_eq!(cores.rest_after(), Some(REST_AFTER_DEFAULT));
+    assert_eq!(cores.rest_after_by_default(), REST_AFTER_DEFAULT);
     cores.set_rest_after(None);
+    assert_eq!(cores.rest_after(), None);
     assert_eq!((0..100).find_map(|_| core.turn_after(10_000)), None);
     cores.set_rest_after(Some(Duration::ZERO));
     assert_eq!(core.turn_after(1), None, "its sources are told");
     assert_eq!(core.turn_after(1), Some(Duration::from_secs(1)), "it was idle all the time");
+}
+
+#[test]
+fn a_machine_has_a_time_of_its_own_to_go_back_to() {
+    let rest_after = Duration::from_micros(20);
+    let options = Options { rest_after, ..Options::default() };
+    let cores = mesh(1, options).remove(0).cores();
+    assert_eq!(cores.rest_after(), Some(rest_after));
+    cores.set_rest_after(None);
+    assert_eq!(cores.rest_after_by_default(), rest_after);
 }
 
 #[test]

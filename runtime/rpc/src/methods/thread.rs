@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use basalt_env::CoreId;
-use basalt_reactor::{Local, PollerStats, REST_AFTER_DEFAULT, ReactorStats};
+use basalt_reactor::{Local, PollerStats, ReactorStats};
 use serde_json::{Value, json};
 
 use crate::{Context, Outcome, Params, Router, RpcError, When};
@@ -84,8 +84,8 @@ fn set_options(cx: Context, mut params: Params) -> Outcome {
     if after.is_some() && !rest {
         return Err(RpcError::params("'rest_after_us' says nothing where 'rest' is false"));
     }
-    let after = rest.then(|| after.unwrap_or(REST_AFTER_DEFAULT));
-    cx.local().mesh().set_rest_after(after);
+    let mesh = cx.local().mesh();
+    mesh.set_rest_after(rest.then(|| after.unwrap_or(mesh.rest_after_by_default())));
     cx.remember("scheduler", cx.method());
     Ok(Value::Bool(true))
 }
