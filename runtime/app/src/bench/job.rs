@@ -173,6 +173,11 @@ impl<T: Ticks> Job<T> {
         Progress::Finished
     }
 
+    /// Whether the last round found or submitted Ios.
+    pub fn was_busy(&self) -> bool {
+        self.was_busy
+    }
+
     /// What the run has come to.
     pub fn into_tally(self) -> Result<Box<Tally>, Failure> {
         self.rest.failure.map_or(Ok(self.tally), Err)

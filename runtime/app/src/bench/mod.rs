@@ -12,7 +12,8 @@
 //! how many cores take part, each on a part of the bdev of its own. Workloads are bdevperf's
 //! (`workload`), `rwmixread` being the percentage of reads in a mixed one; all that write
 //! overwrite what is on the bdev. What takes longer than `io_timeout_ms`, if that is given, is
-//! aborted and counted (`timed_out`). `bench_exit` ends the program with success, so that a
+//! aborted and counted (`timed_out`). Cores look for completions all the time, unless `rest` has
+//! them rest as they otherwise would. `bench_exit` ends the program with success, so that a
 //! configuration of these two calls is a whole benchmark.
 //!
 //! Times are ticks of the processor's time-stamp counter. Where that counts instructions (QEMU's

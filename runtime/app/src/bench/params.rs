@@ -43,6 +43,16 @@ pub struct Bench {
     pub seed: u64,
     /// What takes longer is aborted, as bdevperf's `-k` has it.
     pub io_timeout: Option<Duration>,
+    pub waits: Waits,
+}
+
+/// What a core does while all of its Ios are under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waits {
+    /// It looks for completions.
+    Polling,
+    /// As the machine does without a benchmark: it rests once it has found nothing for a while.
+    Resting,
 }
 
 /// When a run ends.
@@ -68,6 +78,7 @@ impl Bench {
         let warmup_ms: u64 = params.optional("warmup_ms")?.unwrap_or(0);
         let seed: u64 = params.optional("seed")?.unwrap_or(DEFAULT_SEED);
         let io_timeout_ms: Option<u64> = params.optional("io_timeout_ms")?;
+        let rest: bool = params.optional("rest")?.unwrap_or(false);
         params.finish()?;
         check("'io_size'", io_size, IO_SIZE_MAX)?;
         check("'cores'", used, cores)?;
@@ -93,6 +104,7 @@ impl Bench {
             warmup,
             seed,
             io_timeout,
+            waits: if rest { Waits::Resting } else { Waits::Polling },
         })
     }
 }

@@ -11,7 +11,7 @@ use basalt_reactor::sync::oneshot;
 use basalt_rpc::{RpcError, errno};
 
 use super::job::{Job, Progress, Shape, Stop};
-use super::params::{Amount, Bench};
+use super::params::{Amount, Bench, Waits};
 use super::tally::Tally;
 use super::{Instruments, cannot_open};
 
@@ -128,13 +128,13 @@ async fn measure<T: Ticks>(
 ) -> Result<Box<Tally>, RpcError> {
     if !bench.warmup.is_zero() {
         let stop = Stop::after(with.ticks, bench.warmup);
-        job = finish(local, job, stop, bench.warmup + PATIENCE).await?;
+        job = finish(local, job, bench.waits, stop, bench.warmup + PATIENCE).await?;
     }
     let (stop, limit) = match bench.amount {
         Amount::Time(time) => (Stop::after(with.ticks, time), time + PATIENCE),
         Amount::Ios(count) => (Stop::after_ios(count), COUNT_TIME_MAX),
     };
-    let job = finish(local, job, stop, limit).await?;
+    let job = finish(local, job, bench.waits, stop, limit).await?;
     job.into_tally().map_err(|failure| RpcError::errno(errno::EIO, failure))
 }
 
@@ -142,13 +142,13 @@ async fn measure<T: Ticks>(
 async fn finish<T: Ticks>(
     local: &Local,
     job: Box<Job<T>>,
+    waits: Waits,
     stop: Stop,
     limit: Duration,
 ) -> Result<Box<Job<T>>, RpcError> {
     let (sender, receiver) = oneshot::channel();
     let (mut running, mut stop) = (Some((job, sender)), Some(stop));
     let poller = local.poller("bench", move |_| {
-        // Busy to the end, as a core that waits for Ios must not rest.
         let Some((job, _)) = &mut running else { return Work::IDLE };
         if let Some(stop) = stop.take() {
             job.start(stop);
@@ -158,7 +158,9 @@ async fn finish<T: Ticks>(
         {
             sender.send(job);
         }
-        Work(1)
+        let is_busy = running.as_ref().is_none_or(|(job, _)| job.was_busy());
+        // Who is always busy never rests.
+        Work(u32::from(is_busy || waits == Waits::Polling))
     });
     let finished = local.timeout(limit, receiver).await;
     drop(poller);

@@ -18,6 +18,8 @@ struct Rig {
     reactors: Vec<Reactor>,
     rpc: Rc<Rpc>,
     now: Instant,
+    /// Rounds in which core 0 found work, during the last call.
+    busy: usize,
     _machine: Machine,
 }
 
@@ -38,7 +40,7 @@ impl Rig {
         let with = Instruments { ticks: Clock::start(), allocations: || 7 };
         register(&mut router, with, || {});
         let rpc = Rpc::start(&boot, router, State::Runtime);
-        let mut rig = Self { reactors, rpc, now: Instant::ZERO, _machine: machine };
+        let mut rig = Self { reactors, rpc, now: Instant::ZERO, busy: 0, _machine: machine };
         for (kind, name) in [("malloc", "M"), ("null", "N")] {
             let params = json!({"name": name, "num_blocks": 4096, "block_size": 512});
             rig.call(&std::format!("bdev_{kind}_create"), params).unwrap();
@@ -53,11 +55,12 @@ impl Rig {
             let outcome = rpc.call(&method, Some(params)).await;
             *slot.borrow_mut() = Some(outcome);
         });
+        self.busy = 0;
         for _ in 0..ROUNDS_MAX {
             self.now = self.now + Duration::from_micros(10);
-            for reactor in &mut self.reactors {
-                let _ = reactor.poll(self.now);
-            }
+            let now = self.now;
+            let found = self.reactors.iter_mut().map(|reactor| reactor.poll(now).is_busy());
+            self.busy += usize::from(found.collect::<Vec<_>>()[0]);
             if let Some(outcome) = answer.borrow_mut().take() {
                 return outcome;
             }
@@ -190,4 +193,20 @@ fn what_takes_too_long_is_aborted_and_counted() {
     assert_eq!((&result["timed_out"], &result["ios"]), (&json!(3), &json!(40)));
     let refused = rig.call("bench_run", json!({"bdev": "M", "io_timeout_ms": 0})).unwrap_err();
     assert!(std::format!("{refused}").contains("io_timeout_ms"));
+}
+
+#[test]
+fn a_core_that_may_rest_is_busy_only_when_an_io_begins_or_ends() {
+    let mut rig = Rig::new();
+    let times = json!({"name": "D", "base_bdev_name": "M", "avg_read_latency": 1000,
+        "p99_read_latency": 1000, "avg_write_latency": 1000, "p99_write_latency": 1000});
+    rig.call("bdev_delay_create", times).unwrap();
+    let mut rounds = |rest: bool| {
+        let params = json!({"bdev": "D", "depths": [1], "ios": 20, "rest": rest});
+        assert_eq!(rig.bench(params)[0]["ios"], 20);
+        rig.busy
+    };
+    let (polling, resting) = (rounds(false), rounds(true));
+    assert!(polling > 2000, "20 times a hundred rounds: {polling}");
+    assert!(resting < 200, "{resting}");
 }
