@@ -26,6 +26,16 @@ pub(super) struct Target {
     /// Its port on this host.
     pub(super) port: u16,
     pub(super) subsystem: &'static str,
+    pub(super) client: Waits,
+}
+
+/// What the client does until a reply comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waits {
+    /// It has a processor of the host to itself.
+    Polling,
+    /// It leaves the processors to the target, which is a virtual machine of several threads.
+    Resting,
 }
 
 /// What a target does at each depth of the plan.
@@ -62,7 +72,8 @@ fn configuration(target: &Target, plan: &Plan, points: &[Point], amount: Amount)
         "trsvcid": target.port.to_string(), "subnqn": target.subsystem}});
     let run = |point: &Point| {
         let mut params = json!({"bdev": BDEV, "workload": point.workload,
-            "cores": point.connections, "depths": [point.depth]});
+            "cores": point.connections, "depths": [point.depth],
+            "rest": target.client == Waits::Resting});
         match amount {
             Amount::Time => {
                 params["time_ms"] = json!(plan.time.as_millis() as u64);
@@ -74,7 +85,9 @@ fn configuration(target: &Target, plan: &Plan, points: &[Point], amount: Amount)
     };
     let mut bench: Vec<_> = points.iter().map(run).collect();
     bench.push(json!({"method": "bench_exit"}));
+    let waits = json!({"method": "reactor_set_options", "params": {"rest_after_us": 0}});
     json!({"subsystems": [
+        {"subsystem": "scheduler", "config": [waits]},
         {"subsystem": "bdev", "config": [attach]},
         {"subsystem": "bench", "config": bench},
     ]})

@@ -101,7 +101,11 @@ fn serve(
     plan: &Plan,
     amount: client::Amount,
 ) -> anyhow::Result<Vec<(Point, Figures)>> {
-    let target = client::Target { port: ports::pick_free()?, subsystem: SUBSYSTEM };
+    let target = client::Target {
+        port: ports::pick_free()?,
+        subsystem: SUBSYSTEM,
+        client: client::Waits::Polling,
+    };
     let mut file = NamedTempFile::new().context("no place for the configuration")?;
     write!(file, "{}", configuration(target.port))?;
     command.args(["--cpus", "1"]).arg("--config").arg(file.path());

@@ -20,7 +20,6 @@ use super::trace::{self, Trace};
 use super::{BOOT, client, servers};
 use crate::accel::Accel;
 use crate::bench::{Plan, guest};
-use crate::ports;
 
 /// I/Os in flight: enough that the guest always has some to do.
 pub(super) const DEPTH: u32 = 32;
@@ -42,7 +41,7 @@ pub(super) fn instructions(
     let place = tempfile::tempdir().context("no place for the log")?;
     let (socket, log) = (place.path().join("qmp"), place.path().join("log"));
     mkfifo(&log, Mode::S_IRUSR | Mode::S_IWUSR).context("no pipe for the log")?;
-    let target = client::Target { port: ports::pick_free()?, subsystem: servers::IMAGE_SUBSYSTEM };
+    let target = servers::target(servers::IMAGE_SUBSYSTEM)?;
     let mut machine = servers::image(kernel, accel, target.port);
     let monitor = format!("unix:{},server=on,wait=off", socket.display());
     machine.extra.extend(["-qmp".into(), monitor.into()]);

@@ -3,7 +3,8 @@
 //! Both are virtual machines with one core, the same drive without a medium and the same network of
 //! QEMU. Their client is the same as well, the hosted twin: it attaches to either by NVMe/TCP, a
 //! connection for each of its cores, and measures the bdev that it gets. So a latency counts from
-//! submission at the client to completion there.
+//! submission at the client to completion there. It sleeps while it waits: what the host has of
+//! processors is for the virtual machines, each of which has two threads that work for an I/O.
 
 mod client;
 pub(super) mod hosted;
@@ -23,7 +24,7 @@ use anyhow::Context as _;
 use super::{Plan, guest};
 use crate::accel::Accel;
 use crate::linux::Files;
-use crate::{Build, Workspace, ports};
+use crate::{Build, Workspace};
 
 use layers::Layer;
 pub(super) use report::Report;
@@ -113,14 +114,14 @@ fn noted(layers: anyhow::Result<BTreeMap<Layer, f64>>) -> BTreeMap<Layer, f64> {
 }
 
 fn basalt(kernel: &Path, accel: Accel) -> anyhow::Result<Side> {
-    let target = client::Target { port: ports::pick_free()?, subsystem: servers::IMAGE_SUBSYSTEM };
+    let target = servers::target(servers::IMAGE_SUBSYSTEM)?;
     let machine = servers::image(kernel, accel, target.port);
     let server = guest::start_until(&machine, servers::IMAGE_MARK, BOOT)?;
     Ok(Side { name: "Basalt", target, measured: Vec::new(), _server: server })
 }
 
 fn linux(files: &Files, accel: Accel) -> anyhow::Result<Side> {
-    let target = client::Target { port: ports::pick_free()?, subsystem: servers::LINUX_SUBSYSTEM };
+    let target = servers::target(servers::LINUX_SUBSYSTEM)?;
     let (machine, _initrd) = servers::linux(files, accel, target.port)?;
     let server = guest::start_until(&machine, servers::LINUX_MARK, BOOT)?;
     Ok(Side { name: "nvmet-tcp", target, measured: Vec::new(), _server: server })

@@ -5,9 +5,10 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use super::super::machine;
+use super::client;
 use crate::accel::Accel;
 use crate::linux::{Boot, COMMAND_LINE, Files};
-use crate::{Machine, Network, Nic};
+use crate::{Machine, Network, Nic, ports};
 
 /// What the image says once it can be reached.
 pub(super) const IMAGE_MARK: &str = "basalt: ready";
@@ -41,6 +42,12 @@ step export ln -s /sys/kernel/config/nvmet/subsystems/$NQN ports/1/subsystems/$N
 echo $MARK
 sleep 3600
 ";
+
+/// A server that is yet to be started, at a free port of this host.
+pub(super) fn target(subsystem: &'static str) -> anyhow::Result<client::Target> {
+    let port = ports::pick_free()?;
+    Ok(client::Target { port, subsystem, client: client::Waits::Resting })
+}
 
 /// A machine with the image, whose target is reached at `port` of this host.
 pub(super) fn image(kernel: &Path, accel: Accel, port: u16) -> Machine {
