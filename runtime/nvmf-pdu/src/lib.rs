@@ -2,7 +2,8 @@
 //!
 //! Two levels: [`wire`] has the layouts as they travel, [`parse`] turns a checked layout into a
 //! value. [`Receiver`] takes bytes in any chunks and drives both; payload bytes go straight to
-//! their [`Sink`], so they are copied once. What a host sends is the side [`ToController`], what a
+//! their [`Sink`], so they are copied once. An [`Outbox`] sends PDUs, their payload from where it
+//! is. What a host sends is the side [`ToController`], what a
 //! controller sends the side [`ToHost`].
 //!
 //! Neighbours: `runtime/nvmf` is the controllers' end of a connection, `runtime/nvmf-host` the
@@ -17,6 +18,7 @@ mod digest;
 mod encode;
 mod fault;
 mod from_controller;
+mod outbox;
 pub mod parse;
 mod receive;
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub use digest::{Crc, crc32c};
 pub use encode::{common_header, data_offset, put_header};
 pub use fault::{Fault, FaultKind, term_request};
 pub use from_controller::{C2hData, DataRest, FromController, IcResp, ReadyToTransfer, ToHost};
+pub use outbox::{Outbox, Parts};
 pub use parse::{H2cData, IcReq, Limits, Pdu, Shape, ToController};
 pub use receive::{Admit, DataDigest, Inbound, Receiver, Sink};
 

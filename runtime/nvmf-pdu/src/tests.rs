@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod outbox;
+
 /// Remembers what it is told, and refuses each PDU a few times.
 #[derive(Default)]
 struct Journal {

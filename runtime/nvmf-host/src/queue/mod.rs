@@ -109,7 +109,6 @@ struct Inner {
     /// The command whose data is being received, and what follows.
     receiving: Option<(Tag, DataRest)>,
     wanted: Digests,
-    is_greeted: bool,
     terminated: Option<u16>,
 }
 
@@ -129,7 +128,6 @@ impl HostQueue {
                 ended: Vec::with_capacity(commands),
                 receiving: None,
                 wanted: options.digests,
-                is_greeted: false,
                 terminated: None,
             },
         })
@@ -246,13 +244,8 @@ impl HostQueue {
         stack: &mut dyn NetStack,
         done: &mut dyn FnMut(Ended),
     ) -> Result<Work, LinkError> {
-        let Inner { slots, sender, ended, is_greeted, .. } = &mut self.inner;
-        if !*is_greeted {
-            let sent = sender.send_stage(stack, self.socket).map_err(LinkError::Socket)?;
-            return Ok(Work(u32::from(sent > 0)));
-        }
-        let sent = sender.flush(stack, self.socket, slots, &mut |slots, tag| {
-            let Some(completion) = slots.get(tag).ok().and_then(|slot| slot.early) else { return };
+        let Inner { slots, sender, ended, .. } = &mut self.inner;
+        let sent = sender.flush(stack, self.socket, slots, &mut |slots, tag, completion| {
             if let Ok(slot) = slots.remove(tag) {
                 ended.push(Ended::new(slot, completion));
             }
@@ -278,9 +271,10 @@ impl HostQueue {
     /// Tells the controller what it did wrong (§3.5), as far as the network takes that at once.
     fn complain(&mut self, stack: &mut dyn NetStack, fault: Fault) {
         let (bytes, len) = term_request(kind::H2C_TERM_REQ, fault, self.receiver.header());
-        self.inner.sender.finish_with(&bytes[..len]);
+        let Inner { slots, sender, .. } = &mut self.inner;
+        sender.finish_with(&bytes[..len]);
         // The connection ends in any case.
-        let _ = self.inner.sender.send_stage(stack, self.socket);
+        let _ = sender.flush(stack, self.socket, slots, &mut |_, _, _| ());
     }
 }
 

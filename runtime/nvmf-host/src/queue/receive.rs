@@ -3,6 +3,7 @@ use core::mem::offset_of;
 use basalt_nvme_spec::{Completion, Status};
 use basalt_ring::Tag;
 
+use super::send::Terms;
 use super::slot::{Outgoing, Slot};
 use super::{Ended, Inner};
 use basalt_nvmf_pdu::wire;
@@ -27,10 +28,7 @@ impl Inner {
         if unasked {
             return Err(Fault::field(offset_of!(wire::IcResp, digest)));
         }
-        self.sender.digests = digests;
-        self.sender.data_align = data_align;
-        self.sender.h2c_data_max = h2c_data_max;
-        self.is_greeted = true;
+        self.sender.agree(Terms { digests, data_align, h2c_data_max });
         Ok(Admit::Negotiated(digests))
     }
 

@@ -2,63 +2,66 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use basalt_net::{NetStack, SocketError, SocketId};
-use basalt_nvme_spec::{Command, SglDescriptor, fabrics};
+use basalt_nvme_spec::{Command, Completion, SglDescriptor, fabrics};
 use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
 
 use super::slot::{Outgoing, Slot};
 use basalt_nvmf_pdu::wire::{self, CommonHeader, flags, kind};
-use basalt_nvmf_pdu::{Crc, Digests, ReadyToTransfer, common_header, data_offset, put_header};
+use basalt_nvmf_pdu::{Crc, Digests, Outbox, Parts, ReadyToTransfer, common_header, data_offset};
 
-/// Header bytes collected before they are handed to the network.
-const STAGE_LEN: usize = 2048;
-/// Most bytes one command adds to the stage: a header with its digest and largest padding.
-const STAGE_MARGIN: usize = 256;
 /// Data bytes that a capsule of a Fabrics or admin command may always carry (§3.3.2.2.1).
 pub const ADMIN_IN_CAPSULE: u32 = 8192;
 
 /// The sending half of a queue.
 ///
-/// Headers are collected in a small stage; data goes to the network straight from its buffers. A
-/// command is in line at most once, so the line never grows past the number of commands.
+/// A command is in line at most once, so the line never grows past the number of commands. Encoded,
+/// its data goes to the network straight from its buffers.
+///
+/// ```text
+///   line: commands -encoded, once greeted-> outbox -> network
+/// ```
 pub(crate) struct Sender {
-    stage: Vec<u8>,
-    stage_sent: usize,
+    outbox: Outbox<DataOut>,
     line: VecDeque<Tag>,
-    data: Option<DataOut>,
+    /// Sent once everything else is out.
+    last_words: Vec<u8>,
+    /// What the controller has agreed to, once it has answered: before, commands wait.
+    terms: Option<Terms>,
+    /// Data bytes of a command capsule at most, on an I/O queue.
+    pub(crate) in_capsule: u32,
+}
+
+/// How PDUs of a connection are to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
     pub(crate) digests: Digests,
     /// Alignment of data to the controller, bytes.
     pub(crate) data_align: usize,
     /// Data bytes of one H2CData PDU at most.
     pub(crate) h2c_data_max: u32,
-    /// Data bytes of a command capsule at most, on an I/O queue.
-    pub(crate) in_capsule: u32,
 }
 
-/// Data of one command on its way out.
+/// Data of a command on its way out.
+#[derive(Clone, Copy)]
 struct DataOut {
     tag: Tag,
     at: u32,
     end: u32,
-    crc: Option<Crc>,
-    /// What the controller wants after that.
-    rest: Option<ReadyToTransfer>,
 }
 
 impl Sender {
+    /// Whose first PDU is `first`.
     pub(crate) fn new(commands: usize, first: &[u8]) -> Self {
-        let mut stage = Vec::with_capacity(STAGE_LEN + STAGE_MARGIN);
-        stage.extend_from_slice(first);
-        Self {
-            stage,
-            stage_sent: 0,
-            line: VecDeque::with_capacity(commands),
-            data: None,
-            digests: Digests::default(),
-            data_align: 4,
-            h2c_data_max: 4096,
-            in_capsule: 0,
-        }
+        let mut outbox = Outbox::default();
+        outbox.stage(first);
+        let line = VecDeque::with_capacity(commands);
+        Self { outbox, line, last_words: Vec::new(), terms: None, in_capsule: 0 }
+    }
+
+    /// The controller has answered the first PDU.
+    pub(crate) fn agree(&mut self, terms: Terms) {
+        self.terms = Some(terms);
     }
 
     /// Puts a command with something to send in line.
@@ -68,113 +71,91 @@ impl Sender {
 
     /// Whether data of that command is on its way out.
     pub(crate) fn is_sending(&self, tag: Tag) -> bool {
-        self.data.as_ref().is_some_and(|out| out.tag == tag)
+        self.outbox.is_sending(|out| out.tag == tag)
     }
 
-    /// Gives up what is in line: `bytes` are the last. Amid the data of a PDU they would be taken
-    /// for more of it, so there are none then.
+    /// Gives up what is in line; what has been encoded is sent, then come `bytes`.
     pub(crate) fn finish_with(&mut self, bytes: &[u8]) {
         self.line.clear();
-        if self.data.take().is_none() {
-            self.stage.extend_from_slice(bytes);
-        }
+        self.last_words.extend_from_slice(bytes);
     }
 
-    /// Hands over as much as the network takes; `sent` is told of commands whose data is out.
-    /// Gives the number of bytes.
+    /// Hands over as much as the network takes; `sent` is told of commands that were answered
+    /// before all of their data was out, and now is. Gives the number of bytes.
     pub(crate) fn flush(
         &mut self,
         stack: &mut dyn NetStack,
         socket: SocketId,
         slots: &mut Slots<Slot>,
-        sent: &mut dyn FnMut(&mut Slots<Slot>, Tag),
+        sent: &mut dyn FnMut(&mut Slots<Slot>, Tag, Completion),
     ) -> Result<usize, SocketError> {
         let mut total = 0;
         loop {
-            self.fill_stage(slots);
-            total += self.send_stage(stack, socket)?;
-            if !self.stage.is_empty() || self.data.is_none() {
+            self.encode(slots);
+            if self.outbox.is_empty() {
                 return Ok(total);
             }
-            total += self.send_data(stack, socket, slots, sent)?;
-            if self.data.is_some() {
+            let (taken, whole) = self.send(stack, socket, slots)?;
+            total += taken;
+            let mut out = self.outbox.advance(taken);
+            while let Some(DataOut { tag, .. }) = out {
+                let answer = slots.get(tag).ok().and_then(|slot| slot.early);
+                if let Some(answer) = answer.filter(|_| !self.is_sending(tag)) {
+                    sent(slots, tag, answer);
+                }
+                out = self.outbox.advance(0);
+            }
+            if taken < whole {
                 return Ok(total);
             }
         }
     }
 
-    /// Encodes headers until data must follow one, the line is empty or the stage is full.
-    fn fill_stage(&mut self, slots: &mut Slots<Slot>) {
-        while self.data.is_none() && self.stage.len() < STAGE_LEN {
-            let Some(tag) = self.line.pop_front() else { return };
+    /// Encodes what commands in line have to send, as far as there is room.
+    fn encode(&mut self, slots: &mut Slots<Slot>) {
+        while let Some(terms) = self.terms
+            && self.outbox.has_room()
+            && let Some(tag) = self.line.pop_front()
+        {
             // It may have been answered meanwhile.
             let Ok(slot) = slots.get_mut(tag) else { continue };
             match core::mem::take(&mut slot.outgoing) {
-                Outgoing::Nothing => {}
-                Outgoing::Capsule => self.encode_capsule(tag, slot),
-                Outgoing::Data(wanted) => self.encode_data(tag, wanted),
+                Outgoing::Data(wanted) if slot.early.is_none() => {
+                    self.encode_data(terms, tag, wanted, slot);
+                }
+                Outgoing::Capsule => self.encode_capsule(terms, tag, slot),
+                Outgoing::Data(_) | Outgoing::Nothing => {}
             }
+        }
+        if self.line.is_empty() && !self.last_words.is_empty() {
+            self.outbox.stage(&self.last_words);
+            self.last_words.clear();
         }
     }
 
-    /// Sends what is staged only: all there is before the first PDU is answered, and at the end.
-    pub(crate) fn send_stage(
-        &mut self,
+    /// Hands what is encoded to the network; gives how many bytes it took, of how many.
+    fn send(
+        &self,
         stack: &mut dyn NetStack,
         socket: SocketId,
-    ) -> Result<usize, SocketError> {
-        if self.stage.is_empty() {
-            return Ok(0);
-        }
-        let sent = stack.send(socket, &self.stage[self.stage_sent..])?;
-        self.stage_sent = (self.stage_sent + sent).min(self.stage.len());
-        if self.stage_sent == self.stage.len() {
-            self.stage.clear();
-            self.stage_sent = 0;
-        }
-        Ok(sent)
-    }
-
-    fn send_data(
-        &mut self,
-        stack: &mut dyn NetStack,
-        socket: SocketId,
-        slots: &mut Slots<Slot>,
-        done: &mut dyn FnMut(&mut Slots<Slot>, Tag),
-    ) -> Result<usize, SocketError> {
-        let Some(out) = &mut self.data else { return Ok(0) };
-        let before = out.at;
-        let slot = slots.get(out.tag);
-        while let Some(bytes) = slot.ok().and_then(|slot| slot.outgoing_bytes(out.at, out.end)) {
-            let sent = stack.send(socket, bytes)?.min(bytes.len());
-            if let Some(crc) = &mut out.crc {
-                crc.update(&bytes[..sent]);
+        slots: &Slots<Slot>,
+    ) -> Result<(usize, usize), SocketError> {
+        let mut parts = Parts::default();
+        let gathered = self.outbox.gather(&mut parts, |out, skip, parts| {
+            let slot = slots.get(out.tag).ok()?;
+            let mut at = out.at + skip as u32;
+            while let Some(bytes) = slot.outgoing_bytes(at, out.end) {
+                parts.put(bytes);
+                at += bytes.len() as u32;
             }
-            out.at += sent as u32;
-            if sent == 0 {
-                return Ok((out.at - before) as usize);
-            }
-        }
-        let total = (out.at - before) as usize;
-        self.end_data(slots, done);
-        Ok(total)
+            Some(())
+        });
+        gathered.ok_or(SocketError::Reset)?;
+        let sent = stack.send_vectored(socket, parts.as_slice())?;
+        Ok((sent.min(parts.bytes()), parts.bytes()))
     }
 
-    /// All data of one PDU is out: its digest follows, and what is left of the transfer.
-    fn end_data(&mut self, slots: &mut Slots<Slot>, done: &mut dyn FnMut(&mut Slots<Slot>, Tag)) {
-        let Some(out) = self.data.take() else { return };
-        if let Some(crc) = out.crc {
-            self.stage.extend_from_slice(&crc.finish().to_le_bytes());
-        }
-        let unanswered = slots.get_mut(out.tag).ok().filter(|slot| slot.early.is_none());
-        if let (Some(slot), Some(rest)) = (unanswered, out.rest) {
-            slot.outgoing = Outgoing::Data(rest);
-            return self.line.push_front(out.tag);
-        }
-        done(slots, out.tag);
-    }
-
-    fn encode_capsule(&mut self, tag: Tag, slot: &Slot) {
+    fn encode_capsule(&mut self, terms: Terms, tag: Tag, slot: &Slot) {
         let len = slot.data.out_len();
         let in_capsule = len > 0 && len <= self.in_capsule_of(&slot.command);
         let mut command = slot.command;
@@ -185,15 +166,13 @@ impl Sender {
             command.set_sgl1(SglDescriptor::transport(len.max(slot.data.in_len())));
         }
         let hlen = size_of::<wire::CapsuleCmd>();
-        let pdo = if in_capsule { data_offset(hlen, self.digests, self.data_align) } else { 0 };
+        let pdo = if in_capsule { data_offset(hlen, terms.digests, terms.data_align) } else { 0 };
         let place = (pdo, if in_capsule { len as usize } else { 0 });
-        let common = common_header(kind::CAPSULE_CMD, 0, hlen, place, self.digests);
+        let common = common_header(kind::CAPSULE_CMD, 0, hlen, place, terms.digests);
         let capsule = wire::CapsuleCmd { common, sqe: zerocopy::transmute!(command) };
-        let start = self.stage.len();
-        put_header(&mut self.stage, capsule.as_bytes(), self.digests);
+        self.outbox.put_header(capsule.as_bytes(), pdo, terms.digests);
         if in_capsule {
-            self.stage.resize(start + pdo, 0);
-            self.begin_data(tag, 0, len, None);
+            self.put_data(terms, DataOut { tag, at: 0, end: len }, slot);
         }
     }
 
@@ -201,19 +180,16 @@ impl Sender {
         if command.opcode == fabrics::OPCODE { ADMIN_IN_CAPSULE } else { self.in_capsule }
     }
 
-    fn encode_data(&mut self, tag: Tag, wanted: ReadyToTransfer) {
+    /// As much of what is wanted as a PDU may carry; the rest is the next in line.
+    fn encode_data(&mut self, terms: Terms, tag: Tag, wanted: ReadyToTransfer, slot: &mut Slot) {
         let ReadyToTransfer { cid, ttag, offset, len } = wanted;
-        let now = len.min(self.h2c_data_max);
-        let rest = (now < len).then_some(ReadyToTransfer {
-            offset: offset + now,
-            len: len - now,
-            ..wanted
-        });
+        let now = len.min(terms.h2c_data_max);
+        let rest = ReadyToTransfer { offset: offset + now, len: len - now, ..wanted };
         let hlen = size_of::<wire::Data>();
-        let pdo = data_offset(hlen, self.digests, self.data_align);
-        let last = if rest.is_none() { flags::LAST } else { 0 };
-        let common: CommonHeader =
-            common_header(kind::H2C_DATA, last, hlen, (pdo, now as usize), self.digests);
+        let pdo = data_offset(hlen, terms.digests, terms.data_align);
+        let last = if rest.len == 0 { flags::LAST } else { 0 };
+        let place = (pdo, now as usize);
+        let common: CommonHeader = common_header(kind::H2C_DATA, last, hlen, place, terms.digests);
         let data = wire::Data {
             common,
             cccid: cid.into(),
@@ -222,14 +198,25 @@ impl Sender {
             datal: now.into(),
             reserved: [0; 4],
         };
-        let start = self.stage.len();
-        put_header(&mut self.stage, data.as_bytes(), self.digests);
-        self.stage.resize(start + pdo, 0);
-        self.begin_data(tag, offset, offset + now, rest);
+        self.outbox.put_header(data.as_bytes(), pdo, terms.digests);
+        self.put_data(terms, DataOut { tag, at: offset, end: offset + now }, slot);
+        if rest.len > 0 {
+            slot.outgoing = Outgoing::Data(rest);
+            self.line.push_front(tag);
+        }
     }
 
-    fn begin_data(&mut self, tag: Tag, at: u32, end: u32, rest: Option<ReadyToTransfer>) {
-        let crc = self.digests.data.then(Crc::new);
-        self.data = Some(DataOut { tag, at, end, crc, rest });
+    /// The data of a PDU behind its header, and its digest.
+    fn put_data(&mut self, terms: Terms, out: DataOut, slot: &Slot) {
+        let DataOut { at, end, .. } = out;
+        self.outbox.put_data(out, (end - at) as usize);
+        if terms.digests.data {
+            let (mut crc, mut at) = (Crc::new(), at);
+            while let Some(bytes) = slot.outgoing_bytes(at, end) {
+                crc.update(bytes);
+                at += bytes.len() as u32;
+            }
+            self.outbox.stage(&crc.finish().to_le_bytes());
+        }
     }
 }

@@ -9,35 +9,18 @@ use super::slot::{Outgoing, Slot, Slots};
 use crate::command::Outcome;
 use crate::config::C2hSuccess;
 use crate::pdu::wire::{self, flags, kind};
-use crate::pdu::{Crc, Digests, common_header, data_offset, put_header};
-
-/// Header bytes that are out at the network at a time, about: those of [`PIECES_MAX`] PDUs.
-const STAGE_LEN: usize = 2048;
-/// Most bytes one slot adds to the stage: a header with its largest padding, a digest and a
-/// response.
-const STAGE_MARGIN: usize = 256;
-/// Commands whose data is handed to the network at a time.
-const PIECES_MAX: usize = 32;
-/// Runs of bytes that is, one for a header and one for each buffer of data, if they are few.
-const PARTS_MAX: usize = 2 * PIECES_MAX;
+use crate::pdu::{Crc, Digests, Outbox, Parts, common_header, data_offset};
 
 /// The sending half of a connection.
 ///
-/// Headers are collected in a small stage; data goes to the network straight from the command's
-/// buffers, and both in one call. A slot is in line at most once, so the line never grows past the
-/// number of slots.
+/// A slot is in line at most once, so the line never grows past the number of slots. Encoded, its
+/// data goes to the network straight from the command's buffers.
 ///
 /// ```text
-///   line: slots -encoded-> stage: headers, digests, responses
-///                          pieces: which of its bytes, or which slot's data, in order -> network
+///   line: slots -encoded-> outbox -> network
 /// ```
 pub(super) struct Sender {
-    stage: Vec<u8>,
-    pieces: Vec<Piece>,
-    /// Pieces that are out; the others are forgotten with them once all are.
-    pieces_sent: usize,
-    /// Bytes of the next piece that are out.
-    sent: usize,
+    outbox: Outbox<u16>,
     line: VecDeque<u16>,
     /// Sent once everything else is out.
     last_words: Vec<u8>,
@@ -45,19 +28,6 @@ pub(super) struct Sender {
     /// Where data begins in a PDU, bytes.
     data_offset: usize,
     pub(super) head: QueueHead,
-}
-
-/// Bytes of the stage and, behind them, the data of a slot if it has one.
-#[derive(Clone, Copy)]
-struct Piece {
-    /// Where they begin.
-    at: usize,
-    /// How many.
-    staged: usize,
-    /// The slot, which is finished with its data.
-    slot: Option<u16>,
-    /// Bytes of data.
-    data: usize,
 }
 
 /// The submission queue head as the host is told of it.
@@ -103,10 +73,7 @@ impl QueueHead {
 impl Sender {
     pub(super) fn new(policy: C2hSuccess) -> Self {
         Self {
-            stage: Vec::with_capacity(STAGE_LEN + STAGE_MARGIN),
-            pieces: Vec::with_capacity(PIECES_MAX + 1),
-            pieces_sent: 0,
-            sent: 0,
+            outbox: Outbox::default(),
             line: VecDeque::new(),
             last_words: Vec::new(),
             digests: Digests::default(),
@@ -128,7 +95,7 @@ impl Sender {
 
     /// Whether everything has been handed to the network.
     pub(super) fn is_idle(&self) -> bool {
-        self.pieces.is_empty() && self.line.is_empty() && self.last_words.is_empty()
+        self.outbox.is_empty() && self.line.is_empty() && self.last_words.is_empty()
     }
 
     /// Puts a slot with something to send in line.
@@ -139,8 +106,7 @@ impl Sender {
     /// Sends `bytes` before anything still in line.
     #[inline]
     pub(super) fn stage(&mut self, bytes: &[u8]) {
-        self.stage.extend_from_slice(bytes);
-        self.put_staged(bytes.len());
+        self.outbox.stage(bytes);
     }
 
     /// Gives up what is in line; what has been encoded is sent, then come `bytes`.
@@ -151,15 +117,12 @@ impl Sender {
 
     /// Whether the data of that slot is on its way out.
     pub(super) fn is_sending(&self, index: u16) -> bool {
-        let mut pieces = self.pieces[self.pieces_sent..].iter();
-        pieces.any(|piece| piece.slot == Some(index))
+        self.outbox.is_sending(|slot| slot == index)
     }
 
     /// Forgets what has not been handed over yet.
     pub(super) fn clear(&mut self) {
-        self.stage.clear();
-        self.pieces.clear();
-        (self.pieces_sent, self.sent) = (0, 0);
+        self.outbox.clear();
         self.line.clear();
         self.last_words.clear();
     }
@@ -174,12 +137,16 @@ impl Sender {
         let mut total = 0;
         loop {
             self.encode(slots);
-            if self.pieces.is_empty() {
+            if self.outbox.is_empty() {
                 return Ok(total);
             }
             let (sent, whole) = self.send(stack, socket, slots)?;
             total += sent;
-            self.advance(sent, slots);
+            let mut out = self.outbox.advance(sent);
+            while let Some(slot) = out {
+                slots.free(slot);
+                out = self.outbox.advance(0);
+            }
             if sent < whole {
                 return Ok(total);
             }
@@ -188,7 +155,7 @@ impl Sender {
 
     /// Encodes what slots in line have to send, as far as there is room; their responses free them.
     fn encode(&mut self, slots: &mut Slots) {
-        while self.stage.len() < STAGE_LEN && self.pieces.len() <= PIECES_MAX {
+        while self.outbox.has_room() {
             let Some(index) = self.line.pop_front() else { return self.encode_last_words() };
             let Some(slot) = slots.get_mut(index) else { continue };
             match core::mem::take(&mut slot.outgoing) {
@@ -205,78 +172,27 @@ impl Sender {
     }
 
     fn encode_last_words(&mut self) {
-        let len = self.last_words.len();
-        if len > 0 {
-            self.stage.append(&mut self.last_words);
-            self.put_staged(len);
+        if !self.last_words.is_empty() {
+            self.outbox.stage(&self.last_words);
+            self.last_words.clear();
         }
     }
 
-    /// Hands pieces to the network; gives how many bytes it took, of how many.
+    /// Hands what is encoded to the network; gives how many bytes it took, of how many.
     fn send(
         &self,
         stack: &mut dyn NetStack,
         socket: SocketId,
         slots: &Slots,
     ) -> Result<(usize, usize), SocketError> {
-        let mut parts = [&[][..]; PARTS_MAX];
-        let (mut count, mut whole, mut skip) = (0, 0, self.sent);
-        let mut put = |bytes| {
-            let Some(part) = parts.get_mut(count) else { return };
-            *part = bytes;
-            (count, whole) = (count + 1, whole + bytes.len());
-        };
-        for piece in &self.pieces[self.pieces_sent..] {
-            if skip < piece.staged {
-                put(&self.stage[piece.at + skip..piece.at + piece.staged]);
-            }
-            if let Some(slot) = piece.slot {
-                let slot = slots.get(slot).ok_or(SocketError::Reset)?;
-                rest_of(&slot.data, skip.saturating_sub(piece.staged)).for_each(&mut put);
-            }
-            skip = 0;
-        }
-        let sent = stack.send_vectored(socket, &parts[..count])?;
-        Ok((sent.min(whole), whole))
-    }
-
-    /// So many bytes are out: frees slots whose data that was the last of.
-    fn advance(&mut self, sent: usize, slots: &mut Slots) {
-        self.sent += sent;
-        while let Some(piece) = self.pieces.get(self.pieces_sent) {
-            let len = piece.staged + piece.data;
-            if self.sent < len {
-                return;
-            }
-            self.sent -= len;
-            self.pieces_sent += 1;
-            if let Some(slot) = piece.slot {
-                slots.free(slot);
-            }
-        }
-        self.pieces.clear();
-        self.pieces_sent = 0;
-        self.stage.clear();
-    }
-
-    /// The last `len` bytes of the stage are to go out next.
-    #[inline]
-    fn put_staged(&mut self, len: usize) {
-        if let Some(piece) = self.pieces.last_mut()
-            && piece.slot.is_none()
-        {
-            piece.staged += len;
-            return;
-        }
-        self.pieces.push(Piece { at: self.stage.len() - len, staged: len, slot: None, data: 0 });
-    }
-
-    /// The data of a slot goes out next, behind its header.
-    #[inline]
-    fn put_data(&mut self, slot: u16, len: usize) {
-        if let Some(piece) = self.pieces.last_mut() {
-            (piece.slot, piece.data) = (Some(slot), len);
-        }
+        let mut parts = Parts::default();
+        let gathered = self.outbox.gather(&mut parts, |slot, skip, parts| {
+            rest_of(&slots.get(slot)?.data, skip).for_each(|bytes| parts.put(bytes));
+            Some(())
+        });
+        gathered.ok_or(SocketError::Reset)?;
+        let sent = stack.send_vectored(socket, parts.as_slice())?;
+        Ok((sent.min(parts.bytes()), parts.bytes()))
     }
 
     fn encode_response(&mut self, cid: u16, outcome: Outcome) {
@@ -284,7 +200,8 @@ impl Sender {
         let hlen = size_of::<wire::CapsuleResp>();
         let common = common_header(kind::CAPSULE_RESP, 0, hlen, (0, 0), self.digests);
         let cqe = zerocopy::transmute!(entry);
-        self.put_header(wire::CapsuleResp { common, cqe }.as_bytes(), 0);
+        let response = wire::CapsuleResp { common, cqe };
+        self.outbox.put_header(response.as_bytes(), 0, self.digests);
     }
 
     fn encode_r2t(&mut self, index: u16, slot: &Slot) {
@@ -297,7 +214,7 @@ impl Sender {
             r2tl: slot.expected().into(),
             reserved: [0; 4],
         };
-        self.put_header(r2t.as_bytes(), 0);
+        self.outbox.put_header(r2t.as_bytes(), 0, self.digests);
     }
 
     /// The data of a command with its digest, and a response if the SUCCESS flag does not replace
@@ -320,11 +237,11 @@ impl Sender {
             reserved: [0; 4],
         };
         if pdo == hlen {
-            self.stage(data.as_bytes());
+            self.outbox.stage(data.as_bytes());
         } else {
-            self.put_header(data.as_bytes(), pdo);
+            self.outbox.put_header(data.as_bytes(), pdo, self.digests);
         }
-        self.put_data(index, len);
+        self.outbox.put_data(index, len);
         if self.digests.data {
             self.put_digest(&slot.data);
         }
@@ -337,17 +254,7 @@ impl Sender {
     fn put_digest(&mut self, data: &SgList) {
         let mut crc = Crc::new();
         rest_of(data, 0).for_each(|bytes| crc.update(bytes));
-        self.stage(&crc.finish().to_le_bytes());
-    }
-
-    /// Stages a header with its digest, then zeroes to a length of `pdo` bytes.
-    fn put_header(&mut self, header: &[u8], pdo: usize) {
-        let start = self.stage.len();
-        put_header(&mut self.stage, header, self.digests);
-        if self.stage.len() < start + pdo {
-            self.stage.resize(start + pdo, 0);
-        }
-        self.put_staged(self.stage.len() - start);
+        self.outbox.stage(&crc.finish().to_le_bytes());
     }
 }
 
