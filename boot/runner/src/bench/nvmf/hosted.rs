@@ -17,12 +17,13 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::layers::{self, Counts, Layer};
-use super::{BOOT, Figures, Point, client};
+use super::{BOOT, Figures, Point, WORKLOADS, client, loopback};
 use crate::bench::{HOSTED_BDEV, Plan, guest, null_bdev};
 use crate::{Build, Workspace, packages, ports};
 
 const SUBSYSTEM: &str = "nqn.2026-11.io.basalt:bench";
-const WORKLOAD: &str = "randread";
+/// Whose instructions are counted.
+const COUNTED: &str = "randread";
 const READY: &str = "basalt: ready";
 /// From this depth on as many reads are counted as there are to be.
 const FULL_DEPTH: u32 = 32;
@@ -33,14 +34,19 @@ const LONG: u64 = 3;
 #[derive(Debug)]
 struct Row {
     depth: u32,
-    figures: Figures,
+    /// Of each workload.
+    figures: [Figures; WORKLOADS.len()],
     /// Instructions per read.
     layers: BTreeMap<Layer, f64>,
 }
 
 /// What was measured at each.
 #[derive(Debug)]
-pub(in super::super) struct Report(Vec<Row>);
+pub(in super::super) struct Report {
+    rows: Vec<Row>,
+    /// PDUs with 4 KiB of data that a bare socket sends per second.
+    loopback: u64,
+}
 
 /// Measures the hosted twin as a target of one core.
 ///
@@ -50,18 +56,23 @@ pub(in super::super) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Resul
     packages::ensure(workspace, "valgrind", &["valgrind"])?;
     let program = workspace.build_hosted(Build::Fast)?;
     eprintln!("rates and latencies …");
-    let mut target = apart();
-    target.arg(&program);
-    let rates = serve(&program, target, plan, client::Amount::Time)?;
+    let rates = |workload| {
+        let mut target = apart();
+        target.arg(&program);
+        serve(&program, target, plan, (workload, client::Amount::Time))
+    };
+    let [reads, writes] = WORKLOADS.map(rates);
+    let loopback = loopback::measure()?;
     eprintln!("instructions …");
     let mut rows = Vec::new();
-    for (Point { depth, .. }, figures) in rates {
+    for ((Point { depth, .. }, reads), (_, writes)) in reads?.into_iter().zip(writes?) {
         // The fewer are in flight, the longer each takes.
         let ios = (plan.ios * u64::from(depth.min(FULL_DEPTH)) / u64::from(FULL_DEPTH)).max(100);
         let plan = Plan { depths: vec![depth], ios, ..plan.clone() };
-        rows.push(Row { depth, figures, layers: instructions(&program, &plan)? });
+        let layers = instructions(&program, &plan)?;
+        rows.push(Row { depth, figures: [reads, writes], layers });
     }
-    Ok(Report(rows))
+    Ok(Report { rows, loopback })
 }
 
 fn instructions(program: &Path, plan: &Plan) -> anyhow::Result<BTreeMap<Layer, f64>> {
@@ -79,7 +90,7 @@ fn counted(program: &Path, plan: &Plan, ios: u64) -> anyhow::Result<Counts> {
     let mut valgrind = apart();
     valgrind.args(["valgrind", "--tool=callgrind"]);
     valgrind.arg(format!("--callgrind-out-file={}", profile.path().display())).arg(program);
-    serve(program, valgrind, plan, client::Amount::Ios(ios))?;
+    serve(program, valgrind, plan, (COUNTED, client::Amount::Ios(ios)))?;
     let text = std::fs::read_to_string(profile.path()).context("valgrind left no profile")?;
     let counts = layers::counts(&text);
     anyhow::ensure!(counts.values().sum::<u64>() > 0, "valgrind counted nothing");
@@ -94,12 +105,12 @@ fn apart() -> Command {
     command
 }
 
-/// Starts the target by `command`, has it read by the client, and ends it in order.
+/// Starts the target by `command`, has the client do `what` with it, and ends it in order.
 fn serve(
     client: &Path,
     mut command: Command,
     plan: &Plan,
-    amount: client::Amount,
+    what: (&'static str, client::Amount),
 ) -> anyhow::Result<Vec<(Point, Figures)>> {
     let target = client::Target {
         port: ports::pick_free()?,
@@ -113,7 +124,7 @@ fn serve(
         command.args([option, &ports::pick_free()?.to_string()]);
     }
     let server = guest::start_command_until(&command, READY, BOOT)?;
-    let measured = client::measure(client, &target, plan, (1, WORKLOAD), amount);
+    let measured = client::measure(client, &target, plan, (1, what.0), what.1);
     drop(server);
     measured.context("the hosted twin could not be measured")
 }
@@ -151,31 +162,35 @@ impl Report {
                 .collect();
             json!({
                 "depth": row.depth,
-                "basalt": row.figures.to_json(),
+                "basalt": row.figures[0].to_json(),
+                "basalt_randwrite": row.figures[1].to_json(),
                 "instructions_per_io": row.instructions(),
                 "layers": layers,
             })
         };
-        json!({"depths": self.0.iter().map(row).collect::<Vec<_>>()})
+        let rows: Vec<_> = self.rows.iter().map(row).collect();
+        json!({"depths": rows, "loopback_pdus_per_s": self.loopback})
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "4 KiB random reads by NVMe/TCP over loopback, a hosted target of one core\n")?;
-        for row in &self.0 {
-            let Figures { iops, mean_ns, p99_ns } = row.figures;
+        writeln!(f, "4 KiB by NVMe/TCP over loopback, a hosted target of one core\n")?;
+        for row in &self.rows {
             let mut line = |what: &str, value: f64| {
                 writeln!(f, "{:<34}{value:>10.0}", format!("depth {}, {what}", row.depth))
             };
-            line("IOPS", iops as f64)?;
-            line("mean, µs", mean_ns as f64 / 1e3)?;
-            line("p99, µs", p99_ns as f64 / 1e3)?;
-            line("instructions", row.instructions())?;
+            for (workload, figures) in WORKLOADS.iter().zip(row.figures) {
+                let Figures { iops, mean_ns, p99_ns } = figures;
+                line(&format!("{workload}, IOPS"), iops as f64)?;
+                line(&format!("{workload}, mean, µs"), mean_ns as f64 / 1e3)?;
+                line(&format!("{workload}, p99, µs"), p99_ns as f64 / 1e3)?;
+            }
+            line("instructions per read", row.instructions())?;
             for (layer, count) in row.layers.iter().filter(|(_, count)| **count >= 0.5) {
                 line(&format!("  {}", layer.name()), *count)?;
             }
         }
-        Ok(())
+        writeln!(f, "{:<34}{:>10}", "a bare socket, 4 KiB PDUs per s", self.loopback)
     }
 }

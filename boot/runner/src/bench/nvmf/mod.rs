@@ -10,6 +10,7 @@ mod client;
 pub(super) mod hosted;
 mod image;
 mod layers;
+mod loopback;
 mod monitor;
 mod report;
 mod servers;
