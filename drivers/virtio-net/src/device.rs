@@ -150,12 +150,12 @@ impl<D: Device> VirtioNet<D> {
         }
     }
 
-    /// Whether a frame of the largest size can be sent now.
-    pub fn can_transmit(&mut self) -> bool {
-        if self.tx_spare().is_empty() {
+    /// Whether so many frames of the largest size can be sent now.
+    pub fn can_transmit(&mut self, frames: usize) -> bool {
+        if self.tx_spare().len() < frames {
             let _ = self.poll();
         }
-        self.tx.room() > 0 && !self.tx_spare().is_empty()
+        self.tx.room() >= frames && self.tx_spare().len() >= frames
     }
 
     /// The buffers that hold a frame of the largest size.
@@ -183,7 +183,7 @@ impl<D: Device> VirtioNet<D> {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
-        if !self.can_transmit() {
+        if !self.can_transmit(1) {
             return Err(TxFull);
         }
         let total = header::LEN + len;

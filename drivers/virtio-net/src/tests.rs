@@ -181,9 +181,9 @@ fn a_full_transmit_queue_refuses_and_recovers() {
     while send(&mut net, &frame(100)).is_ok() {
         sent += 1;
     }
-    assert_eq!((sent, net.can_transmit()), (256, false));
+    assert_eq!((sent, net.can_transmit(1)), (256, false));
     net.commit();
-    assert!(net.can_transmit());
+    assert!(net.can_transmit(1));
     assert_eq!(core::iter::from_fn(|| model.take_sent()).count(), 256);
     assert_eq!(send(&mut net, &frame(5000)), Err(TxFull));
 }

@@ -9,6 +9,8 @@ use crate::wire::{ETHERNET_LEN, Ip, protocol};
 /// Where the checksum is in a TCP and in a UDP header.
 const TCP_OFFSET: usize = 16;
 const UDP_OFFSET: usize = 6;
+/// And that of an IPv4 header.
+const V4_CHECKSUM: usize = 10;
 
 /// Whether the checksum of a received frame is right. What carries none, or is malformed, passes:
 /// the stack judges that.
@@ -31,6 +33,13 @@ pub fn complete(frame: &mut [u8], ip: &Ip) {
     // A UDP checksum of zero means none; its other form of zero does not. TCP takes either.
     let checksum = if checksum == 0 { u16::MAX } else { checksum };
     frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
+}
+
+/// Computes the checksum of an IPv4 header, and writes it (RFC 791 §3.1).
+pub fn complete_v4_header(header: &mut [u8]) {
+    header[V4_CHECKSUM..V4_CHECKSUM + 2].fill(0);
+    let checksum = !fold(sum(header));
+    header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&checksum.to_ne_bytes());
 }
 
 /// Writes the pseudo-header's sum into the checksum of a frame to be sent, which has this packet,

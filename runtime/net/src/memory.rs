@@ -109,8 +109,8 @@ impl FramePort for MemoryPort {
         }
     }
 
-    fn can_transmit(&mut self) -> bool {
-        self.outbound.borrow().len() < DEPTH
+    fn can_transmit(&mut self, frames: usize) -> bool {
+        self.outbound.borrow().len() + frames <= DEPTH
     }
 
     fn transmit(
@@ -118,7 +118,7 @@ impl FramePort for MemoryPort {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
-        if !self.can_transmit() {
+        if !self.can_transmit(1) {
             return Err(TxFull);
         }
         let mut bytes = self.spare.pop().unwrap_or_else(|| vec![0; len]);

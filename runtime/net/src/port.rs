@@ -53,8 +53,8 @@ pub trait FramePort {
     /// Takes back a received frame.
     fn recycle(&mut self, frame: Self::Frame);
 
-    /// Whether a frame of the largest size can be sent now.
-    fn can_transmit(&mut self) -> bool;
+    /// Whether so many frames of the largest size can be sent now.
+    fn can_transmit(&mut self, frames: usize) -> bool;
 
     /// Sends a frame of `len` bytes that `fill` writes.
     fn transmit(
@@ -125,8 +125,8 @@ impl<D: Device> FramePort for VirtioNet<D> {
         self.recycle(frame);
     }
 
-    fn can_transmit(&mut self) -> bool {
-        self.can_transmit()
+    fn can_transmit(&mut self, frames: usize) -> bool {
+        self.can_transmit(frames)
     }
 
     fn transmit(

@@ -61,6 +61,8 @@ bitflags! {
         const SYN = 2;
         /// Ends it at once.
         const RST = 4;
+        /// Asks for what has come to be passed on.
+        const PSH = 8;
         /// Acknowledges.
         const ACK = 16;
     }

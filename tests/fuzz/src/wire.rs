@@ -60,8 +60,8 @@ impl FramePort for Card {
 
     fn recycle(&mut self, _: Whole) {}
 
-    fn can_transmit(&mut self) -> bool {
-        self.outbound.borrow().len() < DEPTH
+    fn can_transmit(&mut self, frames: usize) -> bool {
+        self.outbound.borrow().len() + frames <= DEPTH
     }
 
     fn transmit(
@@ -69,7 +69,7 @@ impl FramePort for Card {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
-        if !self.can_transmit() {
+        if !self.can_transmit(1) {
             return Err(TxFull);
         }
         let mut frame = vec![0; len];

@@ -1,4 +1,5 @@
-//! Large sends: how smoltcp is brought to hand over many segments at once, which the card cuts.
+//! Large sends: how smoltcp is brought to hand over many segments at once, which the card cuts, or
+//! where it does not, the stack on the way to it.
 //!
 //! smoltcp never sends more than its device's MTU nor more than the peer's MSS at a time. So it is
 //! told that the device takes packets of 64 KiB, and the MSS in the peer's SYN is raised likewise
@@ -18,8 +19,13 @@ use crate::checksum;
 use crate::port::{Cut, FramePort, IpVersion, PartialChecksum};
 use crate::wire::{ETHERNET_LEN, Ip, Segment, TCP_LEN_MIN, dhcp, protocol};
 
-/// A smaller MSS is left as it is, or a card would cut very many segments from one.
+/// A smaller MSS is left as it is, or very many segments would be cut from one.
 const MSS_MIN: usize = 536;
+/// Segments as large as our MTU allows that the stack cuts a packet into, at most,
+const CUT_HERE: usize = 8;
+/// and any, for peers that take smaller ones.
+const CUT_HERE_MAX: usize = 4 * CUT_HERE;
+const PACKET_MAX: usize = 65_535;
 
 /// A flow by the peer's address and port, and our port.
 type Flow = (IpAddress, u16, u16);
@@ -29,6 +35,10 @@ pub struct LargeSend {
     mtu: usize,
     /// Largest packets over IPv4 and IPv6 with a TCP segment.
     packet_max: [usize; 2],
+    /// Whether the stack cuts them, and not the card.
+    here: bool,
+    /// A smaller MSS is left as it is.
+    mss_min: usize,
     /// Flows whose peer takes less than our MTU allows, and its MSS; ordered.
     small: Vec<(Flow, u16)>,
     /// Most of them.
@@ -36,10 +46,46 @@ pub struct LargeSend {
 }
 
 impl LargeSend {
-    /// For what `port` can cut, and at most `flows` connections.
-    pub fn new(port: &impl FramePort, flows: usize) -> Self {
-        let packet_max = [IpVersion::V4, IpVersion::V6].map(|version| port.large_send_max(version));
-        Self { mtu: port.mtu(), packet_max, small: Vec::new(), small_max: flows }
+    /// For what `port` can cut, or else the stack, and at most `flows` connections.
+    pub fn new(port: &mut impl FramePort, flows: usize) -> Self {
+        let mtu = port.mtu();
+        let versions = [IpVersion::V4, IpVersion::V6];
+        let packet_max = versions.map(|version| port.large_send_max(version));
+        let large = Self {
+            mtu,
+            packet_max,
+            here: false,
+            mss_min: MSS_MIN,
+            small: Vec::new(),
+            small_max: flows,
+        };
+        // A port that holds few frames would never have room for all segments.
+        if large.is_used() || !port.can_transmit(2 * CUT_HERE_MAX) {
+            return large;
+        }
+        let packet_max = versions.map(|version| {
+            let (mss, headers) = (large.own_mss(version), mtu - large.own_mss(version));
+            headers + mss * CUT_HERE.min((PACKET_MAX - headers) / mss)
+        });
+        let mss_min = MSS_MIN.max(mtu.div_ceil(CUT_HERE_MAX / CUT_HERE));
+        Self { packet_max, here: true, mss_min, ..large }
+    }
+
+    /// Frames that the port has to have room for before smoltcp may send a packet.
+    pub fn frames_max(&self) -> usize {
+        if self.here { CUT_HERE_MAX } else { 1 }
+    }
+
+    /// Whether the stack may have to cut a frame of that length.
+    #[inline]
+    pub fn is_cut_here(&self, frame_len: usize) -> bool {
+        self.here && self.may_be_large(frame_len)
+    }
+
+    /// Whether a frame of that length may have more than the peer takes.
+    #[inline]
+    fn may_be_large(&self, frame_len: usize) -> bool {
+        frame_len > self.mtu + ETHERNET_LEN || !self.small.is_empty() && frame_len > self.mss_min
     }
 
     /// Largest packet that smoltcp may make.
@@ -73,7 +119,7 @@ impl LargeSend {
         let packet_max = self.packet_max[segment.ip.version() as usize];
         let shown = if packet_max <= self.mtu {
             mss.min(own)
-        } else if mss >= own || mss >= MSS_MIN && self.remember(flow, mss as u16, is_alive) {
+        } else if mss >= own || mss >= self.mss_min && self.remember(flow, mss as u16, is_alive) {
             packet_max - (self.mtu - own)
         } else {
             mss
@@ -104,15 +150,15 @@ impl LargeSend {
     /// Finishes a frame that smoltcp wrote; gives what is left to the card.
     pub fn finish(&self, frame: &mut [u8], offload: bool) -> Option<PartialChecksum> {
         let ip = Ip::parse(frame)?;
-        let large = frame.len() > self.mtu + ETHERNET_LEN;
-        if self.is_used() && !large {
+        if self.is_used() && frame.len() <= self.mtu + ETHERNET_LEN {
             self.correct(frame, &ip);
         }
         if !offload {
             checksum::complete(frame, &ip);
             return None;
         }
-        let cut = if large { self.cut(frame) } else { None };
+        let is_large = !self.here && self.may_be_large(frame.len());
+        let cut = if is_large { self.cut(frame) } else { None };
         checksum::prepare(frame, &ip).map(|partial| PartialChecksum { cut, ..partial })
     }
 
@@ -130,7 +176,8 @@ impl LargeSend {
         }
     }
 
-    fn cut(&self, frame: &[u8]) -> Option<Cut> {
+    /// How a frame is to be cut that has more than the peer takes.
+    pub fn cut(&self, frame: &[u8]) -> Option<Cut> {
         let segment = Segment::parse(frame)?;
         let (version, payload) = (segment.ip.version(), segment.payload?);
         let flow = (segment.ip.destination, segment.destination_port, segment.source_port);
@@ -138,8 +185,9 @@ impl LargeSend {
         let mss = known.map_or(self.own_mss(version), |at| self.small[at].1.into());
         // Options take their room from the payload (RFC 9293 §3.7.1).
         let options = payload - segment.ip.start - TCP_LEN_MIN;
-        let segment_len = (mss - options) as u16;
-        Some(Cut { version, headers_len: payload as u16, segment_len })
+        let segment_len = mss.saturating_sub(options) as u16;
+        let is_large = segment.ip.end - payload > usize::from(segment_len);
+        is_large.then_some(Cut { version, headers_len: payload as u16, segment_len })
     }
 
     /// The most payload that our MTU allows.

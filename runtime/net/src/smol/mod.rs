@@ -1,6 +1,7 @@
 //! The TCP/IP stack of one core, on smoltcp.
 
 mod configure;
+pub(crate) mod cut;
 pub(crate) mod large;
 mod life;
 mod phy;
@@ -252,7 +253,7 @@ impl<P: FramePort> SmolStack<P> {
         for _ in 0..EGRESS_ROUNDS {
             let result = self.interface.poll_egress(now, &mut self.phy, &mut self.sockets);
             if result == PollResult::None {
-                self.dirty = !self.phy.port.can_transmit();
+                self.dirty = !self.phy.can_transmit();
                 return;
             }
         }

@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
+use super::cut;
 use super::large::LargeSend;
 use crate::IpAddress;
 use crate::checksum;
 use crate::port::{ChecksumState, Frame, FramePort};
-use crate::wire::{ETHERNET_LEN, Segment};
+use crate::wire::{ETHERNET_LEN, Ip, Segment};
 
 /// Frames with a wrong checksum that are passed over before the rest of the core gets its turn.
 const BAD_FRAMES_MAX: u32 = 64;
@@ -23,15 +24,19 @@ pub struct Phy<P: FramePort> {
     /// The staged frame as smoltcp is to see it, if that is not as it came.
     presented: Vec<u8>,
     large: LargeSend,
+    /// A packet that is to be cut before the port gets it.
+    uncut: Vec<u8>,
     /// Frames with a wrong checksum, and frames there was no room to send.
     pub dropped: u64,
 }
 
 impl<P: FramePort> Phy<P> {
     /// For at most `connections` connections.
-    pub fn new(port: P, connections: usize) -> Self {
-        let large = LargeSend::new(&port, connections);
-        Self { port, staged: None, presented: Vec::new(), large, dropped: 0 }
+    pub fn new(mut port: P, connections: usize) -> Self {
+        let large = LargeSend::new(&mut port, connections);
+        let uncut_max = large.packet_max() + ETHERNET_LEN;
+        let uncut = if large.is_cut_here(uncut_max) { vec![0; uncut_max] } else { Vec::new() };
+        Self { port, staged: None, presented: Vec::new(), large, uncut, dropped: 0 }
     }
 
     /// Whether a SYN that begins a connection is to go through [`Self::present`].
@@ -49,10 +54,15 @@ impl<P: FramePort> Phy<P> {
 
     /// Stages the next good frame, if there is one and an answer to it could be sent.
     pub fn stage(&mut self) -> Option<&P::Frame> {
-        if self.staged.is_none() && self.port.can_transmit() {
+        if self.staged.is_none() && self.can_transmit() {
             self.staged = self.next_good();
         }
         self.staged.as_ref()
+    }
+
+    /// Whether there is room for whatever smoltcp sends at a time.
+    pub fn can_transmit(&mut self) -> bool {
+        self.port.can_transmit(self.large.frames_max())
     }
 
     /// Done with the staged frame.
@@ -87,15 +97,18 @@ impl<P: FramePort> phy::Device for Phy<P> {
         P: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let Self { port, staged, presented, large, dropped } = self;
+        let Self { port, staged, presented, large, uncut, dropped } = self;
         let staged = staged.as_ref()?.as_slice();
         let frame = if presented.is_empty() { staged } else { presented };
-        Some((RxToken { frame }, TxToken { port, large, dropped }))
+        Some((RxToken { frame }, TxToken { port, large, uncut, dropped }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Self::TxToken<'_>> {
-        let Self { port, large, dropped, .. } = self;
-        port.can_transmit().then_some(TxToken { port, large, dropped })
+        if !self.can_transmit() {
+            return None;
+        }
+        let Self { port, large, uncut, dropped, .. } = self;
+        Some(TxToken { port, large, uncut, dropped })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -122,26 +135,67 @@ impl phy::RxToken for RxToken<'_> {
 pub struct TxToken<'a, P> {
     port: &'a mut P,
     large: &'a LargeSend,
+    uncut: &'a mut [u8],
     dropped: &'a mut u64,
+}
+
+impl<P: FramePort> TxToken<'_, P> {
+    /// Sends a frame of `len` bytes that `write` writes, once. Apart from smoltcp's many ways here,
+    /// which would each have a copy of their own.
+    fn send(self, len: usize, write: &mut dyn FnMut(&mut [u8])) {
+        if self.large.is_cut_here(len)
+            && let Some(frame) = self.uncut.get_mut(..len)
+        {
+            write(frame);
+            return self.send_cut(len);
+        }
+        let offload = self.port.completes_checksums();
+        let mut written = false;
+        let _ = self.port.transmit(len, |frame| {
+            write(frame);
+            written = true;
+            self.large.finish(frame, offload)
+        });
+        if !written {
+            // The port promised room and had none; smoltcp needs its frame written all the same.
+            *self.dropped += 1;
+            write(&mut vec![0; len]);
+        }
+    }
+
+    /// Hands the port the packet in the first `len` bytes of `uncut`, segment by segment if it is
+    /// large.
+    fn send_cut(self, len: usize) {
+        let Self { port, large, uncut, dropped } = self;
+        let frame = &uncut[..len];
+        let offload = port.completes_checksums();
+        let Some((ip, cut)) = Ip::parse(frame).zip(large.cut(frame)) else {
+            let sent = port.transmit(len, |out| {
+                out.copy_from_slice(frame);
+                large.finish(out, offload)
+            });
+            return *dropped += u64::from(sent.is_err());
+        };
+        for segment in cut::segments(frame, &ip, cut) {
+            let sent = port.transmit(segment.frame_len(), |out| {
+                segment.write(out);
+                large.finish(out, offload)
+            });
+            if sent.is_err() {
+                // The peer misses it, and those behind it come as well when it is sent again.
+                return *dropped += 1;
+            }
+        }
+    }
 }
 
 impl<P: FramePort> phy::TxToken for TxToken<'_, P> {
     fn consume<R, C: FnOnce(&mut [u8]) -> R>(self, len: usize, write: C) -> R {
-        let offload = self.port.completes_checksums();
-        let mut write = Some(write);
-        let mut written = None;
-        let _ = self.port.transmit(len, |frame| {
-            written = write.take().map(|write| write(frame));
-            self.large.finish(frame, offload)
-        });
-        match (written, write) {
-            (Some(written), _) => written,
-            // The port promised room and had none; smoltcp needs its frame written all the same.
-            (None, Some(write)) => {
-                *self.dropped += 1;
-                write(&mut vec![0; len])
-            }
-            (None, None) => unreachable!("the frame was written, so there is a result"),
+        let (mut write, mut written) = (Some(write), None);
+        self.send(len, &mut |frame| written = write.take().map(|write| write(frame)));
+        match written {
+            Some(written) => written,
+            None => unreachable!("a frame is written in any case, so there is a result"),
         }
     }
 }

@@ -86,10 +86,10 @@ impl<P: FramePort> FramePort for CorePort<P> {
         }
     }
 
-    fn can_transmit(&mut self) -> bool {
+    fn can_transmit(&mut self, frames: usize) -> bool {
         match self {
-            Self::Local(port) => port.can_transmit(),
-            Self::Remote(port) => port.can_transmit(),
+            Self::Local(port) => port.can_transmit(frames),
+            Self::Remote(port) => port.can_transmit(frames),
         }
     }
 

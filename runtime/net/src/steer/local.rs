@@ -54,8 +54,8 @@ impl<P: FramePort> FramePort for LocalPort<P> {
         self.switch.borrow_mut().recycle(frame);
     }
 
-    fn can_transmit(&mut self) -> bool {
-        self.switch.borrow_mut().card_mut().can_transmit()
+    fn can_transmit(&mut self, frames: usize) -> bool {
+        self.switch.borrow_mut().card_mut().can_transmit(frames)
     }
 
     fn transmit(

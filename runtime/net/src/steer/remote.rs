@@ -108,12 +108,12 @@ impl RemoteEnd {
         }
     }
 
-    fn can_transmit(&mut self) -> bool {
-        self.outbound.has_room(self.scratch.len())
+    fn can_transmit(&mut self, frames: usize) -> bool {
+        self.outbound.has_room(self.scratch.len(), frames)
     }
 
     fn transmit(&mut self, len: usize, fill: Fill<'_>) -> Result<(), TxFull> {
-        if len > self.scratch.len() || !self.outbound.has_room(len) {
+        if len > self.scratch.len() || !self.outbound.has_room(len, 1) {
             return Err(TxFull);
         }
         if len <= CHUNK_LEN {
@@ -305,10 +305,10 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         }
     }
 
-    fn can_transmit(&mut self) -> bool {
+    fn can_transmit(&mut self, frames: usize) -> bool {
         match &mut self.own {
-            Some(own) => own.card.can_transmit(),
-            None => self.end.can_transmit(),
+            Some(own) => own.card.can_transmit(frames),
+            None => self.end.can_transmit(frames),
         }
     }
 

@@ -65,9 +65,9 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
-    /// Whether a frame of `len` bytes has room.
-    pub fn has_room(&mut self, len: usize) -> bool {
-        let needed = len.div_ceil(CHUNK_LEN).max(1);
+    /// Whether so many frames of `len` bytes have room.
+    pub fn has_room(&mut self, len: usize, frames: usize) -> bool {
+        let needed = len.div_ceil(CHUNK_LEN).max(1) * frames;
         if self.spare.len() < needed {
             while let Some(buffer) = self.empty.pop() {
                 self.spare.push(buffer);
@@ -94,7 +94,7 @@ impl<T> Sender<T> {
         partial: Option<PartialChecksum>,
         wrap: impl Fn(Chunk) -> T,
     ) -> bool {
-        if !self.has_room(frame.len()) {
+        if !self.has_room(frame.len(), 1) {
             return false;
         }
         let count = frame.len().div_ceil(CHUNK_LEN);

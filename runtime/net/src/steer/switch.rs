@@ -301,7 +301,7 @@ impl<P: FramePort> Switch<P> {
     /// Does what one other core has to be done until that is all, or the card has no room.
     fn serve(&mut self, at: usize) -> Work {
         let mut work = Work::IDLE;
-        while work.0 < BUDGET && self.card.can_transmit() {
+        while work.0 < BUDGET && self.card.can_transmit(1) {
             let Some(outbound) = self.next_outbound(at) else { break };
             work += Work(1);
             match outbound {

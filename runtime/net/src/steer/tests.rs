@@ -175,7 +175,7 @@ proptest! {
                 None => {}
             }
         }
-        prop_assert!(sender.has_room(256 * 2048), "all buffers are back");
+        prop_assert!(sender.has_room(256 * 2048, 1), "all buffers are back");
     }
 }
 

@@ -49,6 +49,18 @@ fn what_a_peer_of_a_small_mtu_gets_is_cut_to_it() {
 }
 
 #[test]
+fn what_our_mtu_allows_but_not_the_peers_is_cut_too() {
+    let without = feature::ALL & !(feature::HOST_TSO4 | feature::HOST_TSO6);
+    for features in [feature::ALL, without, without & !feature::CSUM] {
+        for len in [1461, 4120, 8000, 9000] {
+            let mut pair = pair_of_mtus(WirePlan::default(), features, [9000, 1500]);
+            send_from_server(&mut pair, len);
+            assert_eq!(pair.wire.longest()[0], 1514, "{len} bytes, {features:x}");
+        }
+    }
+}
+
+#[test]
 fn a_card_that_cuts_nothing_sends_no_more_than_either_end_takes() {
     let without = feature::ALL & !feature::HOST_TSO4;
     for (features, mtus) in [
@@ -146,8 +158,8 @@ fn a_forged_request_does_not_change_how_a_connection_is_cut() {
 #[test]
 fn flows_that_are_over_make_room_and_what_finds_none_is_not_enlarged() {
     use crate::smol::large::LargeSend;
-    let (_, card) = card_of_mtu(1, feature::ALL, 9000);
-    let mut large = LargeSend::new(&card, 2);
+    let (_, mut card) = card_of_mtu(1, feature::ALL, 9000);
+    let mut large = LargeSend::new(&mut card, 2);
     let mut pair = pair_of_mtus(WirePlan::default(), feature::ALL, [9000, 1500]);
     pair.client.connect(SocketAddrV4::new(SERVER, PORT).into()).unwrap();
     let (frame, _) = syn_of_client(&mut pair);
