@@ -1,5 +1,6 @@
 extern crate std;
 
+mod acknowledgements;
 mod checksum;
 mod cut;
 mod dhcp;

@@ -149,6 +149,10 @@ pub struct Segment {
     pub destination_port: u16,
     /// Control bits.
     pub flags: TcpFlags,
+    /// Sequence number of its first byte.
+    pub sequence: u32,
+    /// The byte it expects next, where it acknowledges.
+    pub acknowledged: u32,
     /// Where its payload starts in the frame, if the header is whole.
     pub payload: Option<usize>,
 }
@@ -172,6 +176,8 @@ impl Segment {
             source_port: u16::from_be_bytes([header[0], header[1]]),
             destination_port: u16::from_be_bytes([header[2], header[3]]),
             flags: TcpFlags::from_bits_truncate(header[13]),
+            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            acknowledged: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
             payload: (header_len >= TCP_LEN_MIN && payload <= ip.end).then_some(payload),
         })
     }
@@ -185,6 +191,26 @@ impl Segment {
     /// Whether it is part of a handshake.
     pub fn is_syn(&self) -> bool {
         self.flags.contains(TcpFlags::SYN)
+    }
+
+    /// Whether it does nothing but acknowledge.
+    pub fn only_acknowledges(&self) -> bool {
+        self.flags == TcpFlags::ACK && self.payload == Some(self.ip.end)
+    }
+
+    /// Whether it only acknowledges, and less than `next` does, which came behind it. Where both
+    /// acknowledge the same, something was lost (RFC 5681 §3.2), or the peer asks whether we live.
+    pub fn is_superseded_by(&self, next: &Self) -> bool {
+        let flow = |segment: &Self| {
+            let Self { ip, source_port, destination_port, .. } = *segment;
+            (ip.source, source_port, ip.destination, destination_port)
+        };
+        let control = TcpFlags::SYN | TcpFlags::RST;
+        self.only_acknowledges()
+            && next.flags & (control | TcpFlags::ACK) == TcpFlags::ACK
+            && next.acknowledged.wrapping_sub(self.acknowledged) as i32 > 0
+            && next.sequence == self.sequence
+            && flow(next) == flow(self)
     }
 
     /// Bytes of its payload, if it does nothing but bring some.

@@ -17,7 +17,7 @@ use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint};
 
-use crate::port::{Frame, FramePort, Listening};
+use crate::port::{FramePort, Listening};
 use crate::wire::Segment;
 use crate::{
     Addresses, ConnectError, Endpoint, IpAddress, Ipv6Cidr, ListenError, ListenerId, NetStack,
@@ -82,6 +82,8 @@ pub struct StackStats {
     pub frames_in: u64,
     /// Frames with a wrong checksum, and frames there was no room to send.
     pub frames_dropped: u64,
+    /// Acknowledgements that were passed over, as a later one had come with them.
+    pub superseded: u64,
     /// Connections that became ready to be accepted.
     pub accepted: u64,
     /// Requests for a connection that were ignored for want of room.
@@ -185,7 +187,8 @@ impl<P: FramePort> SmolStack<P> {
     /// What it has counted.
     pub fn stats(&self) -> StackStats {
         let frames_dropped = self.phy.dropped;
-        StackStats { frames_dropped, connections: self.table.len(), ..self.stats }
+        let superseded = self.phy.superseded;
+        StackStats { frames_dropped, superseded, connections: self.table.len(), ..self.stats }
     }
 
     /// How its core's rest may end as far as it knows; its port may know of more.
@@ -221,8 +224,7 @@ impl<P: FramePort> SmolStack<P> {
     fn ingress(&mut self) -> (Work, Urgency) {
         let (mut work, mut urgency) = (Work::IDLE, Urgency::None);
         while work.0 < INGRESS_BUDGET {
-            let Some(frame) = self.phy.stage() else { break };
-            let segment = Segment::parse(frame.as_slice());
+            let Some(segment) = self.phy.stage() else { break };
             urgency = urgency.max(Urgency::of(segment.as_ref()));
             let syn = segment.filter(Segment::is_syn);
             let opening = syn.filter(Segment::opens);

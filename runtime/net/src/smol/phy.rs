@@ -17,10 +17,13 @@ const BAD_FRAMES_MAX: u32 = 64;
 /// A [`FramePort`] as smoltcp sees a device.
 ///
 /// The stack stages one frame at a time, so that it can look at it before smoltcp does; the frame
-/// stays here while smoltcp reads it, and with it the right to answer.
+/// stays here while smoltcp reads it, and with it the right to answer. Of acknowledgements that
+/// came together, smoltcp sees the last only: a peer may send one for each segment.
 pub struct Phy<P: FramePort> {
     pub port: P,
-    staged: Option<P::Frame>,
+    staged: Option<Staged<P::Frame>>,
+    /// The next one, if it has been looked at.
+    ahead: Option<Staged<P::Frame>>,
     /// The staged frame as smoltcp is to see it, if that is not as it came.
     presented: Vec<u8>,
     large: LargeSend,
@@ -28,6 +31,14 @@ pub struct Phy<P: FramePort> {
     uncut: Vec<u8>,
     /// Frames with a wrong checksum, and frames there was no room to send.
     pub dropped: u64,
+    /// Acknowledgements that a later one has made needless.
+    pub superseded: u64,
+}
+
+/// A frame with a right checksum, and the TCP segment in it.
+struct Staged<F> {
+    frame: F,
+    segment: Option<Segment>,
 }
 
 impl<P: FramePort> Phy<P> {
@@ -36,7 +47,16 @@ impl<P: FramePort> Phy<P> {
         let large = LargeSend::new(&mut port, connections);
         let uncut_max = large.packet_max() + ETHERNET_LEN;
         let uncut = if large.is_cut_here(uncut_max) { vec![0; uncut_max] } else { Vec::new() };
-        Self { port, staged: None, presented: Vec::new(), large, uncut, dropped: 0 }
+        Self {
+            port,
+            staged: None,
+            ahead: None,
+            presented: Vec::new(),
+            large,
+            uncut,
+            dropped: 0,
+            superseded: 0,
+        }
     }
 
     /// Whether a SYN that begins a connection is to go through [`Self::present`].
@@ -47,17 +67,18 @@ impl<P: FramePort> Phy<P> {
     /// Has smoltcp see the staged frame, which begins a connection with that segment, such that it
     /// sends large segments.
     pub fn present(&mut self, segment: &Segment, is_alive: impl Fn(IpAddress, u16, u16) -> bool) {
-        if let Some(frame) = &self.staged {
+        if let Some(Staged { frame, .. }) = &self.staged {
             self.large.present(frame.as_slice(), segment, is_alive, &mut self.presented);
         }
     }
 
-    /// Stages the next good frame, if there is one and an answer to it could be sent.
-    pub fn stage(&mut self) -> Option<&P::Frame> {
+    /// Stages the next good frame, if there is one and an answer to it could be sent; gives the TCP
+    /// segment in it, if that is what it has.
+    pub fn stage(&mut self) -> Option<Option<Segment>> {
         if self.staged.is_none() && self.can_transmit() {
-            self.staged = self.next_good();
+            self.staged = self.next();
         }
-        self.staged.as_ref()
+        self.staged.as_ref().map(|staged| staged.segment)
     }
 
     /// Whether there is room for whatever smoltcp sends at a time.
@@ -68,16 +89,33 @@ impl<P: FramePort> Phy<P> {
     /// Done with the staged frame.
     pub fn unstage(&mut self) {
         self.presented.clear();
-        if let Some(frame) = self.staged.take() {
+        if let Some(Staged { frame, .. }) = self.staged.take() {
             self.port.recycle(frame);
         }
     }
 
-    fn next_good(&mut self) -> Option<P::Frame> {
+    fn next(&mut self) -> Option<Staged<P::Frame>> {
+        let mut next = self.ahead.take().or_else(|| self.next_good())?;
+        while let Some(acknowledgement) = next.segment.filter(Segment::only_acknowledges) {
+            let Some(later) = self.next_good() else { break };
+            let segment = later.segment.as_ref();
+            if !segment.is_some_and(|segment| acknowledgement.is_superseded_by(segment)) {
+                self.ahead = Some(later);
+                break;
+            }
+            self.superseded += 1;
+            self.port.recycle(next.frame);
+            next = later;
+        }
+        Some(next)
+    }
+
+    fn next_good(&mut self) -> Option<Staged<P::Frame>> {
         for _ in 0..BAD_FRAMES_MAX {
             let frame = self.port.receive()?;
             if frame.checksum() == ChecksumState::Good || checksum::verify(frame.as_slice()) {
-                return Some(frame);
+                let segment = Segment::parse(frame.as_slice());
+                return Some(Staged { frame, segment });
             }
             self.dropped += 1;
             self.port.recycle(frame);
@@ -97,8 +135,8 @@ impl<P: FramePort> phy::Device for Phy<P> {
         P: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let Self { port, staged, presented, large, uncut, dropped } = self;
-        let staged = staged.as_ref()?.as_slice();
+        let Self { port, staged, presented, large, uncut, dropped, .. } = self;
+        let staged = staged.as_ref()?.frame.as_slice();
         let frame = if presented.is_empty() { staged } else { presented };
         Some((RxToken { frame }, TxToken { port, large, uncut, dropped }))
     }
