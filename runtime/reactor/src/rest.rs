@@ -22,7 +22,7 @@ const PAUSED_NS: u64 = 500_000;
 /// How long a rest lasts at most while something has to be polled.
 const REST_POLLED: Duration = Duration::from_micros(100);
 /// How long one lasts at most in any case: a bound to whatever may go wrong.
-const REST_MAX: Duration = Duration::from_secs(1);
+pub(crate) const REST_MAX: Duration = Duration::from_secs(1);
 /// No rests at all.
 const NEVER: u64 = u64::MAX;
 
@@ -127,6 +127,13 @@ impl Cores {
     pub fn wake(&self, core: CoreId) {
         if let Some(bedside) = self.bedside(core) {
             bedside.wake();
+        }
+    }
+
+    /// Ends the rest of `core` whether or not it is known to rest.
+    pub(crate) fn ring(&self, core: CoreId) {
+        if let Some(bedside) = self.bedside(core) {
+            bedside.ring();
         }
     }
 

@@ -1,4 +1,5 @@
-//! Tells of a core that does not come back from what it runs. Cores watch each other in a ring; a
+//! Tells of a core that does not come back from what it runs, and wakes one that does not come back
+//! from its rest, which no machine should need. Cores watch each other in a ring; a
 //! core that is alone is watched by whatever interrupts it.
 
 use core::mem;
@@ -7,12 +8,16 @@ use core::time::Duration;
 use basalt_env::{CoreId, Instant, Work};
 
 use crate::activity::Activity;
+use crate::rest::REST_MAX;
 use crate::{Cores, Local, Poller};
 
 /// How long a poller, task or event may take before it is told of.
 pub const STALL: Duration = Duration::from_secs(1);
 /// How often a core looks at the next one.
 const PERIOD: Duration = Duration::from_millis(200);
+
+/// How long a rest may take: longer than any does.
+const OVERSLEPT: Duration = REST_MAX.saturating_add(PERIOD).saturating_add(PERIOD);
 
 /// What a core was seen at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,13 +41,16 @@ pub struct Watch {
 pub enum Report {
     /// It is in what is called so, for this long by now.
     Stuck(&'static str, Duration),
+    /// It rests for this long by now, and nothing has ended that: what was to has got lost.
+    Overslept(Duration),
     /// It has come back from it after this long.
     Back(&'static str, Duration),
 }
 
 impl Local {
     /// Starts to watch the next core: a poller, task or event there that takes longer than
-    /// [`STALL`] is logged by name, once, and again with its time when it has ended.
+    /// [`STALL`] is logged by name, once, and again with its time when it has ended. If it does not
+    /// wake when it should, it is woken.
     ///
     /// `None` if there is no other core.
     pub fn watch_next_core(&self) -> Option<Poller> {
@@ -52,6 +60,9 @@ impl Local {
         Some(self.timed_poller("watchdog", PERIOD, move |local| {
             if let Some(report) = watch.look(local.now(), local.mesh()) {
                 report.log(core);
+                if matches!(report, Report::Overslept(_)) {
+                    local.mesh().ring(core);
+                }
             }
             Work::IDLE
         }))
@@ -65,6 +76,11 @@ impl Report {
             Self::Stuck(name, time) => log::warn!(
                 target: "watchdog",
                 "core {core} has been in {name} for {} ms; nothing else runs there",
+                time.as_millis()
+            ),
+            Self::Overslept(time) => log::warn!(
+                target: "watchdog",
+                "core {core} has not come back from its rest for {} ms; waking it",
                 time.as_millis()
             ),
             Self::Back(name, time) => log::warn!(
@@ -94,10 +110,15 @@ impl Watch {
             let told = mem::replace(&mut self.told, false);
             return name.filter(|_| told).map(|name| Report::Back(name, time));
         }
+        let Some(name) = name else {
+            let overslept = time >= OVERSLEPT;
+            self.since = if overslept { now } else { self.since };
+            return overslept.then_some(Report::Overslept(time));
+        };
         if self.told || time < STALL {
             return None;
         }
-        self.told = name.is_some();
-        name.map(|name| Report::Stuck(name, time))
+        self.told = true;
+        Some(Report::Stuck(name, time))
     }
 }

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::STALL;
 use crate::watchdog::{Report, Watch};
@@ -34,6 +37,7 @@ fn names(watcher: &Rc<RefCell<Watcher>>) -> Vec<(&'static str, &'static str)> {
             ("stuck", *name)
         }
         Report::Back(name, _) => ("back", *name),
+        Report::Overslept(_) => ("overslept", ""),
     };
     watcher.borrow().reports.iter().map(name).collect()
 }
@@ -92,6 +96,44 @@ fn a_core_that_rests_or_works_on_is_not_told_of() {
         lone.rounds(1);
         watcher.borrow_mut().look(1);
     }
-    watcher.borrow_mut().look(50);
+    watcher.borrow_mut().look(12);
     assert_eq!(names(&watcher), []);
+}
+
+#[test]
+fn a_core_that_does_not_wake_by_itself_is_told_of_until_it_does() {
+    let (mut lone, watcher) = watched();
+    lone.rounds(1);
+    watcher.borrow_mut().look(32);
+    assert_eq!(names(&watcher), [("overslept", ""); 2]);
+    lone.rounds(1);
+    watcher.borrow_mut().look(12);
+    assert_eq!(names(&watcher), [("overslept", ""); 2]);
+}
+
+#[test]
+fn a_core_wakes_the_next_one_if_that_sleeps_on() {
+    let mut seeds = mesh(2, Options::default());
+    let (far, near) = (seeds.pop().unwrap(), seeds.pop().unwrap());
+    let rung = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&rung);
+    near.cores().set_ringer(move |core| {
+        assert_eq!(core, CoreId(1));
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let (mut near, mut far) = (near.build(), far.build());
+    near.local().watch_next_core().unwrap().detach();
+    let mut rings = |wakes: bool| {
+        let before = rung.load(Ordering::Relaxed);
+        for ms in (0..5000).step_by(100) {
+            let now = near.local().now() + Duration::from_millis(100);
+            let _ = near.poll(now);
+            if wakes && ms % 1000 == 0 {
+                let _ = far.poll(now);
+            }
+        }
+        rung.load(Ordering::Relaxed) - before
+    };
+    assert_eq!(rings(true), 0, "it rests for a second at a time");
+    assert_eq!(rings(false), 4, "it has slept for nine tenths of a second already");
 }
