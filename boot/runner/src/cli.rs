@@ -97,9 +97,9 @@ pub struct BenchArguments {
     #[arg(long = "depth", value_name = "N")]
     pub depths: Vec<u32>,
 
-    /// I/Os over which instructions are counted, at each depth
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    pub ios: u64,
+    /// I/Os over which instructions are counted, at each depth [default: 20000]
+    #[arg(long, value_name = "N")]
+    pub ios: Option<u64>,
 
     /// Measure in the hosted twin, at the host's own speed and without a machine; instructions are
     /// counted by valgrind
@@ -164,8 +164,8 @@ pub struct BenchArguments {
     /// Measure the image as a target of NVMe/TCP instead, beside Linux's nvmet-tcp: random reads
     /// and writes of 4 KiB by one and by two connections, at depths 1, 32 and 128 of each
     ///
-    /// With --hosted it is the hosted twin, alone: random reads over loopback and the instructions
-    /// they take, by layer.
+    /// With --hosted it is the hosted twin, alone, over loopback, and the instructions that reads
+    /// take, by layer.
     #[arg(long, conflicts_with_all = ["t_io_uring", "disk", "bdev", "config", "workload",
         "rwmixread", "io_size", "cores", "boot", "idle"])]
     pub nvmf: bool,

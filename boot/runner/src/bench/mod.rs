@@ -59,6 +59,9 @@ const HOSTED_BDEV: &str = "Null0";
 /// The most I/Os in flight: what the image's queues and fio's ring both hold.
 const DEPTH_MAX: u32 = 128;
 
+/// I/Os over which instructions are counted.
+const DEFAULT_IOS: u64 = 20_000;
+
 /// What is to be measured.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -75,7 +78,11 @@ impl Plan {
     fn new(arguments: &BenchArguments) -> anyhow::Result<Self> {
         let seconds = arguments.time;
         ensure!((0.1..=60.0).contains(&seconds), "--time {seconds}: give 0.1 to 60 seconds");
-        let ios = arguments.ios;
+        let ios = arguments.ios.unwrap_or(DEFAULT_IOS);
+        ensure!(
+            arguments.ios.is_none() || !arguments.nvmf || arguments.hosted,
+            "--ios: with --nvmf it says something of the hosted twin only; add --hosted"
+        );
         ensure!((100..=1_000_000).contains(&ios), "--ios {ios}: give a number from 100 to 1000000");
         let mut depths = arguments.depths.clone();
         if depths.is_empty() {

@@ -16,7 +16,7 @@ fn arguments() -> BenchArguments {
         cores: 1,
         time: 3.0,
         depths: Vec::new(),
-        ios: 20_000,
+        ios: None,
         disk: None,
         accel: AccelChoice::Tcg,
         skip_fio: true,
@@ -40,7 +40,9 @@ fn what_cannot_be_measured_is_refused_with_its_option() {
     let refused = |arguments| Plan::new(&arguments).unwrap_err().to_string();
     assert!(refused(BenchArguments { time: 0.0, ..arguments() }).contains("--time"));
     assert!(refused(BenchArguments { time: f64::NAN, ..arguments() }).contains("--time"));
-    assert!(refused(BenchArguments { ios: 0, ..arguments() }).contains("--ios"));
+    assert!(refused(BenchArguments { ios: Some(0), ..arguments() }).contains("--ios"));
+    let nvmf = BenchArguments { nvmf: true, ios: Some(1000), ..arguments() };
+    assert!(refused(nvmf).contains("--hosted"));
     assert!(refused(BenchArguments { depths: vec![0], ..arguments() }).contains("--depth"));
     assert!(refused(BenchArguments { depths: vec![500], ..arguments() }).contains("--depth"));
 }
