@@ -1,6 +1,7 @@
 //! What blktests' group `nvme` asks of a target, by purpose, with Linux as the host. Where each is:
 //!
-//! - one discovery log of very many subsystems, its generation counter: here
+//! - one discovery log of very many subsystems, its generation counter; a discovery controller that
+//!   stays for longer than its keep-alive timeout: here
 //! - UUID, NGUID and namespace descriptors in sysfs, from where by-id links are made: here
 //! - verified fio on the raw disk: `target.rs`; on a file system: here (and `target.rs`)
 //! - flush: here, by a bdev that fails it; to the drive: `target.rs`
@@ -107,6 +108,18 @@ const DISCOVERY: &str = r#"
     }
     step discover discover
     step thousand all_there
+    # Several timeouts long. A controller that was lost and came back has another identifier.
+    stays() {
+        nvme discover $target --persistent --keep-alive-tmo=3 >/tmp/log 2>&1 ||
+            { cat /tmp/log; return 1; }
+        local controller=$(dirname $(grep -l discovery /sys/class/nvme/nvme*/subsysnqn))
+        local before=$(cat $controller/cntlid) timeout=$(cat $controller/kato)
+        sleep 12
+        echo "timeout $timeout, controller $before, $(cat $controller/cntlid $controller/state)"
+        test $timeout -eq 3 && test $(cat $controller/cntlid) = $before &&
+            grep -q live $controller/state && nvme disconnect -d ${controller##*/}
+    }
+    step persistent stays
     step generation another
     short_lived() {
         for turn in 1 2 3 4 5 6 7 8; do
