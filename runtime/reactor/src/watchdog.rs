@@ -1,6 +1,6 @@
 //! Tells of a core that does not come back from what it runs, and wakes one that does not come back
-//! from its rest, which no machine should need. Cores watch each other in a ring; a
-//! core that is alone is watched by whatever interrupts it.
+//! from its rest, which no machine should need. Cores watch each other in a ring; a core that is
+//! alone is watched by whatever interrupts it.
 
 use core::mem;
 use core::time::Duration;
@@ -111,9 +111,11 @@ impl Watch {
             return name.filter(|_| told).map(|name| Report::Back(name, time));
         }
         let Some(name) = name else {
-            let overslept = time >= OVERSLEPT;
-            self.since = if overslept { now } else { self.since };
-            return overslept.then_some(Report::Overslept(time));
+            if time < OVERSLEPT {
+                return None;
+            }
+            self.since = now;
+            return Some(Report::Overslept(time));
         };
         if self.told || time < STALL {
             return None;

@@ -3,7 +3,7 @@
 //!
 //! The host sends an ARP request over an Ethernet cable and waits for the reply, which takes one
 //! interrupt, one frame in and one out on either side: after a pause, when the guest has gone to
-//! rest, and without one, when Basalt has not.
+//! rest, and without one, when it hardly has.
 
 use std::path::Path;
 use std::thread;

@@ -11,8 +11,9 @@ use crate::checksum;
 use crate::port::{ChecksumState, Frame, FramePort};
 use crate::wire::{ETHERNET_LEN, Ip, Segment};
 
-/// Frames with a wrong checksum that are passed over before the rest of the core gets its turn.
-const BAD_FRAMES_MAX: u32 = 64;
+/// Frames with a wrong checksum, or acknowledgements that say nothing new, that are passed over
+/// before the rest of the core gets its turn.
+const PASSED_OVER_MAX: u32 = 64;
 
 /// A [`FramePort`] as smoltcp sees a device.
 ///
@@ -96,7 +97,9 @@ impl<P: FramePort> Phy<P> {
 
     fn next(&mut self) -> Option<Staged<P::Frame>> {
         let mut next = self.ahead.take().or_else(|| self.next_good())?;
-        while let Some(acknowledgement) = next.segment.filter(Segment::only_acknowledges) {
+        for _ in 0..PASSED_OVER_MAX {
+            let only = next.segment.filter(Segment::only_acknowledges);
+            let Some(acknowledgement) = only else { break };
             let Some(later) = self.next_good() else { break };
             let segment = later.segment.as_ref();
             if !segment.is_some_and(|segment| acknowledgement.is_superseded_by(segment)) {
@@ -111,7 +114,7 @@ impl<P: FramePort> Phy<P> {
     }
 
     fn next_good(&mut self) -> Option<Staged<P::Frame>> {
-        for _ in 0..BAD_FRAMES_MAX {
+        for _ in 0..PASSED_OVER_MAX {
             let frame = self.port.receive()?;
             if frame.checksum() == ChecksumState::Good || checksum::verify(frame.as_slice()) {
                 let segment = Segment::parse(frame.as_slice());

@@ -1,5 +1,5 @@
 //! `cargo run -- bench --nvmf --hosted`: the hosted twin as a target, over loopback, with a bdev
-//! without a medium: what a read costs it, by layer.
+//! without a medium: what it serves, beside a bare socket, and what a read costs it, by layer.
 //!
 //! Instructions are those of user mode, counted by valgrind: of two runs of different length the
 //! difference is taken, which leaves out everything but reads. All that the core does in the
@@ -62,10 +62,11 @@ pub(in super::super) fn run(workspace: &Workspace, plan: &Plan) -> anyhow::Resul
         serve(&program, target, plan, (workload, client::Amount::Time))
     };
     let [reads, writes] = WORKLOADS.map(rates);
+    let (reads, writes) = (reads?, writes?);
     let loopback = loopback::measure()?;
     eprintln!("instructions …");
     let mut rows = Vec::new();
-    for ((Point { depth, .. }, reads), (_, writes)) in reads?.into_iter().zip(writes?) {
+    for ((Point { depth, .. }, reads), (_, writes)) in reads.into_iter().zip(writes) {
         // The fewer are in flight, the longer each takes.
         let ios = (plan.ios * u64::from(depth.min(FULL_DEPTH)) / u64::from(FULL_DEPTH)).max(100);
         let plan = Plan { depths: vec![depth], ios, ..plan.clone() };
