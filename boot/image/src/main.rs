@@ -3,8 +3,8 @@
 //! [`entry`] is what a loader jumps to: it brings the boot core into 64-bit mode, fills a
 //! [`BootInfo`] and calls the kernel main below, which starts the machine (`kernel/bare`) and hands
 //! every core its part. Every core runs one reactor ([`core_loop`]); the boot core's first task is
-//! [`setup`], which finds the devices and puts everything else in place. Everything that chooses
-//! *what* Basalt runs is in this crate; *how* the metal works is in `kernel/bare`.
+//! [`basalt_setup`], which finds the devices and puts everything else in place. Everything that
+//! chooses *what* Basalt runs is in these two crates; *how* the metal works is in `kernel/bare`.
 #![no_std]
 #![no_main]
 
@@ -12,16 +12,8 @@ extern crate alloc;
 
 mod alone;
 mod core_loop;
-mod devices;
-mod drives;
 mod entry;
-mod guard;
-mod hotplug;
-mod network;
-mod setup;
-mod stray;
 mod trace;
-mod virtio_disks;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -30,11 +22,12 @@ use core::time::Duration;
 
 use basalt_bare::drill::{Drill, Setting};
 use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill, is_emulated};
+use basalt_bdev_nvme::IoPath;
 use basalt_env::{DmaPool, Work};
 use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
 
-use setup::Parts;
+use basalt_setup::{DataPaths, Parts};
 
 bootloader_api::entry_point!(kernel_main);
 
@@ -61,6 +54,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         iommu: machine.take_iommu(),
         clock: machine.clock(),
         config: machine.config_blob().unwrap_or_default(),
+        paths: DataPaths { nvme: IoPath::new(), network: basalt_net::start },
     });
     let mut seeds = Vec::new();
     for reactor in mesh(machine.core_count(), options()) {
@@ -111,7 +105,7 @@ fn core_main(context: CoreContext, seed: Seed) -> ! {
     }
     local.provide(Rc::new(DmaPool::new(arena)));
     if let Some(parts) = seed.parts {
-        local.spawn("setup", setup::run(local.clone(), parts));
+        basalt_setup::start(&local, parts);
     }
     core_loop::run(clock, &mut reactor)
 }

@@ -13,6 +13,7 @@ use basalt_reactor::Local;
 use crate::bdev::text;
 use crate::controllers::{ControllerInfo, ControllerState, NvmeControllers};
 use crate::manager::Manager;
+use crate::path::IoPath;
 
 /// How a controller is used.
 #[derive(Clone, Debug)]
@@ -119,6 +120,7 @@ impl fmt::Display for AttachError {
 pub async fn attach<D>(
     local: &Local,
     device: D,
+    path: IoPath<D::Registers>,
     options: Options,
 ) -> Result<Vec<String>, AttachError>
 where
@@ -146,7 +148,7 @@ where
     let info = describe(&controller, options.name.clone());
     let handle = controllers.add(controllers.next_id(), info, local.cores());
     let handle = handle.ok_or(AttachError::NameTaken)?;
-    let manager = Manager::new(local.clone(), registry, handle, controller, options);
+    let manager = Manager::new(local.clone(), registry, handle, controller, path, options);
     if !manager.make_queues().await {
         manager.abandon().await;
         return Err(AttachError::NoQueues);

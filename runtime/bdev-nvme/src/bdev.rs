@@ -2,7 +2,6 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::marker::PhantomData;
 
 use basalt_bdev::{Bdev, BdevInfo, IoChannel, Lenders, Op, OpenError, remote_channel, uuid};
 use basalt_env::{PciAddress, Registers};
@@ -13,14 +12,15 @@ use basalt_reactor::Local;
 
 use crate::controllers::ControllerId;
 use crate::json::Text;
-use crate::queue::{CoreQueues, NvmeChannel};
+use crate::path::IoPath;
+use crate::queue::CoreQueues;
 use crate::split::{Dataless, Limits};
 
 /// What the bdevs are, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "NVMe disk";
 
 /// A namespace as a bdev.
-pub(crate) struct NvmeBdev<R> {
+pub(crate) struct NvmeBdev<R: Registers> {
     info: BdevInfo,
     controller: ControllerId,
     namespace: Namespace,
@@ -28,7 +28,7 @@ pub(crate) struct NvmeBdev<R> {
     optional: Oncs,
     driver_specific: String,
     lenders: Arc<Lenders>,
-    registers: PhantomData<fn() -> R>,
+    path: IoPath<R>,
 }
 
 /// What a controller's bdevs have in common.
@@ -46,9 +46,9 @@ pub(crate) struct Family<'a> {
     pub(crate) lenders: &'a Arc<Lenders>,
 }
 
-impl<R> NvmeBdev<R> {
+impl<R: Registers> NvmeBdev<R> {
     /// The bdev of `namespace`, or `None` if not even one block fits a command.
-    pub(crate) fn new(family: &Family<'_>, namespace: Namespace) -> Option<Self> {
+    pub(crate) fn new(family: &Family<'_>, namespace: Namespace, path: IoPath<R>) -> Option<Self> {
         let block = namespace.block_size() as usize;
         let transfer_max = namespace.transfer_max(family.transfer_max);
         let transfer_max = usize::try_from(transfer_max).unwrap_or(usize::MAX) / block * block;
@@ -82,7 +82,7 @@ impl<R> NvmeBdev<R> {
             optional: family.optional,
             driver_specific: describe(family, &namespace),
             lenders: Arc::clone(family.lenders),
-            registers: PhantomData,
+            path,
         })
     }
 
@@ -132,15 +132,15 @@ impl<R: Registers> Bdev for NvmeBdev<R> {
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        let (controller, limits) = (self.controller, self.limits);
+        let (controller, limits, path) = (self.controller, self.limits, self.path);
         // Of the size it has now.
         let namespace = self.namespace.with_blocks(self.info.num_blocks.get());
-        let own = own_channel::<R>(local, controller, namespace, limits);
+        let own = own_channel(local, controller, namespace, limits, path);
         if own.as_ref().err() != Some(&OpenError::NoQueueOnCore) {
             return own;
         }
         let lender = self.lenders.lender_of(local.core()).ok_or(OpenError::NoQueueOnCore)?;
-        let open = move |local: &Local| own_channel::<R>(local, controller, namespace, limits);
+        let open = move |local: &Local| own_channel(local, controller, namespace, limits, path);
         remote_channel(local, lender, open)
     }
 
@@ -193,13 +193,14 @@ fn own_channel<R: Registers>(
     controller: ControllerId,
     namespace: Namespace,
     limits: Limits,
+    path: IoPath<R>,
 ) -> Result<Box<dyn IoChannel>, OpenError> {
     let queues = CoreQueues::<R>::of(local);
     let queue = queues.find(controller).ok_or(OpenError::NoQueueOnCore)?;
     if queue.is_closed() {
         return Err(OpenError::Removed);
     }
-    NvmeChannel::boxed(local, queue, namespace, limits).ok_or(OpenError::NoMemory)
+    path.channel(local, queue, namespace, limits).ok_or(OpenError::NoMemory)
 }
 
 /// The namespace's own UUID or NGUID; else one derived from its EUI64, or at last from the serial

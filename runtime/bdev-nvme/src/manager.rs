@@ -20,6 +20,7 @@ use crate::controllers::{
     ControlError, ControllerState, Handle, NvmeControllers, Request, Run, Unwanted,
 };
 use crate::jobs::{Jobs, Next};
+use crate::path::IoPath;
 use crate::queue::{CoreQueue, CoreQueues};
 
 /// How long another core may take to do as told.
@@ -40,6 +41,7 @@ pub(crate) struct Manager<D: Device> {
     pub(crate) registry: Rc<Registry>,
     pub(crate) handle: Rc<Handle>,
     pub(crate) controller: Controller<D>,
+    path: IoPath<D::Registers>,
     options: Options,
     /// The namespaces that are bdevs, with the names of these.
     pub(crate) shown: RefCell<Vec<(Namespace, String)>>,
@@ -58,11 +60,12 @@ where
         registry: Rc<Registry>,
         handle: Rc<Handle>,
         controller: Controller<D>,
+        path: IoPath<D::Registers>,
         options: Options,
     ) -> Self {
         let shown = RefCell::new(Vec::new());
         let (held, sanitizing) = (Cell::new(None), Cell::new(false));
-        Self { local, registry, handle, controller, options, shown, held, sanitizing }
+        Self { local, registry, handle, controller, path, options, shown, held, sanitizing }
     }
 
     /// Does what it is asked to until it is asked to let go.
@@ -341,7 +344,7 @@ where
     }
 
     fn show(&self, family: &Family<'_>, namespace: Namespace) {
-        let make = || NvmeBdev::<D::Registers>::new(family, namespace);
+        let make = || NvmeBdev::new(family, namespace, self.path);
         let Some(bdev) = make() else {
             let nsid = namespace.nsid();
             log::warn!(target: "bdev_nvme", "{}: namespace {nsid}: blocks too large", self.name());

@@ -15,7 +15,14 @@ const ADAPTERS: [(&str, &str); 5] = [
 ];
 
 /// The composition roots, and the environment of each.
-const ROOTS: [(&str, &str); 2] = [("boot/image", "kernel/bare"), ("boot/hosted", "kernel/hosted")];
+const ROOTS: [(&str, &str); 3] = [
+    ("boot/image", "kernel/bare"),
+    ("boot/setup", "kernel/bare"),
+    ("boot/hosted", "kernel/hosted"),
+];
+
+/// The image, and the part of it that is a crate of its own.
+const IMAGES_PART: (&str, &str) = ("boot/image", "boot/setup");
 
 /// The tests that use what the runner can do.
 const RUNNERS_USERS: [&str; 2] = ["tests/fuzz", "tests/qemu"];
@@ -50,6 +57,7 @@ fn arrow(from: &str, to: &str, kind: Kind) -> Result<(), &'static str> {
     let (from_area, to_area) = (area(from), area(to));
     match (from_area.as_str(), to_area.as_str()) {
         ("tests", "boot") if RUNNERS_USERS.contains(&from) && to == "boot/runner" => Ok(()),
+        _ if (from, to) == IMAGES_PART => Ok(()),
         (_, "boot") => {
             Err("only tests/qemu and tests/fuzz may name boot, and of it only the runner")
         }
@@ -86,6 +94,8 @@ mod tests {
         for (from, to) in [
             ("boot/image", "runtime/rpc"),
             ("boot/image", "kernel/bare"),
+            ("boot/setup", "kernel/bare"),
+            ("boot/image", "boot/setup"),
             ("boot/hosted", "kernel/hosted"),
             ("runtime/nvmf", "runtime/bdev"),
             ("runtime/nvmf", "drivers/nvme-spec"),
@@ -118,6 +128,9 @@ mod tests {
             ("boot/runner", "kernel/hosted"),
             ("boot/image", "kernel/hosted"),
             ("boot/hosted", "kernel/bare"),
+            ("boot/setup", "kernel/hosted"),
+            ("boot/setup", "boot/image"),
+            ("boot/hosted", "boot/setup"),
             ("boot/image", "boot/runner"),
             ("boot/image", "tests/models"),
             ("kernel/env", "kernel/bare"),

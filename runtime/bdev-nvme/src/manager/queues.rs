@@ -10,6 +10,7 @@ use basalt_reactor::Local;
 
 use super::Manager;
 use crate::controllers::ControllerId;
+use crate::path::IoPath;
 use crate::queue::{CoreQueue, CoreQueues};
 
 /// Why a core has no queue pair.
@@ -55,7 +56,8 @@ where
     /// core is told that it was.
     async fn make_queue(&self, core: CoreId, spec: QueueSpec<D::Registers>) -> Result<(), NoQueue> {
         let (id, timeout) = (self.handle.id, self.options.io_timeout);
-        let allocate = move |local: &Local| allocate_queue(local, id, spec, timeout);
+        let path = self.path;
+        let allocate = move |local: &Local| allocate_queue(local, id, spec, (path, timeout));
         let Some(address) = self.on_core(core, allocate).await.flatten() else {
             log::warn!(target: "bdev_nvme", "{}: no queue memory on core {core}", self.name());
             return Err(NoQueue::Refused);
@@ -100,7 +102,7 @@ fn allocate_queue<R: Registers>(
     local: &Local,
     id: ControllerId,
     spec: QueueSpec<R>,
-    timeout: Duration,
+    (path, timeout): (IoPath<R>, Duration),
 ) -> Option<QueueAddress> {
     let pool: Rc<DmaPool> = local.service()?;
     let queues = CoreQueues::<R>::of(local);
@@ -108,7 +110,7 @@ fn allocate_queue<R: Registers>(
     let pair = IoQueue::allocate(&pool, spec).ok()?;
     let queue = queues.find(id).unwrap_or_else(|| {
         let queue = CoreQueue::new(id, depth, pool);
-        queue.start(local, check_period(timeout));
+        path.start(&queue, local, check_period(timeout));
         queues.add(Rc::clone(&queue));
         queue
     });

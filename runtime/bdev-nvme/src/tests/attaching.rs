@@ -49,8 +49,8 @@ fn two_controllers_with_the_same_identifiers_get_different_uuids() {
     let twin = Config { pci_bus: 1, ..Config::default() };
     let device = Model::new(rig.machine.bus(), twin).device();
     let local = rig.core(0);
-    let options = crate::Options::named("Nvme1");
-    let names = rig.wait_for(async move { crate::attach(&local, device, options).await });
+    let (path, options) = (crate::IoPath::new(), crate::Options::named("Nvme1"));
+    let names = rig.wait_for(async move { crate::attach(&local, device, path, options).await });
     assert_eq!(names.unwrap(), ["Nvme1n1"]);
     let [one, two] = ["Nvme0n1", "Nvme1n1"].map(|name| rig.registry.get(name).unwrap());
     assert_ne!(one.info().uuid, two.info().uuid);

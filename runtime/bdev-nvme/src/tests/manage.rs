@@ -115,7 +115,7 @@ fn what_another_controller_of_the_subsystem_has_open_is_not_lost_either() {
     let twin = Model::new(rig.machine.bus(), Config { pci_bus: 1, ..config() });
     let (local, device) = (rig.core(0), twin.device());
     let options = Options::named("Nvme1");
-    rig.wait_for(async move { attach(&local, device, options).await }).unwrap();
+    rig.wait_for(async move { attach(&local, device, IoPath::new(), options).await }).unwrap();
     let open = rig.open("Nvme1n1");
     for order in [format(1, 512), NvmeOrder::DeleteNamespace(1), sanitize()] {
         let refused = manage(&mut rig, order).unwrap_err();

@@ -23,7 +23,7 @@ use basalt_hosted::Machine;
 use basalt_models::nvme::{Config, Model};
 use basalt_reactor::{Local, Reactor, mesh};
 
-use crate::{AttachError, ControllerInfo, NvmeControllers, Options, attach};
+use crate::{AttachError, ControllerInfo, IoPath, NvmeControllers, Options, attach};
 
 /// Time limit for I/O in these tests.
 const IO_TIMEOUT: Duration = Duration::from_millis(200);
@@ -82,7 +82,7 @@ impl Rig {
 
     fn attach_with(&mut self, options: Options) -> Result<Vec<String>, AttachError> {
         let (local, device) = (self.core(0), self.model.device());
-        self.wait_for(async move { attach(&local, device, options).await })
+        self.wait_for(async move { attach(&local, device, IoPath::new(), options).await })
     }
 
     fn core(&self, core: usize) -> Local {

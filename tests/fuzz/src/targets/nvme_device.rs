@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use basalt_bdev::{Access, Channel, Io, NvmeOrder, Op, SgList};
-use basalt_bdev_nvme::{NvmeControllers, Options, attach};
+use basalt_bdev_nvme::{IoPath, NvmeControllers, Options, attach};
 use basalt_models::lies::Lies;
 use basalt_models::nvme::{
     Config, ManageConfig, MetadataPlace, Model, NamespaceConfig, Shadowing, ZoneConfig,
@@ -40,7 +40,8 @@ pub fn run(bytes: &[u8]) {
     model.lie(Lies::new(input.record()));
     let mut rig = Rig { machine, model, channels: Vec::new(), under_way: BTreeSet::new(), tag: 0 };
     let (local, device) = (rig.machine.local(0), rig.model.device());
-    let attached = rig.wait_for(async move { attach(&local, device, options()).await });
+    let path = IoPath::new();
+    let attached = rig.wait_for(async move { attach(&local, device, path, options()).await });
     if let Ok(names) = attached {
         let opened = names.iter().filter_map(|name| {
             let disk = rig.machine.registry.open(name, Access::ReadWrite).ok()?;

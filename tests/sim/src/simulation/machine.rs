@@ -7,7 +7,7 @@ use basalt_bdev::vbdev::raid::{self, Level, RaidOptions};
 use basalt_bdev::vbdev::split::{self, SplitOptions};
 use basalt_bdev::vbdev::{Recipe, Vbdevs, passthru};
 use basalt_bdev::{Access, Registry};
-use basalt_bdev_nvme::{ControllerState, NvmeControllers, Options, attach};
+use basalt_bdev_nvme::{ControllerState, IoPath, NvmeControllers, Options, attach};
 use basalt_env::{DmaPool, Instant};
 use basalt_models::nvme::{Config, Model};
 use basalt_models::pipes::TestStack;
@@ -92,7 +92,9 @@ impl Machine {
                 ..Options::named(format!("Nvme{index}"))
             };
             let (local, device) = (self.local(0), self.models[index].device());
-            let attached = self.wait_for(async move { attach(&local, device, options).await });
+            let path = IoPath::new();
+            let attached =
+                self.wait_for(async move { attach(&local, device, path, options).await });
             assert_eq!(attached.unwrap(), [format!("Nvme{index}n1")]);
         }
     }

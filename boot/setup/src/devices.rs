@@ -9,6 +9,7 @@ use basalt_pci::{Addresses, BusRange, Claimed, Function, PciAddress, Roots};
 use basalt_rpc::methods::VirtioKind;
 
 use crate::guard::Guard;
+use crate::paths::DataPaths;
 
 /// A claimed function on this machine.
 pub type PciDevice = Claimed<PciConfig, IdentityMap>;
@@ -25,6 +26,7 @@ pub struct Firmware {
     pub dsdt: &'static [u8],
     pub nodes: Nodes,
     pub guard: Guard,
+    pub paths: DataPaths,
 }
 
 /// What is near what.

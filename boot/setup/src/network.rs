@@ -16,7 +16,7 @@ use basalt_rpc::methods::{InterfaceState, NetControl};
 use basalt_rpc::{InterfaceSetting, RpcError, errno};
 use basalt_virtio_net::VirtioNet;
 
-use crate::devices::PciDevice;
+use crate::devices::{Firmware, PciDevice};
 
 /// The share of the heap that connections' buffers may take: one in this many bytes.
 const HEAP_SHARE: usize = 2;
@@ -30,6 +30,7 @@ const ADDRESS_PERIOD: Duration = Duration::from_millis(5);
 /// Without a card nothing is served, which is said, and the rest of the machine runs on.
 pub async fn start(
     local: &Local,
+    firmware: &Firmware,
     clock: Clock,
     cards: Vec<PciDevice>,
     settings: &[InterfaceSetting],
@@ -59,7 +60,7 @@ pub async fn start(
     let heap = basalt_bare::heap_stats().bytes_total;
     let options = StackOptions::within(heap / HEAP_SHARE / local.cores());
     let config = NetConfig { interface, cores, seed: basalt_bare::entropy(), options };
-    if let Err(error) = basalt_net::start(local, card, config) {
+    if let Err(error) = (firmware.paths.network)(local, card, config) {
         log::error!(target: "net", "the network does not start: {error}");
         return;
     }

@@ -14,30 +14,30 @@ use basalt_reactor::Local;
 use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeRefusal, NvmeState};
 use basalt_rpc::{RpcError, errno};
 
-use crate::devices::{Nodes, PciDevice};
+use crate::devices::{Firmware, PciDevice};
 
 /// Attaches every controller as `Nvme0`, `Nvme1`, … in the order of their addresses.
 ///
 /// One that does not come up is reported and left out.
-pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>, nodes: &Nodes) {
+pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>, firmware: &Firmware) {
     provide_control(local);
     if controllers.is_empty() {
         log::warn!(target: "nvme", "there is no NVMe controller");
     }
     for (index, device) in controllers.into_iter().enumerate() {
-        attach(local, device, format!("Nvme{index}"), nodes).await;
+        attach(local, device, format!("Nvme{index}"), firmware).await;
     }
 }
 
 /// Attaches a controller that came later, under the first name that is free.
-pub async fn attach_late(local: &Local, device: PciDevice, nodes: &Nodes) {
+pub async fn attach_late(local: &Local, device: PciDevice, firmware: &Firmware) {
     let controllers = NvmeControllers::of(local);
     let mut names = (0_u32..).map(|index| format!("Nvme{index}"));
     let name = names.find(|name| controllers.get(name).is_none()).unwrap_or_default();
-    attach(local, device, name, nodes).await;
+    attach(local, device, name, firmware).await;
 }
 
-async fn attach(local: &Local, device: PciDevice, name: String, nodes: &Nodes) {
+async fn attach(local: &Local, device: PciDevice, name: String, firmware: &Firmware) {
     let address = device.address();
     let mut options = Options::named(name.clone());
     // An emulated processor leaves the guest for a word in memory less often, but then QEMU wakes
@@ -50,11 +50,11 @@ async fn attach(local: &Local, device: PciDevice, name: String, nodes: &Nodes) {
         options = options.with_arbitration(set.arbitration);
         options.priorities.clone_from(&set.priorities);
     }
-    if let Some((node, cores)) = nodes.near(address) {
+    if let Some((node, cores)) = firmware.nodes.near(address) {
         log::info!(target: "nvme", "{name} ({address}) is on node {node}");
         options.cores = cores;
     }
-    match basalt_bdev_nvme::attach(local, device, options).await {
+    match basalt_bdev_nvme::attach(local, device, firmware.paths.nvme, options).await {
         Ok(bdevs) => report(local, &name, &bdevs),
         Err(error) => log::error!(target: "nvme", "{name} ({address}): {error}; it is left out"),
     }

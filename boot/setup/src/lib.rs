@@ -1,5 +1,23 @@
 //! What the boot core does once its reactor runs: devices, drives, network, target, control plane,
-//! configuration, in this order.
+//! configuration, in this order ([`start`]).
+//!
+//! A part of the image, the composition root of the metal, and a crate of its own because it is
+//! compiled to be small: nobody waits for it. What data runs through has to be fast, so it is
+//! handed in by the image ([`DataPaths`]). A future is compiled with the crate that spawns it, or
+//! puts it into a box, for which reason this one does so itself.
+
+#![no_std]
+
+extern crate alloc;
+
+mod devices;
+mod drives;
+mod guard;
+mod hotplug;
+mod network;
+mod paths;
+mod stray;
+mod virtio_disks;
 
 use alloc::rc::Rc;
 
@@ -18,31 +36,43 @@ use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router};
 
-use crate::devices::{self, Devices, Firmware, Nodes};
+use crate::devices::{Devices, Firmware, Nodes};
 use crate::guard::Guard;
-use crate::hotplug::{self, Watch};
+use crate::hotplug::Watch;
+pub use crate::paths::DataPaths;
 use crate::virtio_disks::VirtioDisks;
-use crate::{drives, network, stray};
 
 const PORTS: Ports = Ports::STANDARD;
 
 /// What the boot core needs of the machine.
 pub struct Parts {
+    /// The way to configuration space.
     pub pci_config: PciConfig,
+    /// The way to devices' registers.
     pub map: IdentityMap,
+    /// The way to I/O ports.
     pub ports: MachinePorts,
     /// ACPI's table with the machine's byte code.
     pub dsdt: &'static [u8],
+    /// Which memory is near which core.
     pub nearness: Nearness,
+    /// What there is of an IOMMU.
     pub iommu: Option<IommuParts>,
+    /// The machine's clock.
     pub clock: Clock,
     /// The configuration as it was handed over.
     pub config: &'static [u8],
+    /// What data runs through.
+    pub paths: DataPaths,
 }
 
-/// Brings everything up. A configuration that cannot be carried out stops the machine: half of
-/// what was asked for is worse than a clear refusal.
-pub async fn run(local: Local, parts: Parts) {
+/// Has the boot core bring everything up, as a task. A configuration that cannot be carried out
+/// stops the machine: half of what was asked for is worse than a clear refusal.
+pub fn start(local: &Local, parts: Parts) {
+    local.spawn("setup", run(local.clone(), parts));
+}
+
+async fn run(local: Local, parts: Parts) {
     if let Err(error) = bring_up(&local, parts).await {
         log::error!(target: "basalt", "{error}");
         log::error!(target: "basalt", "stopping; correct the configuration and start again");
@@ -57,20 +87,21 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         local.provide(Rc::new(options));
     }
     roll_call::run(local).await;
-    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, .. } = parts;
+    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, paths, .. } =
+        parts;
     // Before any device may use memory.
     let guard = Guard::start(local, iommu, map, clock);
     let nodes = Nodes::new(dsdt, nearness);
-    let firmware = Firmware { config: config_space, map, ports, dsdt, nodes, guard };
+    let firmware = Firmware { config: config_space, map, ports, dsdt, nodes, guard, paths };
     let Devices { addresses, slots, nvme, virtio_net, virtio_disks } = devices::find(&firmware);
     stray::run_if_asked(local, &firmware, &addresses).await;
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     Examiner::start(local);
-    drives::attach_all(local, nvme, &firmware.nodes).await;
+    drives::attach_all(local, nvme, &firmware).await;
     VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
-    network::start(local, clock, virtio_net, &interfaces).await;
+    network::start(local, &firmware, clock, virtio_net, &interfaces).await;
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
     let instruments = Instruments { ticks: clock, allocations };

@@ -109,6 +109,6 @@ impl Watch {
             return;
         }
         let Some(device) = self.firmware.claim(&self.addresses, function) else { return };
-        drives::attach_late(local, device, &self.firmware.nodes).await;
+        drives::attach_late(local, device, &self.firmware).await;
     }
 }
