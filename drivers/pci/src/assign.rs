@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
 
-use basalt_env::{ConfigSpace, PciAddress};
+use basalt_env::{ConfigSpace, PciAddress, sort_few_by_key};
 
 use crate::bridge::{self, Range};
 use crate::regs::{self, Command};
@@ -120,7 +120,7 @@ impl Addresses {
         self.forget(|other| other == address);
         has.iter().for_each(|bar| self.take(address, bar.base, bar.len));
         // The largest first: what is aligned to its size then leaves the fewest gaps.
-        wanted.sort_by_key(|bar| Reverse(bar.len));
+        sort_few_by_key(&mut wanted, |bar| Reverse(bar.len));
         for bar in wanted {
             let base = self.place(config, address, &bar)?;
             bar.write(config, address, base);

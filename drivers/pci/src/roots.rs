@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use basalt_env::{Node, PciAddress};
+use basalt_env::{Node, PciAddress, sort_few_by_key};
 
 use crate::aml::{self, Root};
 
@@ -18,7 +18,7 @@ impl Roots {
     /// constants. Firmware that computes them tells nothing here.
     pub fn read(dsdt: &[u8]) -> Self {
         let mut roots = aml::read(dsdt).roots;
-        roots.sort_by_key(|root| (root.segment, root.bus));
+        sort_few_by_key(&mut roots, |root| (root.segment, root.bus));
         Self { roots }
     }
 

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use basalt_env::{DmaArena, Node, Numa, PhysAddr};
+use basalt_env::{DmaArena, Node, Numa, PhysAddr, sort_few_by_key};
 
 use crate::memory::{FreeMemory, Span};
 
@@ -46,7 +46,7 @@ pub(crate) fn spans(free: FreeMemory, apic_ids: &[u32], numa: &Numa) -> Option<V
 /// The same for cores on these nodes: all of one node get as much as each other.
 fn arenas_by_node(mut free: FreeMemory, nodes: &[Node], numa: &Numa) -> Option<Vec<Span>> {
     let mut homes = Vec::from(nodes);
-    homes.sort_unstable();
+    sort_few_by_key(&mut homes, |node| *node);
     homes.dedup();
     let mut spans = alloc::vec![None; nodes.len()];
     for &node in &homes {

@@ -13,6 +13,8 @@ use heapless::Vec;
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
+use basalt_env::sort_few_by_key;
+
 use crate::memory::{FreeMemory, PAGE, SPANS_MAX, Span};
 
 const LEN_MIN: u64 = 16 << 20;
@@ -114,7 +116,7 @@ pub(crate) fn init(free: &mut FreeMemory) -> Option<u64> {
 pub(crate) fn add_rest(free: &FreeMemory) -> u64 {
     let mut spans: Vec<Span, SPANS_MAX> = free.spans().iter().copied().collect();
     spans.retain(|span| span.len() >= REST_MIN);
-    spans.sort_unstable_by_key(|span| core::cmp::Reverse(span.len()));
+    sort_few_by_key(&mut spans, |span| core::cmp::Reverse(span.len()));
     spans.truncate(RESTS_MAX);
     let mut heaps = HEAP.0.lock();
     for span in &spans {

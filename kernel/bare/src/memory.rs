@@ -172,7 +172,7 @@ impl FreeMemory {
         let len = enough.min(len_max / align) * align;
         let mut spans = core::mem::take(&mut self.spans);
         // Small pieces first, so that large ones stay whole.
-        spans.sort_unstable_by_key(Span::len);
+        basalt_env::sort_few_by_key(&mut spans, Span::len);
         let starts = spans.iter().flat_map(|span| {
             let span = span.aligned_inwards(align);
             (0..span.len() / len).map(move |part| span.start + part * len)

@@ -22,6 +22,7 @@ pub mod dma;
 mod instant;
 mod mmio;
 mod numa;
+mod order;
 mod rtc;
 mod ticks;
 mod untrusted;
@@ -39,6 +40,7 @@ pub use dma::{
 pub use instant::Instant;
 pub use mmio::{Mmio, Registers};
 pub use numa::{Nearness, Node, Numa};
+pub use order::sort_few_by_key;
 pub use rtc::RtcRegisters;
 pub use ticks::Ticks;
 pub use untrusted::Untrusted;

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::CoreId;
+use crate::{CoreId, sort_few_by_key};
 
 /// A node's number: ACPI's proximity domain.
 pub type Node = u32;
@@ -133,7 +133,7 @@ impl Nearness {
             node.map_or(u16::MAX, |node| self.numa.distance(from, node).into())
         };
         let mut cores: Vec<_> = (0..self.apic_ids.len()).map(|core| CoreId(core as u16)).collect();
-        cores.sort_by_key(distance);
+        sort_few_by_key(&mut cores, distance);
         cores
     }
 }

@@ -8,7 +8,7 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_bdev::{Bdev, IoError, RegisterError, Registry};
-use basalt_env::{CoreId, Device};
+use basalt_env::{CoreId, Device, sort_few_by_key};
 use basalt_nvme::{AdminError, Controller, Namespace, QueueError, Quiesced, Ticket};
 use basalt_nvme_spec::QueueId;
 use basalt_nvme_spec::manage::FormatTarget;
@@ -322,7 +322,7 @@ where
                 self.show(&family, namespace);
             }
         }
-        self.shown.borrow_mut().sort_by_key(|(namespace, _)| namespace.nsid());
+        sort_few_by_key(&mut self.shown.borrow_mut(), |(namespace, _)| namespace.nsid());
         self.handle.info.borrow_mut().bdevs = self.bdevs();
     }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use basalt_bdev::{Lenders, RegisterError, Registry};
-use basalt_env::CoreId;
+use basalt_env::{CoreId, sort_few_by_key};
 use basalt_reactor::Local;
 
 use super::bdev::RemoteBdev;
@@ -188,7 +188,7 @@ impl Remote {
             let routes = Vec::from([route]);
             let policy = self.options.policy;
             shown.push(Shown { id, namespace, name, routes, policy, registered: false });
-            return shown.sort_by_key(|shown| shown.namespace.nsid);
+            return sort_few_by_key(&mut shown, |shown| shown.namespace.nsid);
         };
         if !known.namespace.is_same(&namespace) {
             log::error!(target: "bdev_nvme", "{} is another namespace by one path", known.name);

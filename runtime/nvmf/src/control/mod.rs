@@ -28,7 +28,7 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use basalt_bdev::{Event, Registry};
-use basalt_env::{CoreId, Instant, Work};
+use basalt_env::{CoreId, Instant, Work, sort_few_by_key};
 use basalt_reactor::{Local, Poller};
 
 pub use configure::{ConfigError, ControllerInfo, HostPolicy, NamespaceInfo, SubsystemInfo};
@@ -152,7 +152,7 @@ impl Target {
         let mut state = self.state.borrow_mut();
         if !state.members.contains(&core) {
             state.members.push(core);
-            state.members.sort_unstable();
+            sort_few_by_key(&mut state.members, |core| *core);
         }
         (self.config.get(), state.ports())
     }

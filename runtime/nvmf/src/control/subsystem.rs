@@ -112,7 +112,7 @@ pub(super) struct SubsystemListener {
 /// The ports of `listeners`, each once, ascending.
 pub(super) fn ports<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<u16> {
     let mut ports: Vec<u16> = listeners.into_iter().map(|listener| listener.port).collect();
-    ports.sort_unstable();
+    basalt_env::sort_few_by_key(&mut ports, |port| *port);
     ports.dedup();
     ports
 }
