@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use basalt_app::bench::{self, Instruments};
+use basalt_app::configuration::{self, Exports};
 use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bdev::Registry;
 use basalt_bdev::vbdev::gpt::Examiner;
@@ -31,8 +32,7 @@ pub struct Parts {
     pub ending: Ending,
 }
 
-/// Brings everything up, or ends the program: half of what was asked for is worse than a clear
-/// refusal.
+/// Brings everything up, or ends the program if it has no files to serve or nothing to measure.
 pub async fn run(local: Local, parts: Parts) {
     let ending = parts.ending.clone();
     if let Err(error) = bring_up(&local, parts).await {
@@ -44,7 +44,7 @@ pub async fn run(local: Local, parts: Parts) {
 
 async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     let Parts { clock, config, files, ports, address, ending } = parts;
-    let config = Config::parse(&config)?;
+    let config = Config::parse(&config);
     roll_call::run(local).await;
     local.provide(Rc::new(Registry::new(local.cores(), cores::entropy())));
     Examiner::start(local);
@@ -60,8 +60,7 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     first_read::run(local, move || clock.now()).await;
     services::start(local, transport, ports.rpc).await;
     Examiner::settled(local).await;
-    config.apply(&rpc).await?;
-    if !config.has_subsystem("nvmf") {
+    if configuration::carry_out(&config, &rpc).await? == Exports::Default {
         export::run(local, &rpc, ports).await;
     }
     announce::pollers(local).await;

@@ -29,6 +29,12 @@ pub enum Command {
     /// basalt.elf boots by PVH (QEMU's -kernel, Firecracker, Cloud Hypervisor), basalt.efi is a
     /// UEFI application, and basalt.img a disk with it, to be written to a USB stick or a drive.
     Image(ImageArguments),
+    /// Check a configuration without booting anything
+    ///
+    /// Checks what can be known before it is carried out: JSON, structure, the names of subsystems
+    /// and methods, and every method's parameters. Prints FILE:LINE:COLUMN: PATH: MESSAGE for all
+    /// that is wrong, and fails if anything is. The image does the same before it does anything.
+    Check(CheckArguments),
     /// Measure 4 KiB random reads beside fio on Linux; takes about two minutes
     ///
     /// Runs Basalt's image and Debian with fio (io_uring), one after the other, each on one core
@@ -55,6 +61,14 @@ pub struct HostedArguments {
     /// Options of the hosted twin
     #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
+}
+
+/// What is to be checked.
+#[derive(Debug, clap::Args)]
+pub struct CheckArguments {
+    /// Configuration in SPDK's JSON form
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// The options of building the boot files.

@@ -1,72 +1,111 @@
-//! Checks a configuration file before it is handed to the image, so that a slip shows at once and
-//! not as a line on the guest's console.
+//! Checks a configuration file as the image does, so that a slip shows at once and not as a line on
+//! the guest's console.
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use basalt_app::configuration::{self, Checked};
 use serde_json::Value;
 
-/// Checks that `path` holds JSON with a `subsystems` array, the form SPDK saves and loads.
+/// `cargo run -- check FILE`: says what is wrong with a configuration, line by line, on standard
+/// error, or that nothing is.
 ///
 /// # Errors
-/// A file that cannot be read, is no JSON, or has no such array.
-pub fn check(path: &Path) -> anyhow::Result<()> {
-    read(path).map(drop)
+/// A file that cannot be read.
+pub fn report(path: &Path) -> anyhow::Result<ExitCode> {
+    let shown = path.display();
+    let Checked { calls, complaints } = configuration::check(&text(path)?);
+    if complaints.is_empty() {
+        println!("{shown}: {calls} calls, nothing is wrong with them");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for complaint in &complaints {
+        eprintln!("{shown}:{complaint}");
+    }
+    Ok(ExitCode::FAILURE)
 }
 
-/// The `subsystems` array in `path`.
+/// Checks the configuration in `path`, which `--config` names.
+///
+/// # Errors
+/// A file that cannot be read, or with anything wrong in it, of which all is told.
+pub fn check(path: &Path) -> anyhow::Result<()> {
+    checked(path).map(drop)
+}
+
+/// The subsystems of the configuration in `path`, which `--config` names.
 ///
 /// # Errors
 /// As [`check`].
 pub fn read(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let text = checked(path)?;
+    // What is empty but for white space is a configuration as well, without any.
+    let mut value: Value = serde_json::from_slice(&text).unwrap_or_default();
+    match value.get_mut("subsystems").map(Value::take) {
+        Some(Value::Array(subsystems)) => Ok(subsystems),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The text, with which nothing is wrong.
+fn checked(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let text = text(path).context("--config")?;
+    let complaints = configuration::check(&text).complaints;
+    if complaints.is_empty() {
+        return Ok(text);
+    }
+    let lines: Vec<_> =
+        complaints.iter().map(|complaint| format!("\n  {shown}:{complaint}")).collect();
+    bail!("--config {shown}: correct this:{}", lines.concat());
+}
+
+fn text(path: &Path) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
     if path.is_dir() {
-        bail!("--config {shown}: this is a directory; name a JSON file");
+        bail!("{shown}: this is a directory; name a JSON file");
     }
-    let text = fs::read(path).with_context(|| {
-        format!("--config {shown}: cannot read the configuration; check the path")
-    })?;
-    let mut value: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("--config {shown}: not valid JSON; correct it there"))?;
-    if let Some(Value::Array(subsystems)) = value.get_mut("subsystems").map(Value::take) {
-        return Ok(subsystems);
-    }
-    bail!(
-        "--config {shown}: has no \"subsystems\" array; the form is \
-         {{\"subsystems\":[{{\"subsystem\":\"bdev\",\"config\":[{{\"method\":…,\"params\":…}}]}}]}}"
-    );
+    fs::read(path)
+        .with_context(|| format!("{shown}: cannot read the configuration; check the path"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(text: &str) -> String {
+    fn file(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
-        format!("{:#}", check(file.path()).unwrap_err())
+        file
+    }
+
+    fn refusal(text: &str) -> String {
+        format!("{:#}", check(file(text).path()).unwrap_err())
     }
 
     #[test]
-    fn a_configuration_needs_a_subsystems_array() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), r#"{"subsystems":[]}"#).unwrap();
-        check(file.path()).unwrap();
-        assert!(refusal("{}").contains("subsystems"));
-        assert!(refusal(r#"{"subsystems":{}}"#).contains("subsystems"));
-        assert!(refusal("[1]").contains("subsystems"));
+    fn what_the_image_takes_is_taken() {
+        let subsystems = |text: &str| read(file(text).path()).unwrap();
+        let bdev = serde_json::json!({"subsystem": "bdev", "config": null});
+        assert_eq!(subsystems(&format!("{{\"subsystems\": [{bdev}]}}")), [bdev]);
+        for text in ["", "{}", r#"{"subsystems": []}"#, r#"{"subsystems": null}"#] {
+            assert_eq!(subsystems(text), Vec::<Value>::new(), "{text}");
+        }
     }
 
     #[test]
-    fn broken_json_is_reported_with_its_place() {
-        assert!(refusal("{\"subsystems\": [\n}").contains("line 2"));
-        assert!(refusal("").contains("not valid JSON"));
+    fn all_that_is_wrong_is_told_with_its_place() {
+        assert!(refusal("{\"subsystems\": [\n}").contains(":2:1: expected value"));
+        assert!(refusal(r#"{"subsystems":{}}"#).contains(":1:2: subsystems: this is not an array"));
+        let two = refusal(r#"{"subsystems": [1, {"subsystem": "moon"}]}"#);
+        assert!(two.contains("subsystems[0]") && two.contains("unknown subsystem"), "{two}");
     }
 
     #[test]
     fn a_directory_is_no_configuration() {
-        let error = check(Path::new("/")).unwrap_err().to_string();
+        let error = format!("{:#}", check(Path::new("/")).unwrap_err());
         assert!(error.contains("directory"), "{error}");
     }
 }

@@ -29,6 +29,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None if arguments.boot.print_command => print_command(&workspace, &arguments.boot),
         None => boot(&workspace, &arguments.boot),
         Some(Command::Image(arguments)) => image(&workspace, arguments.config.as_deref()),
+        Some(Command::Check(arguments)) => config::report(&arguments.file),
         Some(Command::Bench(bench)) => crate::bench::run(&workspace, &bench),
         Some(Command::Hosted(hosted)) => crate::hosted::run(&workspace, &hosted.arguments),
     }

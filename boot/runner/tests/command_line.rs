@@ -40,6 +40,7 @@ fn help_names_every_option_and_command() {
     let text = String::from_utf8(output.stdout).unwrap();
     for word in [
         "image",
+        "check",
         "bench",
         "--cpus",
         "--memory",
@@ -109,10 +110,52 @@ fn a_broken_configuration_is_refused() {
     let name = path_text(&file);
     assert_refused(&["--config", &name], &["cannot read", "basalt.json"]);
     fs::write(&file, "{").unwrap();
-    assert_refused(&["--config", &name], &["not valid JSON", "line 1"]);
+    assert_refused(&["--config", &name], &["basalt.json:1:1: EOF while parsing"]);
     fs::write(&file, "{\"subsystem\":[]}").unwrap();
-    assert_refused(&["--config", &name], &["\"subsystems\" array"]);
-    assert_refused(&["image", "--config", &name], &["\"subsystems\" array"]);
+    let slip = "basalt.json:1:2: subsystem: unknown key (did you mean \"subsystems\"?)";
+    assert_refused(&["--config", &name], &[slip]);
+    assert_refused(&["image", "--config", &name], &[slip]);
+}
+
+#[test]
+fn a_configuration_is_checked_without_booting() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("basalt.json");
+    let name = path_text(&file);
+    assert_refused(&["check"], &["<FILE>"]);
+    assert_refused(&["check", &name], &["cannot read", "basalt.json"]);
+
+    let call = "{\"method\": \"bdev_null_create\",\n \"params\": {\"name\": \"N\", \
+                \"num_blocks\": 8, \"block_size\": 512}}";
+    let text =
+        format!("{{\"subsystems\": [\n{{\"subsystem\": \"bdev\", \"config\": [\n{call}]}}]}}");
+    fs::write(&file, &text).unwrap();
+    let output = runner(directory.path(), &["check", &name]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, format!("{name}: 1 calls, nothing is wrong with them\n"));
+
+    let wrong = |text: String, lines: &[&str]| {
+        fs::write(&file, text).unwrap();
+        let output = runner(directory.path(), &["check", &name]);
+        assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected: String = lines.iter().map(|line| format!("{name}:{line}\n")).collect();
+        assert_eq!(said, expected);
+    };
+    wrong(text.replace("]}]}", "]}}"), &["4:64: expected `,` or `]`"]);
+    let unknown = "3:2: subsystems[0].config[0].method: unknown method (did you mean \
+                   \"bdev_null_create\"?)";
+    wrong(text.replace("bdev_null_create", "bdev_nul_create"), &[unknown]);
+    let call = "subsystems[0].config[0].params";
+    wrong(
+        text.replace("\"name\": \"N\", ", "").replace("8", "\"8\""),
+        &[
+            &format!("4:2: {call}.name: the parameter is missing"),
+            &format!("4:13: {call}.num_blocks: invalid type: string \"8\", expected u64"),
+        ],
+    );
 }
 
 #[test]

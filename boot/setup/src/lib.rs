@@ -22,6 +22,7 @@ mod virtio_disks;
 use alloc::rc::Rc;
 
 use basalt_app::bench::{self, Instruments};
+use basalt_app::configuration::{self, Exports};
 use basalt_app::memory::{self, Heap};
 use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bare::{
@@ -66,8 +67,7 @@ pub struct Parts {
     pub paths: DataPaths,
 }
 
-/// Has the boot core bring everything up, as a task. A configuration that cannot be carried out
-/// stops the machine: half of what was asked for is worse than a clear refusal.
+/// Has the boot core bring everything up, as a task.
 pub fn start(local: &Local, parts: Parts) {
     local.spawn("setup", run(local.clone(), parts));
 }
@@ -75,15 +75,15 @@ pub fn start(local: &Local, parts: Parts) {
 async fn run(local: Local, parts: Parts) {
     if let Err(error) = bring_up(&local, parts).await {
         log::error!(target: "basalt", "{error}");
-        log::error!(target: "basalt", "stopping; correct the configuration and start again");
+        log::error!(target: "basalt", "stopping; there is nothing else to do");
         exit(EXIT_FAILURE);
     }
 }
 
 async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
-    let config = Config::parse(parts.config)?;
-    let interfaces = config.interfaces()?;
-    if let Some(options) = config.nvme_options(local.cores())? {
+    let config = Config::parse(parts.config);
+    let interfaces = config.interfaces();
+    if let Some(options) = config.nvme_options(local.cores()) {
         local.provide(Rc::new(options));
     }
     roll_call::run(local).await;
@@ -109,8 +109,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
     Examiner::settled(local).await;
-    config.apply(&rpc).await?;
-    if !config.has_subsystem("nvmf") {
+    if configuration::carry_out(&config, &rpc).await? == Exports::Default {
         export::run(local, &rpc, PORTS).await;
         let drives = [PRODUCT_NAME, gpt::PRODUCT_NAME];
         export::follow(local, &rpc, move |bdev| drives.contains(&bdev.info().product_name));

@@ -15,14 +15,19 @@ pub fn start(
     more: impl FnOnce(&mut Router),
     end: impl Fn() + 'static,
 ) -> Rc<Rpc> {
-    let mut router = Router::default();
-    basalt_rpc::methods::register_all(&mut router);
-    memory::register(&mut router, heap);
-    more(&mut router);
-    let rpc = Rpc::start(local, router, State::Runtime);
+    let rpc = Rpc::start(local, methods(heap, more), State::Runtime);
     rpc.on_kill(move |signal| {
         log::info!(target: "basalt", "{signal}: powering off");
         end();
     });
     rpc
+}
+
+/// The methods: every one that an environment shares with the others, and those that `more` adds.
+pub(crate) fn methods(heap: HeapStats, more: impl FnOnce(&mut Router)) -> Router {
+    let mut router = Router::default();
+    basalt_rpc::methods::register_all(&mut router);
+    memory::register(&mut router, heap);
+    more(&mut router);
+    router
 }

@@ -7,8 +7,9 @@
 //! 2. [`first_read`]: every drive can be read.
 //! 3. [`control`]: the JSON-RPC methods, with [`memory`]'s own.
 //! 4. [`services`]: the NVMe/TCP target and the JSON-RPC server on every core with a stack.
-//! 5. [`export`]: what is served when no configuration says otherwise.
-//! 6. [`announce`]: how to reach it.
+//! 5. [`configuration`]: what the machine was told to be.
+//! 6. [`export`]: what is served when that says nothing of it.
+//! 7. [`announce`]: how to reach it.
 //!
 //! [`mod@bench`] measures the block layer of the running program.
 //!
@@ -21,6 +22,7 @@ extern crate std;
 
 pub mod announce;
 pub mod bench;
+pub mod configuration;
 pub mod control;
 pub mod export;
 pub mod first_read;

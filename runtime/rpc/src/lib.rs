@@ -31,7 +31,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, InterfaceSetting};
+pub use config::{Applying, Complaint, Config, ConfigError, InterfaceSetting};
 pub use connection::{Connection, PENDING_BYTES_MAX};
 pub use error::{RpcError, errno};
 pub use framing::{DEPTH_MAX, Framer, FramingError, MESSAGE_BYTES_MAX, VALUES_MAX};

@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use core::any::type_name;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::task::{self, Poll};
 
 use basalt_bdev::{Event, Registry, uuid};
 use basalt_reactor::Local;
 use serde_json::{Map, Value};
 
 use crate::message::{BadRequest, Id, Message, Request, reply};
+use crate::params::{Report, Wrong};
 use crate::saved::{Call, Renew};
 use crate::{Params, Router, RpcError, Saved, State};
 
@@ -106,13 +108,44 @@ impl Rpc {
         method: &str,
         params: Option<Value>,
     ) -> crate::Outcome {
-        let cx = Context {
+        let cx = self.context(method, params.as_ref());
+        self.router.start(method, state, cx, Params::new(params)?)?.await
+    }
+
+    fn context(self: &Rc<Self>, method: &str, params: Option<&Value>) -> Context {
+        Context {
             local: self.local.clone(),
             rpc: Rc::clone(self),
             method: Rc::from(method),
-            params: Rc::new(params.as_ref().and_then(Value::as_object).cloned()),
+            params: Rc::new(params.and_then(Value::as_object).cloned()),
+        }
+    }
+
+    /// Has a method read its parameters and do no more: all that is wrong with them.
+    pub(crate) fn read_params(self: &Rc<Self>, method: &str, params: Option<Value>) -> Report {
+        let cx = self.context(method, params.as_ref());
+        let has = |name: &str| params.as_ref().is_some_and(|params| params.get(name).is_some());
+        let read = match Params::new(params.clone()) {
+            Ok(params) => params,
+            Err(error) => {
+                let mut report = Report::default();
+                report.wrong.push(Wrong::from_answer(&error, has));
+                return report;
+            }
         };
-        self.router.start(method, state, cx, Params::new(params)?)?.await
+        let report = Rc::default();
+        let started = self.router.start(method, None, cx, read.only_read(&report));
+        // It is over before it has to wait for anything.
+        let polled = started.map(|mut pending| {
+            pending.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop()))
+        });
+        let mut report = report.take();
+        if let (Ok(Poll::Ready(Err(error))), false) = (polled, report.is_complete)
+            && report.wrong.is_empty()
+        {
+            report.wrong.push(Wrong::from_answer(&error, has));
+        }
+        report
     }
 
     /// Answers one framed message with text on one line; `None` if it held only notifications.

@@ -67,7 +67,7 @@ impl Controlled {
         drop(self);
         let mut other = Self::new();
         let text = serde_json::to_vec(&saved).unwrap();
-        let config = Config::parse(&text).unwrap();
+        let config = Config::parse(&text);
         if let Err(error) = other.apply(config) {
             panic!("{error}: {saved:#}");
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use basalt_qemu_tests::initiator::command::{OK, UNRECOVERED_READ, WRITE_FAULT};
 use basalt_qemu_tests::initiator::{Initiator, Namespace, PATIENCE, pattern};
+use basalt_qemu_tests::rpc_client::SpdkRpc;
 use basalt_qemu_tests::{BasaltGuest, Guest, LinuxGuest, Wire, free_ports};
 use basalt_runner::DebugExit;
 use tempfile::NamedTempFile;
@@ -399,37 +400,42 @@ fn four_queues_of_one_client_are_spread_over_the_cores() {
     assert!(cores.len() > 1, "all queues are on core {}", cores[0]);
 }
 
-/// Boots with a configuration that cannot be carried out; gives what the console says.
-fn refused(json: &str) -> String {
-    let (machine, _) = BasaltGuest::new("basalt").config(json).user_network(4420);
-    let mut guest = machine.start();
-    assert_eq!(guest.wait_for_exit(BOOT), DebugExit::Value(1));
-    guest.lines().into_iter().filter(|line| line.contains("ERROR")).collect::<Vec<_>>().join("\n")
-}
-
 #[test]
-fn configurations_that_cannot_be_carried_out_stop_the_machine_with_a_reason() {
+fn a_configuration_that_fails_is_told_and_json_rpc_is_served_all_the_same() {
     let one_call = |subsystem: &str, method: &str, params: &str| {
         format!(
             r#"{{"subsystems":[{{"subsystem":"{subsystem}","config":[
                 {{"method":"{method}","params":{params}}}]}}]}}"#
         )
     };
+    let nothing = "nothing of the configuration was carried out";
     let cases = [
-        (one_call("bdev", "bdev_levitate", "{}"), "bdev_levitate: unknown method"),
-        ("{\"subsystems\":\n [}".into(), "configuration, line 2, column 3: "),
+        (
+            one_call("bdev", "bdev_levitate", "{}"),
+            "configuration:2:18: subsystems[0].config[0].method: unknown method",
+            nothing,
+        ),
+        ("{\"subsystems\":\n [}".into(), "configuration:2:3: expected value", nothing),
         (
             one_call("net", "net_set_interface", r#"{"name":"net0","address":"10.0.0.1"}"#),
             "'10.0.0.1' is not an interface address like 10.0.0.1/24",
+            nothing,
         ),
         (
-            one_call("bdev", "bdev_malloc_create", r#"{"num_blocks":"many","block_size":512}"#),
-            "bdev_malloc_create: ",
+            one_call("bdev", "bdev_null_delete", r#"{"name":"Null0"}"#),
+            "subsystem \"bdev\", entry 0, bdev_null_delete: ",
+            "the configuration was carried out up to that call",
         ),
     ];
-    for (json, words) in cases {
-        let said = refused(&json);
-        assert!(said.contains(words), "{words:?} is missing in: {said}");
-        assert!(said.contains("correct the configuration and start again"), "{said}");
+    for (json, words, end) in cases {
+        let (machine, port) = BasaltGuest::new("basalt").config(&json).user_network(5260);
+        let guest = machine.start();
+        guest.wait_for_line(words, BOOT);
+        guest.wait_for_line(end, BOOT);
+        guest.wait_for_line("basalt: ready", BOOT);
+        let rpc = SpdkRpc::new(port);
+        assert_eq!(rpc.call("bdev_malloc_create -b Ram0 1 512"), "Ram0");
+        let exported = rpc.call("nvmf_get_subsystems");
+        assert!(!exported.to_string().contains("io.basalt:storage"), "{exported}");
     }
 }

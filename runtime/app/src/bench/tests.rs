@@ -177,7 +177,8 @@ fn a_configuration_may_be_a_whole_benchmark() {
         {"method": "bench_run", "params": {"bdev": "N", "ios": 10}}, {"method": "bench_exit"},
     ]);
     let config = json!({"subsystems": [{"subsystem": "bench", "config": calls}]});
-    assert!(Config::parse(std::format!("{config}").as_bytes()).is_ok());
+    let config = Config::parse(std::format!("{config}").as_bytes());
+    assert_eq!(config.check(&Rig::new().rpc), []);
 }
 
 #[test]

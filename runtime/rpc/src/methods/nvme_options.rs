@@ -88,9 +88,8 @@ impl RemoteDefaults {
 }
 
 impl NvmeOptions {
-    /// The same with what `params` change of it, on a machine of so many cores. What does not
-    /// concern these is left in `params`.
-    pub(crate) fn with(mut self, params: &mut Params, cores: usize) -> Result<Self, RpcError> {
+    /// The same with what `params` change of it. What does not concern it is left in `params`.
+    pub(crate) fn with(mut self, params: &mut Params) -> Result<Self, RpcError> {
         for (name, value) in numbers(&mut self.arbitration) {
             *value = params.optional(name)?.unwrap_or(*value);
         }
@@ -101,10 +100,20 @@ impl NvmeOptions {
             )));
         }
         if let Some(priorities) = params.objects("priorities")? {
-            self.priorities = read_priorities(priorities, cores)?;
+            self.priorities = read_priorities(priorities)?;
         }
         self.remote = self.remote.with(params)?;
         Ok(self)
+    }
+
+    /// The same, unless it is of a core that a machine of so many does not have.
+    pub(crate) fn fit(self, cores: usize) -> Result<Self, RpcError> {
+        match self.priorities.iter().find(|(core, _)| core.index() >= cores) {
+            Some((core, _)) => {
+                Err(RpcError::params(format_args!("there are {cores} cores, none {core}")))
+            }
+            None => Ok(self),
+        }
     }
 
     /// Puts what is not as it is without any call into the parameters of one.
@@ -138,10 +147,7 @@ fn numbers(arbitration: &mut Arbitration) -> [(&'static str, &mut u8); 4] {
     ]
 }
 
-fn read_priorities(
-    priorities: Vec<Params>,
-    cores: usize,
-) -> Result<Vec<(CoreId, QueuePriority)>, RpcError> {
+fn read_priorities(priorities: Vec<Params>) -> Result<Vec<(CoreId, QueuePriority)>, RpcError> {
     let mut read: Vec<(CoreId, QueuePriority)> = Vec::new();
     for mut params in priorities {
         let core = CoreId(params.required("core")?);
@@ -152,9 +158,6 @@ fn read_priorities(
             let wanted = "'priority' is 'urgent', 'high', 'medium' or 'low'";
             RpcError::params(format_args!("{wanted}, not '{text}'"))
         })?;
-        if core.index() >= cores {
-            return Err(RpcError::params(format_args!("there are {cores} cores, none {core}")));
-        }
         if read.iter().any(|(other, _)| *other == core) {
             return Err(RpcError::params(format_args!("core {core} is given two priorities")));
         }
@@ -182,7 +185,9 @@ pub(super) fn register(router: &mut Router) {
 fn set_options(cx: Context, mut params: Params) -> Outcome {
     let local = cx.local();
     let now = local.service::<NvmeOptions>().map_or_else(Default::default, |now| (*now).clone());
-    let options = now.with(&mut params, local.cores())?;
+    let options = now.with(&mut params)?;
+    params.leave()?;
+    let options = options.fit(local.cores())?;
     log::info!(
         target: "rpc",
         "{METHOD}: arbitration and times are those of controllers attached from now on; the rest \

@@ -39,6 +39,7 @@ fn keep(
         Some(name) => params.required(name)?,
         None => Default::default(),
     };
+    params.leave()?;
     log::info!(target: "rpc", "{} has no effect here; kept for saving", cx.method());
     cx.remember(subsystem, alloc::format!("options {} {variant}", cx.method()));
     Ok(Value::Bool(true))

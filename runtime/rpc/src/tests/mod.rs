@@ -2,6 +2,7 @@
 
 mod bdev;
 mod config;
+mod config_check;
 mod connection;
 mod framework;
 mod framing;

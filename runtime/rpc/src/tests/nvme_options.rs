@@ -1,4 +1,3 @@
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use basalt_env::CoreId;
@@ -111,20 +110,32 @@ fn what_makes_no_sense_is_refused_and_leaves_everything_as_it_was() {
 fn a_configuration_tells_of_arbitration_before_it_is_applied() {
     let read = |calls: &[Value]| {
         let bytes = serde_json::to_vec(&configuration(calls)).unwrap();
-        Config::parse(&bytes).unwrap().nvme_options(2)
+        let config = Config::parse(&bytes);
+        (config.nvme_options(2), config)
     };
-    assert_eq!(read(&[]), Ok(None));
+    assert_eq!(read(&[]).0, None);
     let calls = [
         json!({"arbitration_burst": 2, "retry_count": 3}),
         json!({"priorities": [{"core": 1, "priority": "high"}]}),
     ];
-    let options = read(&calls).unwrap().unwrap();
+    let options = read(&calls).0.unwrap();
     assert_eq!(options.arbitration.burst, 2);
     assert_eq!(options.priorities, [(CoreId(1), QueuePriority::High)]);
     for (params, reason) in mistakes() {
-        let error = read(&[json!({}), params]).unwrap_err().to_string();
-        let place = "subsystem \"bdev\", entry 1, bdev_nvme_set_options: Invalid parameters";
-        assert!(error.contains(place) && error.contains(reason), "{error}");
+        let (options, config) = read(&[json!({"arbitration_burst": 2}), params]);
+        assert_eq!(
+            options.map(|options| options.arbitration.burst),
+            Some(2),
+            "what is right counts"
+        );
+        let complaints = config.check(&Machine::with_cores(2).rpc);
+        // Which cores there are is for the machine to say.
+        if reason.contains("cores") {
+            assert_eq!(complaints, [], "{reason}");
+            continue;
+        }
+        let [complaint] = complaints.as_slice() else { panic!("{complaints:?}") };
+        assert!(complaint.path.starts_with("subsystems[0].config[1].params"), "{complaint}");
     }
 }
 

@@ -7,11 +7,14 @@ use crate::seed::Seed;
 
 /// The file.
 pub fn run(bytes: &[u8]) {
-    let Ok(config) = Config::parse(bytes) else { return };
+    let config = Config::parse(bytes);
     assert!(config.len() <= bytes.len());
     let _ = (config.interfaces(), config.nvme_options(2), config.has_subsystem("nvmf"));
     let mut controlled = Controlled::new();
-    // Its calls up to the first that is refused.
+    let complaints = config.check(&controlled.rpc);
+    let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+    assert!(complaints.iter().all(|at| (1..=lines).contains(&at.line)), "{complaints:?}");
+    // Its calls up to the first that is refused, or none if any is wrong.
     let _ = controlled.apply(config);
     controlled.machine.rounds(50);
     controlled.check_saved();
@@ -37,7 +40,7 @@ mod tests {
     #[test]
     fn the_seeds_are_carried_out_whole() {
         for (index, seed) in seeds().iter().enumerate() {
-            let config = Config::parse(&seed.bytes).unwrap();
+            let config = Config::parse(&seed.bytes);
             // This machine has no network of its own.
             let expected = index != 1;
             assert_eq!(Controlled::new().apply(config).is_ok(), expected, "{index}");
