@@ -22,7 +22,6 @@ use core::time::Duration;
 
 use basalt_bare::drill::{Drill, Setting};
 use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill, is_emulated};
-use basalt_bdev_nvme::IoPath;
 use basalt_env::{DmaPool, Work};
 use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
@@ -54,7 +53,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         iommu: machine.take_iommu(),
         clock: machine.clock(),
         config: machine.config_blob().unwrap_or_default(),
-        paths: DataPaths { nvme: IoPath::new(), network: basalt_net::start },
+        paths: data_paths(),
     });
     let mut seeds = Vec::new();
     for reactor in mesh(machine.core_count(), options()) {
@@ -76,6 +75,15 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         seed.fault = fault;
     }
     machine.run(seeds, core_main)
+}
+
+/// What data runs through, compiled with this crate.
+fn data_paths() -> DataPaths {
+    DataPaths {
+        nvme: basalt_bdev_nvme::IoPath::new(),
+        virtio: basalt_bdev_virtio::IoPath::new(),
+        network: basalt_net::start,
+    }
 }
 
 /// A processor that is a program competes with the devices and with who uses the machine for the

@@ -1,4 +1,3 @@
-use basalt_bdev_nvme::IoPath;
 use basalt_env::Device;
 use basalt_net::NetConfig;
 use basalt_reactor::{Local, SendError};
@@ -13,7 +12,9 @@ type Registers = <PciDevice as Device>::Registers;
 #[derive(Clone, Copy, Debug)]
 pub struct DataPaths {
     /// Of the NVMe drives.
-    pub nvme: IoPath<Registers>,
+    pub nvme: basalt_bdev_nvme::IoPath<Registers>,
+    /// Of the virtio disks.
+    pub virtio: basalt_bdev_virtio::IoPath<Registers>,
     /// `basalt_net::start`, of the network card.
     pub network: fn(&Local, VirtioNet<PciDevice>, NetConfig) -> Result<(), SendError>,
 }

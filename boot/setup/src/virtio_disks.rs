@@ -14,12 +14,14 @@ use basalt_rpc::methods::{VirtioControl, VirtioKind, VirtioState};
 use basalt_rpc::{RpcError, errno};
 
 use crate::devices::{Firmware, PciDevice, virtio_disk_kind};
+use crate::paths::DataPaths;
 
 type Claim = Box<dyn Fn(Function) -> PciDevice>;
 
 /// The virtio disks and hosts of the machine, attached or not: a service of the boot core.
 pub struct VirtioDisks {
     claim: Claim,
+    paths: DataPaths,
     found: RefCell<Vec<Function>>,
 }
 
@@ -28,7 +30,11 @@ impl VirtioDisks {
     pub fn start(local: &Local, firmware: &Firmware, found: Vec<Function>) {
         let (config, map) = (firmware.config.clone(), firmware.map);
         let claim = move |function| Claimed::new(config.clone(), map, function);
-        let disks = Rc::new(Self { claim: Box::new(claim), found: RefCell::new(found) });
+        let disks = Rc::new(Self {
+            claim: Box::new(claim),
+            paths: firmware.paths,
+            found: RefCell::new(found),
+        });
         local.provide(Rc::clone(&disks));
         local.provide(Rc::new(disks.control(local)));
     }
@@ -98,14 +104,16 @@ impl VirtioDisks {
             VirtioKind::Scsi => Kind::Scsi,
         };
         let device = (self.claim)(function);
-        basalt_bdev_virtio::attach(local, device, kind, name).await.map_err(|error| {
-            let code = match error {
-                AttachError::NameTaken => errno::EEXIST,
-                AttachError::NoQueues => errno::ENOMEM,
-                _ => errno::EIO,
-            };
-            RpcError::errno(code, error)
-        })
+        basalt_bdev_virtio::attach(local, device, self.paths.virtio, kind, name).await.map_err(
+            |error| {
+                let code = match error {
+                    AttachError::NameTaken => errno::EEXIST,
+                    AttachError::NoQueues => errno::ENOMEM,
+                    _ => errno::EIO,
+                };
+                RpcError::errno(code, error)
+            },
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use basalt_virtio_blk::BlkError;
 
 use crate::controllers::{ControllerInfo, Kind, VirtioControllers};
 use crate::manager::{Manager, Shape};
+use crate::path::IoPath;
 
 /// Why a device could not be attached. It has been left turned off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +81,7 @@ impl fmt::Display for AttachError {
 pub async fn attach<D>(
     local: &Local,
     device: D,
+    path: IoPath<D::Registers>,
     kind: Kind,
     name: String,
 ) -> Result<Vec<String>, AttachError>
@@ -109,7 +111,7 @@ where
         bdevs: Vec::new(),
     };
     let handle = controllers.add(info).ok_or(AttachError::NameTaken)?;
-    let manager = Manager::new(local.clone(), registry, handle, transport, shape);
+    let manager = Manager::new(local.clone(), registry, handle, transport, (shape, path));
     if let Err(error) = manager.start(&pool).await {
         manager.stop().await;
         return Err(error);

@@ -2,7 +2,6 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::marker::PhantomData;
 
 use basalt_bdev::{
     Bdev, BdevInfo, IoChannel, Lenders, Op, OpenError, json_string, remote_channel, uuid,
@@ -11,7 +10,8 @@ use basalt_env::{PciAddress, Registers};
 use basalt_reactor::Local;
 
 use crate::controllers::ControllerId;
-use crate::queue::{CoreQueues, VirtioChannel};
+use crate::path::IoPath;
+use crate::queue::CoreQueues;
 use crate::unit::Unit;
 
 /// What the bdevs are, as SPDK prints it.
@@ -20,13 +20,13 @@ pub const BLK_PRODUCT_NAME: &str = "VirtioBlk Disk";
 pub const SCSI_PRODUCT_NAME: &str = "Virtio SCSI Disk";
 
 /// A disk as a bdev.
-pub(crate) struct VirtioBdev<R> {
+pub(crate) struct VirtioBdev<R: Registers> {
     info: BdevInfo,
     controller: ControllerId,
     unit: Unit,
     lenders: Arc<Lenders>,
     json: String,
-    registers: PhantomData<fn() -> R>,
+    path: IoPath<R>,
 }
 
 /// What is known of a disk besides what it can do.
@@ -38,12 +38,13 @@ pub(crate) struct Label<'a> {
     pub(crate) target: Option<u8>,
 }
 
-impl<R> VirtioBdev<R> {
+impl<R: Registers> VirtioBdev<R> {
     pub(crate) fn new(
         label: &Label<'_>,
         controller: ControllerId,
         unit: Unit,
         lenders: &Arc<Lenders>,
+        path: IoPath<R>,
     ) -> Self {
         let product_name = match unit {
             Unit::Blk(_) => BLK_PRODUCT_NAME,
@@ -65,7 +66,7 @@ impl<R> VirtioBdev<R> {
              \"serial_number\":{serial}{target}}}}}"
         );
         let lenders = Arc::clone(lenders);
-        Self { info, controller, unit, lenders, json, registers: PhantomData }
+        Self { info, controller, unit, lenders, json, path }
     }
 
     /// Gives it another UUID, for disks whose serial numbers are not unique.
@@ -96,13 +97,13 @@ impl<R: Registers> Bdev for VirtioBdev<R> {
     }
 
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
-        let (controller, unit) = (self.controller, self.unit);
-        let own = own_channel::<R>(local, controller, unit);
+        let (controller, unit, path) = (self.controller, self.unit, self.path);
+        let own = own_channel(local, controller, unit, path);
         if own.as_ref().err() != Some(&OpenError::NoQueueOnCore) {
             return own;
         }
         let lender = self.lenders.lender_of(local.core()).ok_or(OpenError::NoQueueOnCore)?;
-        remote_channel(local, lender, move |local| own_channel::<R>(local, controller, unit))
+        remote_channel(local, lender, move |local| own_channel(local, controller, unit, path))
     }
 
     fn driver_specific(&self) -> String {
@@ -115,10 +116,11 @@ fn own_channel<R: Registers>(
     local: &Local,
     controller: ControllerId,
     unit: Unit,
+    path: IoPath<R>,
 ) -> Result<Box<dyn IoChannel>, OpenError> {
     let queue = CoreQueues::<R>::of(local).find(controller).ok_or(OpenError::NoQueueOnCore)?;
     if queue.is_closed() {
         return Err(OpenError::Removed);
     }
-    Ok(Box::new(VirtioChannel::new(queue, unit)))
+    Ok(path.channel(queue, unit))
 }

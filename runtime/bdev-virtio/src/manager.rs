@@ -17,6 +17,7 @@ use crate::AttachError;
 use crate::bdev::{Label, VirtioBdev};
 use crate::controllers::{ControllerId, Handle, Request, VirtioControllers};
 use crate::job::Job;
+use crate::path::IoPath;
 use crate::queue::{CoreQueue, CoreQueues};
 use crate::unit::Unit;
 
@@ -76,6 +77,7 @@ pub(crate) struct Manager<D: Device> {
     /// What a SCSI host is told by, and tells.
     sides: RefCell<Option<Sides<D::Registers>>>,
     pub(crate) shape: Shape,
+    path: IoPath<D::Registers>,
     pub(crate) shown: RefCell<Vec<Shown>>,
     lenders: Arc<Lenders>,
 }
@@ -95,12 +97,12 @@ where
         registry: Rc<Registry>,
         handle: Rc<Handle>,
         transport: Transport<D>,
-        shape: Shape,
+        (shape, path): (Shape, IoPath<D::Registers>),
     ) -> Self {
         let lenders = Arc::new(Lenders::new(local.cores()));
         let (transport, sides) = (RefCell::new(Some(transport)), RefCell::new(None));
         let shown = RefCell::default();
-        Self { local, registry, handle, transport, sides, shape, shown, lenders }
+        Self { local, registry, handle, transport, sides, shape, path, shown, lenders }
     }
 
     /// Gives the cores queues, and lets the device work.
@@ -121,11 +123,11 @@ where
         }
         self.with_transport(|transport| transport.start())?;
         self.handle.info.borrow_mut().queues = made.iter().map(|(core, _)| *core).collect();
-        let id = self.handle.id;
+        let (id, path) = (self.handle.id, self.path);
         for (core, (doorbell, wakes)) in made {
             let go_live = move |local: &Local| {
                 let queue = CoreQueues::of(local).find(id);
-                queue.inspect(|queue| queue.go_live(doorbell, wakes)).is_some()
+                queue.inspect(|queue| path.go_live(queue, doorbell, wakes)).is_some()
             };
             let is_live = self.on_core(core, go_live).await;
             self.lenders.set(core, is_live == Some(true));
@@ -268,7 +270,7 @@ where
         }
         let address = self.handle.info.borrow().address;
         let label = Label { name: name.clone(), address, serial, target };
-        let make = || VirtioBdev::<D::Registers>::new(&label, self.handle.id, unit, &self.lenders);
+        let make = || VirtioBdev::new(&label, self.handle.id, unit, &self.lenders, self.path);
         let mut registered = self.registry.register(Arc::new(make()));
         if registered == Err(RegisterError::UuidTaken) {
             log::warn!(target: "bdev_virtio", "{name}: its serial number is another disk's");

@@ -364,8 +364,8 @@ pub(crate) struct VirtioChannel<R: Registers> {
 }
 
 impl<R: Registers> VirtioChannel<R> {
-    pub(crate) fn new(queue: Rc<CoreQueue<R>>, unit: Unit) -> Self {
-        Self { queue, inbox: Inbox::new(unit) }
+    pub(crate) fn boxed(queue: Rc<CoreQueue<R>>, unit: Unit) -> Box<dyn IoChannel> {
+        Box::new(Self { queue, inbox: Inbox::new(unit) })
     }
 }
 

@@ -16,7 +16,7 @@ use basalt_hosted::{Bus, Machine};
 use basalt_models::virtio_disk::{Medium, VirtioDiskModel};
 use basalt_reactor::{Local, Reactor, mesh};
 
-use crate::{AttachError, ControllerInfo, Kind, VirtioControllers, attach};
+use crate::{AttachError, ControllerInfo, IoPath, Kind, VirtioControllers, attach};
 
 /// Rounds of 1 ms after which something is taken to hang.
 const ROUNDS_MAX: u32 = 300_000;
@@ -65,7 +65,7 @@ impl Rig {
 
     fn attach(&mut self) -> Result<Vec<String>, AttachError> {
         let (local, device, kind) = (self.core(0), self.model.device(), self.kind);
-        self.wait_for(async move { attach(&local, device, kind, "V".into()).await })
+        self.wait_for(async move { attach(&local, device, IoPath::new(), kind, "V".into()).await })
     }
 
     fn core(&self, core: usize) -> Local {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use basalt_bdev::{Access, Channel, Io, Op, SgList};
-use basalt_bdev_virtio::{Kind, VirtioControllers, attach};
+use basalt_bdev_virtio::{IoPath, Kind, VirtioControllers, attach};
 use basalt_models::lies::Lies;
 use basalt_models::virtio_disk::{Medium, VirtioDiskModel};
 
@@ -34,8 +34,10 @@ pub fn run(bytes: &[u8]) {
     };
     model.lie(Lies::new(input.record()));
     let (local, device) = (machine.local(0), model.device());
-    let attached =
-        machine.wait_for(async move { attach(&local, device, kind, NAME.into()).await }, || {});
+    let attached = machine.wait_for(
+        async move { attach(&local, device, IoPath::new(), kind, NAME.into()).await },
+        || {},
+    );
     let mut channels: Vec<Channel> = attached
         .iter()
         .flatten()
