@@ -7,6 +7,7 @@ use basalt_virtio::{Direction, Doorbell, Notice, Queue, QueueError, Transport, U
 use crate::control::Control;
 use crate::frame::Body;
 use crate::layout::{Features, config, header};
+use crate::pair::MERGED_FRAMES;
 use crate::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};
 
 /// There is no room for a frame now; there will be once the device has sent some.
@@ -140,6 +141,14 @@ impl<D: Device> VirtioNet<D> {
             return Some(frame);
         }
         None
+    }
+
+    /// Whether there are buffers enough for what comes while that frame is not given back.
+    pub fn can_spare(&self, frame: &Frame) -> bool {
+        match frame.body {
+            Body::Single(..) => self.rx.outstanding() * 2 > usize::from(self.rx.size()),
+            Body::Merged(_) => self.merged_free.len() * 2 >= MERGED_FRAMES,
+        }
     }
 
     /// Takes back a frame from [`Self::receive`]; its buffer goes to the device at the next commit.

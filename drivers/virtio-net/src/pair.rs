@@ -16,7 +16,7 @@ const TX_BUFFERS_MIN: usize = 32;
 const TX_LARGE_LEN: usize = 64 << 10;
 const TX_LARGE_BUFFERS: usize = 32;
 /// Merged frames the user may hold at once.
-const MERGED_FRAMES: usize = 4;
+pub const MERGED_FRAMES: usize = 4;
 /// A link that carries less gets no large segments to cut: headers take too much of each piece.
 const MTU_MIN_LARGE: u16 = 576;
 

@@ -85,6 +85,24 @@ fn split<A: FromStr>(text: &str) -> Result<(A, u8), BadCidr> {
     Ok((address, prefix_len.parse().map_err(|_| BadCidr)?))
 }
 
+impl Ipv4Cidr {
+    /// Whether an address is in the network.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        let host_bits = 32 - u32::from(self.prefix_len);
+        let differ = self.address.to_bits() ^ address.to_bits();
+        differ.checked_shr(host_bits).unwrap_or(0) == 0
+    }
+}
+
+impl Ipv6Cidr {
+    /// Whether an address is in the network.
+    pub fn contains(self, address: Ipv6Addr) -> bool {
+        let host_bits = 128 - u32::from(self.prefix_len);
+        let differ = self.address.to_bits() ^ address.to_bits();
+        differ.checked_shr(host_bits).unwrap_or(0) == 0
+    }
+}
+
 impl FromStr for Ipv4Cidr {
     type Err = BadCidr;
 

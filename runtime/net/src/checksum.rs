@@ -9,6 +9,8 @@ use crate::wire::{ETHERNET_LEN, Ip, protocol};
 /// Where the checksum is in a TCP and in a UDP header.
 const TCP_OFFSET: usize = 16;
 const UDP_OFFSET: usize = 6;
+/// In an ICMPv6 message,
+const ICMP_V6_OFFSET: usize = 2;
 /// And that of an IPv4 header.
 const V4_CHECKSUM: usize = 10;
 
@@ -35,11 +37,30 @@ pub fn complete(frame: &mut [u8], ip: &Ip) {
     frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
 }
 
+/// Whether the checksum of a received packet's IPv4 header is right; IPv6 has none.
+pub fn verify_header(frame: &[u8], ip: &Ip) -> bool {
+    ip.version() == IpVersion::V6
+        || frame.get(ETHERNET_LEN..ip.start).is_some_and(|header| fold(sum(header)) == u16::MAX)
+}
+
 /// Computes the checksum of an IPv4 header, and writes it (RFC 791 §3.1).
 pub fn complete_v4_header(header: &mut [u8]) {
     header[V4_CHECKSUM..V4_CHECKSUM + 2].fill(0);
     let checksum = !fold(sum(header));
     header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&checksum.to_ne_bytes());
+}
+
+/// Whether the checksum of a received ICMPv6 message is right.
+pub fn verify_icmp_v6(frame: &[u8], ip: &Ip) -> bool {
+    fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, ip)) == u16::MAX
+}
+
+/// The same for an ICMPv6 message (RFC 4443 §2.3), which no card completes.
+pub fn complete_icmp_v6(frame: &mut [u8], ip: &Ip) {
+    let field = ip.start + ICMP_V6_OFFSET;
+    frame[field..field + 2].fill(0);
+    let checksum = !fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, ip));
+    frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
 }
 
 /// Writes the pseudo-header's sum into the checksum of a frame to be sent, which has this packet,

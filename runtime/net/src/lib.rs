@@ -26,6 +26,7 @@ mod smol;
 mod stack;
 mod start;
 mod steer;
+mod tcp;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wire;

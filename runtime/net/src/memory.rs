@@ -109,6 +109,10 @@ impl FramePort for MemoryPort {
         }
     }
 
+    fn can_spare(&self, _frame: &Self::Frame) -> bool {
+        true
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         self.outbound.borrow().len() + frames <= DEPTH
     }

@@ -53,6 +53,9 @@ pub trait FramePort {
     /// Takes back a received frame.
     fn recycle(&mut self, frame: Self::Frame);
 
+    /// Whether it can do without that frame until a user has read what is in it.
+    fn can_spare(&self, frame: &Self::Frame) -> bool;
+
     /// Whether so many frames of the largest size can be sent now.
     fn can_transmit(&mut self, frames: usize) -> bool;
 
@@ -123,6 +126,10 @@ impl<D: Device> FramePort for VirtioNet<D> {
 
     fn recycle(&mut self, frame: Self::Frame) {
         self.recycle(frame);
+    }
+
+    fn can_spare(&self, frame: &Self::Frame) -> bool {
+        self.can_spare(frame)
     }
 
     fn can_transmit(&mut self, frames: usize) -> bool {

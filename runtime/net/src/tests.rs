@@ -1,11 +1,10 @@
 extern crate std;
 
-mod acknowledgements;
 mod checksum;
-mod cut;
 mod dhcp;
 pub(crate) mod ipv6;
 mod large;
+mod links;
 mod small;
 mod tcp;
 

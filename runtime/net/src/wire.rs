@@ -5,8 +5,8 @@
 use bitflags::bitflags;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::IpAddress;
 use crate::port::IpVersion;
+use crate::{IpAddress, checksum};
 
 /// Ethernet header, bytes. Tagged frames are not understood.
 pub const ETHERNET_LEN: usize = 14;
@@ -14,9 +14,11 @@ pub const ETHERNET_LEN: usize = 14;
 pub const TCP_LEN_MIN: usize = 20;
 const IPV4_LEN_MIN: usize = 20;
 const IPV6_LEN: usize = 40;
-const ETHERTYPE_ARP: u16 = 0x0806;
+/// ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REPLY: u16 = 2;
 
 /// IP protocol numbers.
@@ -32,23 +34,15 @@ pub mod protocol {
 }
 
 /// Messages of router and neighbour discovery (RFC 4861 §4).
-mod discovery {
+pub mod discovery {
     /// Router advertisement.
     pub const ROUTER: u8 = 134;
+    /// Neighbour solicitation.
+    pub const SOLICITATION: u8 = 135;
     /// Neighbour advertisement.
     pub const NEIGHBOUR: u8 = 136;
-}
-
-/// Kinds of TCP options (RFC 9293 §3.2).
-mod tcp_option {
-    /// None follows.
-    pub const END: u8 = 0;
-    /// Padding of one byte.
-    pub const NOTHING: u8 = 1;
-    /// Maximum segment size.
-    pub const MSS: u8 = 2;
-    /// Its length.
-    pub const MSS_LEN: u8 = 4;
+    /// Kind of the option with the link-layer address of what is advertised.
+    pub const TARGET_LINK: u8 = 2;
 }
 
 bitflags! {
@@ -149,10 +143,6 @@ pub struct Segment {
     pub destination_port: u16,
     /// Control bits.
     pub flags: TcpFlags,
-    /// Sequence number of its first byte.
-    pub sequence: u32,
-    /// The byte it expects next, where it acknowledges.
-    pub acknowledged: u32,
     /// Where its payload starts in the frame, if the header is whole.
     pub payload: Option<usize>,
 }
@@ -176,8 +166,6 @@ impl Segment {
             source_port: u16::from_be_bytes([header[0], header[1]]),
             destination_port: u16::from_be_bytes([header[2], header[3]]),
             flags: TcpFlags::from_bits_truncate(header[13]),
-            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-            acknowledged: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
             payload: (header_len >= TCP_LEN_MIN && payload <= ip.end).then_some(payload),
         })
     }
@@ -186,84 +174,6 @@ impl Segment {
     pub fn opens(&self) -> bool {
         let control = TcpFlags::SYN | TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN;
         self.flags & control == TcpFlags::SYN
-    }
-
-    /// Whether it is part of a handshake.
-    pub fn is_syn(&self) -> bool {
-        self.flags.contains(TcpFlags::SYN)
-    }
-
-    /// Whether it does nothing but acknowledge.
-    pub fn only_acknowledges(&self) -> bool {
-        self.flags == TcpFlags::ACK && self.payload == Some(self.ip.end)
-    }
-
-    /// Whether it only acknowledges, and less than `next` does, which came behind it. Where both
-    /// acknowledge the same, something was lost (RFC 5681 §3.2), or the peer asks whether we live.
-    pub fn is_superseded_by(&self, next: &Self) -> bool {
-        let flow = |segment: &Self| {
-            let Self { ip, source_port, destination_port, .. } = *segment;
-            (ip.source, source_port, ip.destination, destination_port)
-        };
-        let control = TcpFlags::SYN | TcpFlags::RST;
-        self.only_acknowledges()
-            && next.flags & (control | TcpFlags::ACK) == TcpFlags::ACK
-            && next.acknowledged.wrapping_sub(self.acknowledged) as i32 > 0
-            && next.sequence == self.sequence
-            && flow(next) == flow(self)
-    }
-
-    /// Bytes of its payload, if it does nothing but bring some.
-    pub fn data_len(&self) -> Option<usize> {
-        let control = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
-        let len = self.ip.end - self.payload?;
-        (!self.flags.intersects(control) && len > 0).then_some(len)
-    }
-
-    /// Where in the frame its option for the maximum segment size (RFC 9293 §3.7.1) has the value.
-    pub fn mss_at(&self, frame: &[u8]) -> Option<usize> {
-        let (mut at, end) = (self.ip.start + TCP_LEN_MIN, self.payload?);
-        while at < end {
-            let options = frame.get(at..end)?;
-            match *options {
-                [tcp_option::NOTHING, ..] => at += 1,
-                [tcp_option::MSS, tcp_option::MSS_LEN, _, _, ..] => return Some(at + 2),
-                [tcp_option::END, ..] => return None,
-                [_, len, ..] if len >= 2 => at += usize::from(len),
-                _ => return None,
-            }
-        }
-        None
-    }
-}
-
-/// DHCP for IPv4 (RFC 2131).
-pub mod dhcp {
-    use super::{Ip, be16};
-
-    const SERVER_PORT: u16 = 67;
-    /// UDP's header, and of a message what is before its options.
-    const OPTIONS_START: usize = 8 + 240;
-    const PADDING: u8 = 0;
-    const MESSAGE_SIZE: u8 = 57;
-    const END: u8 = 255;
-
-    /// Where in a frame with UDP a client's option for the maximum size of messages (RFC 2132
-    /// §9.10) has the value.
-    pub fn message_size_at(frame: &[u8], ip: &Ip) -> Option<usize> {
-        if be16(frame, ip.start + 2)? != SERVER_PORT {
-            return None;
-        }
-        let mut at = ip.start + OPTIONS_START;
-        loop {
-            match *frame.get(at..ip.end)? {
-                [PADDING, ..] => at += 1,
-                [MESSAGE_SIZE, 2, _, _, ..] => return Some(at + 2),
-                [END, ..] => return None,
-                [_, len, ..] => at += 2 + usize::from(len),
-                _ => return None,
-            }
-        }
     }
 }
 
@@ -277,6 +187,41 @@ pub fn answers_all(frame: &[u8]) -> bool {
     let kind = frame.get(ip.start..ip.end).and_then(|payload| payload.first());
     ip.protocol == protocol::ICMPV6
         && matches!(kind, Some(&(discovery::ROUTER | discovery::NEIGHBOUR)))
+}
+
+/// Whose address on the link a frame tells, and that: an ARP reply, or a neighbour advertisement.
+pub fn tells_of(frame: &[u8]) -> Option<(IpAddress, [u8; 6])> {
+    if be16(frame, 12)? == ETHERTYPE_ARP {
+        // Of IPv4 on Ethernet.
+        let [0, 1, 8, 0, 6, 4, 0, 2, a, b, c, d, e, f, i, j, k, l, ..] = *frame.get(14..)? else {
+            return None;
+        };
+        return unicast([a, b, c, d, e, f]).map(|link| (Ipv4Addr::new(i, j, k, l).into(), link));
+    }
+    let ip = Ip::parse(frame)?;
+    let message = frame.get(ip.start..ip.end)?;
+    // It has not come from further away (RFC 4861 §7.1.2).
+    let is_near = frame.get(ETHERNET_LEN + 7) == Some(&255);
+    let tells = ip.protocol == protocol::ICMPV6 && *message.first()? == discovery::NEIGHBOUR;
+    if !tells || !is_near || !checksum::verify_icmp_v6(frame, &ip) {
+        return None;
+    }
+    let target = Ipv6Addr::from(*message.get(8..)?.first_chunk::<16>()?);
+    let mut options = message.get(24..)?;
+    while let [kind, units, ..] = *options {
+        let len = 8 * usize::from(units).max(1);
+        let (option, rest) = options.split_at_checked(len)?;
+        if kind == discovery::TARGET_LINK {
+            return unicast(*option.get(2..)?.first_chunk()?).map(|link| (target.into(), link));
+        }
+        options = rest;
+    }
+    None
+}
+
+/// An address of one card.
+fn unicast(link: [u8; 6]) -> Option<[u8; 6]> {
+    (link[0] & 1 == 0 && link != [0; 6]).then_some(link)
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {

@@ -60,6 +60,10 @@ impl FramePort for Card {
 
     fn recycle(&mut self, _: Whole) {}
 
+    fn can_spare(&self, frame: &Whole) -> bool {
+        frame.0.len().is_multiple_of(2) // Both ways of keeping a payload.
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         self.outbound.borrow().len() + frames <= DEPTH
     }

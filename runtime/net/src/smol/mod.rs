@@ -1,37 +1,43 @@
-//! The TCP/IP stack of one core, on smoltcp.
+//! The stack of one core: IP, neighbours and addresses by smoltcp, TCP by [`crate::tcp`].
 
 mod configure;
-pub(crate) mod cut;
-pub(crate) mod large;
 mod life;
+mod linger;
+mod neighbours;
+mod path;
 mod phy;
 mod ports;
+mod secret;
+mod segments;
 mod table;
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use basalt_env::{Instant, Work};
 use basalt_reactor::Doze;
 use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{RecvError, Socket, State};
-use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{EthernetAddress, IpCidr};
 
-use crate::port::{FramePort, Listening};
+use crate::port::{Frame, FramePort, Listening};
+use crate::tcp::{self, State};
 use crate::wire::Segment;
 use crate::{
     Addresses, ConnectError, Endpoint, IpAddress, Ipv6Cidr, ListenError, ListenerId, NetStack,
+    SocketError, SocketId,
 };
-use crate::{SocketError, SocketId};
 pub use configure::MTU_MIN_V6;
 use configure::smol_v6;
+use linger::Linger;
 use phy::Phy;
 use ports::LocalPorts;
+use secret::Secret;
 use table::Table;
 
 /// Frames taken in per poll, so that the network cannot starve the rest of the core.
 const INGRESS_BUDGET: u32 = 64;
-/// Rounds of one frame per socket sent per poll.
+/// Rounds of one frame per socket that smoltcp sends per poll.
 const EGRESS_ROUNDS: u32 = 32;
 /// How long smoltcp's timers may be looked at late.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
@@ -80,10 +86,8 @@ impl StackOptions {
 pub struct StackStats {
     /// Frames taken in.
     pub frames_in: u64,
-    /// Frames with a wrong checksum, and frames there was no room to send.
+    /// Frames with a wrong checksum or a malformed header, and frames there was no room to send.
     pub frames_dropped: u64,
-    /// Acknowledgements that were passed over, as a later one had come with them.
-    pub superseded: u64,
     /// Connections that became ready to be accepted.
     pub accepted: u64,
     /// Requests for a connection that were ignored for want of room.
@@ -101,25 +105,38 @@ enum Routers {
     Unheard,
 }
 
+/// Whether connections that no user holds are to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    Idle,
+    Due,
+}
+
 struct Listener {
     id: ListenerId,
     port: u16,
 }
 
-/// A [`NetStack`] over smoltcp, whose frames move through a [`FramePort`].
+/// A [`NetStack`] whose frames move through a [`FramePort`].
 ///
-/// Life of a connection: a SYN to a listened port makes a socket (opening) -> handshake done
-/// (ready) -> [`NetStack::accept`] (open) -> [`NetStack::close`] or [`NetStack::abort`] (closing)
-/// -> freed once the peer has everything, or after 30 seconds.
-/// Sockets exist from the SYN on only, so a listener costs no buffers.
+/// Life of a connection: a SYN to a listened port makes one (opening) -> handshake done (ready) ->
+/// [`NetStack::accept`] (open) -> [`NetStack::close`] or [`NetStack::abort`] (closing) -> freed
+/// once the peer has everything, or after 30 seconds; of one that we were the first to end, what it
+/// takes to repeat its last acknowledgement is kept for a minute.
 pub struct SmolStack<P: FramePort> {
     phy: Phy<P>,
+    mac: [u8; 6],
     interface: Interface,
     sockets: SocketSet<'static>,
-    table: Table,
+    table: Table<P::Frame>,
+    linger: Linger,
+    /// Connections that may have something to send, by their slots.
+    queued: VecDeque<u32>,
+    sweep: Sweep,
     listeners: Vec<Listener>,
     listener_next: u32,
     ports: LocalPorts,
+    secret: Secret,
     options: StackOptions,
     dhcp: Option<SocketHandle>,
     /// Fixed ones and the one from DHCP; the interface has those that routers advertise too.
@@ -131,6 +148,8 @@ pub struct SmolStack<P: FramePort> {
     dirty: bool,
     /// When to look at smoltcp's timers.
     timer: Option<Instant>,
+    /// When to look at those of connections.
+    tcp_timer: Option<Instant>,
     now: Instant,
     stats: StackStats,
 }
@@ -148,7 +167,7 @@ impl<P: FramePort> SmolStack<P> {
     }
 
     fn build(port: P, options: StackOptions, seed: u64, now: Instant, routers: Routers) -> Self {
-        let mut phy = Phy::new(port, options.connections_max);
+        let mut phy = Phy::new(port);
         let mac = phy.port.mac();
         let mut config = iface::Config::new(EthernetAddress(mac).into());
         config.random_seed = seed;
@@ -161,12 +180,17 @@ impl<P: FramePort> SmolStack<P> {
         }
         Self {
             phy,
+            mac,
             interface,
             sockets: SocketSet::new(Vec::new()),
             table: Table::new(options.connections_max),
+            linger: Linger::default(),
+            queued: VecDeque::new(),
+            sweep: Sweep::Idle,
             listeners: Vec::new(),
             listener_next: 0,
             ports: LocalPorts::new(seed, 0, 1),
+            secret: Secret::new(seed),
             options,
             dhcp: None,
             addresses: Addresses::default(),
@@ -174,6 +198,7 @@ impl<P: FramePort> SmolStack<P> {
             routers_seen: smoltcp::time::Instant::ZERO,
             dirty: true,
             timer: None,
+            tcp_timer: None,
             now,
             stats: StackStats::default(),
         }
@@ -187,17 +212,16 @@ impl<P: FramePort> SmolStack<P> {
     /// What it has counted.
     pub fn stats(&self) -> StackStats {
         let frames_dropped = self.phy.dropped;
-        let superseded = self.phy.superseded;
-        StackStats { frames_dropped, superseded, connections: self.table.len(), ..self.stats }
+        StackStats { frames_dropped, connections: self.table.len(), ..self.stats }
     }
 
     /// How its core's rest may end as far as it knows; its port may know of more.
     pub fn doze(&self) -> Doze {
-        match self.timer {
-            _ if self.dirty => Doze::Polled,
-            Some(timer) => Doze::Until(timer),
-            None => Doze::Signalled,
+        if self.dirty || self.phy.is_staged() || !self.queued.is_empty() {
+            return Doze::Polled;
         }
+        let first = self.timer.into_iter().chain(self.tcp_timer).min();
+        first.map_or(Doze::Signalled, Doze::Until)
     }
 
     /// Its port, to use it directly.
@@ -210,92 +234,61 @@ impl<P: FramePort> SmolStack<P> {
         &self.phy.port
     }
 
-    fn open(&self, id: SocketId) -> Option<&Socket<'static>> {
-        let connection = self.table.open(id)?;
-        Some(self.sockets.get(connection.handle))
-    }
-
-    fn open_mut(&mut self, id: SocketId) -> Result<&mut Socket<'static>, SocketError> {
-        let connection = self.table.open(id).ok_or(SocketError::Reset)?;
-        Ok(self.sockets.get_mut(connection.handle))
-    }
-
-    /// Takes frames in; whether there is anything to be sent for their sake at once.
-    fn ingress(&mut self) -> (Work, Urgency) {
-        let (mut work, mut urgency) = (Work::IDLE, Urgency::None);
-        while work.0 < INGRESS_BUDGET {
-            let Some(segment) = self.phy.stage() else { break };
-            urgency = urgency.max(Urgency::of(segment.as_ref()));
-            let syn = segment.filter(Segment::is_syn);
-            let opening = syn.filter(Segment::opens);
+    /// Takes frames in: TCP's to their connections, all others to smoltcp.
+    fn ingress(&mut self) -> Work {
+        let mut work = Work::IDLE;
+        while work.0 < INGRESS_BUDGET && self.has_staged_given() {
+            let Some(frame) = self.phy.next_good() else { break };
             work += Work(1);
-            let Ok(admitted) = opening.map(|segment| self.admit(&segment)).transpose() else {
-                self.stats.refused += 1;
-                self.phy.unstage();
-                continue;
-            };
-            if let Some(syn) = syn {
-                self.present(&syn, admitted.flatten());
-            }
-            let (phy, sockets) = (&mut self.phy, &mut self.sockets);
-            let _ = self.interface.poll_ingress_single(smol_time(self.now), phy, sockets);
-            self.phy.unstage();
-            if let Some(handle) = admitted.flatten() {
-                self.settle(handle);
+            match Segment::parse(frame.as_slice()) {
+                Some(segment) => self.take_segment(frame, &segment),
+                None => {
+                    self.hear_neighbour(frame.as_slice());
+                    self.phy.stage(frame);
+                }
             }
         }
         self.stats.frames_in += u64::from(work.0);
-        (work, urgency)
+        work
     }
 
-    fn egress(&mut self) {
+    /// Gives smoltcp the frame that is staged for it; `false` if it could not answer that now.
+    fn has_staged_given(&mut self) -> bool {
+        !self.phy.is_staged() || self.give_staged()
+    }
+
+    #[cold]
+    fn give_staged(&mut self) -> bool {
+        if !self.phy.port.can_transmit(1) {
+            return false;
+        }
+        let (phy, sockets) = (&mut self.phy, &mut self.sockets);
+        let _ = self.interface.poll_ingress_single(smol_time(self.now), phy, sockets);
+        self.phy.unstage();
+        self.dirty = true;
+        true
+    }
+
+    /// Has smoltcp do what it has to.
+    #[cold]
+    fn serve_interface(&mut self) {
         let now = smol_time(self.now);
         self.interface.poll_maintenance(now);
         self.dirty = true; // Until there is nothing left to send.
         for _ in 0..EGRESS_ROUNDS {
             let result = self.interface.poll_egress(now, &mut self.phy, &mut self.sockets);
             if result == PollResult::None {
-                self.dirty = !self.phy.can_transmit();
-                return;
+                self.dirty = !self.phy.port.can_transmit(1);
+                break;
             }
         }
-    }
-
-    /// Sets the timer: coarsely after each change, exactly once that is due.
-    fn set_timer(&mut self, due: bool) {
-        let soon = self.now + TIMER_GRAIN;
-        if !due {
-            self.timer = Some(self.timer.map_or(soon, |timer| timer.min(soon)));
-            return;
-        }
+        self.follow_dhcp();
+        self.follow_routers();
         let next = self.interface.poll_at(smol_time(self.now), &self.sockets);
         let next = next.map(|at| Instant::from_ns(at.total_micros().max(0) as u64 * 1000));
         // smoltcp 0.13 names a time that is over for ever once no router has answered.
         let next = next.map(|at| if at < self.now { self.now + STALE_GRAIN } else { at });
-        let sweep = self.next_deadline();
-        self.timer = next.into_iter().chain(sweep).min().map(|at| at.max(soon));
-    }
-}
-
-/// Requests of up to so many bytes are acknowledged by what they are answered with, if that comes
-/// before the timer does: within [`TIMER_GRAIN`].
-const SMALL: usize = 256;
-
-/// How soon something is to be sent for the sake of what was received.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Urgency {
-    /// Nothing was received.
-    None,
-    /// A small request, which its answer acknowledges.
-    Small,
-    /// At once.
-    Now,
-}
-
-impl Urgency {
-    fn of(segment: Option<&Segment>) -> Self {
-        let len = segment.and_then(Segment::data_len);
-        if len.is_some_and(|len| len <= SMALL) { Self::Small } else { Self::Now }
+        self.timer = next.map(|at| at.max(self.now + TIMER_GRAIN));
     }
 }
 
@@ -303,18 +296,17 @@ impl<P: FramePort> NetStack for SmolStack<P> {
     fn poll(&mut self, now: Instant) -> Work {
         self.now = now;
         let mut work = self.phy.port.poll(now);
-        let (frames, urgency) = self.ingress();
-        work += frames;
-        let due = self.timer.is_some_and(|timer| now >= timer);
-        if urgency == Urgency::Small {
-            self.set_timer(due);
+        work += self.ingress();
+        let is_due = |timer: Option<Instant>| timer.is_some_and(|timer| now >= timer);
+        if is_due(self.tcp_timer) {
+            self.tick();
         }
-        if urgency == Urgency::Now || self.dirty || due {
-            self.egress();
+        self.transmit_queued();
+        if self.dirty || is_due(self.timer) {
+            self.serve_interface();
+        }
+        if self.sweep == Sweep::Due {
             self.sweep();
-            self.follow_dhcp();
-            self.follow_routers();
-            self.set_timer(due);
         }
         self.phy.port.commit();
         work
@@ -353,59 +345,61 @@ impl<P: FramePort> NetStack for SmolStack<P> {
         socket: SocketId,
         take: &mut dyn FnMut(&[u8]) -> usize,
     ) -> Result<usize, SocketError> {
-        let socket = self.open_mut(socket)?;
-        if socket.recv_queue() == 0 && (socket.may_recv() || is_connecting(socket)) {
-            return Ok(0);
+        let tcp = &mut self.table.open_mut(socket).ok_or(SocketError::Reset)?.tcp;
+        if tcp.state() == State::Closed {
+            return Err(SocketError::Reset);
         }
-        let taken = socket.recv(|bytes| {
-            let taken = take(bytes).min(bytes.len());
-            (taken, taken)
-        });
-        match taken {
-            Ok(0) | Err(_) => {}
-            // It is answered soon, which acknowledges it as well; or else the timer does.
-            Ok(1..=SMALL) if socket.send_queue() == 0 => self.set_timer(false),
-            // What was taken may open the window, which the peer has to hear of; and what the peer
-            // has acknowledged with it may let us send more.
-            Ok(_) => self.dirty = true,
+        let bytes = tcp.front();
+        if bytes.is_empty() {
+            return if tcp.peer_finished() { Err(SocketError::Closed) } else { Ok(0) };
         }
-        taken.map_err(|error| match error {
-            RecvError::Finished => SocketError::Closed,
-            RecvError::InvalidState => SocketError::Reset,
-        })
+        let taken = take(bytes).min(bytes.len());
+        if let Some(frame) = tcp.read(taken) {
+            self.phy.port.recycle(frame);
+        }
+        if tcp.is_pressed() {
+            self.queue(socket.slot);
+        }
+        Ok(taken)
     }
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        let socket = self.open_mut(socket)?;
-        if is_connecting(socket) {
-            return Ok(0);
+        self.send_vectored(socket, &[bytes])
+    }
+
+    fn send_vectored(&mut self, socket: SocketId, parts: &[&[u8]]) -> Result<usize, SocketError> {
+        let tcp = &mut self.table.open_mut(socket).ok_or(SocketError::Reset)?.tcp;
+        if tcp.state() == State::Closed {
+            return Err(SocketError::Reset);
         }
-        let sent = socket.send_slice(bytes).map_err(|_| SocketError::Reset)?;
-        self.dirty |= sent > 0;
-        Ok(sent)
+        let mut total = 0;
+        for part in parts {
+            let taken = tcp.write(part);
+            total += taken;
+            if taken < part.len() {
+                break;
+            }
+        }
+        if total > 0 {
+            self.queue(socket.slot);
+        }
+        Ok(total)
     }
 
     fn close(&mut self, socket: SocketId) {
-        let deadline = self.now + CLOSE_TIME_MAX;
-        if let Some(handle) = self.table.start_closing(socket, deadline) {
-            self.sockets.get_mut::<Socket>(handle).close();
-            self.dirty = true;
-        }
+        self.let_go(socket, CLOSE_TIME_MAX, tcp::Connection::finish);
     }
 
     fn abort(&mut self, socket: SocketId) {
-        if let Some(handle) = self.table.start_closing(socket, self.now) {
-            self.sockets.get_mut::<Socket>(handle).abort();
-            self.dirty = true;
-        }
+        self.let_go(socket, Duration::ZERO, tcp::Connection::abort);
     }
 
     fn peer(&self, socket: SocketId) -> Option<Endpoint> {
-        self.open(socket)?.remote_endpoint().map(endpoint)
+        Some(self.table.open(socket)?.path.flow().peer)
     }
 
     fn local(&self, socket: SocketId) -> Option<Endpoint> {
-        self.open(socket)?.local_endpoint().map(endpoint)
+        Some(self.table.open(socket)?.path.flow().local)
     }
 
     fn address(&self) -> Option<IpAddress> {
@@ -413,14 +407,6 @@ impl<P: FramePort> NetStack for SmolStack<P> {
     }
 }
 
-fn is_connecting(socket: &Socket<'_>) -> bool {
-    matches!(socket.state(), State::SynSent | State::SynReceived)
-}
-
 fn smol_time(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(now.as_us() as i64)
-}
-
-fn endpoint(endpoint: IpEndpoint) -> Endpoint {
-    Endpoint::new(endpoint.addr.into(), endpoint.port)
 }

@@ -86,6 +86,13 @@ impl<P: FramePort> FramePort for CorePort<P> {
         }
     }
 
+    fn can_spare(&self, frame: &Self::Frame) -> bool {
+        match self {
+            Self::Local(port) => port.can_spare(frame),
+            Self::Remote(port) => port.can_spare(frame),
+        }
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         match self {
             Self::Local(port) => port.can_transmit(frames),

@@ -54,6 +54,14 @@ impl<P: FramePort> FramePort for LocalPort<P> {
         self.switch.borrow_mut().recycle(frame);
     }
 
+    /// A frame of another core's queue goes back to it at once.
+    fn can_spare(&self, frame: &Self::Frame) -> bool {
+        match frame {
+            LaneFrame::Card(frame) => self.switch.borrow().card().can_spare(frame),
+            LaneFrame::Crossed(..) => false,
+        }
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         self.switch.borrow_mut().card_mut().can_transmit(frames)
     }

@@ -305,6 +305,15 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         }
     }
 
+    fn can_spare(&self, frame: &Self::Frame) -> bool {
+        match (frame, &self.own) {
+            (LaneFrame::Card(frame), Some(own)) => own.card.can_spare(frame),
+            (LaneFrame::Crossed(Assembled::One(_), _), _) => self.end.inbound.can_spare(),
+            // The memory that pieces are put together in is there once.
+            _ => false,
+        }
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         match &mut self.own {
             Some(own) => own.card.can_transmit(frames),

@@ -53,6 +53,8 @@ pub struct Sender<T> {
 pub struct Receiver<T> {
     full: Consumer<T>,
     empty: Producer<Buffer>,
+    /// Messages that were received, less buffers that went back.
+    lent: usize,
 }
 
 /// One direction between two cores, with its buffers.
@@ -61,7 +63,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let (full, full_end) = spsc::channel(2 * CHUNKS);
     let (empty_end, empty) = spsc::channel(2 * CHUNKS);
     let spare = (0..CHUNKS).map(|_| Box::new([0; CHUNK_LEN])).collect();
-    (Sender { full, empty, spare }, Receiver { full: full_end, empty: empty_end })
+    (Sender { full, empty, spare }, Receiver { full: full_end, empty: empty_end, lent: 0 })
 }
 
 impl<T> Sender<T> {
@@ -111,11 +113,19 @@ impl<T> Sender<T> {
 impl<T> Receiver<T> {
     /// The next message.
     pub fn receive(&mut self) -> Option<T> {
-        self.full.pop()
+        let message = self.full.pop();
+        self.lent += usize::from(message.is_some());
+        message
+    }
+
+    /// Whether most of the buffers are with the other core.
+    pub fn can_spare(&self) -> bool {
+        self.lent < CHUNKS / 2
     }
 
     /// Sends a buffer back. It is only lost if the other core is gone.
     pub fn give_back(&mut self, buffer: Buffer) {
+        self.lent = self.lent.saturating_sub(1);
         if let Err(Full(buffer)) = self.empty.push(buffer) {
             drop(buffer);
         }

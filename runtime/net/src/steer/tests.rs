@@ -26,9 +26,8 @@ fn segment(peer: u8, port: u16, side: Side, flags: TcpFlags) -> Segment {
         Side::Ours => (ours, theirs, 4420, port),
     };
     let ip = Ip { source, destination, protocol: protocol::TCP, start: 34, end: 54 };
-    let (sequence, acknowledged) = (0, 0);
     let payload = Some(54);
-    Segment { ip, source_port, destination_port, flags, sequence, acknowledged, payload }
+    Segment { ip, source_port, destination_port, flags, payload }
 }
 
 fn from_peer(port: u16, flags: TcpFlags) -> Segment {

@@ -1,8 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::checksum::verify;
-use crate::wire::{Ip, Segment, answers_all, dhcp};
+use crate::checksum::{verify, verify_header};
+use crate::tcp::Header;
+use crate::wire::{Ip, Segment, answers_all};
 use crate::{PartialChecksum, checksum};
 
 /// An IPv4 frame around `payload`; header checksum left out, as nothing here looks at it.
@@ -132,14 +133,13 @@ proptest! {
         }
         if let Some(ip) = Ip::parse(&bytes) {
             prop_assert!(ip.start <= ip.end && ip.end <= bytes.len());
-            if let Some(at) = dhcp::message_size_at(&bytes, &ip) {
-                prop_assert!(at + 2 <= ip.end);
-            }
+            let _ = verify_header(&bytes, &ip);
         }
         if let Some(segment) = Segment::parse(&bytes)
-            && let Some(at) = segment.mss_at(&bytes)
+            && let Some(payload) = segment.payload
         {
-            prop_assert!(at + 2 <= segment.payload.unwrap());
+            prop_assert!(segment.ip.start < payload && payload <= segment.ip.end);
+            prop_assert!(Header::parse(&bytes[segment.ip.start..payload]).is_some());
         }
         let _ = (verify(&bytes), answers_all(&bytes));
         complete(&mut bytes);

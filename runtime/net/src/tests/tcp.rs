@@ -262,3 +262,11 @@ fn stacks_that_share_an_address_connect_from_ports_of_their_own() {
         }
     }
 }
+
+/// What is sent again may all have come: the other end, which sends again as well, has to hear so.
+#[test]
+fn ends_that_both_send_again_hear_each_other() {
+    let plan = WirePlan { damaged: 30, ..WirePlan::default() };
+    let plain = feature::VERSION_1 | feature::MAC;
+    exchange(&mut Pair::with(plan, 12747640552324741968, SMALL, plain), &pattern(9996, 1));
+}

@@ -130,10 +130,10 @@ pub fn join(frame: &mut Vec<u8>, next: &[u8], agreed: u64) -> bool {
         && frame[layout.tcp + 8..][..5] == next[layout.tcp + 8..][..5]
         && frame[layout.tcp + 14..][..2] == next[layout.tcp + 14..][..2]
         && frame[layout.tcp + 20..layout.payload] == next[layout.tcp + 20..layout.payload];
-    let plain = frame[layout.tcp + 13] == ACK && next[layout.tcp + 13] & !PSH == ACK;
+    let plain = same && frame[layout.tcp + 13] == ACK && next[layout.tcp + 13] & !PSH == ACK;
     let total = frame.len() + next.len() - other.payload - ETHERNET_LEN;
     let fits = len > 0 && next.len() > other.payload && total <= PACKET_MAX;
-    if agreed & needed == 0 || !(follows && same && plain && fits) {
+    if agreed & needed == 0 || !(follows && plain && fits) {
         return false;
     }
     frame.extend_from_slice(&next[other.payload..]);

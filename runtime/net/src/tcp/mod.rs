@@ -1,0 +1,31 @@
+//! TCP without I/O (RFC 9293): a [`Connection`] is shown the segments that arrive and the time, and
+//! says what to send.
+//!
+//! Nothing is copied on the way in where it can be helped: the payload stays in the frame that it
+//! came in until it is read, so that the reader copies it to where it belongs, once. What is sent
+//! is copied once into the queue that it may have to be sent again from.
+//!
+//! Besides RFC 9293: round-trip times (RFC 6298), congestion control (RFC 5681, RFC 6582, RFC 3042,
+//! RFC 6928), window scaling (RFC 7323 §2), selective acknowledgements in both directions (RFC
+//! 2018), hardening against forged segments (RFC 5961). Absent: urgent data, which is taken as data
+//! like any, time stamps, Nagle's algorithm, as requests and replies are latency, and explicit
+//! congestion notification.
+
+mod congestion;
+mod connection;
+mod header;
+mod inbox;
+mod receive;
+mod ring;
+mod rtt;
+mod sacked;
+mod send;
+mod seq;
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, InPlace, State, Terms, reset_for};
+pub use header::Header;
+pub use inbox::{Arrived, Keep};
+pub use send::Ticked;
+pub use seq::Seq;
