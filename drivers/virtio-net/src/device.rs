@@ -5,9 +5,9 @@ use basalt_env::{Device, DmaBuf, PciAddress, Registers, Work};
 use basalt_virtio::{Direction, Doorbell, Notice, Queue, QueueError, Transport, Used};
 
 use crate::control::Control;
-use crate::frame::Body;
+use crate::frame::{Body, Part};
 use crate::layout::{Features, config, header};
-use crate::pair::MERGED_FRAMES;
+use crate::pair::SEVERAL_FRAMES;
 use crate::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};
 
 /// There is no room for a frame now; there will be once the device has sent some.
@@ -52,8 +52,10 @@ pub struct VirtioNet<D: Device> {
     pub(crate) tx_large: Vec<DmaBuf>,
     /// Largest IP packet that goes in one of those, bytes; the MTU where there are none.
     pub(crate) large_max: usize,
-    pub(crate) merged_free: Vec<Vec<u8>>,
-    pub(crate) merged_max: usize,
+    /// Where buffers of frames are kept together.
+    pub(crate) parts_free: Vec<Vec<Part>>,
+    /// Bytes of the largest frame.
+    pub(crate) frame_max: usize,
     pub(crate) partial: Option<Partial>,
     pub(crate) stats: NetStats,
     /// Whether a failure has been logged.
@@ -70,10 +72,15 @@ pub(crate) struct Owner<D: Device> {
     pub(crate) _control: Option<Control<D>>,
 }
 
+/// Most buffers of a frame: as few as hold the largest, and as many again for a device that fills
+/// them badly.
+pub(crate) const PARTS_MAX: usize = 34;
+
 /// A frame of which some buffers are still to come.
 pub(crate) struct Partial {
     /// What is there; `None` if the frame is to be thrown away.
-    bytes: Option<Vec<u8>>,
+    parts: Option<Vec<Part>>,
+    len: usize,
     buffers_left: u16,
     checksum: ChecksumState,
 }
@@ -137,7 +144,7 @@ impl<D: Device> VirtioNet<D> {
             };
             let Some(frame) = frame else { continue };
             self.stats.rx_frames += 1;
-            self.stats.rx_bytes += frame.as_slice().len() as u64;
+            self.stats.rx_bytes += frame.len() as u64;
             return Some(frame);
         }
         None
@@ -146,16 +153,16 @@ impl<D: Device> VirtioNet<D> {
     /// Whether there are buffers enough for what comes while that frame is not given back.
     pub fn can_spare(&self, frame: &Frame) -> bool {
         match frame.body {
-            Body::Single(..) => self.rx.outstanding() * 2 > usize::from(self.rx.size()),
-            Body::Merged(_) => self.merged_free.len() * 2 >= MERGED_FRAMES,
+            Body::Several(..) if self.parts_free.len() * 2 < SEVERAL_FRAMES => false,
+            _ => self.rx.outstanding() * 2 > usize::from(self.rx.size()),
         }
     }
 
-    /// Takes back a frame from [`Self::receive`]; its buffer goes to the device at the next commit.
+    /// Takes back a frame from [`Self::receive`]; its buffers go to the device at the next commit.
     pub fn recycle(&mut self, frame: Frame) {
         match frame.body {
             Body::Single(buf, _) => self.give_rx(buf),
-            Body::Merged(bytes) => self.merged_free.push(bytes),
+            Body::Several(parts, _) => self.give_parts(parts),
         }
     }
 
@@ -267,11 +274,8 @@ impl<D: Device> VirtioNet<D> {
         if !self.features.contains(Features::MRG_RXBUF) || buffers <= 1 {
             return Some(Frame { body: Body::Single(buf, len), checksum });
         }
-        let bytes = self.merged_free.pop().map(|mut bytes| {
-            bytes.clear();
-            bytes
-        });
-        let partial = Partial { bytes, buffers_left: buffers, checksum };
+        let parts = self.parts_free.pop();
+        let partial = Partial { parts, len: 0, buffers_left: buffers, checksum };
         self.append(partial, buf, header::LEN, written)
     }
 
@@ -287,24 +291,32 @@ impl<D: Device> VirtioNet<D> {
         from: usize,
         to: usize,
     ) -> Option<Frame> {
-        if let Some(bytes) = &mut partial.bytes {
-            if bytes.len() + (to - from) <= self.merged_max {
-                bytes.extend_from_slice(&buf.as_slice()[from..to]);
-            } else {
-                self.merged_free.extend(partial.bytes.take());
+        partial.len += to - from;
+        match &mut partial.parts {
+            Some(parts) if partial.len <= self.frame_max && parts.len() < PARTS_MAX => {
+                parts.push(Part { buf, from, to });
+            }
+            _ => {
+                self.give_rx(buf);
+                partial.parts.take().into_iter().for_each(|parts| self.give_parts(parts));
             }
         }
-        self.give_rx(buf);
         partial.buffers_left -= 1;
         if partial.buffers_left > 0 {
             self.partial = Some(partial);
             return None;
         }
-        let Some(bytes) = partial.bytes else {
+        let Some(parts) = partial.parts else {
             self.stats.rx_dropped += 1;
             return None;
         };
-        Some(Frame { body: Body::Merged(bytes), checksum: partial.checksum })
+        Some(Frame { body: Body::Several(parts, partial.len), checksum: partial.checksum })
+    }
+
+    /// Takes back the buffers of a frame, and what kept them together.
+    fn give_parts(&mut self, mut parts: Vec<Part>) {
+        parts.drain(..).for_each(|part| self.give_rx(part.buf));
+        self.parts_free.push(parts);
     }
 
     fn checksum_state(&self, flags: u8) -> ChecksumState {

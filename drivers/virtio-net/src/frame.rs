@@ -56,19 +56,65 @@ pub struct Frame {
 pub(crate) enum Body {
     /// In the buffer the device wrote; this many bytes after the header.
     Single(DmaBuf, usize),
-    /// Put together from several.
-    Merged(Vec<u8>),
+    /// In several, and so many bytes in all.
+    Several(Vec<Part>, usize),
+}
+
+/// A buffer with a part of a frame.
+pub(crate) struct Part {
+    pub(crate) buf: DmaBuf,
+    /// Where the part begins in the buffer, and behind its end.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+impl Part {
+    fn as_slice(&self) -> &[u8] {
+        self.buf.as_slice().get(self.from..self.to).unwrap_or_default()
+    }
 }
 
 impl Frame {
-    /// The bytes.
+    /// Its bytes up to the end of the first buffer. That has all headers, as buffers are that large.
     #[inline]
-    pub fn as_slice(&self) -> &[u8] {
+    pub fn head(&self) -> &[u8] {
         match &self.body {
             Body::Single(buf, len) => {
                 buf.as_slice().get(header::LEN..header::LEN + len).unwrap_or_default()
             }
-            Body::Merged(bytes) => bytes,
+            Body::Several(parts, _) => parts.first().map(Part::as_slice).unwrap_or_default(),
+        }
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.body {
+            Body::Single(_, len) | Body::Several(_, len) => *len,
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its bytes from `at` on, up to the end of the buffer they are in; none behind its end.
+    #[inline]
+    pub fn from(&self, at: usize) -> &[u8] {
+        match &self.body {
+            Body::Single(..) => self.head().get(at..).unwrap_or_default(),
+            Body::Several(parts, _) => {
+                let mut at = at;
+                for part in parts {
+                    let bytes = part.as_slice();
+                    if at < bytes.len() {
+                        return &bytes[at..];
+                    }
+                    at -= bytes.len();
+                }
+                &[]
+            }
         }
     }
 
@@ -80,6 +126,6 @@ impl Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frame({} bytes, {:?})", self.as_slice().len(), self.checksum)
+        write!(f, "Frame({} bytes, {:?})", self.len(), self.checksum)
     }
 }

@@ -4,6 +4,8 @@ use core::fmt;
 use basalt_env::{Device, DmaBuf, DmaPool, OutOfDmaMemory, PciAddress, Registers};
 use basalt_virtio::{Direction, Doorbell, Queue, RingAddress};
 
+use crate::device::PARTS_MAX;
+use crate::frame::Part;
 use crate::layout::{self, Features, header};
 use crate::{NetStats, VirtioNet};
 
@@ -15,8 +17,8 @@ const TX_BUFFERS_MIN: usize = 32;
 /// Bytes of a buffer for large segments, and how many there are.
 const TX_LARGE_LEN: usize = 64 << 10;
 const TX_LARGE_BUFFERS: usize = 32;
-/// Merged frames the user may hold at once.
-pub const MERGED_FRAMES: usize = 4;
+/// Frames of several buffers that the user may hold at once.
+pub const SEVERAL_FRAMES: usize = 16;
 /// A link that carries less gets no large segments to cut: headers take too much of each piece.
 const MTU_MIN_LARGE: u16 = 576;
 
@@ -41,7 +43,7 @@ pub struct PairMemory {
     tx: Queue,
     tx_free: Vec<DmaBuf>,
     tx_large: Vec<DmaBuf>,
-    merged_free: Vec<Vec<u8>>,
+    parts_free: Vec<Vec<Part>>,
 }
 
 /// Where the card finds a pair's queues.
@@ -87,13 +89,13 @@ impl PairPlan {
         let tx_free = buffers(pool, self.tx_count(tx.size().into()), self.tx_len())?;
         let large = if self.cuts() { TX_LARGE_BUFFERS } else { 0 };
         let tx_large = buffers(pool, large, TX_LARGE_LEN)?;
-        let mut merged_free = Vec::new();
+        let mut parts_free = Vec::new();
         if self.features.contains(Features::MRG_RXBUF) {
-            while merged_free.len() < MERGED_FRAMES {
-                merged_free.push(Vec::with_capacity(self.merged_max()));
+            while parts_free.len() < SEVERAL_FRAMES {
+                parts_free.push(Vec::with_capacity(PARTS_MAX));
             }
         }
-        Ok(PairMemory { plan: self, rx, tx, tx_free, tx_large, merged_free })
+        Ok(PairMemory { plan: self, rx, tx, tx_free, tx_large, parts_free })
     }
 
     fn joins(&self) -> bool {
@@ -123,7 +125,7 @@ impl PairPlan {
         if self.cuts() { most } else { usize::from(self.mtu) }
     }
 
-    fn merged_max(&self) -> usize {
+    fn rx_frame_max(&self) -> usize {
         if self.joins() { layout::LARGE_FRAME_MAX } else { frame_max(self.rx_mtu) }
     }
 }
@@ -149,7 +151,7 @@ impl PairMemory {
     /// The card uses the pair now: gives it to its core to work with. What only the core that
     /// brought the card up can ask of it is not known here: it has a link.
     pub fn join<D: Device>(self, bells: PairBells<D::Registers>) -> VirtioNet<D> {
-        let Self { plan, rx, tx, tx_free, tx_large, merged_free } = self;
+        let Self { plan, rx, tx, tx_free, tx_large, parts_free } = self;
         let PairBells { rx: rx_doorbell, tx: tx_doorbell, wakes } = bells;
         let mut net = VirtioNet {
             owner: None,
@@ -164,8 +166,8 @@ impl PairMemory {
             tx_free,
             tx_large,
             large_max: plan.large_max(),
-            merged_free,
-            merged_max: plan.merged_max(),
+            parts_free,
+            frame_max: plan.rx_frame_max(),
             partial: None,
             stats: NetStats::default(),
             reported: false,

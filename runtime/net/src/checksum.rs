@@ -3,7 +3,7 @@
 //! The stack leaves these to its port: a card does them for nothing, and otherwise this does them
 //! eight bytes at a time.
 
-use crate::port::{IpVersion, PartialChecksum};
+use crate::port::{Frame, IpVersion, PartialChecksum};
 use crate::wire::{ETHERNET_LEN, Ip, protocol};
 
 /// Where the checksum is in a TCP and in a UDP header.
@@ -16,14 +16,33 @@ const V4_CHECKSUM: usize = 10;
 
 /// Whether the checksum of a received frame is right. What carries none, or is malformed, passes:
 /// the stack judges that.
-pub fn verify(frame: &[u8]) -> bool {
-    let Some(ip) = Ip::parse(frame) else { return true };
+pub fn verify_frame(frame: &impl Frame) -> bool {
+    let head = frame.head();
+    let Some(ip) = Ip::parse_head(head, frame.len()) else { return true };
     let Some(offset) = offset(&ip) else { return true };
-    let payload = &frame[ip.start..ip.end];
+    // Headers are in the first buffer; what has them elsewhere is no packet that we know.
+    let Some(field) = head.get(ip.start + offset..ip.start + offset + 2) else { return true };
     // Over IPv6, UDP has to have one.
     let may_lack = offset == UDP_OFFSET && ip.version() == IpVersion::V4;
-    let none_sent = may_lack && payload[offset..offset + 2] == [0, 0];
-    none_sent || fold(sum(payload) + pseudo_header(frame, &ip)) == u16::MAX
+    let none_sent = may_lack && field == [0, 0];
+    none_sent || fold(sum_of(frame, ip.start, ip.end) + pseudo_header(head, &ip)) == u16::MAX
+}
+
+/// The sum of a frame's bytes from `start` to `end`, which may lie in several buffers.
+fn sum_of(frame: &impl Frame, start: usize, end: usize) -> u128 {
+    let mut at = start;
+    let mut total = 0;
+    while at < end
+        && let part @ [_, ..] = frame.from(at)
+    {
+        let part = &part[..part.len().min(end - at)];
+        let sum = fold(sum(part));
+        // At an odd place, the bytes of all words are swapped.
+        let sum = if (at - start).is_multiple_of(2) { sum } else { sum.swap_bytes() };
+        total += u128::from(sum);
+        at += part.len();
+    }
+    total
 }
 
 /// Computes the checksum of a frame to be sent, which has this packet, and writes it.

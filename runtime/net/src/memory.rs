@@ -71,7 +71,7 @@ impl MemoryPort {
 pub struct MemoryFrame(Vec<u8>);
 
 impl Frame for MemoryFrame {
-    fn as_slice(&self) -> &[u8] {
+    fn head(&self) -> &[u8] {
         &self.0
     }
 

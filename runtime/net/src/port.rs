@@ -5,8 +5,24 @@ pub use basalt_virtio_net::{ChecksumState, Cut, IpVersion, NetStats, PartialChec
 
 /// A received Ethernet frame.
 pub trait Frame {
-    /// Its bytes, from the Ethernet header to the end of the payload or padding.
-    fn as_slice(&self) -> &[u8];
+    /// Its bytes from the Ethernet header on, up to the end of the first buffer that it is in; all
+    /// headers are in there.
+    fn head(&self) -> &[u8];
+
+    /// Bytes of all of it, to the end of the payload or padding.
+    fn len(&self) -> usize {
+        self.head().len()
+    }
+
+    /// Whether it has none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its bytes from `at` on, up to the end of the buffer they are in; none behind its end.
+    fn from(&self, at: usize) -> &[u8] {
+        self.head().get(at..).unwrap_or_default()
+    }
 
     /// What is known about its TCP or UDP checksum.
     fn checksum(&self) -> ChecksumState;
@@ -87,8 +103,16 @@ pub trait FramePort {
 }
 
 impl Frame for basalt_virtio_net::Frame {
-    fn as_slice(&self) -> &[u8] {
-        self.as_slice()
+    fn head(&self) -> &[u8] {
+        self.head()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn from(&self, at: usize) -> &[u8] {
+        self.from(at)
     }
 
     fn checksum(&self) -> ChecksumState {

@@ -88,8 +88,9 @@ pub trait NetStack {
     /// not.
     fn connect(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError>;
 
-    /// Hands received bytes to `take`, which says how many it consumed. Gives that number; 0 when
-    /// there is nothing now. `Closed` once the peer has finished and all bytes were consumed.
+    /// Hands received bytes to `take`, which says how many it consumed, and again for as long as it
+    /// consumes all and there are more. Gives how many that were; 0 when there is nothing now.
+    /// `Closed` once the peer has finished and all bytes were consumed.
     fn recv(
         &mut self,
         socket: SocketId,

@@ -5,7 +5,7 @@
 use bitflags::bitflags;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::port::IpVersion;
+use crate::port::{Frame, IpVersion};
 use crate::{IpAddress, checksum};
 
 /// Ethernet header, bytes. Tagged frames are not understood.
@@ -80,11 +80,17 @@ pub struct Ip {
 impl Ip {
     /// Parses a frame; `None` for fragments too.
     pub fn parse(frame: &[u8]) -> Option<Self> {
-        match be16(frame, 12)? {
-            ETHERTYPE_IPV4 => Self::parse_v4(frame),
-            ETHERTYPE_IPV6 => Self::parse_v6(frame),
-            _ => None,
-        }
+        Self::parse_head(frame, frame.len())
+    }
+
+    /// Parses a frame of `frame_len` bytes by its first.
+    pub fn parse_head(head: &[u8], frame_len: usize) -> Option<Self> {
+        let ip = match be16(head, 12)? {
+            ETHERTYPE_IPV4 => Self::parse_v4(head)?,
+            ETHERTYPE_IPV6 => Self::parse_v6(head)?,
+            _ => return None,
+        };
+        (ip.start <= ip.end && ip.end <= frame_len).then_some(ip)
     }
 
     /// The version both addresses are of.
@@ -98,8 +104,8 @@ impl Ip {
         let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
         let (start, end) = (ETHERNET_LEN + header_len, ETHERNET_LEN + total);
-        let sane = header[0] >> 4 == 4 && header_len >= IPV4_LEN_MIN && start <= end;
-        if !sane || fragment || end > frame.len() {
+        let sane = header[0] >> 4 == 4 && header_len >= IPV4_LEN_MIN;
+        if !sane || fragment {
             return None;
         }
         let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
@@ -115,16 +121,13 @@ impl Ip {
         let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
         let (mut start, mut protocol) = (ETHERNET_LEN + IPV6_LEN, header[6]);
         let end = start + payload_len;
-        if header[0] >> 4 != 6 || end > frame.len() {
+        if header[0] >> 4 != 6 {
             return None;
         }
         if protocol == protocol::HOP_BY_HOP {
-            let [next, units] = *frame.get(start..end)?.first_chunk()?;
+            let [next, units] = *frame.get(start..)?.first_chunk()?;
             start += 8 * (usize::from(units) + 1);
             protocol = next;
-        }
-        if start > end {
-            return None;
         }
         let address = |at: usize| Some(Ipv6Addr::from(*header.get(at..)?.first_chunk::<16>()?));
         let (source, destination) = (address(8)?.into(), address(24)?.into());
@@ -153,12 +156,18 @@ impl Segment {
         Self::of(frame, Ip::parse(frame)?)
     }
 
+    /// Parses a received frame.
+    pub fn of_frame(frame: &impl Frame) -> Option<Self> {
+        let head = frame.head();
+        Self::of(head, Ip::parse_head(head, frame.len())?)
+    }
+
     /// Parses the payload of a packet.
     pub fn of(frame: &[u8], ip: Ip) -> Option<Self> {
-        if ip.protocol != protocol::TCP {
+        if ip.protocol != protocol::TCP || ip.end - ip.start < TCP_LEN_MIN {
             return None;
         }
-        let header = frame.get(ip.start..ip.end)?.first_chunk::<TCP_LEN_MIN>()?;
+        let header = frame.get(ip.start..)?.first_chunk::<TCP_LEN_MIN>()?;
         let header_len = usize::from(header[12] >> 4) * 4;
         let payload = ip.start + header_len;
         Some(Self {

@@ -26,7 +26,7 @@ pub struct Card {
 pub struct Whole(Vec<u8>);
 
 impl Frame for Whole {
-    fn as_slice(&self) -> &[u8] {
+    fn head(&self) -> &[u8] {
         &self.0
     }
 

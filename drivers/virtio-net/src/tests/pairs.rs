@@ -65,7 +65,7 @@ impl Cores {
             let answer = swapped(&sent);
             model.inject(answer.clone());
             let got = self.pairs()[at].receive().expect("it comes where the flow was sent from");
-            assert_eq!(got.as_slice(), answer);
+            assert_eq!(whole(&got), answer);
             self.pairs()[at].recycle(got);
             self.pairs()[at].commit();
         }
@@ -229,7 +229,7 @@ fn a_smaller_mtu_can_be_wanted_but_no_larger_one_than_the_cards() {
         assert_eq!(most > usize::from(mtu), cuts);
         // Those that come may be as large as before.
         model.inject(frame(1500));
-        assert_eq!(net.receive().unwrap().as_slice(), frame(1500));
+        assert_eq!(whole(&net.receive().unwrap()), frame(1500));
     }
     let error = opened(feature::ALL, 4001).err().unwrap();
     assert_eq!(error, BringUpError::MtuTooLarge { wanted: 4001, card: 4000 });

@@ -240,10 +240,10 @@ impl<P: FramePort> SmolStack<P> {
         while work.0 < INGRESS_BUDGET && self.has_staged_given() {
             let Some(frame) = self.phy.next_good() else { break };
             work += Work(1);
-            match Segment::parse(frame.as_slice()) {
+            match Segment::of_frame(&frame) {
                 Some(segment) => self.take_segment(frame, &segment),
                 None => {
-                    self.hear_neighbour(frame.as_slice());
+                    self.hear_neighbour(frame.head());
                     self.phy.stage(frame);
                 }
             }
@@ -349,18 +349,25 @@ impl<P: FramePort> NetStack for SmolStack<P> {
         if tcp.state() == State::Closed {
             return Err(SocketError::Reset);
         }
-        let bytes = tcp.front();
-        if bytes.is_empty() {
+        if tcp.front().is_empty() {
             return if tcp.peer_finished() { Err(SocketError::Closed) } else { Ok(0) };
         }
-        let taken = take(bytes).min(bytes.len());
-        if let Some(frame) = tcp.read(taken) {
-            self.phy.port.recycle(frame);
+        let mut total = 0;
+        while let bytes @ [_, ..] = tcp.front() {
+            let offered = bytes.len();
+            let taken = take(bytes).min(offered);
+            total += taken;
+            if let Some(frame) = tcp.read(taken) {
+                self.phy.port.recycle(frame);
+            }
+            if taken < offered {
+                break;
+            }
         }
         if tcp.is_pressed() {
             self.queue(socket.slot);
         }
-        Ok(taken)
+        Ok(total)
     }
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {

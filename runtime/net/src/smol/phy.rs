@@ -1,4 +1,5 @@
 use alloc::vec;
+use alloc::vec::Vec;
 
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
@@ -15,6 +16,8 @@ const PASSED_OVER_MAX: u32 = 64;
 pub struct Phy<P: FramePort> {
     pub port: P,
     staged: Option<P::Frame>,
+    /// The staged frame in one piece, if it is not.
+    whole: Vec<u8>,
     /// Frames with a wrong checksum, and frames there was no room to send.
     pub dropped: u64,
 }
@@ -22,7 +25,7 @@ pub struct Phy<P: FramePort> {
 impl<P: FramePort> Phy<P> {
     /// Over that port.
     pub fn new(port: P) -> Self {
-        Self { port, staged: None, dropped: 0 }
+        Self { port, staged: None, whole: Vec::new(), dropped: 0 }
     }
 
     /// Whether a frame is staged.
@@ -32,6 +35,9 @@ impl<P: FramePort> Phy<P> {
 
     /// Stages a frame for smoltcp.
     pub fn stage(&mut self, frame: P::Frame) {
+        if frame.head().len() < frame.len() {
+            put_together(&frame, &mut self.whole);
+        }
         self.staged = Some(frame);
     }
 
@@ -40,13 +46,14 @@ impl<P: FramePort> Phy<P> {
         if let Some(frame) = self.staged.take() {
             self.port.recycle(frame);
         }
+        self.whole = Vec::new();
     }
 
     /// The next frame with right checksums.
     pub fn next_good(&mut self) -> Option<P::Frame> {
         for _ in 0..PASSED_OVER_MAX {
             let frame = self.port.receive()?;
-            if frame.checksum() == ChecksumState::Good || checksum::verify(frame.as_slice()) {
+            if frame.checksum() == ChecksumState::Good || checksum::verify_frame(&frame) {
                 return Some(frame);
             }
             self.drop(frame);
@@ -61,6 +68,13 @@ impl<P: FramePort> Phy<P> {
     }
 }
 
+#[cold]
+fn put_together(frame: &impl Frame, whole: &mut Vec<u8>) {
+    while let part @ [_, ..] = frame.from(whole.len()) {
+        whole.extend_from_slice(part);
+    }
+}
+
 impl<P: FramePort> phy::Device for Phy<P> {
     type RxToken<'a>
         = RxToken<'a>
@@ -72,8 +86,9 @@ impl<P: FramePort> phy::Device for Phy<P> {
         P: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let Self { port, staged, dropped } = self;
-        let frame = staged.as_ref()?.as_slice();
+        let Self { port, staged, whole, dropped } = self;
+        let head = staged.as_ref()?.head();
+        let frame = if whole.is_empty() { head } else { whole };
         Some((RxToken { frame }, TxToken { port, dropped }))
     }
 

@@ -33,7 +33,7 @@ enum Turn {
 impl<P: FramePort> SmolStack<P> {
     /// Takes a frame with a TCP segment.
     pub(super) fn take_segment(&mut self, frame: P::Frame, segment: &Segment) {
-        let bytes = frame.as_slice();
+        let bytes = frame.head();
         let flow = Flow {
             peer: Endpoint::new(segment.ip.source, segment.source_port),
             local: Endpoint::new(segment.ip.destination, segment.destination_port),

@@ -6,7 +6,9 @@ use basalt_env::{Instant, Work};
 use basalt_reactor::{Doze, Rest};
 
 use super::flows::{Flows, Side, Sighting};
-use super::rings::{Assembled, Assembler, CHUNK_LEN, Chunk, LaneFrame, Receiver, Sender, ToSwitch};
+use super::rings::{
+    Assembled, Assembler, CHUNK_LEN, Chunk, LaneFrame, Receiver, Sender, ToSwitch, Written,
+};
 use crate::port::{ChecksumState, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull};
 use crate::wire::{ETHERNET_LEN, Segment};
 
@@ -122,8 +124,7 @@ impl RemoteEnd {
         self.sent = true;
         let frame = &mut self.scratch[..len];
         let partial = fill(frame);
-        let checksum = ChecksumState::Unverified;
-        if self.outbound.send_frame(frame, checksum, partial, ToSwitch::Chunk) {
+        if self.outbound.send_frame(&Written(frame), partial, ToSwitch::Chunk) {
             Ok(())
         } else {
             Err(TxFull)
@@ -148,8 +149,7 @@ impl RemoteEnd {
 
     /// Gives a frame to the switch; whether there was room.
     fn pass_on(&mut self, frame: &impl Frame) -> bool {
-        let (bytes, checksum) = (frame.as_slice(), frame.checksum());
-        let passed = self.outbound.send_frame(bytes, checksum, None, ToSwitch::Received);
+        let passed = self.outbound.send_frame(frame, None, ToSwitch::Received);
         self.sent |= passed;
         passed
     }
@@ -160,7 +160,7 @@ impl<P: FramePort> OwnQueues<P> {
     fn receive(&mut self, end: &mut RemoteEnd) -> Option<P::Frame> {
         for _ in 0..BUDGET {
             let frame = self.card.receive()?;
-            if self.knows(frame.as_slice(), end) {
+            if self.knows(&frame, end) {
                 return Some(frame);
             }
             let passed = end.pass_on(&frame);
@@ -173,8 +173,8 @@ impl<P: FramePort> OwnQueues<P> {
 
     /// Whether a frame is of a flow of this lane. A request for a connection never is: the switch
     /// may give it to another.
-    fn knows(&mut self, frame: &[u8], end: &mut RemoteEnd) -> bool {
-        let Some(segment) = Segment::parse(frame) else { return false };
+    fn knows(&mut self, frame: &P::Frame, end: &mut RemoteEnd) -> bool {
+        let Some(segment) = Segment::of_frame(frame) else { return false };
         !segment.opens() && self.flows.follow(&segment, Side::Peer, &mut |seen| end.tell(seen))
     }
 

@@ -91,22 +91,49 @@ impl<T> Sender<T> {
     /// Sends a frame piece by piece, each made into a message by `wrap`. All of it or nothing.
     pub fn send_frame(
         &mut self,
-        frame: &[u8],
-        checksum: ChecksumState,
+        frame: &impl Frame,
         partial: Option<PartialChecksum>,
         wrap: impl Fn(Chunk) -> T,
     ) -> bool {
-        if !self.has_room(frame.len(), 1) {
+        let (whole, checksum) = (frame.len(), frame.checksum());
+        if !self.has_room(whole, 1) {
             return false;
         }
-        let count = frame.len().div_ceil(CHUNK_LEN);
-        for (index, piece) in frame.chunks(CHUNK_LEN).enumerate() {
+        let mut at = 0;
+        while at < whole {
             let Some(mut buffer) = self.spare.pop() else { return false };
-            buffer[..piece.len()].copy_from_slice(piece);
-            let (len, last) = (piece.len() as u16, index + 1 == count);
+            let len = fill(&mut buffer[..], frame, at);
+            at = if len == 0 { whole } else { at + len };
+            let (len, last) = (len as u16, at == whole);
             let _ = self.full.push(wrap(Chunk { buffer, len, last, checksum, partial }));
         }
         true
+    }
+}
+
+/// Copies the bytes of a frame from `at` on; gives how many.
+fn fill(out: &mut [u8], frame: &impl Frame, at: usize) -> usize {
+    let mut filled = 0;
+    while filled < out.len()
+        && let part @ [_, ..] = frame.from(at + filled)
+    {
+        let len = part.len().min(out.len() - filled);
+        out[filled..filled + len].copy_from_slice(&part[..len]);
+        filled += len;
+    }
+    filled
+}
+
+/// A frame that was just written, in one piece.
+pub struct Written<'a>(pub &'a [u8]);
+
+impl Frame for Written<'_> {
+    fn head(&self) -> &[u8] {
+        self.0
+    }
+
+    fn checksum(&self) -> ChecksumState {
+        ChecksumState::Unverified
     }
 }
 
@@ -149,10 +176,24 @@ pub enum LaneFrame<F> {
 }
 
 impl<F: Frame> Frame for LaneFrame<F> {
-    fn as_slice(&self) -> &[u8] {
+    fn head(&self) -> &[u8] {
         match self {
-            Self::Card(frame) => frame.as_slice(),
+            Self::Card(frame) => frame.head(),
             Self::Crossed(frame, _) => frame.as_slice(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Card(frame) => frame.len(),
+            Self::Crossed(frame, _) => frame.as_slice().len(),
+        }
+    }
+
+    fn from(&self, at: usize) -> &[u8] {
+        match self {
+            Self::Card(frame) => frame.from(at),
+            Self::Crossed(frame, _) => frame.as_slice().get(at..).unwrap_or_default(),
         }
     }
 

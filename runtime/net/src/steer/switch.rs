@@ -232,23 +232,23 @@ impl<P: FramePort> Switch<P> {
             LaneFrame::Card(_) => 0,
             LaneFrame::Crossed(_, lane) => *lane,
         };
-        match self.owner(frame.as_slice(), arrival) {
+        match self.owner(frame, arrival) {
             // It may answer what another core asked by its own queue since we last looked.
             Owner::Unknown if self.several_queues => {
                 for lane in 0..self.lanes.len() {
                     let _ = self.serve(lane);
                 }
-                self.owner(frame.as_slice(), arrival)
+                self.owner(frame, arrival)
             }
             owner => owner,
         }
     }
 
-    fn owner(&mut self, frame: &[u8], arrival: u8) -> Owner {
-        if wire::answers_all(frame) {
+    fn owner(&mut self, frame: &impl Frame, arrival: u8) -> Owner {
+        if wire::answers_all(frame.head()) {
             return Owner::All;
         }
-        let Some(segment) = Segment::parse(frame) else { return Owner::Lane(0) };
+        let Some(segment) = Segment::of_frame(frame) else { return Owner::Lane(0) };
         if let Some(lane) = self.flows.lane_of(&segment, Side::Peer) {
             return Owner::Lane(lane);
         }
@@ -293,7 +293,7 @@ impl<P: FramePort> Switch<P> {
         let Some(lane) = self.lanes.get_mut(at) else { return };
         self.given[at] = true;
         self.any_given = true;
-        let sent = lane.sender.send_frame(frame.as_slice(), frame.checksum(), None, |chunk| chunk);
+        let sent = lane.sender.send_frame(frame, None, |chunk| chunk);
         let counter = if sent { &mut self.stats.to_lanes } else { &mut self.stats.dropped };
         *counter += 1;
     }

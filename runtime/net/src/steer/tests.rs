@@ -11,8 +11,7 @@ use basalt_env::Instant;
 use proptest::prelude::*;
 
 use super::flows::{Flows, Side};
-use super::rings::{self, Assembled, Assembler, Chunk};
-use crate::port::ChecksumState;
+use super::rings::{self, Assembled, Assembler, Chunk, Written};
 use crate::wire::{Ip, Segment, TcpFlags, protocol};
 
 const ACK: TcpFlags = TcpFlags::ACK;
@@ -161,7 +160,7 @@ proptest! {
         let mut assembler = Assembler::new(16_000);
         for len in lens {
             let frame: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
-            prop_assert!(sender.send_frame(&frame, ChecksumState::Good, None, |chunk| chunk));
+            prop_assert!(sender.send_frame(&Written(&frame), None, |chunk| chunk));
             let mut got = None;
             while let Some(chunk) = receiver.receive() {
                 let (frame, buffer) = assembler.add(chunk);
@@ -184,9 +183,9 @@ proptest! {
 fn a_ring_without_buffers_takes_nothing_and_no_part_of_it() {
     let (mut sender, mut receiver) = rings::channel::<Chunk>();
     let big = vec![1; 255 * 2048];
-    assert!(sender.send_frame(&big, ChecksumState::Good, None, |chunk| chunk));
-    assert!(!sender.send_frame(&[2; 2049], ChecksumState::Good, None, |chunk| chunk));
-    assert!(sender.send_frame(&[3; 2048], ChecksumState::Good, None, |chunk| chunk));
+    assert!(sender.send_frame(&Written(&big), None, |chunk| chunk));
+    assert!(!sender.send_frame(&Written(&[2; 2049]), None, |chunk| chunk));
+    assert!(sender.send_frame(&Written(&[3; 2048]), None, |chunk| chunk));
     let chunks: Vec<_> = core::iter::from_fn(|| receiver.receive()).collect();
     assert_eq!(chunks.len(), 256);
     assert!(chunks.iter().all(|chunk| chunk.buffer[0] != 2));

@@ -43,8 +43,16 @@ impl<F: Frame> Arrived<F> {
         self.end = self.end.min(self.start + len);
     }
 
-    fn payload(&self) -> &[u8] {
-        self.frame.as_slice().get(self.start..self.end).unwrap_or_default()
+    /// Adds a copy of the payload to `bytes`.
+    fn copy_to(&self, bytes: &mut Vec<u8>) {
+        let mut at = self.start;
+        while at < self.end
+            && let part @ [_, ..] = self.frame.from(at)
+        {
+            let part = &part[..part.len().min(self.end - at)];
+            bytes.extend_from_slice(part);
+            at += part.len();
+        }
     }
 }
 
@@ -61,12 +69,13 @@ enum Body<F> {
 }
 
 impl<F: Frame> Piece<F> {
-    fn as_slice(&self) -> &[u8] {
-        let whole = match &self.body {
-            Body::Frame(frame) => frame.as_slice(),
-            Body::Bytes(bytes) => bytes,
+    /// Its first bytes.
+    fn front(&self) -> &[u8] {
+        let bytes = match &self.body {
+            Body::Frame(frame) => frame.from(self.from),
+            Body::Bytes(bytes) => bytes.get(self.from..).unwrap_or_default(),
         };
-        whole.get(self.from..self.to).unwrap_or_default()
+        &bytes[..bytes.len().min(self.to - self.from)]
     }
 }
 
@@ -112,17 +121,17 @@ impl<F: Frame> Inbox<F> {
             self.len += len;
             return (len, None);
         }
-        let copied = self.push_copy(arrived.payload());
+        let copied = self.push_copy(&arrived);
         (copied, Some(arrived.frame))
     }
 
     /// Copies bytes behind what is in order: all, or none if there is no memory.
-    fn push_copy(&mut self, bytes: &[u8]) -> usize {
-        let len = bytes.len();
+    fn push_copy(&mut self, arrived: &Arrived<F>) -> usize {
+        let len = arrived.len();
         if let Some(Piece { body: Body::Bytes(last), to, .. }) = self.pieces.back_mut()
             && last.capacity() - last.len() >= len
         {
-            last.extend_from_slice(bytes);
+            arrived.copy_to(last);
             *to += len;
             self.len += len;
             return len;
@@ -131,7 +140,7 @@ impl<F: Frame> Inbox<F> {
         if copy.try_reserve_exact(len.max(COPY_LEN)).is_err() {
             return 0;
         }
-        copy.extend_from_slice(bytes);
+        arrived.copy_to(&mut copy);
         self.push_bytes(copy, 0)
     }
 
@@ -163,7 +172,7 @@ impl<F: Frame> Inbox<F> {
             && copy.try_reserve_exact(len).is_ok()
             && self.early.try_reserve(1).is_ok()
         {
-            copy.extend_from_slice(arrived.payload());
+            arrived.copy_to(&mut copy);
             self.early.insert(at, (seq, copy));
             self.early_len += len;
         }
@@ -213,7 +222,7 @@ impl<F: Frame> Inbox<F> {
 
     /// The first bytes in order.
     pub fn front(&self) -> &[u8] {
-        self.pieces.front().map(Piece::as_slice).unwrap_or_default()
+        self.pieces.front().map(Piece::front).unwrap_or_default()
     }
 
     /// Throws away so many of [`Self::front`]; gives the frame they were in, if they were the last

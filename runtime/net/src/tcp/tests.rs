@@ -31,7 +31,7 @@ pub const ACK: TcpFlags = TcpFlags::ACK;
 pub struct Payload(pub Vec<u8>);
 
 impl Frame for Payload {
-    fn as_slice(&self) -> &[u8] {
+    fn head(&self) -> &[u8] {
         &self.0
     }
 

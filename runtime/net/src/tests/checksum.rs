@@ -1,10 +1,36 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::checksum::{verify, verify_header};
+use crate::checksum::{verify_frame, verify_header};
 use crate::tcp::Header;
 use crate::wire::{Ip, Segment, answers_all};
-use crate::{PartialChecksum, checksum};
+use crate::{ChecksumState, Frame, PartialChecksum, checksum};
+
+/// A frame in two buffers.
+struct Halves(Vec<u8>, Vec<u8>);
+
+impl Frame for Halves {
+    fn head(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn len(&self) -> usize {
+        self.0.len() + self.1.len()
+    }
+
+    fn from(&self, at: usize) -> &[u8] {
+        let (head, rest) = (&self.0, &self.1);
+        if at < head.len() { &head[at..] } else { rest.get(at - head.len()..).unwrap_or_default() }
+    }
+
+    fn checksum(&self) -> ChecksumState {
+        ChecksumState::Unverified
+    }
+}
+
+fn verify(frame: &[u8]) -> bool {
+    verify_frame(&Halves(frame.to_vec(), vec![]))
+}
 
 /// An IPv4 frame around `payload`; header checksum left out, as nothing here looks at it.
 fn frame(protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -94,6 +120,20 @@ proptest! {
         let at = start + flip % payload.len();
         frame[at] ^= 0x10;
         prop_assert!(!verify(&frame));
+    }
+
+    #[test]
+    fn a_frame_in_two_buffers_is_as_right_as_in_one(
+        payload in prop::collection::vec(any::<u8>(), 20..400),
+        cut in 54usize..100,
+        damaged: bool,
+    ) {
+        let mut bytes = frame(6, &payload);
+        complete(&mut bytes);
+        let last = bytes.len() - 1;
+        bytes[last] ^= u8::from(damaged);
+        let rest = bytes.split_off(cut.min(bytes.len()));
+        prop_assert_eq!(verify_frame(&Halves(bytes, rest)), !damaged);
     }
 
     #[test]

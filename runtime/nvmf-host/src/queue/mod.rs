@@ -214,6 +214,9 @@ impl HostQueue {
             let mut fault = None;
             let Self { receiver, inner, .. } = self;
             let taken = stack.recv(self.socket, &mut |bytes| {
+                if fault.is_some() {
+                    return bytes.len(); // Nothing counts behind it.
+                }
                 receiver.push(bytes, inner).unwrap_or_else(|found| {
                     fault = Some(found);
                     bytes.len()

@@ -230,6 +230,9 @@ impl Connection {
             let mut fault = None;
             let Self { receiver, queue, .. } = self;
             let result = stack.recv(self.socket, &mut |bytes| {
+                if fault.is_some() {
+                    return bytes.len(); // Nothing counts behind it.
+                }
                 receiver.push(bytes, &mut Handler::new(queue, core)).unwrap_or_else(|found| {
                     fault = Some(found);
                     bytes.len()

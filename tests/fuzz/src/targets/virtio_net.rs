@@ -57,7 +57,7 @@ pub fn run(bytes: &[u8]) {
             _ => {
                 let _ = card.poll();
                 while let Some(frame) = card.receive() {
-                    assert!(frame.as_slice().len() <= 1 << 17, "{}", frame.as_slice().len());
+                    assert!(frame.len() <= 1 << 17, "{}", frame.len());
                     card.recycle(frame);
                 }
                 card.commit();
