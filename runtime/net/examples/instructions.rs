@@ -17,7 +17,7 @@ use std::time::Duration;
 use basalt_env::{CoreId, Instant};
 use basalt_hosted::Machine;
 use basalt_models::virtio_net::{ModelDevice, NoticeWish, VirtioNetModel, Wire, WirePlan, feature};
-use basalt_net::{Address, InterfaceConfig, Ipv4Cidr, NetStack, SmolStack, SocketId, StackOptions};
+use basalt_net::{Address, InterfaceConfig, IpStack, Ipv4Cidr, NetStack, SocketId, StackOptions};
 use basalt_virtio_net::VirtioNet;
 
 const EXCHANGES: usize = 20_000;
@@ -29,7 +29,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PORT: u16 = 4420;
 
-type Stack = SmolStack<VirtioNet<ModelDevice>>;
+type Stack = IpStack<VirtioNet<ModelDevice>>;
 
 /// One side of the connection and what it has still to send.
 struct End {
@@ -85,7 +85,7 @@ fn end(number: u8, address: Ipv4Addr, features: u64) -> Option<(VirtioNetModel, 
     let model = VirtioNetModel::new(machine.bus(), mac).with_features(features);
     let card = VirtioNet::bring_up(model.device(), &pool, &|| Instant::ZERO, CoreId::BOOT).ok()?;
     model.set_wants_notice(NoticeWish::Silent);
-    let mut stack = SmolStack::new(card, StackOptions::default(), number.into(), Instant::ZERO);
+    let mut stack = IpStack::new(card, StackOptions::default(), number.into(), Instant::ZERO);
     let cidr = Ipv4Cidr::new(address, 24).ok()?;
     stack.configure(InterfaceConfig::Static(Address { cidr, gateway: None }.into()));
     Some((model, End { stack, socket: None, owed: 0, received: 0 }))

@@ -1,8 +1,9 @@
 //! TCP/IP behind a small trait, one stack per core.
 //!
 //! 1. Protocols code against [`NetStack`]: polled, never blocking, one instance per core.
-//! 2. [`SmolStack`] is that over smoltcp. It has sockets for connections only, never for listeners,
-//!    and gives back everything a connection took.
+//! 2. [`IpStack`] is that: its TCP (`tcp`) is our own, everything below and beside it smoltcp's.
+//!    It has something for connections only, never for listeners, and gives back everything a
+//!    connection took. What is received is read from the frames that it came in.
 //! 3. A stack's frames come through a [`FramePort`]: a virtio card, or a ring to the core that has
 //!    the card.
 //! 4. [`start`] puts one on every core: the card's core steers each TCP flow to the core it was
@@ -19,10 +20,10 @@ extern crate alloc;
 
 mod address;
 mod checksum;
+mod ip;
 mod memory;
 mod port;
 mod queues;
-mod smol;
 mod stack;
 mod start;
 mod steer;
@@ -32,12 +33,12 @@ pub(crate) mod tests;
 mod wire;
 
 pub use address::{Address, Addresses, BadCidr, InterfaceConfig, Ipv4Cidr, Ipv6Cidr, TooMany};
+pub use ip::{IpStack, MTU_MIN_V6, StackOptions, StackStats};
 pub use memory::{Cable, MemoryFrame, MemoryPort};
 pub use port::{
     ChecksumState, Cut, Frame, FramePort, IpVersion, Listening, NetStats, PartialChecksum, TxFull,
 };
 pub use queues::{NetQueue, OwnQueue, QueueStats, bring_up, queue_stats};
-pub use smol::{MTU_MIN_V6, SmolStack, StackOptions, StackStats};
 pub use stack::{
     ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
 };

@@ -9,10 +9,10 @@ use core::fmt;
 use basalt_env::CoreId;
 use basalt_reactor::{Local, SendError};
 
+use crate::ip::MTU_MIN_V6;
 use crate::queues::{NetQueue, OwnQueue, QueueStats};
-use crate::smol::MTU_MIN_V6;
 use crate::steer::{CorePort, LocalPort, RemoteEnd, RemotePort, Switch, SwitchStats};
-use crate::{Addresses, FramePort, InterfaceConfig, NetStack, SmolStack, StackOptions, StackStats};
+use crate::{Addresses, FramePort, InterfaceConfig, IpStack, NetStack, StackOptions, StackStats};
 
 /// A core's stack, as a service: `local.service::<NetHandle>()`.
 pub struct NetHandle {
@@ -103,7 +103,7 @@ trait Interface {
 
 struct Card<P: FramePort> {
     switch: Rc<RefCell<Switch<P>>>,
-    stack: Rc<RefCell<SmolStack<CorePort<P>>>>,
+    stack: Rc<RefCell<IpStack<CorePort<P>>>>,
 }
 
 impl<P: FramePort> Interface for Card<P> {
@@ -124,7 +124,7 @@ impl<P: FramePort> Interface for Card<P> {
 }
 
 /// The stack of a core without the card, for address changes.
-struct RemoteStack<P: FramePort>(Rc<RefCell<SmolStack<CorePort<P>>>>);
+struct RemoteStack<P: FramePort>(Rc<RefCell<IpStack<CorePort<P>>>>);
 
 /// Starts `card` on this core: a poller for the card (`net_nic`), and on this and each core of
 /// `config` a stack with its poller (`net_stack`) and the service [`NetHandle`]. This core also
@@ -149,7 +149,7 @@ pub fn start<P: FramePort + 'static>(
     }
     let switch = Rc::new(RefCell::new(switch));
     let port = CorePort::Local(LocalPort::new(Rc::clone(&switch)));
-    let mut stack = SmolStack::new(port, options, seed, local.now());
+    let mut stack = IpStack::new(port, options, seed, local.now());
     stack.share_ports(seed, 0, count);
     stack.configure(interface);
     let stack = Rc::new(RefCell::new(stack));
@@ -194,7 +194,7 @@ impl Remote {
     fn start<P: FramePort + 'static>(self, local: &Local) {
         let own = local.service::<OwnQueue<P>>().and_then(|queue| queue.take());
         let port = CorePort::<P>::Remote(RemotePort::new(self.end, own, self.seed));
-        let mut stack = SmolStack::follower(port, self.options, self.seed, local.now());
+        let mut stack = IpStack::follower(port, self.options, self.seed, local.now());
         stack.share_ports(self.seed, self.share.0, self.share.1);
         let stack = Rc::new(RefCell::new(stack));
         local.provide(Rc::new(NetHandle::new(stack.clone())));
@@ -226,7 +226,7 @@ struct Follower {
 
 impl Follower {
     /// Tells the core of new addresses; again next round if its mailbox is full.
-    fn tell<P: FramePort + 'static>(&mut self, local: &Local, stack: &SmolStack<CorePort<P>>) {
+    fn tell<P: FramePort + 'static>(&mut self, local: &Local, stack: &IpStack<CorePort<P>>) {
         let version = stack.addresses_version();
         if self.knows == version {
             return;

@@ -19,8 +19,8 @@ use basalt_models::virtio_net::{ModelDevice, VirtioNetModel, Wire, WirePlan, fea
 use basalt_virtio_net::VirtioNet;
 
 use crate::{
-    Address, Addresses, Endpoint, InterfaceConfig, Ipv4Cidr, Ipv6Cidr, ListenerId, NetStack,
-    SmolStack, SocketError, SocketId, StackOptions,
+    Address, Addresses, Endpoint, InterfaceConfig, IpStack, Ipv4Cidr, Ipv6Cidr, ListenerId,
+    NetStack, SocketError, SocketId, StackOptions,
 };
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -62,8 +62,8 @@ pub fn fixed(address: Ipv4Addr) -> InterfaceConfig {
 
 /// A server and a client on two machines, with real drivers and a cable between them.
 pub struct Pair {
-    pub server: SmolStack<Card>,
-    pub client: SmolStack<Card>,
+    pub server: IpStack<Card>,
+    pub client: IpStack<Card>,
     pub models: [VirtioNetModel; 2],
     pub wire: Wire,
     pub now: Instant,
@@ -88,8 +88,8 @@ impl Pair {
     ) -> Self {
         let now = Instant::ZERO;
         let [(server_model, server), (client_model, client)] = cards;
-        let mut server = SmolStack::new(server, options, seed, now);
-        let mut client = SmolStack::new(client, options, !seed, now);
+        let mut server = IpStack::new(server, options, seed, now);
+        let mut client = IpStack::new(client, options, !seed, now);
         server.configure(fixed(SERVER));
         client.configure(fixed(CLIENT));
         let models = [server_model, client_model];

@@ -73,7 +73,8 @@ impl Congestion {
         };
         if !ack.is_before(end) {
             self.recovery = None;
-            self.window = self.threshold.min((flight - count).max(self.mss) + self.mss);
+            let left = flight.saturating_sub(count).max(self.mss);
+            self.window = self.threshold.min(left + self.mss);
             return false;
         }
         // A partial acknowledgement (RFC 6582 §3.2).

@@ -55,10 +55,10 @@ fn packet(to: &[u8], payload: &[u8]) -> Vec<u8> {
 fn an_address_comes_from_dhcp_and_goes_when_the_lease_ends() {
     for features in [feature::ALL, feature::VERSION_1 | feature::MAC] {
         let (model, card) = card(2, features);
-        let mut stack = SmolStack::new(card, SMALL, 1, Instant::ZERO);
+        let mut stack = IpStack::new(card, SMALL, 1, Instant::ZERO);
         stack.configure(InterfaceConfig::Dhcp);
         let mut now = Instant::ZERO;
-        let mut run = |stack: &mut SmolStack<Card>, time: Duration, serve: Serve| {
+        let mut run = |stack: &mut IpStack<Card>, time: Duration, serve: Serve| {
             let end = now + time;
             while now < end {
                 now = now + Duration::from_millis(5);
@@ -89,7 +89,7 @@ enum Serve {
 #[test]
 fn arp_and_ping_are_answered() {
     let (model, card) = card(1, feature::ALL);
-    let mut stack = SmolStack::new(card, SMALL, 1, Instant::ZERO);
+    let mut stack = IpStack::new(card, SMALL, 1, Instant::ZERO);
     stack.configure(fixed(SERVER));
     let peer = [0x52, 0x54, 0, 0, 0, 9];
     let mut request = [0xff; 6].to_vec();

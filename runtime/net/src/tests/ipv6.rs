@@ -85,9 +85,9 @@ fn much_is_sent_in_few_segments_over_ipv6_too() {
 }
 
 /// A stack that nobody has configured, and its card.
-fn alone(features: u64) -> (VirtioNetModel, SmolStack<Card>) {
+fn alone(features: u64) -> (VirtioNetModel, IpStack<Card>) {
     let (model, card) = card(1, features);
-    (model, SmolStack::new(card, SMALL, 1, Instant::ZERO))
+    (model, IpStack::new(card, SMALL, 1, Instant::ZERO))
 }
 
 fn at(seconds: u64) -> Instant {
@@ -174,7 +174,7 @@ fn neighbours_and_pings_are_answered() {
 #[test]
 fn a_link_of_a_small_mtu_has_no_ipv6() {
     let (model, card) = card_of_mtu(1, feature::ALL, 1200);
-    let mut stack = SmolStack::new(card, SMALL, 1, Instant::ZERO);
+    let mut stack = IpStack::new(card, SMALL, 1, Instant::ZERO);
     let _ = stack.poll(at(1));
     model.inject(advertisement(0xfd07, 600));
     let _ = stack.poll(at(2));

@@ -64,7 +64,7 @@ fn what_our_mtu_allows_but_not_the_peers_is_cut_too() {
 fn a_card_that_cuts_nothing_sends_no_more_than_either_end_takes() {
     let without = feature::ALL & !feature::HOST_TSO4;
     for (features, mtus) in [
-        (without, [1500, 9000]), // It cuts IPv6, so smoltcp is told of 64 KiB.
+        (without, [1500, 9000]), // It cuts IPv6 only.
         (without, [9000, 1500]),
         (without & !feature::HOST_TSO6, [1500, 9000]),
     ] {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use basalt_env::Instant;
 use basalt_net::{
-    Address, InterfaceConfig, Ipv4Cidr, LocalPort, NetStack, RemotePort, SmolStack, SocketId,
+    Address, InterfaceConfig, IpStack, Ipv4Cidr, LocalPort, NetStack, RemotePort, SocketId,
     StackOptions, Switch,
 };
 
@@ -38,8 +38,8 @@ type Flows = BTreeMap<u16, (u32, u32)>;
 
 struct Rig {
     switch: Rc<RefCell<Switch<Card>>>,
-    near: SmolStack<LocalPort<Card>>,
-    far: SmolStack<RemotePort<Card>>,
+    near: IpStack<LocalPort<Card>>,
+    far: IpStack<RemotePort<Card>>,
     inbound: Lane,
     outbound: Lane,
     sockets: [Vec<SocketId>; 2],
@@ -82,9 +82,9 @@ impl Rig {
         let switch = Rc::new(RefCell::new(switch));
         let local = LocalPort::new(Rc::clone(&switch));
         let now = Instant::ZERO;
-        let mut near = SmolStack::new(local, OPTIONS, 1, now);
+        let mut near = IpStack::new(local, OPTIONS, 1, now);
         let port = RemotePort::new(ends.pop().unwrap(), None, 7);
-        let mut far = SmolStack::new(port, OPTIONS, 2, now);
+        let mut far = IpStack::new(port, OPTIONS, 2, now);
         near.listen(PORT).unwrap();
         far.listen(PORT).unwrap();
         let (sockets, flows) = (Default::default(), Flows::new());
@@ -230,7 +230,7 @@ impl Rig {
     fn serve_client(&mut self) {
         let (to, from) = (Lane::default(), Lane::default());
         let card = Card { mac: PEER_MAC, inbound: to.clone(), outbound: from.clone() };
-        let mut client = SmolStack::new(card, OPTIONS, 3, self.now);
+        let mut client = IpStack::new(card, OPTIONS, 3, self.now);
         client.configure(fixed(CLIENT));
         let socket = client.connect(SocketAddrV4::new(OURS, PORT).into()).unwrap();
         let mut answer = Vec::new();

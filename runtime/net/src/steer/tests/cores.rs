@@ -16,7 +16,7 @@ use basalt_reactor::{Local, Options, Reactor, mesh};
 
 use crate::tests::{CLIENT, Card, PORT, SERVER, SERVER_V6, SMALL, card, fixed, read};
 use crate::{
-    InterfaceConfig, ListenerId, NetConfig, NetHandle, NetInterface, NetStack, SmolStack,
+    InterfaceConfig, IpStack, ListenerId, NetConfig, NetHandle, NetInterface, NetStack,
     SocketError, SocketId, bring_up, start,
 };
 
@@ -33,7 +33,7 @@ pub struct Seen {
 pub struct World {
     pub reactors: Vec<Reactor>,
     pub seen: Vec<Rc<RefCell<Seen>>>,
-    pub client: SmolStack<Card>,
+    pub client: IpStack<Card>,
     pub models: [VirtioNetModel; 2],
     wire: Wire,
     pub now: Instant,
@@ -64,7 +64,7 @@ impl World {
     ) -> Self {
         let cores = memory.len();
         let (client_model, client_card) = card(2, features);
-        let mut client = SmolStack::new(client_card, SMALL, 77, Instant::ZERO);
+        let mut client = IpStack::new(client_card, SMALL, 77, Instant::ZERO);
         client.configure(fixed(CLIENT));
         let mut reactors: Vec<_> =
             mesh(cores, Options::default()).into_iter().map(|seed| seed.build()).collect();

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use super::SmolStack;
+use super::IpStack;
 use super::path::{Flow, Path};
 use crate::port::FramePort;
 use crate::wire::{self, ETHERNET_LEN, Ip, protocol};
@@ -29,7 +29,7 @@ const HOPS: u8 = 255;
 /// Kind and length, in units of eight bytes, of the option with the sender's link-layer address.
 const SOURCE_LINK: [u8; 2] = [1, 1];
 
-impl<P: FramePort> SmolStack<P> {
+impl<P: FramePort> IpStack<P> {
     /// Asks who takes what goes the way of `flow`. Without a router to what is far there is nobody
     /// to ask for.
     #[cold]

@@ -6,7 +6,7 @@ use super::life::NoRoom;
 use super::linger::Claim;
 use super::neighbours::PATIENCE;
 use super::path::{Flow, Path, headers_len};
-use super::{SmolStack, Sweep};
+use super::{IpStack, Sweep};
 use crate::checksum;
 use crate::port::{Frame, FramePort, IpVersion, TxFull};
 use crate::tcp::{Arrived, Header, InPlace, Keep, State, Ticked, reset_for};
@@ -30,7 +30,7 @@ enum Turn {
     More,
 }
 
-impl<P: FramePort> SmolStack<P> {
+impl<P: FramePort> IpStack<P> {
     /// Takes a frame with a TCP segment.
     pub(super) fn take_segment(&mut self, frame: P::Frame, segment: &Segment) {
         let bytes = frame.head();

@@ -7,7 +7,7 @@ use basalt_env::Instant;
 use super::path::{Flow, Path, headers_len};
 use super::segments::can_be_peer;
 use super::table::{Connection, Fate, Phase};
-use super::{SmolStack, Sweep};
+use super::{IpStack, Sweep};
 use crate::port::FramePort;
 use crate::tcp::{self, Header, Seq, State, Terms};
 use crate::{ConnectError, Endpoint, IpAddress, ListenerId, SocketId};
@@ -21,7 +21,7 @@ const ISN_TICK_US: u64 = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct NoRoom;
 
-impl<P: FramePort> SmolStack<P> {
+impl<P: FramePort> IpStack<P> {
     /// Asks `peer` for a connection, from a port of ours that no other one to it has.
     pub(super) fn dial(&mut self, peer: Endpoint) -> Result<SocketId, ConnectError> {
         if peer.is_ipv4() && self.addresses.v4.is_none() {

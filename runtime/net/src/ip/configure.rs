@@ -7,14 +7,14 @@ use smoltcp::iface::{Interface, Route};
 use smoltcp::socket::dhcpv4;
 use smoltcp::wire::{self, IpCidr};
 
-use super::SmolStack;
+use super::IpStack;
 use crate::port::FramePort;
 use crate::{Address, Addresses, InterfaceConfig, Ipv4Cidr, Ipv6Cidr};
 
 /// A link that carries less is no link for IPv6 (RFC 8200 §5).
 pub const MTU_MIN_V6: usize = 1280;
 
-impl<P: FramePort> SmolStack<P> {
+impl<P: FramePort> IpStack<P> {
     /// Takes its addresses from `config` from now on. Connections from another address are reset.
     pub fn configure(&mut self, config: InterfaceConfig) {
         if let Some(handle) = self.dhcp.take() {

@@ -123,7 +123,7 @@ struct Listener {
 /// [`NetStack::accept`] (open) -> [`NetStack::close`] or [`NetStack::abort`] (closing) -> freed
 /// once the peer has everything, or after 30 seconds; of one that we were the first to end, what it
 /// takes to repeat its last acknowledgement is kept for a minute.
-pub struct SmolStack<P: FramePort> {
+pub struct IpStack<P: FramePort> {
     phy: Phy<P>,
     mac: [u8; 6],
     interface: Interface,
@@ -154,7 +154,7 @@ pub struct SmolStack<P: FramePort> {
     stats: StackStats,
 }
 
-impl<P: FramePort> SmolStack<P> {
+impl<P: FramePort> IpStack<P> {
     /// A stack without an address but the link-local one; it looks for routers. `seed` makes its
     /// sequence numbers hard to guess: give it entropy.
     pub fn new(port: P, options: StackOptions, seed: u64, now: Instant) -> Self {
@@ -292,7 +292,7 @@ impl<P: FramePort> SmolStack<P> {
     }
 }
 
-impl<P: FramePort> NetStack for SmolStack<P> {
+impl<P: FramePort> NetStack for IpStack<P> {
     fn poll(&mut self, now: Instant) -> Work {
         self.now = now;
         let mut work = self.phy.port.poll(now);
