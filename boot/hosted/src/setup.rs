@@ -15,6 +15,7 @@ use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
 use basalt_rpc::{Config, Router, RpcError, errno};
+use serde_json::json;
 
 use crate::ending::Ending;
 use crate::files;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub files: Vec<PathBuf>,
     pub ports: Ports,
     pub address: Ipv4Addr,
+    /// Whether to wait for `framework_start_init`.
+    pub waits: bool,
     pub ending: Ending,
 }
 
@@ -43,7 +46,7 @@ pub async fn run(local: Local, parts: Parts) {
 }
 
 async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
-    let Parts { clock, config, files, ports, address, ending } = parts;
+    let Parts { clock, config, files, ports, address, waits, ending } = parts;
     let config = Config::parse(&config)?;
     roll_call::run(local).await;
     local.provide(Rc::new(Registry::new(local.cores(), cores::entropy())));
@@ -61,9 +64,14 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     services::start(local, transport, ports.rpc).await;
     Examiner::settled(local).await;
     config.apply(&rpc).await?;
-    if !config.has_subsystem("nvmf") {
+    if waits {
+        let params = json!({"wait_for_rpc": true});
+        rpc.call_at_boot("rpc_set_options", Some(params)).await?;
+    }
+    if !config.has_subsystem("nvmf") && !rpc.waits() {
         export::run(local, &rpc, ports).await;
     }
+    rpc.open().await;
     announce::pollers(local).await;
     local.mesh().settle();
     announce::ready(&target, address.into(), ports.rpc);

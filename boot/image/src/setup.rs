@@ -79,11 +79,12 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     services::start(local, transport, PORTS.rpc).await;
     Examiner::settled(local).await;
     config.apply(&rpc).await?;
-    if !config.has_subsystem("nvmf") {
+    if !config.has_subsystem("nvmf") && !rpc.waits() {
         export::run(local, &rpc, PORTS).await;
         let drives = [PRODUCT_NAME, gpt::PRODUCT_NAME];
         export::follow(local, &rpc, move |bdev| drives.contains(&bdev.info().product_name));
     }
+    rpc.open().await;
     hotplug::start(local, Watch { firmware, addresses, slots });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;
     announce::pollers(local).await;

@@ -9,6 +9,7 @@ use crate::memory::{self, HeapStats};
 
 /// Starts the control plane on this core, the boot core, with every method that an environment
 /// shares with the others and those that `more` adds. `end` is what `spdk_kill_instance` does.
+/// [`Rpc::open`] ends the boot.
 pub fn start(
     local: &Local,
     heap: HeapStats,
@@ -19,7 +20,7 @@ pub fn start(
     basalt_rpc::methods::register_all(&mut router);
     memory::register(&mut router, heap);
     more(&mut router);
-    let rpc = Rpc::start(local, router, State::Runtime);
+    let rpc = Rpc::start(local, router, State::Startup);
     rpc.on_kill(move |signal| {
         log::info!(target: "basalt", "{signal}: powering off");
         end();

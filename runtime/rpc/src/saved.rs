@@ -52,6 +52,15 @@ impl Saved {
         });
     }
 
+    /// Whether a call that made `key` is filed.
+    pub(crate) fn has(&self, subsystem: &str, key: &str) -> bool {
+        self.find(subsystem, key).is_some()
+    }
+
+    fn find(&self, subsystem: &str, key: &str) -> Option<&SavedCall> {
+        self.calls.iter().find(|call| call.subsystem == subsystem && call.key == key)
+    }
+
     /// Drops the call that made a bdev and those that made namespaces of it, and what is below
     /// them, once it is gone.
     pub(crate) fn forget_bdev(&mut self, name: &str, uuid: &str) {

@@ -11,7 +11,9 @@ use basalt_bdev::{Event, Registry, uuid};
 use basalt_reactor::Local;
 use serde_json::{Map, Value};
 
+use crate::gate::{self, Access};
 use crate::message::{BadRequest, Id, Message, Request, reply};
+use crate::methods::WAIT_KEY;
 use crate::saved::{Call, Renew};
 use crate::{Params, Router, RpcError, Saved, State};
 
@@ -30,6 +32,9 @@ pub struct Rpc {
     router: Router,
     state: Cell<State>,
     saved: RefCell<Saved>,
+    access: RefCell<Access>,
+    /// Whether the boot is over, and clients may come.
+    is_open: Cell<bool>,
     on_kill: RefCell<Option<KillHook>>,
 }
 
@@ -41,13 +46,16 @@ impl fmt::Debug for Rpc {
 
 impl Rpc {
     /// A control plane with these methods, registered as a service of this core, which has the
-    /// bdev registry already if there is to be one.
+    /// bdev registry already if there is to be one. One that is started in [`State::Startup`] has
+    /// a boot before it, which ends with [`Self::open`].
     pub fn start(local: &Local, router: Router, state: State) -> Rc<Self> {
         let rpc = Rc::new(Self {
             local: local.clone(),
             router,
             state: Cell::new(state),
             saved: RefCell::default(),
+            access: RefCell::default(),
+            is_open: Cell::new(state == State::Runtime),
             on_kill: RefCell::new(None),
         });
         local.provide(Rc::clone(&rpc));
@@ -86,13 +94,48 @@ impl Rpc {
         self.state.set(State::Runtime);
     }
 
+    /// Whether it was configured to wait for `framework_start_init` after the boot.
+    pub fn waits(&self) -> bool {
+        self.saved.borrow().has("rpc", WAIT_KEY)
+    }
+
+    /// The boot is over: everything runs, unless it [waits](Self::waits), and clients may come as
+    /// far as they were let in.
+    pub async fn open(&self) {
+        if self.waits() {
+            log::info!(target: "rpc", "waiting for framework_start_init, as was asked for");
+        } else {
+            self.set_running();
+        }
+        self.is_open.set(true);
+        let access = self.access();
+        if let Err(reason) = gate::set_everywhere(&self.local, &access).await {
+            log::error!(target: "rpc", "{reason}: it takes no calls");
+        }
+    }
+
+    /// Who may connect.
+    pub fn access(&self) -> Access {
+        self.access.borrow().clone()
+    }
+
+    /// Says who may connect, from the end of the boot on. Connections of others end once they have
+    /// their reply.
+    pub(crate) async fn set_access(&self, access: Access) -> Result<(), String> {
+        self.access.replace(access.clone());
+        if self.is_open.get() {
+            gate::set_everywhere(&self.local, &access).await?;
+        }
+        Ok(())
+    }
+
     /// Carries out one call as if it had come over the wire.
     pub async fn call(self: &Rc<Self>, method: &str, params: Option<Value>) -> crate::Outcome {
         self.call_in(Some(self.state()), method, params).await
     }
 
-    /// Carries out a call of the boot configuration, which may use the methods of every state.
-    pub(crate) async fn call_at_boot(
+    /// Carries out a call of the boot, which may use the methods of every state.
+    pub async fn call_at_boot(
         self: &Rc<Self>,
         method: &str,
         params: Option<Value>,

@@ -43,7 +43,7 @@ pub async fn create_all(rpc: &Rc<Rpc>, paths: &[PathBuf]) -> anyhow::Result<()> 
         let absolute = std::path::absolute(path)?;
         let filename = absolute.to_string_lossy();
         let params = json!({"name": format!("Aio{index}"), "filename": filename});
-        let created = rpc.call("bdev_aio_create", Some(params)).await;
+        let created = rpc.call_at_boot("bdev_aio_create", Some(params)).await;
         created.map_err(|error| anyhow!("--file {}: {error}", path.display()))?;
     }
     Ok(())

@@ -8,11 +8,13 @@ use core::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::rpc::WAIT_KEY;
 use crate::{Context, Outcome, Params, Router, RpcError, State, When};
 
 /// Subsystems whose calls are saved, each after those it depends on.
-const SUBSYSTEMS: [(&str, &[&str]); 8] = [
+const SUBSYSTEMS: [(&str, &[&str]); 9] = [
     ("net", &[]),
+    ("rpc", &["net"]),
     ("scheduler", &[]),
     ("iobuf", &[]),
     ("sock", &["net"]),
@@ -66,6 +68,7 @@ fn get_version(_: Context, params: Params) -> Outcome {
 
 fn start_init(cx: Context, params: Params) -> Outcome {
     params.none()?;
+    cx.forget("rpc", WAIT_KEY);
     cx.rpc().set_running();
     Ok(Value::Bool(true))
 }

@@ -17,6 +17,7 @@ mod nvme_report;
 mod nvmf;
 mod options;
 mod raid;
+mod rpc;
 mod thread;
 mod vbdev;
 mod virtio;
@@ -27,6 +28,7 @@ pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal,
 pub use self::nvme_command::NvmeAnswer;
 pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
 pub use self::nvme_options::NvmeOptions;
+pub(crate) use self::rpc::WAIT_KEY;
 pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
 
 use crate::Router;
@@ -34,6 +36,7 @@ use crate::Router;
 /// Adds the methods of this crate to a router.
 pub fn register_all(router: &mut Router) {
     framework::register(router);
+    rpc::register(router);
     thread::register(router);
     log::register(router);
     options::register(router);

@@ -5,6 +5,7 @@ mod config;
 mod connection;
 mod framework;
 mod framing;
+mod gate;
 mod nvme_discovery;
 mod nvme_manage;
 mod nvme_options;

@@ -1,4 +1,5 @@
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,24 +11,27 @@ use basalt_net::{
 use serde_json::{Value, json};
 
 use super::Machine;
-use crate::{CONNECTIONS_MAX, PORT, Server};
+use crate::{Access, CONNECTIONS_MAX, Gate, PORT, Server, State};
 
 /// A peer as the test plays it.
 #[derive(Default)]
-struct Peer {
+pub(super) struct Peer {
     to_server: VecDeque<u8>,
     finished: bool,
     from_server: Vec<u8>,
     window: usize,
-    closed: bool,
-    aborted: bool,
+    pub closed: bool,
+    pub aborted: bool,
+    /// Where it is, and where it thinks that we are.
+    ends: Option<[Endpoint; 2]>,
 }
 
 /// A stack without a network: every socket is a [`Peer`], received a few bytes at a time.
 #[derive(Default)]
-struct FakeStack {
-    peers: Vec<Peer>,
+pub(super) struct FakeStack {
+    pub peers: Vec<Peer>,
     accepted: usize,
+    pub listens: bool,
 }
 
 impl FakeStack {
@@ -42,7 +46,15 @@ impl FakeStack {
         self.peers.len() - 1
     }
 
-    fn replies(&self, peer: usize) -> Vec<Value> {
+    /// As [`Self::connect`], from one address to another.
+    pub fn connect_from(&mut self, [peer, local]: [&str; 2], text: &str) -> usize {
+        let at = self.connect(text);
+        let end = |address: &str| Endpoint::new(address.parse().unwrap(), PORT);
+        self.peers[at].ends = Some([end(peer), end(local)]);
+        at
+    }
+
+    pub fn replies(&self, peer: usize) -> Vec<Value> {
         let text = String::from_utf8(self.peers[peer].from_server.clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -54,10 +66,13 @@ impl NetStack for FakeStack {
     }
 
     fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError> {
+        self.listens = true;
         Ok(ListenerId(port.into()))
     }
 
-    fn unlisten(&mut self, _: ListenerId) {}
+    fn unlisten(&mut self, _: ListenerId) {
+        self.listens = false;
+    }
 
     fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
         assert_eq!(listener, ListenerId(PORT.into()));
@@ -106,12 +121,12 @@ impl NetStack for FakeStack {
         self.peers[socket.slot as usize].aborted = true;
     }
 
-    fn peer(&self, _: SocketId) -> Option<Endpoint> {
-        None
+    fn peer(&self, socket: SocketId) -> Option<Endpoint> {
+        self.peers[socket.slot as usize].ends.map(|[peer, _]| peer)
     }
 
-    fn local(&self, _: SocketId) -> Option<Endpoint> {
-        None
+    fn local(&self, socket: SocketId) -> Option<Endpoint> {
+        self.peers[socket.slot as usize].ends.map(|[_, local]| local)
     }
 
     fn address(&self) -> Option<IpAddress> {
@@ -120,20 +135,29 @@ impl NetStack for FakeStack {
 }
 
 /// A machine of two cores, whose second one serves.
-struct Served {
-    machine: Machine,
-    stack: FakeStack,
-    server: Server,
+pub(super) struct Served {
+    pub machine: Machine,
+    pub stack: FakeStack,
+    pub server: Server,
 }
 
 impl Served {
     fn new() -> Self {
-        let mut stack = FakeStack::default();
-        let server = Server::listen(&mut stack, PORT).unwrap();
-        Self { machine: Machine::with_cores(2), stack, server }
+        let served = Self::in_state(State::Runtime);
+        let gate = served.machine.reactors[1].local().service::<Gate>().unwrap();
+        gate.set(Access::Open);
+        served
     }
 
-    fn run(&mut self, rounds: usize) {
+    /// One that nobody may connect to yet.
+    pub fn in_state(state: State) -> Self {
+        let machine = Machine::in_state(2, state);
+        let gate = Rc::new(Gate::default());
+        machine.reactors[1].local().provide(Rc::clone(&gate));
+        Self { machine, stack: FakeStack::default(), server: Server::new(gate, PORT) }
+    }
+
+    pub fn run(&mut self, rounds: usize) {
         let local = self.machine.reactors[1].local();
         for _ in 0..rounds {
             self.machine.round();
