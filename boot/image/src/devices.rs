@@ -1,5 +1,6 @@
 //! Finds the machine's devices and says which of them are used.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use basalt_bare::{IdentityMap, MachinePorts, PciConfig};
@@ -23,7 +24,7 @@ pub struct Firmware {
     pub ports: MachinePorts,
     /// ACPI's table with the machine's byte code.
     pub dsdt: &'static [u8],
-    pub nodes: Nodes,
+    pub nodes: Rc<Nodes>,
     pub guard: Guard,
 }
 

@@ -17,6 +17,7 @@ mod drives;
 mod entry;
 mod guard;
 mod hotplug;
+mod inventory;
 mod network;
 mod setup;
 mod stray;

@@ -13,7 +13,7 @@ use basalt_bare::{
 use basalt_bdev::Registry;
 use basalt_bdev::vbdev::gpt::{self, Examiner};
 use basalt_bdev_nvme::PRODUCT_NAME;
-use basalt_env::Nearness;
+use basalt_env::{Device, Nearness};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router};
@@ -22,7 +22,7 @@ use crate::devices::{self, Devices, Firmware, Nodes};
 use crate::guard::Guard;
 use crate::hotplug::{self, Watch};
 use crate::virtio_disks::VirtioDisks;
-use crate::{drives, network, stray};
+use crate::{drives, inventory, network, stray};
 
 const PORTS: Ports = Ports::STANDARD;
 
@@ -60,7 +60,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, .. } = parts;
     // Before any device may use memory.
     let guard = Guard::start(local, iommu, map, clock);
-    let nodes = Nodes::new(dsdt, nearness);
+    let nodes = Rc::new(Nodes::new(dsdt, nearness));
     let firmware = Firmware { config: config_space, map, ports, dsdt, nodes, guard };
     let Devices { addresses, slots, nvme, virtio_net, virtio_disks } = devices::find(&firmware);
     stray::run_if_asked(local, &firmware, &addresses).await;
@@ -70,6 +70,8 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     drives::attach_all(local, nvme, &firmware.nodes).await;
     VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
+    let cards = virtio_net.iter().map(Device::address).collect();
+    inventory::start(local, firmware.config.clone(), Rc::clone(&firmware.nodes), cards);
     network::start(local, clock, virtio_net, &interfaces).await;
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);

@@ -57,6 +57,12 @@ impl Saved {
         self.find(subsystem, key).is_some()
     }
 
+    /// The parameters of the call that made `key`; none if there is no such call.
+    pub(crate) fn params(&self, subsystem: &str, key: &str) -> Map<String, Value> {
+        let call = self.find(subsystem, key);
+        call.and_then(|call| call.call.params.clone()).unwrap_or_default()
+    }
+
     fn find(&self, subsystem: &str, key: &str) -> Option<&SavedCall> {
         self.calls.iter().find(|call| call.subsystem == subsystem && call.key == key)
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::gate::{self, Access};
 use crate::message::{BadRequest, Id, Message, Request, reply};
-use crate::methods::WAIT_KEY;
+use crate::methods::{Notifications, WAIT_KEY};
 use crate::saved::{Call, Renew};
 use crate::{Params, Router, RpcError, Saved, State};
 
@@ -60,6 +60,7 @@ impl Rpc {
         });
         local.provide(Rc::clone(&rpc));
         rpc.follow_removals();
+        Notifications::start(local);
         rpc
     }
 
@@ -260,6 +261,11 @@ impl Context {
     /// A copy of the parameters as they came.
     pub fn params(&self) -> Map<String, Value> {
         (*self.params).clone().unwrap_or_default()
+    }
+
+    /// The parameters of the call that is remembered under `key`; none if there is no such call.
+    pub(crate) fn kept(&self, subsystem: &str, key: &str) -> Map<String, Value> {
+        self.rpc.saved.borrow().params(subsystem, key)
     }
 
     /// A service of the boot core, such as the bdev registry or the NVMe-oF target.

@@ -12,15 +12,18 @@ use super::rpc::WAIT_KEY;
 use crate::{Context, Outcome, Params, Router, RpcError, State, When};
 
 /// Subsystems whose calls are saved, each after those it depends on.
-const SUBSYSTEMS: [(&str, &[&str]); 9] = [
+const SUBSYSTEMS: [(&str, &[&str]); 12] = [
     ("net", &[]),
     ("rpc", &["net"]),
     ("scheduler", &[]),
+    ("keyring", &[]),
+    ("fsdev", &[]),
+    ("vmd", &[]),
     ("iobuf", &[]),
     ("sock", &["net"]),
     ("accel", &["iobuf"]),
-    ("bdev", &["accel", "iobuf", "sock"]),
-    ("nvmf", &["accel", "bdev", "iobuf", "sock"]),
+    ("bdev", &["accel", "iobuf", "keyring", "sock", "vmd"]),
+    ("nvmf", &["accel", "bdev", "iobuf", "keyring", "sock"]),
     ("iscsi", &["bdev", "sock"]),
 ];
 

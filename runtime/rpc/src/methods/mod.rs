@@ -1,5 +1,7 @@
 //! The methods, one module per subsystem. Parameters and results are those of SPDK 26.09.
 
+mod absent;
+mod accel;
 mod bdev;
 mod file;
 mod framework;
@@ -7,6 +9,7 @@ mod iostat;
 mod limits;
 mod log;
 mod net;
+mod notify;
 mod nvme;
 mod nvme_command;
 mod nvme_discovery;
@@ -16,18 +19,24 @@ mod nvme_remote;
 mod nvme_report;
 mod nvmf;
 mod options;
+mod pci;
+mod pool;
 mod raid;
 mod rpc;
+mod scheduler;
+mod sock;
 mod thread;
 mod vbdev;
 mod virtio;
 
 pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
+pub(crate) use self::notify::Notifications;
 pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState};
 pub use self::nvme_command::NvmeAnswer;
 pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
 pub use self::nvme_options::NvmeOptions;
+pub use self::pci::{PciControl, PciState};
 pub(crate) use self::rpc::WAIT_KEY;
 pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
 
@@ -40,6 +49,13 @@ pub fn register_all(router: &mut Router) {
     thread::register(router);
     log::register(router);
     options::register(router);
+    scheduler::register(router);
+    sock::register(router);
+    accel::register(router);
+    pool::register(router);
+    pci::register(router);
+    notify::register(router);
+    absent::register(router);
     net::register(router);
     bdev::register(router);
     iostat::register(router);

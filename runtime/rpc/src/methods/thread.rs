@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use basalt_bdev::open_channels;
 use basalt_env::CoreId;
-use basalt_reactor::{Local, PollerStats, ReactorStats};
+use basalt_reactor::{CallError, Local, PollerStats, ReactorStats};
 use serde_json::{Value, json};
 
 use crate::{Context, Outcome, Params, Router, RpcError, When};
@@ -23,6 +24,7 @@ pub(super) fn register(router: &mut Router) {
     router.register("reactor_get_options", When::Any, get_options);
     router.register_async("thread_get_stats", When::Any, get_stats);
     router.register_async("thread_get_pollers", When::Any, get_pollers);
+    router.register_async("thread_get_io_channels", When::Any, get_io_channels);
 }
 
 fn cores(local: &Local) -> impl Iterator<Item = CoreId> + use<> {
@@ -38,8 +40,13 @@ fn thread_id(core: CoreId) -> u64 {
     u64::from(core.0) + 1
 }
 
+/// The core whose thread has that identifier.
+pub(super) fn find_thread(local: &Local, id: u64) -> Option<CoreId> {
+    cores(local).find(|core| thread_id(*core) == id)
+}
+
 /// A hexadecimal bit mask with the core's bit, as wide as it takes.
-fn cpumask(core: CoreId) -> String {
+pub(super) fn cpumask(core: CoreId) -> String {
     let top = 1_u8 << (core.0 % 4);
     format!("{top:x}{:0<zeroes$}", "", zeroes = usize::from(core.0 / 4))
 }
@@ -142,6 +149,20 @@ async fn get_pollers(cx: Context, params: Params) -> Outcome {
     Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
 }
 
+async fn get_io_channels(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let mut threads = Vec::new();
+    for core in cores(cx.local()) {
+        let open = cx.local().call(core, open_channels).await;
+        let open = open.map_err(|error| silent(core, error))?;
+        let to_json =
+            |(bdev, count): &(String, u32)| json!({"name": format!("bdev_{bdev}"), "ref": count});
+        let channels: Vec<Value> = open.iter().map(to_json).collect();
+        threads.push(json!({"name": thread_name(core), "io_channels": channels}));
+    }
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+}
+
 fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
     let mut fields = json!({
         "name": poller.name,
@@ -163,7 +184,9 @@ async fn pollers_of(local: &Local, core: CoreId) -> Result<Vec<PollerStats>, Rpc
     if core == local.core() {
         return Ok(local.pollers());
     }
-    local.call(core, Local::pollers).await.map_err(|error| {
-        RpcError::new(RpcError::INTERNAL, format!("core {core} does not answer: {error}"))
-    })
+    local.call(core, Local::pollers).await.map_err(|error| silent(core, error))
+}
+
+pub(super) fn silent(core: CoreId, error: CallError) -> RpcError {
+    RpcError::new(RpcError::INTERNAL, format!("core {core} does not answer: {error}"))
 }

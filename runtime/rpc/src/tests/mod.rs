@@ -6,6 +6,7 @@ mod connection;
 mod framework;
 mod framing;
 mod gate;
+mod modules;
 mod nvme_discovery;
 mod nvme_manage;
 mod nvme_options;
