@@ -19,10 +19,11 @@ use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router};
 
 use crate::devices::{self, Devices, Firmware, Nodes};
+use crate::drives::Drives;
 use crate::guard::Guard;
 use crate::hotplug::{self, Watch};
 use crate::virtio_disks::VirtioDisks;
-use crate::{drives, inventory, network, stray};
+use crate::{inventory, network, stray};
 
 const PORTS: Ports = Ports::STANDARD;
 
@@ -67,7 +68,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     Examiner::start(local);
-    drives::attach_all(local, nvme, &firmware.nodes).await;
+    Drives::start(local, &firmware, nvme).await;
     VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
     let cards = virtio_net.iter().map(Device::address).collect();

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::gate::{self, Access};
 use crate::message::{BadRequest, Id, Message, Request, reply};
-use crate::methods::{Notifications, WAIT_KEY};
+use crate::methods::{Notifications, WAIT_KEY, nvme_local_key};
 use crate::saved::{Call, Renew};
 use crate::{Params, Router, RpcError, Saved, State};
 
@@ -128,6 +128,11 @@ impl Rpc {
             gate::set_everywhere(&self.local, &access).await?;
         }
         Ok(())
+    }
+
+    /// An NVMe controller of this machine was taken out: no call that named it is to be saved.
+    pub fn forget_nvme_controller(&self, name: &str) {
+        self.saved.borrow_mut().forget("bdev", &nvme_local_key(name));
     }
 
     /// Carries out one call as if it had come over the wire.
@@ -266,6 +271,11 @@ impl Context {
     /// The parameters of the call that is remembered under `key`; none if there is no such call.
     pub(crate) fn kept(&self, subsystem: &str, key: &str) -> Map<String, Value> {
         self.rpc.saved.borrow().params(subsystem, key)
+    }
+
+    /// Whether a call is remembered under `key`.
+    pub(crate) fn has_kept(&self, subsystem: &str, key: &str) -> bool {
+        self.rpc.saved.borrow().has(subsystem, key)
     }
 
     /// A service of the boot core, such as the bdev registry or the NVMe-oF target.

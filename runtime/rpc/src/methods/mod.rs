@@ -13,6 +13,7 @@ mod notify;
 mod nvme;
 mod nvme_command;
 mod nvme_discovery;
+mod nvme_local;
 mod nvme_manage;
 mod nvme_options;
 mod nvme_remote;
@@ -32,8 +33,11 @@ mod virtio;
 pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
 pub(crate) use self::notify::Notifications;
-pub use self::nvme::{NvmeAdmin, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState};
+pub use self::nvme::{
+    NvmeAdmin, NvmeAttached, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState,
+};
 pub use self::nvme_command::NvmeAnswer;
+pub(crate) use self::nvme_local::key as nvme_local_key;
 pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
 pub use self::nvme_options::NvmeOptions;
 pub use self::pci::{PciControl, PciState};

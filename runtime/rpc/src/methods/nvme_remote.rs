@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme::NvmeControl;
+use super::nvme_local;
 use super::nvme_options::NvmeOptions;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
@@ -52,6 +53,9 @@ pub(super) fn register(router: &mut Router) {
 
 async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
     let name: String = params.required("name")?;
+    if nvme_local::is_meant(&mut params)? {
+        return nvme_local::attach_controller(cx, name, params).await;
+    }
     check_trtype(&mut params)?;
     let transport = read_transport(&mut params, PORT)?;
     let subnqn: String = params.required("subnqn")?;
@@ -83,7 +87,7 @@ pub(super) fn check_trtype(params: &mut Params) -> Result<(), RpcError> {
         return Ok(());
     }
     Err(RpcError::params(format_args!(
-        "'trtype': there is TCP, not '{trtype}'; drives on PCI are attached by themselves"
+        "'trtype': there are TCP and, for the machine's own drives, PCIe, not '{trtype}'"
     )))
 }
 

@@ -153,11 +153,13 @@ fn nvme_controllers_are_listed_reset_and_detached() {
         address: PciAddress::new(0, 0, 4, 0),
         cntlid: 7,
         state: "enabled".into(),
+        bdevs: vec![],
     };
     let attached = Rc::new(RefCell::new(vec![state]));
     let (list, detach) = (Rc::clone(&attached), attached);
     let control = NvmeControl::new(
         move || list.borrow().clone(),
+        |_, _| Box::pin(async { Err(RpcError::errno(errno::ENODEV, "there is none")) }),
         |_| Box::pin(async { Err(RpcError::errno(errno::EIO, "the controller is stuck")) }),
         move |_| {
             detach.borrow_mut().clear();

@@ -8,6 +8,7 @@ mod framing;
 mod gate;
 mod modules;
 mod nvme_discovery;
+mod nvme_local;
 mod nvme_manage;
 mod nvme_options;
 mod nvme_remote;
