@@ -9,7 +9,7 @@ use basalt_reactor::Local;
 use serde_json::Value;
 
 use crate::message::reply;
-use crate::{Access, Connection, Gate, Rpc, RpcError};
+use crate::{Access, Connection, Gate, PENDING_BYTES_MAX, Rpc, RpcError};
 
 /// The TCP port, the default of SPDK's client.
 pub const PORT: u16 = 5260;
@@ -53,7 +53,22 @@ impl Server {
             }
             Step::Gone => false,
         });
+        self.spare_memory(stack);
         work
+    }
+
+    /// Drops the client that leaves most unread, if all together leave too much.
+    fn spare_memory(&mut self, stack: &mut dyn NetStack) {
+        let unread = |client: &Client| client.connection.output().len();
+        if self.clients.iter().map(unread).sum::<usize>() <= PENDING_BYTES_MAX {
+            return;
+        }
+        let largest = (0..self.clients.len()).max_by_key(|at| unread(&self.clients[*at]));
+        let Some(at) = largest else { return };
+        let client = self.clients.swap_remove(at);
+        let unread = unread(&client);
+        log::warn!(target: "rpc", "dropped a client that leaves {unread} bytes unread");
+        stack.abort(client.socket);
     }
 
     /// How many clients are connected.

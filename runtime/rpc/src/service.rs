@@ -8,7 +8,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use basalt_bdev::{Event, Registry, uuid};
-use basalt_reactor::Local;
+use basalt_reactor::{Local, yield_now};
 use serde_json::{Map, Value};
 
 use crate::gate::{self, Access};
@@ -20,6 +20,9 @@ use crate::{Params, Router, RpcError, Saved, State};
 /// Bytes of replies after which the rest of a batch is refused: a small request must not fill the
 /// memory by asking for the same long list a thousand times.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The same for all batches that are being carried out together.
+const BATCHES_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
 type KillHook = Box<dyn Fn(&str)>;
 
@@ -35,6 +38,8 @@ pub struct Rpc {
     access: RefCell<Access>,
     /// Whether the boot is over, and clients may come.
     is_open: Cell<bool>,
+    /// Bytes of the replies of batches that are being carried out.
+    batched: Cell<usize>,
     on_kill: RefCell<Option<KillHook>>,
 }
 
@@ -56,6 +61,7 @@ impl Rpc {
             saved: RefCell::default(),
             access: RefCell::default(),
             is_open: Cell::new(state == State::Runtime),
+            batched: Cell::new(0),
             on_kill: RefCell::new(None),
         });
         local.provide(Rc::clone(&rpc));
@@ -176,16 +182,18 @@ impl Rpc {
         self: &Rc<Self>,
         calls: Vec<Result<Request, BadRequest>>,
     ) -> Option<Vec<u8>> {
-        let mut answer = Vec::new();
+        let mut batch = Batch { total: &self.batched, answer: Vec::new() };
         for mut call in calls {
-            if answer.len() > BATCH_BYTES_MAX {
+            if batch.is_too_long() {
                 call = call.and_then(too_much);
             }
             if let Some(reply) = self.answer_one(call).await {
-                answer.push(if answer.is_empty() { b'[' } else { b',' });
-                answer.extend_from_slice(&reply);
+                batch.add(&reply);
             }
+            // Many calls together may take long, and the core has other work.
+            yield_now().await;
         }
+        let mut answer = batch.finish();
         if answer.is_empty() {
             return None;
         }
@@ -225,6 +233,42 @@ impl Rpc {
     /// The calls that would rebuild `subsystem` as it is now.
     pub fn saved(&self, subsystem: &str) -> Vec<Value> {
         self.saved.borrow().of(subsystem)
+    }
+}
+
+/// The answer to a batch as far as it has got.
+struct Batch<'a> {
+    /// That of all batches together, bytes.
+    total: &'a Cell<usize>,
+    answer: Vec<u8>,
+}
+
+impl Batch<'_> {
+    fn is_too_long(&self) -> bool {
+        self.answer.len() > BATCH_BYTES_MAX || self.total.get() > BATCHES_BYTES_MAX
+    }
+
+    fn add(&mut self, reply: &[u8]) {
+        self.answer.push(if self.answer.is_empty() { b'[' } else { b',' });
+        self.answer.extend_from_slice(reply);
+        self.total.set(self.total.get() + reply.len() + 1);
+    }
+
+    /// The answer, which counts no longer.
+    fn finish(mut self) -> Vec<u8> {
+        self.uncount();
+        core::mem::take(&mut self.answer)
+    }
+
+    fn uncount(&self) {
+        self.total.set(self.total.get().saturating_sub(self.answer.len()));
+    }
+}
+
+impl Drop for Batch<'_> {
+    /// Nothing of it counts, however it ends.
+    fn drop(&mut self) {
+        self.uncount();
     }
 }
 

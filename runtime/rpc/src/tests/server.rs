@@ -236,3 +236,41 @@ fn connections_beyond_the_limit_are_refused() {
     assert_eq!(served.server.connections(), CONNECTIONS_MAX);
     assert!(served.stack.peers[CONNECTIONS_MAX].aborted);
 }
+
+#[test]
+fn clients_that_never_read_are_dropped_before_they_fill_the_memory_and_others_are_served() {
+    let mut served = Served::new();
+    let mut router = crate::Router::new();
+    crate::methods::register_all(&mut router);
+    router.register("long", crate::When::Any, |_, _| Ok(Value::from("x".repeat(3 << 20))));
+    served.machine.rpc = crate::Rpc::start(&served.machine.boot(), router, State::Runtime);
+    let mut peers = Vec::new();
+    for _ in 0..16 {
+        let peer = served.stack.connect("{\"id\": 1, \"method\": \"long\"}");
+        served.stack.peers[peer].window = 100;
+        peers.push(peer);
+    }
+    served.run(200);
+    let dropped =
+        |served: &Served| peers.iter().filter(|peer| served.stack.peers[**peer].aborted).count();
+    // Ten times three mebibytes are as much as may be left unread.
+    assert_eq!(dropped(&served), 6);
+    let other = served.stack.connect("{\"id\": 2, \"method\": \"spdk_get_version\"}");
+    served.run(100);
+    assert_eq!(served.stack.replies(other)[0]["id"], 2);
+    assert_eq!(dropped(&served), 6);
+}
+
+#[test]
+fn calls_are_answered_while_a_long_batch_is_carried_out() {
+    let mut served = Served::new();
+    let call = "{\"id\": 1, \"method\": \"rpc_get_methods\"}";
+    let batch = alloc::format!("[{}{call}]", alloc::format!("{call},").repeat(500));
+    let slow = served.stack.connect(&batch);
+    // It comes eleven bytes at a time.
+    served.run(batch.len() / 11 + 20);
+    let quick = served.stack.connect("{\"id\": 2, \"method\": \"spdk_get_version\"}");
+    served.run(100);
+    assert_eq!(served.stack.replies(quick).len(), 1);
+    assert!(served.stack.peers[slow].from_server.is_empty(), "the batch is not over");
+}
