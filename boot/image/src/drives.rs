@@ -184,8 +184,17 @@ fn report(local: &Local, name: &str, bdevs: &[String]) {
 
 fn state(info: basalt_bdev_nvme::ControllerInfo) -> NvmeState {
     let state = format!("{}", info.state);
-    let basalt_bdev_nvme::ControllerInfo { name, address, cntlid, bdevs, .. } = info;
-    NvmeState { name, address, cntlid, state, bdevs }
+    let basalt_bdev_nvme::ControllerInfo {
+        name,
+        address,
+        serial,
+        model,
+        firmware,
+        cntlid,
+        bdevs,
+        ..
+    } = info;
+    NvmeState { name, address, cntlid, state, bdevs, model, serial, firmware }
 }
 
 fn refusal(error: ManageError) -> NvmeRefusal {

@@ -195,16 +195,18 @@ fn null_resize(cx: Context, mut params: Params) -> Outcome {
     let bdev = registry.get(&name).filter(|bdev| bdev.info().product_name == "Null disk");
     let Some(bdev) = bdev else { return Err(no_such_device(&name)) };
     let blocks = mib.saturating_mul((1 << 20) / u64::from(bdev.info().block_size));
-    registry.resize(&name, blocks).map_err(|error| {
-        let errno = match error {
-            ResizeError::NoSuchBdev => errno::ENODEV,
-            ResizeError::BadGeometry => errno::EINVAL,
-            ResizeError::Busy => errno::EBUSY,
-        };
-        RpcError::errno(errno, format_args!("{name}: {error}"))
-    })?;
+    registry.resize(&name, blocks).map_err(|error| resize_error(&name, error))?;
     cx.remember("bdev", format!("{}/size", bdev.info().name));
     Ok(Value::Bool(true))
+}
+
+pub(super) fn resize_error(name: &str, error: ResizeError) -> RpcError {
+    let errno = match error {
+        ResizeError::NoSuchBdev => errno::ENODEV,
+        ResizeError::BadGeometry => errno::EINVAL,
+        ResizeError::Busy => errno::EBUSY,
+    };
+    RpcError::errno(errno, format_args!("{name}: {error}"))
 }
 
 /// Refuses metadata, which would be promised and not kept; drops hints; refuses the unknown.

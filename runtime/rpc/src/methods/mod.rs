@@ -13,6 +13,7 @@ mod notify;
 mod nvme;
 mod nvme_command;
 mod nvme_discovery;
+mod nvme_health;
 mod nvme_local;
 mod nvme_manage;
 mod nvme_options;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme_command::{self, NvmeAnswer};
-use super::{nvme_local, nvme_remote};
+use super::{nvme_health, nvme_local, nvme_remote};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// An attached NVMe controller as it is now.
@@ -30,6 +30,12 @@ pub struct NvmeState {
     pub state: String,
     /// Its bdevs, in order of namespace.
     pub bdevs: Vec<String>,
+    /// Model number.
+    pub model: String,
+    /// Serial number.
+    pub serial: String,
+    /// Firmware revision.
+    pub firmware: String,
 }
 
 /// How an attachment ends: the names of the bdevs.
@@ -127,6 +133,8 @@ pub(super) fn register(router: &mut Router) {
     router.register_async("bdev_nvme_reset_controller", When::Runtime, reset_controller);
     router.register_async("bdev_nvme_send_cmd", When::Runtime, nvme_command::send_cmd);
     router.register_async("bdev_nvme_detach_controller", When::Runtime, detach_controller);
+    let health = nvme_health::get_controller_health_info;
+    router.register_async("bdev_nvme_get_controller_health_info", When::Runtime, health);
 }
 
 fn get_controllers(cx: Context, mut params: Params) -> Outcome {

@@ -40,7 +40,9 @@ fn attach(
     basalt_bdev::null::create(registry, options).unwrap();
     let (name, state) = (name.into(), "enabled".into());
     let bdevs = vec![bdev.clone()];
-    attached.borrow_mut().push(NvmeState { name, address, cntlid: 1, state, bdevs });
+    let [model, serial, firmware] = [const { String::new() }; 3];
+    let of = NvmeState { name, address, cntlid: 1, state, bdevs, model, serial, firmware };
+    attached.borrow_mut().push(of);
     vec![bdev]
 }
 

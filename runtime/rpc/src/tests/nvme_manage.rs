@@ -90,6 +90,9 @@ fn machine() -> (Machine, Orders) {
         cntlid: 1,
         state: "enabled".into(),
         bdevs: Vec::new(),
+        model: "Model".into(),
+        serial: "S1".into(),
+        firmware: "1.0".into(),
     };
     let control = NvmeControl::new(
         move || vec![state.clone()],
