@@ -142,17 +142,21 @@ impl Rpc {
     }
 
     /// Carries out one call as if it had come over the wire.
-    pub async fn call(self: &Rc<Self>, method: &str, params: Option<Value>) -> crate::Outcome {
-        self.call_in(Some(self.state()), method, params).await
-    }
-
-    /// Carries out a call of the boot, which may use the methods of every state.
-    pub async fn call_at_boot(
+    pub fn call(
         self: &Rc<Self>,
         method: &str,
         params: Option<Value>,
-    ) -> crate::Outcome {
-        self.call_in(None, method, params).await
+    ) -> impl Future<Output = crate::Outcome> {
+        self.call_in(Some(self.state()), method, params)
+    }
+
+    /// Carries out a call of the boot, which may use the methods of every state.
+    pub fn call_at_boot(
+        self: &Rc<Self>,
+        method: &str,
+        params: Option<Value>,
+    ) -> impl Future<Output = crate::Outcome> {
+        self.call_in(None, method, params)
     }
 
     async fn call_in(

@@ -18,8 +18,11 @@ pub(super) fn register(router: &mut Router) {
     router.register("accel_assign_opc", When::Startup, assign);
     router.register("accel_get_opc_assignments", When::Runtime, |_, params| {
         params.none()?;
-        let assigned = OPERATIONS.iter().map(|name| (String::from(*name), SOFTWARE.into()));
-        Ok(Value::Object(assigned.collect::<Map<_, _>>()))
+        let mut assigned = Map::new();
+        for name in OPERATIONS {
+            assigned.insert(name.into(), SOFTWARE.into());
+        }
+        Ok(Value::Object(assigned))
     });
     router.register("accel_get_module_info", When::Runtime, |_, params| {
         params.none()?;

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use basalt_env::{LOG_FLAGS, clear_log_flag, log_flag, set_log_flag};
 use log::LevelFilter;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
@@ -34,8 +34,11 @@ pub(super) fn register(router: &mut Router) {
 /// Unlike those of SPDK, all are set at first: the level alone says how much is logged.
 fn get_flags(_: Context, params: Params) -> Outcome {
     params.none()?;
-    let flags = (0..).zip(LOG_FLAGS).map(|(index, name)| (name.into(), log_flag(index).into()));
-    Ok(Value::Object(flags.collect()))
+    let mut flags = Map::new();
+    for (index, name) in LOG_FLAGS.iter().enumerate() {
+        flags.insert((*name).into(), log_flag(index).into());
+    }
+    Ok(Value::Object(flags))
 }
 
 fn change_flag(mut params: Params, change: fn(usize)) -> Outcome {

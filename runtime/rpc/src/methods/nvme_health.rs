@@ -1,9 +1,9 @@
 //! How an NVMe drive is, by its own account.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use basalt_bdev::NvmePassthru;
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use super::bdev::no_such_device;
 use super::nvme::NvmeControl;
@@ -40,30 +40,42 @@ pub(super) async fn get_controller_health_info(cx: Context, mut params: Params) 
     status.map_err(|error| RpcError::errno(errno::EIO, error))?;
     let data = answer.data.ok_or_else(|| RpcError::errno(errno::EIO, "there is no data"))?;
     let log = Log(data.as_slice());
-    Ok(json!({
-        "model_number": state.model,
-        "serial_number": state.serial,
-        "firmware_revision": state.firmware,
-        "traddr": alloc::format!("{}", state.address),
-        "critical_warning": log.number(0, 1),
-        "temperature_celsius": log.number(1, 2) as i64 - ZERO_CELSIUS,
-        "available_spare_percentage": log.number(3, 1),
-        "available_spare_threshold_percentage": log.number(4, 1),
-        "percentage_used": log.number(5, 1),
-        "data_units_read": log.number(32, 16),
-        "data_units_written": log.number(48, 16),
-        "host_read_commands": log.number(64, 16),
-        "host_write_commands": log.number(80, 16),
-        "controller_busy_time": log.number(96, 16),
-        "power_cycles": log.number(112, 16),
-        "power_on_hours": log.number(128, 16),
-        "unsafe_shutdowns": log.number(144, 16),
-        "media_errors": log.number(160, 16),
-        "num_err_log_entries": log.number(176, 16),
-        "warning_temperature_time_minutes": log.number(192, 4),
-        "critical_composite_temperature_time_minutes": log.number(196, 4),
-    }))
+    let mut health = Map::new();
+    for (name, at, len) in FIELDS {
+        health.insert(name.into(), log.number(at, len).into());
+    }
+    let celsius = log.number(1, 2) as i64 - ZERO_CELSIUS;
+    health.insert("temperature_celsius".into(), celsius.into());
+    for (name, text) in [
+        ("model_number", state.model),
+        ("serial_number", state.serial),
+        ("firmware_revision", state.firmware),
+        ("traddr", state.address.to_string()),
+    ] {
+        health.insert(name.into(), text.into());
+    }
+    Ok(Value::Object(health))
 }
+
+/// Numbers of the log page by SPDK's names, where they begin and how many bytes they have.
+const FIELDS: [(&str, usize, usize); 16] = [
+    ("critical_warning", 0, 1),
+    ("available_spare_percentage", 3, 1),
+    ("available_spare_threshold_percentage", 4, 1),
+    ("percentage_used", 5, 1),
+    ("data_units_read", 32, 16),
+    ("data_units_written", 48, 16),
+    ("host_read_commands", 64, 16),
+    ("host_write_commands", 80, 16),
+    ("controller_busy_time", 96, 16),
+    ("power_cycles", 112, 16),
+    ("power_on_hours", 128, 16),
+    ("unsafe_shutdowns", 144, 16),
+    ("media_errors", 160, 16),
+    ("num_err_log_entries", 176, 16),
+    ("warning_temperature_time_minutes", 192, 4),
+    ("critical_composite_temperature_time_minutes", 196, 4),
+];
 
 /// The log page.
 struct Log<'a>(&'a [u8]);

@@ -31,22 +31,23 @@ pub(super) fn register(router: &mut Router) {
 
 fn get_scheduler(cx: Context, params: Params) -> Outcome {
     params.none()?;
-    let chosen = cx.kept("scheduler", "options framework_set_scheduler ");
-    let options = cx.kept("scheduler", "options scheduler_set_options ");
-    let period = if chosen.is_empty() { 0 } else { PERIOD_US };
-    let mut shown = json!({
-        "scheduler_name": chosen.get("name").cloned().unwrap_or_else(|| "static".into()),
-        "scheduler_period": chosen.get("period").cloned().unwrap_or_else(|| period.into()),
-        "isolated_core_mask":
-            options.get("isolated_core_mask").cloned().unwrap_or_else(|| "0".into()),
-        "scheduling_core": options.get("scheduling_core").cloned().unwrap_or_else(|| 0.into()),
-    });
-    for name in ["load_limit", "core_limit", "core_busy"] {
-        if let Some(value) = chosen.get(name) {
-            shown[name] = value.clone();
-        }
+    let mut shown = cx.kept("scheduler", "options framework_set_scheduler ");
+    let period = if shown.is_empty() { 0 } else { PERIOD_US };
+    let name = shown.remove("name").unwrap_or_else(|| "static".into());
+    let period = shown.remove("period").unwrap_or_else(|| period.into());
+    let mut options = cx.kept("scheduler", "options scheduler_set_options ");
+    let mask = options.remove("isolated_core_mask").unwrap_or_else(|| "0".into());
+    let core = options.remove("scheduling_core").unwrap_or_else(|| 0.into());
+    for (name, value) in [
+        ("scheduler_name", name),
+        ("scheduler_period", period),
+        ("isolated_core_mask", mask),
+        ("scheduling_core", core),
+    ] {
+        shown.insert(name.into(), value);
     }
-    Ok(shown)
+    // With it, what else its scheduler was told.
+    Ok(Value::Object(shown))
 }
 
 /// Whether it is watched how often the operating system takes a core away: there is none.

@@ -28,28 +28,31 @@ fn get_options(cx: Context, mut params: Params) -> Outcome {
         let message = format_args!("there is no socket implementation '{name}'");
         return Err(RpcError::errno(errno::EINVAL, message));
     }
-    let mut options = defaults();
-    for (name, value) in cx.kept("sock", &format!("options sock_impl_set_options {name}")) {
-        if let Some(option) = options.get_mut(&name) {
-            *option = value;
-        }
+    let mut kept = cx.kept("sock", &format!("options sock_impl_set_options {name}"));
+    let mut options = Map::new();
+    for (name, number) in NUMBERS {
+        let value = kept.remove(name).unwrap_or_else(|| number.into());
+        options.insert(name.into(), value);
+    }
+    for (name, flag) in FLAGS {
+        let value = kept.remove(name).unwrap_or_else(|| flag.into());
+        options.insert(name.into(), value);
     }
     Ok(Value::Object(options))
 }
 
-fn defaults() -> Map<String, Value> {
-    const BUFFER_BYTES: u32 = 2 << 20;
-    let options: [(&str, Value); 10] = [
-        ("recv_buf_size", BUFFER_BYTES.into()),
-        ("send_buf_size", BUFFER_BYTES.into()),
-        ("enable_recv_pipe", true.into()),
-        ("enable_quickack", false.into()),
-        ("enable_placement_id", 0.into()),
-        ("enable_zerocopy_send_server", true.into()),
-        ("enable_zerocopy_send_client", false.into()),
-        ("zerocopy_threshold", 0.into()),
-        ("tls_version", 0.into()),
-        ("enable_ktls", false.into()),
-    ];
-    options.into_iter().map(|(name, value)| (name.into(), value)).collect()
-}
+const NUMBERS: [(&str, u32); 5] = [
+    ("recv_buf_size", 2 << 20),
+    ("send_buf_size", 2 << 20),
+    ("enable_placement_id", 0),
+    ("zerocopy_threshold", 0),
+    ("tls_version", 0),
+];
+
+const FLAGS: [(&str, bool); 5] = [
+    ("enable_recv_pipe", true),
+    ("enable_quickack", false),
+    ("enable_zerocopy_send_server", true),
+    ("enable_zerocopy_send_client", false),
+    ("enable_ktls", false),
+];
