@@ -18,6 +18,7 @@ use super::bdev::no_such_device;
 use super::nvme::NvmeControl;
 use super::nvme_local;
 use super::nvme_options::NvmeOptions;
+use super::object;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// The NVMe/TCP port (NVM Express TCP Transport §3.1.1).
@@ -431,16 +432,16 @@ fn namespace_by(remote: &RemoteInfo, nsid: u32, (at, access): (usize, Access)) -
     let Some(controller) = path.controller else { return fields };
     let text = |field: &[u8]| ascii_field(field).unwrap_or("").to_string();
     let reports_ana = controller.cmic & REPORTS_ANA != 0;
-    fields["ctrlr_data"] = json!({
-        "cntlid": path.cntlid,
-        "vendor_id": format!("{:#06x}", controller.vid),
-        "model_number": text(&controller.model),
-        "serial_number": text(&controller.serial),
-        "firmware_revision": text(&controller.firmware),
-        "subnqn": remote.subnqn,
-        "multi_ctrlr": controller.cmic & SEVERAL_CONTROLLERS != 0,
-        "ana_reporting": reports_ana,
-    });
+    fields["ctrlr_data"] = object(&mut [
+        ("cntlid", Value::from(path.cntlid)),
+        ("vendor_id", Value::from(format!("{:#06x}", controller.vid))),
+        ("model_number", Value::from(text(&controller.model))),
+        ("serial_number", Value::from(text(&controller.serial))),
+        ("firmware_revision", Value::from(text(&controller.firmware))),
+        ("subnqn", Value::from(remote.subnqn.as_str())),
+        ("multi_ctrlr", Value::from(controller.cmic & SEVERAL_CONTROLLERS != 0)),
+        ("ana_reporting", Value::from(reports_ana)),
+    ]);
     if reports_ana {
         fields["ns_data"]["ana_state"] = match access {
             Access::Optimized => "optimized",

@@ -10,6 +10,7 @@ use basalt_env::CoreId;
 use basalt_reactor::{CallError, Local, PollerStats, ReactorStats};
 use serde_json::{Value, json};
 
+use super::object;
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// Ticks per second.
@@ -67,20 +68,20 @@ fn reactor_to_json(core: CoreId, stats: ReactorStats) -> Value {
         "cpumask": cpumask(core),
         "elapsed": stats.busy_ns + stats.idle_ns,
     });
-    json!({
-        "lcore": core.0,
-        "tid": thread_id(core),
-        "busy": stats.busy_ns,
-        "idle": stats.idle_ns,
-        "rounds": stats.rounds,
-        "rests": stats.rests,
-        "woken": stats.woken,
-        "in_interrupt": false,
-        "irq": 0,
-        "sys": 0,
-        "usr": 0,
-        "lw_threads": [thread],
-    })
+    object(&mut [
+        ("lcore", Value::from(core.0)),
+        ("tid", Value::from(thread_id(core))),
+        ("busy", Value::from(stats.busy_ns)),
+        ("idle", Value::from(stats.idle_ns)),
+        ("rounds", Value::from(stats.rounds)),
+        ("rests", Value::from(stats.rests)),
+        ("woken", Value::from(stats.woken)),
+        ("in_interrupt", false.into()),
+        ("irq", 0.into()),
+        ("sys", 0.into()),
+        ("usr", 0.into()),
+        ("lw_threads", json!([thread])),
+    ])
 }
 
 /// Basalt's own: whether a core without work rests, and after how many microseconds.
@@ -112,17 +113,17 @@ async fn get_stats(cx: Context, params: Params) -> Outcome {
         let stats = mesh.stats(core).unwrap_or_default();
         let pollers = pollers_of(cx.local(), core).await?;
         let timed = pollers.iter().filter(|poller| poller.period.is_some()).count();
-        threads.push(json!({
-            "name": thread_name(core),
-            "id": thread_id(core),
-            "cpumask": cpumask(core),
-            "busy": stats.busy_ns,
-            "idle": stats.idle_ns,
-            "in_interrupt": false,
-            "active_pollers_count": pollers.len() - timed,
-            "timed_pollers_count": timed,
-            "paused_pollers_count": 0,
-        }));
+        threads.push(object(&mut [
+            ("name", Value::from(thread_name(core))),
+            ("id", Value::from(thread_id(core))),
+            ("cpumask", Value::from(cpumask(core))),
+            ("busy", Value::from(stats.busy_ns)),
+            ("idle", Value::from(stats.idle_ns)),
+            ("in_interrupt", false.into()),
+            ("active_pollers_count", Value::from(pollers.len() - timed)),
+            ("timed_pollers_count", Value::from(timed)),
+            ("paused_pollers_count", 0.into()),
+        ]));
     }
     Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
 }
@@ -164,15 +165,15 @@ async fn get_io_channels(cx: Context, params: Params) -> Outcome {
 }
 
 fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
-    let mut fields = json!({
-        "name": poller.name,
-        "id": index + 1,
-        "state": "waiting",
-        "run_count": poller.runs,
-        "busy_count": poller.busy,
-        "busy": poller.busy_ns,
-        "idle": poller.idle_ns,
-    });
+    let mut fields = object(&mut [
+        ("name", Value::from(poller.name)),
+        ("id", Value::from(index + 1)),
+        ("state", "waiting".into()),
+        ("run_count", Value::from(poller.runs)),
+        ("busy_count", Value::from(poller.busy)),
+        ("busy", Value::from(poller.busy_ns)),
+        ("idle", Value::from(poller.idle_ns)),
+    ]);
     if let Some(period) = poller.period {
         let ticks = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         fields["period_ticks"] = ticks.into();
