@@ -13,8 +13,8 @@ pub type Outcome = Result<Value, RpcError>;
 /// A method at work. Boxed: this is the control path.
 pub type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
 
-/// Starts a method. A trait of our own: the code of a boxed `Fn` is in the image twice, as it may be
-/// called by value too.
+/// Starts a method. A trait of our own: the code of a boxed `Fn` is in the image twice, as it may
+/// be called by value too.
 trait Start {
     fn start(&self, cx: Context, params: Params) -> Pending;
 }

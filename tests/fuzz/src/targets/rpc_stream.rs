@@ -117,10 +117,11 @@ pub fn seeds() -> Vec<Seed> {
     CALLS.iter().map(whole).collect()
 }
 
-const CALLS: [&str; 3] = [
+const CALLS: [&str; 4] = [
     include_str!("../../seeds/calls-bdev.json"),
     include_str!("../../seeds/calls-nvmf.json"),
     include_str!("../../seeds/calls-mixed.json"),
+    include_str!("../../seeds/calls-modules.json"),
 ];
 
 #[cfg(test)]
