@@ -39,10 +39,11 @@ pub fn logs_details_of(target: &str) -> bool {
     if MUTED.load(Ordering::Relaxed) == 0 {
         return true;
     }
-    let part = target.strip_prefix("basalt_").unwrap_or(target);
-    let part = part.split("::").next().unwrap_or_default();
-    let index = LOG_FLAGS.iter().position(|flag| *flag == part);
-    index.is_none_or(log_flag)
+    let target = target.strip_prefix("basalt_").unwrap_or(target);
+    let is_of = |flag: &&str| {
+        target.strip_prefix(*flag).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    LOG_FLAGS.iter().position(is_of).is_none_or(log_flag)
 }
 
 const fn mask(index: usize) -> u32 {
