@@ -53,6 +53,10 @@ pub struct Arguments {
     /// Port of JSON-RPC
     #[arg(long, value_name = "PORT", default_value_t = Ports::STANDARD.rpc)]
     pub rpc_port: u16,
+
+    /// Waits for framework_start_init, and serves nothing by itself
+    #[arg(long)]
+    pub wait_for_rpc: bool,
 }
 
 /// What was asked for, once it is known to be possible.

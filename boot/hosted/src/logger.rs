@@ -3,8 +3,9 @@
 
 use std::io::Write as _;
 
+use basalt_env::logs_details_of;
 use basalt_hosted::Clock;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 struct Console {
     clock: Clock,
@@ -12,7 +13,9 @@ struct Console {
 
 impl Log for Console {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        let level = metadata.level();
+        let is_detail = level >= Level::Debug;
+        level <= log::max_level() && (!is_detail || logs_details_of(metadata.target()))
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -71,6 +71,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         files: arguments.files,
         ports: checked.ports,
         address: arguments.address,
+        waits: arguments.wait_for_rpc,
         ending: ending.clone(),
     });
     let network = Network::new(arguments.address);

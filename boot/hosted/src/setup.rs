@@ -16,6 +16,7 @@ use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
 use basalt_rpc::{Config, Router, RpcError, errno};
+use serde_json::json;
 
 use crate::ending::Ending;
 use crate::files;
@@ -29,6 +30,8 @@ pub struct Parts {
     pub files: Vec<PathBuf>,
     pub ports: Ports,
     pub address: Ipv4Addr,
+    /// Whether to wait for `framework_start_init`.
+    pub waits: bool,
     pub ending: Ending,
 }
 
@@ -43,7 +46,7 @@ pub async fn run(local: Local, parts: Parts) {
 }
 
 async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
-    let Parts { clock, config, files, ports, address, ending } = parts;
+    let Parts { clock, config, files, ports, address, waits, ending } = parts;
     let config = Config::parse(&config);
     roll_call::run(local).await;
     local.provide(Rc::new(Registry::new(local.cores(), cores::entropy())));
@@ -60,9 +63,15 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     first_read::run(local, move || clock.now()).await;
     services::start(local, transport, ports.rpc).await;
     Examiner::settled(local).await;
-    if configuration::carry_out(&config, &rpc).await? == Exports::Default {
+    let exports = configuration::carry_out(&config, &rpc).await?;
+    if waits {
+        let params = json!({"wait_for_rpc": true});
+        rpc.call_at_boot("rpc_set_options", Some(params)).await?;
+    }
+    if exports == Exports::Default && !rpc.waits() {
         export::run(local, &rpc, ports).await;
     }
+    rpc.open().await;
     announce::pollers(local).await;
     local.mesh().settle();
     announce::ready(&target, address.into(), ports.rpc);

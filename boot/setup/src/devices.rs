@@ -1,5 +1,6 @@
 //! Finds the machine's devices and says which of them are used.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use basalt_bare::{IdentityMap, MachinePorts, PciConfig};
@@ -24,7 +25,7 @@ pub struct Firmware {
     pub ports: MachinePorts,
     /// ACPI's table with the machine's byte code.
     pub dsdt: &'static [u8],
-    pub nodes: Nodes,
+    pub nodes: Rc<Nodes>,
     pub guard: Guard,
     pub paths: DataPaths,
 }
@@ -52,8 +53,8 @@ impl Nodes {
 pub struct Devices {
     pub addresses: Addresses,
     pub slots: Slots,
-    /// NVMe controllers.
-    pub nvme: Vec<PciDevice>,
+    /// NVMe controllers, which nobody has claimed yet.
+    pub nvme: Vec<Function>,
     /// virtio network cards.
     pub virtio_net: Vec<PciDevice>,
     /// virtio block devices and SCSI hosts, which nobody has claimed yet.
@@ -97,12 +98,12 @@ pub fn find(firmware: &Firmware) -> Devices {
     let addresses = give_addresses(config, &functions, &slots, &used);
     let (mut nvme, mut virtio_net, mut virtio_disks) = (Vec::new(), Vec::new(), Vec::new());
     for function in used {
-        if virtio_disk_kind(function).is_some() {
-            virtio_disks.extend(firmware.allow(&addresses, function).then_some(*function));
+        if is_virtio_net(function) {
+            virtio_net.extend(firmware.claim(&addresses, *function));
             continue;
         }
-        let list = if function.is_nvme() { &mut nvme } else { &mut virtio_net };
-        list.extend(firmware.claim(&addresses, *function));
+        let list = if function.is_nvme() { &mut nvme } else { &mut virtio_disks };
+        list.extend(firmware.allow(&addresses, function).then_some(*function));
     }
     Devices { addresses, slots, nvme, virtio_net, virtio_disks }
 }

@@ -5,71 +5,164 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use basalt_bare::{is_emulated, is_virtual};
 use basalt_bdev::Registry;
-use basalt_bdev_nvme::{AdminError, ControlError, ManageError, NvmeControllers, Options};
-use basalt_env::{Device, PciAddress};
+use basalt_bdev_nvme::{
+    AdminError, AttachError, ControlError, IoPath, ManageError, NvmeControllers, Options,
+};
+use basalt_env::Device;
+use basalt_pci::{Claimed, Function, PciAddress};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeRefusal, NvmeState};
-use basalt_rpc::{RpcError, errno};
+use basalt_rpc::{Rpc, RpcError, errno};
 
-use crate::devices::{Firmware, PciDevice};
+use crate::devices::{Firmware, Nodes, PciDevice};
 
-/// Attaches every controller as `Nvme0`, `Nvme1`, … in the order of their addresses.
-///
-/// One that does not come up is reported and left out.
-pub async fn attach_all(local: &Local, controllers: Vec<PciDevice>, firmware: &Firmware) {
-    provide_control(local);
-    if controllers.is_empty() {
-        log::warn!(target: "nvme", "there is no NVMe controller");
-    }
-    for (index, device) in controllers.into_iter().enumerate() {
-        attach(local, device, format!("Nvme{index}"), firmware).await;
-    }
+type Registers = <PciDevice as Device>::Registers;
+type Claim = Box<dyn Fn(Function) -> PciDevice>;
+
+/// The NVMe controllers of the machine, attached or not: a service of the boot core.
+pub struct Drives {
+    claim: Claim,
+    nodes: Rc<Nodes>,
+    path: IoPath<Registers>,
+    found: RefCell<Vec<Function>>,
 }
 
-/// Attaches a controller that came later, under the first name that is free.
-pub async fn attach_late(local: &Local, device: PciDevice, firmware: &Firmware) {
-    let controllers = NvmeControllers::of(local);
-    let mut names = (0_u32..).map(|index| format!("Nvme{index}"));
-    let name = names.find(|name| controllers.get(name).is_none()).unwrap_or_default();
-    attach(local, device, name, firmware).await;
-}
+impl Drives {
+    /// Attaches those that were found as `Nvme0`, `Nvme1`, … in the order of their addresses. The
+    /// control plane may have them under other names from now on.
+    ///
+    /// One that does not come up is reported and left out.
+    pub async fn start(local: &Local, firmware: &Firmware, found: Vec<Function>) {
+        if found.is_empty() {
+            log::warn!(target: "nvme", "there is no NVMe controller");
+        }
+        let (config, map) = (firmware.config.clone(), firmware.map);
+        let claim = move |function| Claimed::new(config.clone(), map, function);
+        let (nodes, path) = (Rc::clone(&firmware.nodes), firmware.paths.nvme);
+        let functions = found.clone();
+        let drives = Rc::new(Self { claim: Box::new(claim), nodes, path, found: RefCell::new(found) });
+        local.provide(Rc::clone(&drives));
+        local.provide(Rc::new(drives.control(local)));
+        for (index, function) in functions.into_iter().enumerate() {
+            drives.try_attach(local, function, format!("Nvme{index}")).await;
+        }
+    }
 
-async fn attach(local: &Local, device: PciDevice, name: String, firmware: &Firmware) {
-    let address = device.address();
-    let mut options = Options::named(name.clone());
-    // An emulated processor leaves the guest for a word in memory less often, but then QEMU wakes
-    // another thread for every register that is written after all, which costs more.
-    options.shadow_doorbells = !is_emulated();
-    // A drive spares the way to memory for a command that is brought to it. In a guest the drive is
-    // a program as a rule, and each command would leave the guest eight times.
-    options.controller_memory_buffer = !is_virtual();
-    if let Some(set) = local.service::<NvmeOptions>() {
-        options = options.with_arbitration(set.arbitration);
-        options.priorities.clone_from(&set.priorities);
+    /// Attaches a controller that came later, under the first name that is free.
+    pub async fn add(local: &Local, function: Function) {
+        let Some(drives) = local.service::<Self>() else { return };
+        drives.found.borrow_mut().push(function);
+        let controllers = NvmeControllers::of(local);
+        let mut names = (0_u32..).map(|index| format!("Nvme{index}"));
+        let name = names.find(|name| controllers.get(name).is_none()).unwrap_or_default();
+        drives.try_attach(local, function, name).await;
     }
-    if let Some((node, cores)) = firmware.nodes.near(address) {
-        log::info!(target: "nvme", "{name} ({address}) is on node {node}");
-        options.cores = cores;
-    }
-    match basalt_bdev_nvme::attach(local, device, firmware.paths.nvme, options).await {
-        Ok(bdevs) => report(local, &name, &bdevs),
-        Err(error) => log::error!(target: "nvme", "{name} ({address}): {error}; it is left out"),
-    }
-}
 
-/// Lets go of every controller that `gone` tells of; their addresses.
-pub async fn detach(local: &Local, gone: impl Fn(PciAddress) -> bool) -> Vec<PciAddress> {
-    let controllers = NvmeControllers::of(local);
-    let mut detached = Vec::new();
-    for info in controllers.list().into_iter().filter(|info| gone(info.address)) {
-        // Whoever asked for the same meanwhile has done it.
-        let _ = controllers.detach(&info.name).await;
-        detached.push(info.address);
+    /// Lets go of every controller that `gone` tells of; their addresses.
+    pub async fn remove(local: &Local, gone: impl Fn(PciAddress) -> bool) -> Vec<PciAddress> {
+        let Some(drives) = local.service::<Self>() else { return Vec::new() };
+        let controllers = NvmeControllers::of(local);
+        for info in controllers.list().into_iter().filter(|info| gone(info.address)) {
+            // Whoever asked for the same meanwhile has done it.
+            let _ = controllers.detach(&info.name).await;
+            if let Some(rpc) = local.service::<Rpc>() {
+                rpc.forget_nvme_controller(&info.name);
+            }
+        }
+        let mut found = drives.found.borrow_mut();
+        found.extract_if(.., |function| gone(function.address)).map(|f| f.address).collect()
     }
-    detached
+
+    async fn try_attach(&self, local: &Local, function: Function, name: String) {
+        let address = function.address;
+        if let Err(error) = self.attach(local, function, name.clone()).await {
+            log::error!(target: "nvme", "{name} ({address}): {error}; it is left out");
+        }
+    }
+
+    async fn attach(
+        &self,
+        local: &Local,
+        function: Function,
+        name: String,
+    ) -> Result<Vec<String>, AttachError> {
+        let device = (self.claim)(function);
+        let address = device.address();
+        let mut options = Options::named(name.clone());
+        // An emulated processor leaves the guest for a word in memory less often, but then QEMU
+        // wakes another thread for every register that is written after all, which costs more.
+        options.shadow_doorbells = !is_emulated();
+        // A drive spares the way to memory for a command that is brought to it. In a guest the
+        // drive is a program as a rule, and each command would leave the guest eight times.
+        options.controller_memory_buffer = !is_virtual();
+        if let Some(set) = local.service::<NvmeOptions>() {
+            options = options.with_arbitration(set.arbitration);
+            options.priorities.clone_from(&set.priorities);
+        }
+        if let Some((node, cores)) = self.nodes.near(address) {
+            log::info!(target: "nvme", "{name} ({address}) is on node {node}");
+            options.cores = cores;
+        }
+        let bdevs = basalt_bdev_nvme::attach(local, device, self.path, options).await?;
+        report(local, &name, &bdevs);
+        Ok(bdevs)
+    }
+
+    /// Attaches the one at that address for the control plane.
+    async fn attach_at(
+        &self,
+        local: &Local,
+        name: String,
+        address: PciAddress,
+    ) -> Result<Vec<String>, RpcError> {
+        let is_it = |function: &&Function| function.address == address;
+        let function = self.found.borrow().iter().find(is_it).copied();
+        let function = function.ok_or_else(|| {
+            let message = format!("there is no NVMe controller at {address}");
+            RpcError::errno(errno::ENODEV, message)
+        })?;
+        self.attach(local, function, name).await.map_err(|error| {
+            let code = match error {
+                AttachError::NameTaken => errno::EEXIST,
+                AttachError::NoQueues => errno::ENOMEM,
+                _ => errno::EIO,
+            };
+            RpcError::errno(code, error)
+        })
+    }
+
+    fn control(self: &Rc<Self>, local: &Local) -> NvmeControl {
+        let controllers = NvmeControllers::of(local);
+        let [reset, detach, admin, manage] = [(); 4].map(|()| Rc::clone(&controllers));
+        let (drives, local) = (Rc::clone(self), local.clone());
+        NvmeControl::new(
+            move || controllers.list().into_iter().map(state).collect(),
+            move |name, address| {
+                let (drives, local) = (Rc::clone(&drives), local.clone());
+                Box::pin(async move { drives.attach_at(&local, name, address).await })
+            },
+            move |name| {
+                let controllers = Rc::clone(&reset);
+                done(async move { controllers.reset(&name).await })
+            },
+            move |name| {
+                let controllers = Rc::clone(&detach);
+                done(async move { controllers.detach(&name).await })
+            },
+            move |name, passthru| {
+                let controllers = Rc::clone(&admin);
+                Box::pin(async move { controllers.admin_passthru(&name, passthru).await })
+            },
+            move |name, order| {
+                let controllers = Rc::clone(&manage);
+                Box::pin(async move { controllers.manage(&name, order).await.map_err(refusal) })
+            },
+        )
+    }
 }
 
 fn report(local: &Local, name: &str, bdevs: &[String]) {
@@ -91,35 +184,19 @@ fn report(local: &Local, name: &str, bdevs: &[String]) {
     }
 }
 
-fn provide_control(local: &Local) {
-    let controllers = NvmeControllers::of(local);
-    let [reset, detach, admin, manage] = [(); 4].map(|()| Rc::clone(&controllers));
-    let list = move || controllers.list().into_iter().map(state).collect();
-    let control = NvmeControl::new(
-        list,
-        move |name| {
-            let controllers = Rc::clone(&reset);
-            done(async move { controllers.reset(&name).await })
-        },
-        move |name| {
-            let controllers = Rc::clone(&detach);
-            done(async move { controllers.detach(&name).await })
-        },
-        move |name, passthru| {
-            let controllers = Rc::clone(&admin);
-            Box::pin(async move { controllers.admin_passthru(&name, passthru).await })
-        },
-        move |name, order| {
-            let controllers = Rc::clone(&manage);
-            Box::pin(async move { controllers.manage(&name, order).await.map_err(refusal) })
-        },
-    );
-    local.provide(Rc::new(control));
-}
-
 fn state(info: basalt_bdev_nvme::ControllerInfo) -> NvmeState {
     let state = format!("{}", info.state);
-    NvmeState { name: info.name, address: info.address, cntlid: info.cntlid, state }
+    let basalt_bdev_nvme::ControllerInfo {
+        name,
+        address,
+        serial,
+        model,
+        firmware,
+        cntlid,
+        bdevs,
+        ..
+    } = info;
+    NvmeState { name, address, cntlid, state, bdevs, model, serial, firmware }
 }
 
 fn refusal(error: ManageError) -> NvmeRefusal {

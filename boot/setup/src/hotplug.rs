@@ -7,7 +7,7 @@ use basalt_pci::{Addresses, Function};
 use basalt_reactor::Local;
 
 use crate::devices::{Firmware, Slots, virtio_disk_kind};
-use crate::drives;
+use crate::drives::Drives;
 use crate::virtio_disks::VirtioDisks;
 
 /// How often the slots are looked at.
@@ -71,7 +71,7 @@ impl Watch {
     }
 
     async fn let_go(&mut self, local: &Local, slot: Slot) {
-        let mut all = drives::detach(local, |address| slot.holds(address)).await;
+        let mut all = Drives::remove(local, |address| slot.holds(address)).await;
         all.extend(VirtioDisks::remove(local, |address| slot.holds(address)).await);
         for gone in all {
             let requesters = self.addresses.requesters(&self.firmware.config, gone);
@@ -102,13 +102,12 @@ impl Watch {
             log::error!(target: "pci", "{function}: {error}; it is left out");
             return;
         }
-        if is_virtio_disk {
-            if self.firmware.allow(&self.addresses, &function) {
-                VirtioDisks::add(local, function);
-            }
+        if !self.firmware.allow(&self.addresses, &function) {
             return;
         }
-        let Some(device) = self.firmware.claim(&self.addresses, function) else { return };
-        drives::attach_late(local, device, &self.firmware).await;
+        if is_virtio_disk {
+            return VirtioDisks::add(local, function);
+        }
+        Drives::add(local, function).await;
     }
 }

@@ -14,6 +14,7 @@ mod devices;
 mod drives;
 mod guard;
 mod hotplug;
+mod inventory;
 mod network;
 mod paths;
 mod stray;
@@ -32,12 +33,13 @@ use basalt_bare::{
 use basalt_bdev::Registry;
 use basalt_bdev::vbdev::gpt::{self, Examiner};
 use basalt_bdev_nvme::PRODUCT_NAME;
-use basalt_env::Nearness;
+use basalt_env::{Device, Nearness};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Config, ConfigError, Router};
 
 use crate::devices::{Devices, Firmware, Nodes};
+use crate::drives::Drives;
 use crate::guard::Guard;
 use crate::hotplug::Watch;
 pub use crate::paths::DataPaths;
@@ -91,16 +93,18 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         parts;
     // Before any device may use memory.
     let guard = Guard::start(local, iommu, map, clock);
-    let nodes = Nodes::new(dsdt, nearness);
+    let nodes = Rc::new(Nodes::new(dsdt, nearness));
     let firmware = Firmware { config: config_space, map, ports, dsdt, nodes, guard, paths };
     let Devices { addresses, slots, nvme, virtio_net, virtio_disks } = devices::find(&firmware);
     stray::run_if_asked(local, &firmware, &addresses).await;
     let registry = Registry::new(local.cores(), basalt_bare::entropy());
     local.provide(Rc::new(registry));
     Examiner::start(local);
-    drives::attach_all(local, nvme, &firmware).await;
+    Drives::start(local, &firmware, nvme).await;
     VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
+    let cards = virtio_net.iter().map(Device::address).collect();
+    inventory::start(local, firmware.config.clone(), Rc::clone(&firmware.nodes), cards);
     network::start(local, &firmware, clock, virtio_net, &interfaces).await;
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
@@ -109,11 +113,13 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
     Examiner::settled(local).await;
-    if configuration::carry_out(&config, &rpc).await? == Exports::Default {
+    let exports = configuration::carry_out(&config, &rpc).await?;
+    if exports == Exports::Default && !rpc.waits() {
         export::run(local, &rpc, PORTS).await;
         let drives = [PRODUCT_NAME, gpt::PRODUCT_NAME];
         export::follow(local, &rpc, move |bdev| drives.contains(&bdev.info().product_name));
     }
+    rpc.open().await;
     hotplug::start(local, Watch { firmware, addresses, slots });
     memory::report(local, heap, basalt_bare::fixed_memory()).await;
     announce::pollers(local).await;

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use basalt_env::logs_details_of;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::{clock, console};
 
@@ -12,7 +13,9 @@ static CONSOLE: Console = Console;
 
 impl Log for Console {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        let level = metadata.level();
+        let is_detail = level >= Level::Debug;
+        level <= log::max_level() && (!is_detail || logs_details_of(metadata.target()))
     }
 
     fn log(&self, record: &Record<'_>) {

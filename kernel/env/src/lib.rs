@@ -20,6 +20,7 @@ mod crc32c;
 mod device;
 pub mod dma;
 mod instant;
+mod log_flags;
 mod mmio;
 mod numa;
 mod order;
@@ -35,9 +36,11 @@ pub use device::{
     BarError, ConfigSpace, Device, IoPorts, MessageTarget, MmioMap, PciAddress, WakeMessage,
 };
 pub use dma::{
-    DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, OutOfDmaMemory, Parcel, SharedRegion, SharedWords,
+    DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, DmaTaken, OutOfDmaMemory, Parcel, SharedRegion,
+    SharedWords,
 };
 pub use instant::Instant;
+pub use log_flags::{LOG_FLAGS, clear_log_flag, log_flag, logs_details_of, set_log_flag};
 pub use mmio::{Mmio, Registers};
 pub use numa::{Nearness, Node, Numa};
 pub use order::sort_few_by_key;

@@ -21,9 +21,9 @@ pub async fn run(local: &Local, rpc: &Rc<Rpc>, ports: Ports) {
 }
 
 async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), RpcError> {
-    rpc.call("nvmf_create_transport", Some(json!({"trtype": "TCP"}))).await?;
+    rpc.call_at_boot("nvmf_create_transport", Some(json!({"trtype": "TCP"}))).await?;
     let subsystem = json!({"nqn": DEFAULT_NQN, "allow_any_host": true});
-    rpc.call("nvmf_create_subsystem", Some(subsystem)).await?;
+    rpc.call_at_boot("nvmf_create_subsystem", Some(subsystem)).await?;
     let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
     for bdev in bdevs {
         add(local, rpc, &bdev.info().name).await;
@@ -33,7 +33,7 @@ async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), Rp
             "trtype": "TCP", "adrfam": "IPv4", "traddr": "0.0.0.0", "trsvcid": format!("{port}"),
         });
         let params = json!({"nqn": nqn, "listen_address": address});
-        rpc.call("nvmf_subsystem_add_listener", Some(params)).await?;
+        rpc.call_at_boot("nvmf_subsystem_add_listener", Some(params)).await?;
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ async fn add(local: &Local, rpc: &Rc<Rpc>, name: &str) {
         return log::info!(target: "nvmf", "{name} is not served itself: other bdevs stand on it");
     }
     let params = json!({"nqn": DEFAULT_NQN, "namespace": {"bdev_name": name}});
-    if let Err(error) = rpc.call("nvmf_subsystem_add_ns", Some(params)).await {
+    if let Err(error) = rpc.call_at_boot("nvmf_subsystem_add_ns", Some(params)).await {
         log::error!(target: "nvmf", "{name}: {error}");
     }
 }

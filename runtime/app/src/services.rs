@@ -1,10 +1,12 @@
 //! The pollers of the target and of the control plane, on every core.
 
+use alloc::rc::Rc;
+
 use basalt_env::DmaPool;
 use basalt_net::NetHandle;
 use basalt_nvmf::{PollGroup, TransportConfig};
 use basalt_reactor::Local;
-use basalt_rpc::Server;
+use basalt_rpc::{Gate, Server};
 
 use crate::roll_call;
 
@@ -25,7 +27,8 @@ impl Ports {
     pub const STANDARD: Self = Self { nvmf: 4420, discovery: 8009, rpc: basalt_rpc::PORT };
 }
 
-/// Puts the pollers on every core that has a network stack.
+/// Puts the pollers on every core that has a network stack. The control plane takes no calls before
+/// [`Rpc::open`](basalt_rpc::Rpc::open).
 pub async fn start(local: &Local, transport: TransportConfig, rpc_port: u16) {
     for core in roll_call::ids(local.cores()) {
         let started = local.call(core, move |local| serve(local, transport, rpc_port)).await;
@@ -41,12 +44,9 @@ fn serve(local: &Local, transport: TransportConfig, rpc_port: u16) {
     };
     let stack = net.stack();
     PollGroup::start(local, stack.clone(), (*pool).clone(), transport);
-    let listening = Server::listen(&mut *stack.borrow_mut(), rpc_port);
-    match listening {
-        Ok(mut server) => {
-            let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
-            local.poller("rpc", poll).detach();
-        }
-        Err(error) => log::error!(target: "rpc", "core {} cannot listen: {error:?}", local.core()),
-    }
+    let gate = Rc::new(Gate::default());
+    local.provide(Rc::clone(&gate));
+    let mut server = Server::new(gate, rpc_port);
+    let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
+    local.poller("rpc", poll).detach();
 }

@@ -15,6 +15,7 @@
 
 use alloc::boxed::Box;
 use alloc::rc::{Rc, Weak};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -150,12 +151,32 @@ pub(crate) fn tell(local: &Local, core: CoreId, node: &Arc<Node>) -> bool {
     local.send(core, drain).is_ok()
 }
 
+/// The bdevs that have channels on this core, and how many each.
+pub fn open_channels(local: &Local) -> Vec<(String, u32)> {
+    let channels = OpenChannels::of(local);
+    let mut bdevs: Vec<(String, u32)> = Vec::new();
+    for open in channels.list.borrow().iter().filter(|open| open.out.strong_count() > 0) {
+        match bdevs.iter_mut().find(|(name, _)| *name == open.name) {
+            Some((_, count)) => *count += 1,
+            None => bdevs.push((open.name.clone(), 1)),
+        }
+    }
+    bdevs
+}
+
 /// How many Ios each open channel of this core has out: a service of the core.
 #[derive(Default)]
 pub(crate) struct OpenChannels {
-    list: RefCell<Vec<(NodeId, Weak<Cell<u32>>)>>,
+    list: RefCell<Vec<OpenChannel>>,
     /// When an Io that was kept out may be tried again. The core has to be awake then.
     again: Cell<Instant>,
+}
+
+struct OpenChannel {
+    node: NodeId,
+    /// The bdev's name.
+    name: String,
+    out: Weak<Cell<u32>>,
 }
 
 /// Tells nodes apart as long as they live.
@@ -187,8 +208,9 @@ impl OpenChannels {
     /// Adds a channel of `node` that counts its Ios there.
     pub(crate) fn add(&self, node: &Node, out: &Rc<Cell<u32>>) {
         let mut list = self.list.borrow_mut();
-        list.retain(|(_, out)| out.strong_count() > 0);
-        list.push((core::ptr::from_ref(node), Rc::downgrade(out)));
+        list.retain(|open| open.out.strong_count() > 0);
+        let (name, out) = (node.bdev.info().name.clone(), Rc::downgrade(out));
+        list.push(OpenChannel { node: core::ptr::from_ref(node), name, out });
     }
 
     fn are_busy(&self, node: &Node) -> bool {
@@ -199,7 +221,7 @@ impl OpenChannels {
     pub(crate) fn count(&self, node: &Node) -> u32 {
         let node = core::ptr::from_ref(node);
         let list = self.list.borrow();
-        let channels = list.iter().filter(|(of, _)| *of == node);
-        channels.filter_map(|(_, out)| out.upgrade()).map(|out| out.get()).sum()
+        let channels = list.iter().filter(|open| open.node == node);
+        channels.filter_map(|open| open.out.upgrade()).map(|out| out.get()).sum()
     }
 }

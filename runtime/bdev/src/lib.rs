@@ -59,6 +59,7 @@ pub use claim::Access;
 pub use create::CreateError;
 pub use depth::DepthStat;
 pub use descriptor::Descriptor;
+pub use gate::open_channels;
 pub(crate) use io::OpSet;
 pub use io::{Io, IoError, IoStatus, NvmePassthru, Op, SgList};
 pub use json::json_string;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::message::reply;
 use crate::{Framer, RpcError};
 
-/// Most bytes of replies a peer may leave unread, as in SPDK.
+/// Most bytes of replies a peer may leave unread, as in SPDK, and all peers of a core together.
 pub const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// One client's byte stream, without the socket.

@@ -3,7 +3,7 @@ use core::fmt;
 
 use serde_json::Value;
 
-/// Most bytes of one message, white space before it included: SPDK's receive buffer.
+/// Most bytes of one message, white space before it left out: SPDK's receive buffer.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Deepest nesting of arrays and objects, as in SPDK.

@@ -2,8 +2,8 @@
 //! configuration file in SPDK's form.
 //!
 //! 1. [`Framer`] and [`Connection`] are sans-I/O: bytes in, messages out; replies in, bytes out.
-//! 2. [`Server`] serves the connections of one core; every method runs on the boot core, in
-//!    [`Rpc`], one message of a connection at a time.
+//! 2. [`Server`] serves the connections of one core that its [`Gate`] lets in; every method runs on
+//!    the boot core, in [`Rpc`], one message of a connection at a time.
 //! 3. A [`Router`] knows the methods. Those of this crate are in [`methods`]; an adapter or the
 //!    image registers its own.
 //! 4. The boot [`Config`] is a list of the same calls, and what [`Rpc`] has carried out can be
@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod error;
 mod framing;
+mod gate;
 mod message;
 pub mod methods;
 mod params;
@@ -35,6 +36,7 @@ pub use config::{Applying, Complaint, Config, ConfigError, InterfaceSetting};
 pub use connection::{Connection, PENDING_BYTES_MAX};
 pub use error::{RpcError, errno};
 pub use framing::{DEPTH_MAX, Framer, FramingError, MESSAGE_BYTES_MAX, VALUES_MAX};
+pub use gate::{Access, BadPrefix, Gate, Prefix};
 pub use message::{BadRequest, ID_BYTES_MAX, Id, Message, Request};
 pub use params::Params;
 pub use router::{Outcome, Pending, Router, State, When};

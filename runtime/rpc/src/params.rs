@@ -123,6 +123,16 @@ impl Params {
         }
     }
 
+    /// Takes a copy of a parameter that may be missing or `null`.
+    pub fn peek<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, RpcError> {
+        let value = self.fields.as_ref().and_then(|fields| fields.get(name)).cloned();
+        let read = self.optional(name);
+        if let (Some(fields), Some(value)) = (&mut self.fields, value) {
+            fields.insert(name.into(), value);
+        }
+        read
+    }
+
     /// Takes a parameter that is itself an object of parameters; finish it too.
     pub fn object(&mut self, name: &str) -> Result<Self, RpcError> {
         let is_given = self.fields.as_ref().is_some_and(|fields| fields.contains_key(name));

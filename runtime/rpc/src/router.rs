@@ -13,7 +13,33 @@ pub type Outcome = Result<Value, RpcError>;
 /// A method at work. Boxed: this is the control path.
 pub type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
 
-type Handler = Box<dyn Fn(Context, Params) -> Pending>;
+/// Starts a method. A trait of our own: the code of a boxed `Fn` is in the image twice, as it may
+/// be called by value too.
+trait Start {
+    fn start(&self, cx: Context, params: Params) -> Pending;
+}
+
+/// A method that answers at once.
+struct AtOnce<F>(F);
+
+impl<F: Fn(Context, Params) -> Outcome> Start for AtOnce<F> {
+    fn start(&self, cx: Context, params: Params) -> Pending {
+        Box::pin(core::future::ready((self.0)(cx, params)))
+    }
+}
+
+/// A method that may have to wait.
+struct Later<F>(F);
+
+impl<F, Fut> Start for Later<F>
+where
+    F: Fn(Context, Params) -> Fut,
+    Fut: Future<Output = Outcome> + 'static,
+{
+    fn start(&self, cx: Context, params: Params) -> Pending {
+        Box::pin((self.0)(cx, params))
+    }
+}
 
 /// Whether the machine still waits for `framework_start_init`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +74,7 @@ impl When {
 
 struct Method {
     when: When,
-    handler: Handler,
+    handler: Box<dyn Start>,
 }
 
 /// All methods by name. Filled before the server starts, by the modules that own the methods.
@@ -68,14 +94,7 @@ impl Router {
     where
         F: Fn(Context, Params) -> Outcome + 'static,
     {
-        self.insert(
-            name,
-            when,
-            Box::new(move |cx, params| {
-                let outcome = handler(cx, params);
-                Box::pin(core::future::ready(outcome))
-            }),
-        );
+        self.insert(name, when, Box::new(AtOnce(handler)));
     }
 
     /// Adds a method that may have to wait: for another core, a device, or a time.
@@ -84,7 +103,7 @@ impl Router {
         F: Fn(Context, Params) -> Fut + 'static,
         Fut: Future<Output = Outcome> + 'static,
     {
-        self.insert(name, when, Box::new(move |cx, params| Box::pin(handler(cx, params))));
+        self.insert(name, when, Box::new(Later(handler)));
     }
 
     /// Whether there is a method of that name.
@@ -100,7 +119,7 @@ impl Router {
             .map(|(name, _)| *name)
     }
 
-    fn insert(&mut self, name: &'static str, when: When, handler: Handler) {
+    fn insert(&mut self, name: &'static str, when: When, handler: Box<dyn Start>) {
         self.methods.insert(name, Method { when, handler });
     }
 
@@ -117,7 +136,7 @@ impl Router {
         };
         match state {
             Some(state) if !method.when.allows(state) => Err(wrong_state(method.when)),
-            _ => Ok((method.handler)(cx, params)),
+            _ => Ok(method.handler.start(cx, params)),
         }
     }
 }

@@ -52,6 +52,21 @@ impl Saved {
         });
     }
 
+    /// Whether a call that made `key` is filed.
+    pub(crate) fn has(&self, subsystem: &str, key: &str) -> bool {
+        self.find(subsystem, key).is_some()
+    }
+
+    /// The parameters of the call that made `key`; none if there is no such call.
+    pub(crate) fn params(&self, subsystem: &str, key: &str) -> Map<String, Value> {
+        let call = self.find(subsystem, key);
+        call.and_then(|call| call.call.params.clone()).unwrap_or_default()
+    }
+
+    fn find(&self, subsystem: &str, key: &str) -> Option<&SavedCall> {
+        self.calls.iter().find(|call| call.subsystem == subsystem && call.key == key)
+    }
+
     /// Drops the call that made a bdev and those that made namespaces of it, and what is below
     /// them, once it is gone.
     pub(crate) fn forget_bdev(&mut self, name: &str, uuid: &str) {

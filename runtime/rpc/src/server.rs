@@ -4,12 +4,12 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use basalt_env::{CoreId, Instant, Work};
-use basalt_net::{ListenError, ListenerId, NetStack, SocketError, SocketId};
+use basalt_net::{ListenerId, NetStack, SocketError, SocketId};
 use basalt_reactor::Local;
 use serde_json::Value;
 
 use crate::message::reply;
-use crate::{Connection, Rpc, RpcError};
+use crate::{Access, Connection, Gate, PENDING_BYTES_MAX, Rpc, RpcError};
 
 /// The TCP port, the default of SPDK's client.
 pub const PORT: u16 = 5260;
@@ -23,18 +23,28 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// Serves the JSON-RPC connections of one core.
 #[derive(Debug)]
 pub struct Server {
-    listener: ListenerId,
+    port: u16,
+    gate: Rc<Gate>,
+    /// What the gate said when it was last asked, and which version that was.
+    access: Rc<Access>,
+    version: u32,
+    listener: Option<ListenerId>,
     clients: Vec<Client>,
 }
 
 impl Server {
-    /// Listens on `port` (usually [`PORT`]) of this core's stack.
-    pub fn listen(stack: &mut dyn NetStack, port: u16) -> Result<Self, ListenError> {
-        Ok(Self { listener: stack.listen(port)?, clients: Vec::new() })
+    /// Serves those whom `gate` lets in, on `port` (usually [`PORT`]) of this core's stack. It
+    /// listens there as soon as the gate lets in anybody.
+    pub fn new(gate: Rc<Gate>, port: u16) -> Self {
+        let access = Rc::new(Access::Closed);
+        Self { port, gate, access, version: 0, listener: None, clients: Vec::new() }
     }
 
     /// Accepts, reads, starts methods and sends replies; call once per reactor round.
     pub fn poll(&mut self, local: &Local, stack: &mut dyn NetStack) -> Work {
+        if self.gate.version() != self.version {
+            self.heed_gate(stack);
+        }
         let mut work = self.accept(local, stack);
         self.clients.retain_mut(|client| match client.step(local, stack) {
             Step::Alive(done) => {
@@ -43,7 +53,22 @@ impl Server {
             }
             Step::Gone => false,
         });
+        self.spare_memory(stack);
         work
+    }
+
+    /// Drops the client that leaves most unread, if all together leave too much.
+    fn spare_memory(&mut self, stack: &mut dyn NetStack) {
+        let unread = |client: &Client| client.connection.output().len();
+        if self.clients.iter().map(unread).sum::<usize>() <= PENDING_BYTES_MAX {
+            return;
+        }
+        let largest = (0..self.clients.len()).max_by_key(|at| unread(&self.clients[*at]));
+        let Some(at) = largest else { return };
+        let client = self.clients.swap_remove(at);
+        let unread = unread(&client);
+        log::warn!(target: "rpc", "dropped a client that leaves {unread} bytes unread");
+        stack.abort(client.socket);
     }
 
     /// How many clients are connected.
@@ -51,9 +76,43 @@ impl Server {
         self.clients.len()
     }
 
+    /// Does as the gate says now: listens or does not, and parts from those it would not let in.
+    fn heed_gate(&mut self, stack: &mut dyn NetStack) {
+        (self.version, self.access) = (self.gate.version(), self.gate.access());
+        let wanted = *self.access != Access::Closed;
+        match self.listener {
+            None if wanted => self.listen(stack),
+            Some(listener) if !wanted => {
+                stack.unlisten(listener);
+                self.listener = None;
+            }
+            _ => {}
+        }
+        for client in &mut self.clients {
+            let socket = client.socket;
+            client.is_welcome = self.access.admits(stack.local(socket), stack.peer(socket));
+        }
+    }
+
+    fn listen(&mut self, stack: &mut dyn NetStack) {
+        match stack.listen(self.port) {
+            Ok(listener) => self.listener = Some(listener),
+            Err(error) => {
+                log::error!(target: "rpc", "cannot listen on port {}: {error:?}", self.port);
+            }
+        }
+    }
+
     fn accept(&mut self, local: &Local, stack: &mut dyn NetStack) -> Work {
-        let Some(socket) = stack.accept(self.listener) else { return Work::IDLE };
-        if self.clients.len() < CONNECTIONS_MAX {
+        let Some(socket) = self.listener.and_then(|listener| stack.accept(listener)) else {
+            return Work::IDLE;
+        };
+        let peer = stack.peer(socket);
+        if !self.access.admits(stack.local(socket), peer) {
+            // The log is not to be filled by whoever likes to.
+            log::debug!(target: "rpc", "refused a connection from {peer:?}: it is not allowed");
+            stack.abort(socket);
+        } else if self.clients.len() < CONNECTIONS_MAX {
             self.clients.push(Client::new(socket, local.now()));
         } else {
             log::warn!(target: "rpc", "refused a connection: {CONNECTIONS_MAX} are open");
@@ -88,12 +147,15 @@ struct Client {
     connection: Connection,
     answer: Rc<RefCell<Answer>>,
     progress: Instant,
+    /// Whether it may go on after the message in progress.
+    is_welcome: bool,
 }
 
 impl Client {
     fn new(socket: SocketId, now: Instant) -> Self {
         let answer = Rc::new(RefCell::new(Answer::Idle));
-        Self { socket, connection: Connection::default(), answer, progress: now }
+        let connection = Connection::default();
+        Self { socket, connection, answer, progress: now, is_welcome: true }
     }
 
     fn step(&mut self, local: &Local, stack: &mut dyn NetStack) -> Step {
@@ -104,6 +166,9 @@ impl Client {
                 stack.abort(self.socket);
                 return Step::Gone;
             }
+        }
+        if !self.is_welcome && self.is_idle() {
+            self.connection.close();
         }
         if self.connection.is_finished() && self.is_idle() {
             stack.close(self.socket);
@@ -129,7 +194,7 @@ impl Client {
 
     /// Reads up to the end of one message, unless one is in progress or unsent.
     fn read(&mut self, local: &Local, stack: &mut dyn NetStack) -> Result<Work, SocketError> {
-        if !self.is_idle() || !self.connection.output().is_empty() {
+        if !self.is_welcome || !self.is_idle() || !self.connection.output().is_empty() {
             return Ok(Work::IDLE);
         }
         let mut message = None;

@@ -9,10 +9,12 @@ use core::fmt;
 use core::task::{self, Poll};
 
 use basalt_bdev::{Event, Registry, uuid};
-use basalt_reactor::Local;
+use basalt_reactor::{Local, yield_now};
 use serde_json::{Map, Value};
 
+use crate::gate::{self, Access};
 use crate::message::{BadRequest, Id, Message, Request, reply};
+use crate::methods::{Notifications, WAIT_KEY, nvme_local_key};
 use crate::params::{Report, Wrong};
 use crate::saved::{Call, Renew};
 use crate::{Params, Router, RpcError, Saved, State};
@@ -20,6 +22,9 @@ use crate::{Params, Router, RpcError, Saved, State};
 /// Bytes of replies after which the rest of a batch is refused: a small request must not fill the
 /// memory by asking for the same long list a thousand times.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The same for all batches that are being carried out together.
+const BATCHES_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
 type KillHook = Box<dyn Fn(&str)>;
 
@@ -32,6 +37,11 @@ pub struct Rpc {
     router: Router,
     state: Cell<State>,
     saved: RefCell<Saved>,
+    access: RefCell<Access>,
+    /// Whether the boot is over, and clients may come.
+    is_open: Cell<bool>,
+    /// Bytes of the replies of batches that are being carried out.
+    batched: Cell<usize>,
     on_kill: RefCell<Option<KillHook>>,
 }
 
@@ -43,17 +53,22 @@ impl fmt::Debug for Rpc {
 
 impl Rpc {
     /// A control plane with these methods, registered as a service of this core, which has the
-    /// bdev registry already if there is to be one.
+    /// bdev registry already if there is to be one. One that is started in [`State::Startup`] has
+    /// a boot before it, which ends with [`Self::open`].
     pub fn start(local: &Local, router: Router, state: State) -> Rc<Self> {
         let rpc = Rc::new(Self {
             local: local.clone(),
             router,
             state: Cell::new(state),
             saved: RefCell::default(),
+            access: RefCell::default(),
+            is_open: Cell::new(state == State::Runtime),
+            batched: Cell::new(0),
             on_kill: RefCell::new(None),
         });
         local.provide(Rc::clone(&rpc));
         rpc.follow_removals();
+        Notifications::start(local);
         rpc
     }
 
@@ -88,18 +103,62 @@ impl Rpc {
         self.state.set(State::Runtime);
     }
 
-    /// Carries out one call as if it had come over the wire.
-    pub async fn call(self: &Rc<Self>, method: &str, params: Option<Value>) -> crate::Outcome {
-        self.call_in(Some(self.state()), method, params).await
+    /// Whether it was configured to wait for `framework_start_init` after the boot.
+    pub fn waits(&self) -> bool {
+        self.saved.borrow().has("rpc", WAIT_KEY)
     }
 
-    /// Carries out a call of the boot configuration, which may use the methods of every state.
-    pub(crate) async fn call_at_boot(
+    /// The boot is over: everything runs, unless it [waits](Self::waits), and clients may come as
+    /// far as they were let in.
+    pub async fn open(&self) {
+        if self.waits() {
+            log::info!(target: "rpc", "waiting for framework_start_init, as was asked for");
+        } else {
+            self.set_running();
+        }
+        self.is_open.set(true);
+        let access = self.access();
+        if let Err(reason) = gate::set_everywhere(&self.local, &access).await {
+            log::error!(target: "rpc", "{reason}: it takes no calls");
+        }
+    }
+
+    /// Who may connect.
+    pub fn access(&self) -> Access {
+        self.access.borrow().clone()
+    }
+
+    /// Says who may connect, from the end of the boot on. Connections of others end once they have
+    /// their reply.
+    pub(crate) async fn set_access(&self, access: Access) -> Result<(), String> {
+        self.access.replace(access.clone());
+        if self.is_open.get() {
+            gate::set_everywhere(&self.local, &access).await?;
+        }
+        Ok(())
+    }
+
+    /// An NVMe controller of this machine was taken out: no call that named it is to be saved.
+    pub fn forget_nvme_controller(&self, name: &str) {
+        self.saved.borrow_mut().forget("bdev", &nvme_local_key(name));
+    }
+
+    /// Carries out one call as if it had come over the wire.
+    pub fn call(
         self: &Rc<Self>,
         method: &str,
         params: Option<Value>,
-    ) -> crate::Outcome {
-        self.call_in(None, method, params).await
+    ) -> impl Future<Output = crate::Outcome> {
+        self.call_in(Some(self.state()), method, params)
+    }
+
+    /// Carries out a call of the boot, which may use the methods of every state.
+    pub fn call_at_boot(
+        self: &Rc<Self>,
+        method: &str,
+        params: Option<Value>,
+    ) -> impl Future<Output = crate::Outcome> {
+        self.call_in(None, method, params)
     }
 
     async fn call_in(
@@ -160,16 +219,18 @@ impl Rpc {
         self: &Rc<Self>,
         calls: Vec<Result<Request, BadRequest>>,
     ) -> Option<Vec<u8>> {
-        let mut answer = Vec::new();
+        let mut batch = Batch { total: &self.batched, answer: Vec::new() };
         for mut call in calls {
-            if answer.len() > BATCH_BYTES_MAX {
+            if batch.is_too_long() {
                 call = call.and_then(too_much);
             }
             if let Some(reply) = self.answer_one(call).await {
-                answer.push(if answer.is_empty() { b'[' } else { b',' });
-                answer.extend_from_slice(&reply);
+                batch.add(&reply);
             }
+            // Many calls together may take long, and the core has other work.
+            yield_now().await;
         }
+        let mut answer = batch.finish();
         if answer.is_empty() {
             return None;
         }
@@ -212,6 +273,42 @@ impl Rpc {
     }
 }
 
+/// The answer to a batch as far as it has got.
+struct Batch<'a> {
+    /// That of all batches together, bytes.
+    total: &'a Cell<usize>,
+    answer: Vec<u8>,
+}
+
+impl Batch<'_> {
+    fn is_too_long(&self) -> bool {
+        self.answer.len() > BATCH_BYTES_MAX || self.total.get() > BATCHES_BYTES_MAX
+    }
+
+    fn add(&mut self, reply: &[u8]) {
+        self.answer.push(if self.answer.is_empty() { b'[' } else { b',' });
+        self.answer.extend_from_slice(reply);
+        self.total.set(self.total.get() + reply.len() + 1);
+    }
+
+    /// The answer, which counts no longer.
+    fn finish(mut self) -> Vec<u8> {
+        self.uncount();
+        core::mem::take(&mut self.answer)
+    }
+
+    fn uncount(&self) {
+        self.total.set(self.total.get().saturating_sub(self.answer.len()));
+    }
+}
+
+impl Drop for Batch<'_> {
+    /// Nothing of it counts, however it ends.
+    fn drop(&mut self) {
+        self.uncount();
+    }
+}
+
 /// A call of a batch that has been answered at such length that no more of it is carried out.
 fn too_much(request: Request) -> Result<Request, BadRequest> {
     let id = match request.id {
@@ -250,6 +347,16 @@ impl Context {
     /// A copy of the parameters as they came.
     pub fn params(&self) -> Map<String, Value> {
         (*self.params).clone().unwrap_or_default()
+    }
+
+    /// The parameters of the call that is remembered under `key`; none if there is no such call.
+    pub(crate) fn kept(&self, subsystem: &str, key: &str) -> Map<String, Value> {
+        self.rpc.saved.borrow().params(subsystem, key)
+    }
+
+    /// Whether a call is remembered under `key`.
+    pub(crate) fn has_kept(&self, subsystem: &str, key: &str) -> bool {
+        self.rpc.saved.borrow().has(subsystem, key)
     }
 
     /// A service of the boot core, such as the bdev registry or the NVMe-oF target.

@@ -1,6 +1,6 @@
 //! SPDK's own client, as it comes from PyPI, and one that can break the rules.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use basalt_runner::{Workspace, packages};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 /// The package and the version these tests were written against.
 const PACKAGE: &str = "spdk==26.9";
@@ -51,11 +52,29 @@ impl SpdkRpc {
         }
     }
 
+    /// What a command prints that reads `input`: a configuration, or commands, one a line.
+    ///
+    /// # Errors
+    /// What it complains about.
+    pub fn feed(&self, arguments: &str, input: &str) -> Result<String, String> {
+        let file = NamedTempFile::new().and_then(|file| {
+            std::fs::write(file.path(), input)?;
+            Ok(file)
+        });
+        let file = file.and_then(|file| file.reopen());
+        let file = file.unwrap_or_else(|error| panic!("no place for the input: {error}"));
+        self.run_with(arguments, file.into())
+    }
+
     fn run(&self, arguments: &str) -> Result<String, String> {
+        self.run_with(arguments, Stdio::null())
+    }
+
+    fn run_with(&self, arguments: &str, input: Stdio) -> Result<String, String> {
         let output = Command::new(program())
             .args(["-s", "127.0.0.1", "-p", &self.port.to_string()])
             .args(arguments.split_whitespace())
-            .stdin(Stdio::null())
+            .stdin(input)
             .output();
         let output = output.unwrap_or_else(|error| panic!("spdk-rpc does not start: {error}"));
         let [out, complaints] = [output.stdout, output.stderr].map(|bytes| {
@@ -154,6 +173,19 @@ impl Raw {
     pub fn call(&mut self, method: &str) -> Value {
         self.send(format!(r#"{{"jsonrpc": "2.0", "id": 7, "method": "{method}"}}"#).as_bytes());
         self.receive()
+    }
+
+    /// Whether the connection ends, in whatever way, without a word for a call.
+    pub fn is_cut_off(&mut self) -> bool {
+        let call = br#"{"id": 7, "method": "framework_wait_init"}"#;
+        // It may be cut off before.
+        let _ = self.stream.get_mut().write_all(call);
+        let mut rest = Vec::new();
+        let ended = self.stream.read_to_end(&mut rest);
+        let timed_out = ended.is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+        });
+        rest.is_empty() && !timed_out
     }
 
     /// Whether the server has closed its end, or does within a minute.

@@ -29,10 +29,17 @@ pub fn start_core(local: &Local) {
 /// How the control plane makes such bdevs.
 pub fn control(local: &Local) -> FileControl {
     let local = local.clone();
-    FileControl::new(move |options| {
+    let create = move |options| {
         let registry = local.service::<Registry>();
         let registry = registry.ok_or_else(|| RpcError::errno(errno::ENODEV, "no bdevs here"))?;
         create(&registry, options)
+    };
+    FileControl::new(create, |filename| Ok(open(filename, Mode::ReadOnly)?.size_bytes))
+}
+
+fn open(filename: &str, mode: Mode) -> Result<HostFile, RpcError> {
+    HostFile::open(Path::new(filename), mode).map_err(|error| {
+        RpcError::errno(errno_of(&error), format!("cannot open '{filename}': {error}"))
     })
 }
 
@@ -43,7 +50,7 @@ pub async fn create_all(rpc: &Rc<Rpc>, paths: &[PathBuf]) -> anyhow::Result<()> 
         let absolute = std::path::absolute(path)?;
         let filename = absolute.to_string_lossy();
         let params = json!({"name": format!("Aio{index}"), "filename": filename});
-        let created = rpc.call("bdev_aio_create", Some(params)).await;
+        let created = rpc.call_at_boot("bdev_aio_create", Some(params)).await;
         created.map_err(|error| anyhow!("--file {}: {error}", path.display()))?;
     }
     Ok(())
@@ -52,9 +59,7 @@ pub async fn create_all(rpc: &Rc<Rpc>, paths: &[PathBuf]) -> anyhow::Result<()> 
 fn create(registry: &Registry, options: FileOptions) -> Result<Arc<dyn Bdev>, RpcError> {
     let FileOptions { module, name, filename, block_size, readonly, uuid } = options;
     let mode = if readonly { Mode::ReadOnly } else { Mode::ReadWrite };
-    let file = HostFile::open(Path::new(&filename), mode).map_err(|error| {
-        RpcError::errno(errno_of(&error), format!("cannot open '{filename}': {error}"))
-    })?;
+    let file = open(&filename, mode)?;
     let geometry = geometry(&file, block_size)
         .map_err(|why| RpcError::errno(errno::EINVAL, format!("'{filename}': {why}")))?;
     if geometry.block_size >= file.block_size {

@@ -18,7 +18,23 @@ pub(super) struct Buddy {
     cached: [Vec<u32>; ORDERS],
     free: [BTreeSet<u32>; ORDERS],
     bytes_free: usize,
+    /// How blocks of up to [`SMALL_ORDER_MAX`] were had, and larger ones.
+    taken: [DmaTaken; 2],
 }
+
+/// How buffers were had so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DmaTaken {
+    /// Of those that were given back lately.
+    pub cache: u64,
+    /// Of what is left.
+    pub main: u64,
+    /// Not at all.
+    pub refused: u64,
+}
+
+/// The order of the largest block that counts as small: 8 KiB, as SPDK's small buffers are.
+const SMALL_ORDER_MAX: usize = 4;
 
 /// Blocks kept unmerged per order.
 const CACHE_DEPTH: usize = 256;
@@ -64,6 +80,7 @@ impl Buddy {
             cached: core::array::from_fn(|_| Vec::with_capacity(CACHE_DEPTH)),
             free: core::array::from_fn(|_| BTreeSet::new()),
             bytes_free: len / BLOCK_MIN * BLOCK_MIN,
+            taken: Default::default(),
         };
         let units = len / BLOCK_MIN;
         let mut unit = 0;
@@ -85,15 +102,32 @@ impl Buddy {
         if let Some(offset) = self.take_cached(order) {
             return Some(offset);
         }
-        let unit = self.take_shared(order)?;
+        let taken = self.take_shared(order);
+        let counts = self.taken_mut(order);
+        let Some(unit) = taken else {
+            counts.refused += 1;
+            return None;
+        };
+        counts.main += 1;
         self.bytes_free -= size_of_order(order);
         Some(unit as usize * BLOCK_MIN)
+    }
+
+    /// How small blocks and large ones were had.
+    pub(super) fn taken(&self) -> [DmaTaken; 2] {
+        self.taken
+    }
+
+    #[inline]
+    fn taken_mut(&mut self, order: usize) -> &mut DmaTaken {
+        &mut self.taken[usize::from(order > SMALL_ORDER_MAX)]
     }
 
     /// Takes a block of `order` that was given back lately, if there is one.
     #[inline]
     pub(super) fn take_cached(&mut self, order: usize) -> Option<usize> {
         let unit = self.cached.get_mut(order)?.pop()?;
+        self.taken_mut(order).cache += 1;
         self.bytes_free -= size_of_order(order);
         Some(unit as usize * BLOCK_MIN)
     }

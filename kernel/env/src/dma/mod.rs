@@ -20,6 +20,7 @@ mod shared;
 mod tests;
 mod words;
 
+pub use buddy::DmaTaken;
 pub use buf::DmaBuf;
 pub use mem::DmaMem;
 pub use parcel::Parcel;

@@ -6,7 +6,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use super::buddy::{self, Buddy};
+use super::buddy::{self, Buddy, DmaTaken};
 use super::returns::Returns;
 use super::{DmaBuf, DmaMem};
 use crate::PhysAddr;
@@ -179,6 +179,11 @@ impl DmaPool {
         self.shared.take_in();
         let bytes_free = self.shared.buddy.borrow().bytes_free();
         DmaStats { bytes_total: self.shared.len, bytes_free }
+    }
+
+    /// How buffers of up to 8 KiB were had so far, and larger ones.
+    pub fn taken(&self) -> [DmaTaken; 2] {
+        self.shared.buddy.borrow().taken()
     }
 
     /// Whether `bytes` bytes at least are not handed out, in whichever blocks.

@@ -70,6 +70,8 @@ pub struct Faults {
     of: Arc<[Slot; FALLIBLE.len()]>,
     /// How often the bdev was reset: all channels end what is pending then.
     resets: Arc<AtomicU32>,
+    /// How often what is pending was told to go on.
+    resumes: Arc<AtomicU32>,
 }
 
 /// Written by core 0, read by all. While it is written, nothing is left of it.
@@ -131,6 +133,11 @@ impl Faults {
         self.of.iter().for_each(|slot| slot.left.store(0, Ordering::Release));
     }
 
+    /// Lets what is pending on all channels be carried out after all.
+    pub fn resume_pending(&self) {
+        self.resumes.fetch_add(1, Ordering::Release);
+    }
+
     fn slot(&self, op: Op) -> Option<&Slot> {
         let at = FALLIBLE.iter().position(|fallible| *fallible == op)?;
         self.of.get(at)
@@ -173,6 +180,7 @@ impl Bdev for ErrorDisk {
     fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         Ok(Box::new(ErrorChannel {
             resets: self.faults.resets.load(Ordering::Relaxed),
+            resumes: self.faults.resumes.load(Ordering::Relaxed),
             base: self.base.descriptor.base_channel(local)?,
             faults: self.faults.clone(),
             frames: Frames::new()?,
@@ -213,8 +221,10 @@ struct ErrorChannel {
     frames: Frames<Option<(u64, u8)>>,
     /// Ios that have ended here and wait for the next poll.
     ended: Vec<Io>,
-    /// Ios that never end but by a reset.
+    /// Ios that never end but by a reset, or once they may go on.
     pending: Vec<Io>,
+    /// When they last went on: behind what the bdev says until all of them have.
+    resumes: u32,
     /// Resets that were seen to.
     resets: u32,
 }
@@ -244,6 +254,22 @@ impl ErrorChannel {
             io.status = Err(IoError::Aborted);
             self.ended.push(io);
         }
+    }
+
+    /// Has the base carry out what is pending, as far as it has room.
+    #[cold]
+    fn resume(&mut self, resumes: u32) {
+        while let Some(mut io) = self.pending.pop() {
+            match self.pass_on(&mut io, None) {
+                Ok(()) => {}
+                Err(RejectReason::QueueFull) => return self.pending.push(io),
+                Err(_) => {
+                    io.status = Err(IoError::Aborted);
+                    self.ended.push(io);
+                }
+            }
+        }
+        self.resumes = resumes;
     }
 
     fn pass_on(&mut self, io: &mut Io, change: Option<(u64, u8)>) -> Result<(), RejectReason> {
@@ -287,6 +313,10 @@ impl IoChannel for ErrorChannel {
         if resets != self.resets {
             self.resets = resets;
             self.end_pending();
+        }
+        let resumes = self.faults.resumes.load(Ordering::Acquire);
+        if resumes != self.resumes {
+            self.resume(resumes);
         }
         let Self { base, frames, ended, .. } = self;
         let work = Work(ended.len() as u32);

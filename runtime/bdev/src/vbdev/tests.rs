@@ -334,6 +334,32 @@ fn a_reset_ends_what_is_pending() {
 }
 
 #[test]
+fn what_is_pending_on_any_channel_is_carried_out_once_it_may_go_on() {
+    let mut rig = Rig::with_disk(100);
+    let faults = Faults::default();
+    rig.create(error::recipe("M", faults.clone(), None));
+    let mut channels = [rig.channel("EE_M"), rig.channel("EE_M")];
+    faults.inject(Op::Read, Injection { fault: Fault::Pending, count: 3, queue_depth: 0 });
+    for (channel, tag) in [(0, 1), (0, 2), (1, 3)] {
+        channels[channel].submit(rig.io(Op::Read, 0, 0, tag)).unwrap();
+    }
+    for channel in &mut channels {
+        assert_eq!(rig.finished(channel, 20), []);
+    }
+    faults.resume_pending();
+    let mut ended = Vec::new();
+    for channel in &mut channels {
+        ended.extend(rig.finished(channel, 20).iter().map(|(tag, status, ..)| (*tag, *status)));
+    }
+    ended.sort_by_key(|(tag, _)| *tag);
+    assert_eq!(ended, [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
+    // What becomes pending after that waits for the next time.
+    faults.inject(Op::Read, Injection { fault: Fault::Pending, count: 1, queue_depth: 0 });
+    channels[0].submit(rig.io(Op::Read, 0, 0, 4)).unwrap();
+    assert_eq!(rig.finished(&mut channels[0], 20), []);
+}
+
+#[test]
 fn a_pending_io_never_ends_and_faults_may_wait_for_a_queue_to_form() {
     let mut rig = Rig::with_disk(100);
     let faults = Faults::default();

@@ -22,7 +22,7 @@ use crate::{Params, Rpc, RpcError};
 
 /// Subsystems that a configuration may have: SPDK's, of which some have no methods here, and our
 /// own.
-const SUBSYSTEMS: [&str; 17] = [
+const SUBSYSTEMS: [&str; 18] = [
     "accel",
     "bdev",
     "bench",
@@ -33,6 +33,7 @@ const SUBSYSTEMS: [&str; 17] = [
     "nbd",
     "net",
     "nvmf",
+    "rpc",
     "scheduler",
     "scsi",
     "sock",

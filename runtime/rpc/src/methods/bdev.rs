@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::limits::limits_to_json;
 use super::nvme_remote;
+use super::object;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// How often `bdev_get_bdevs` looks for a bdev it waits for.
@@ -91,20 +92,20 @@ fn bdev_to_json(cx: &Context, registry: &Registry, bdev: &dyn Bdev) -> Value {
     let specific = nvme_remote::driver_specific(cx, &info.name);
     let specific = specific.unwrap_or_else(|| own_fields(bdev));
     let limits = registry.qos_limits(&info.name).unwrap_or_default();
-    let mut fields = json!({
-        "name": info.name,
-        "aliases": [uuid],
-        "product_name": info.product_name,
-        "block_size": info.block_size,
-        "num_blocks": info.num_blocks.get(),
-        "uuid": uuid,
-        "numa_id": -1,
-        "assigned_rate_limits": limits_to_json(limits),
-        "claimed": registry.is_claimed(&info.name),
-        "zoned": bdev.zones().is_some(),
-        "supported_io_types": supported_io_types(bdev),
-        "driver_specific": specific,
-    });
+    let mut fields = object(&mut [
+        ("name", Value::from(info.name.as_str())),
+        ("aliases", json!([uuid])),
+        ("product_name", Value::from(info.product_name)),
+        ("block_size", Value::from(info.block_size)),
+        ("num_blocks", Value::from(info.num_blocks.get())),
+        ("uuid", Value::from(uuid)),
+        ("numa_id", Value::from(-1)),
+        ("assigned_rate_limits", limits_to_json(limits)),
+        ("claimed", Value::from(registry.is_claimed(&info.name))),
+        ("zoned", Value::from(bdev.zones().is_some())),
+        ("supported_io_types", supported_io_types(bdev)),
+        ("driver_specific", specific),
+    ]);
     if let Some(zones) = bdev.zones() {
         fields["zone_size"] = zones.blocks.into();
         fields["max_open_zones"] = zones.open_max.into();
@@ -120,30 +121,30 @@ fn bdev_to_json(cx: &Context, registry: &Registry, bdev: &dyn Bdev) -> Value {
 }
 
 fn supported_io_types(bdev: &dyn Bdev) -> Value {
-    json!({
-        "read": bdev.supports(Op::Read),
-        "write": bdev.supports(Op::Write),
-        "unmap": bdev.supports(Op::Unmap),
-        "flush": bdev.supports(Op::Flush),
+    object(&mut [
+        ("read", Value::from(bdev.supports(Op::Read))),
+        ("write", Value::from(bdev.supports(Op::Write))),
+        ("unmap", Value::from(bdev.supports(Op::Unmap))),
+        ("flush", Value::from(bdev.supports(Op::Flush))),
         // Made of writes where the bdev has none, as SPDK's are.
-        "write_zeroes": bdev.supports(Op::WriteZeroes) || bdev.supports(Op::Write),
+        ("write_zeroes", Value::from(bdev.supports(Op::WriteZeroes) || bdev.supports(Op::Write))),
         // By the bdev, or by waiting until nothing is under way.
-        "reset": true,
-        "nvme_admin": bdev.supports(Op::NvmeAdmin),
-        "nvme_io": bdev.supports(Op::NvmeIo),
-        "nvme_io_md": false,
-        "zcopy": false,
-        "get_zone_info": bdev.supports(Op::ZoneReport),
-        "zone_management": bdev.supports(Op::ZoneReset),
-        "zone_append": bdev.supports(Op::ZoneAppend),
-        "compare": bdev.supports(Op::Compare),
-        "compare_and_write": bdev.compare_and_write_max() > 0,
-        "abort": bdev.can_abort(),
-        "seek_hole": false,
-        "seek_data": false,
-        "copy": bdev.supports(Op::Copy),
-        "nvme_iov_md": false,
-    })
+        ("reset", true.into()),
+        ("nvme_admin", Value::from(bdev.supports(Op::NvmeAdmin))),
+        ("nvme_io", Value::from(bdev.supports(Op::NvmeIo))),
+        ("nvme_io_md", false.into()),
+        ("zcopy", false.into()),
+        ("get_zone_info", Value::from(bdev.supports(Op::ZoneReport))),
+        ("zone_management", Value::from(bdev.supports(Op::ZoneReset))),
+        ("zone_append", Value::from(bdev.supports(Op::ZoneAppend))),
+        ("compare", Value::from(bdev.supports(Op::Compare))),
+        ("compare_and_write", Value::from(bdev.compare_and_write_max() > 0)),
+        ("abort", Value::from(bdev.can_abort())),
+        ("seek_hole", false.into()),
+        ("seek_data", false.into()),
+        ("copy", Value::from(bdev.supports(Op::Copy))),
+        ("nvme_iov_md", false.into()),
+    ])
 }
 
 async fn wait_for_examine(cx: Context, params: Params) -> Outcome {
@@ -195,16 +196,18 @@ fn null_resize(cx: Context, mut params: Params) -> Outcome {
     let bdev = registry.get(&name).filter(|bdev| bdev.info().product_name == "Null disk");
     let Some(bdev) = bdev else { return Err(no_such_device(&name)) };
     let blocks = mib.saturating_mul((1 << 20) / u64::from(bdev.info().block_size));
-    registry.resize(&name, blocks).map_err(|error| {
-        let errno = match error {
-            ResizeError::NoSuchBdev => errno::ENODEV,
-            ResizeError::BadGeometry => errno::EINVAL,
-            ResizeError::Busy => errno::EBUSY,
-        };
-        RpcError::errno(errno, format_args!("{name}: {error}"))
-    })?;
+    registry.resize(&name, blocks).map_err(|error| resize_error(&name, error))?;
     cx.remember("bdev", format!("{}/size", bdev.info().name));
     Ok(Value::Bool(true))
+}
+
+pub(super) fn resize_error(name: &str, error: ResizeError) -> RpcError {
+    let errno = match error {
+        ResizeError::NoSuchBdev => errno::ENODEV,
+        ResizeError::BadGeometry => errno::EINVAL,
+        ResizeError::Busy => errno::EBUSY,
+    };
+    RpcError::errno(errno, format_args!("{name}: {error}"))
 }
 
 /// Refuses metadata, which would be promised and not kept; drops hints; refuses the unknown.

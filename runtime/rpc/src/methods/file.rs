@@ -6,10 +6,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
-use basalt_bdev::Bdev;
 use basalt_bdev::uuid::Uuid;
+use basalt_bdev::{Bdev, Registry};
+use serde_json::Value;
 
-use super::bdev::{delete, read_uuid, remember};
+use super::bdev::{delete, no_such_device, read_uuid, remember, resize_error};
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// Which of SPDK's modules a bdev is to pass for. They differ in names only.
@@ -50,15 +51,22 @@ pub struct FileOptions {
 
 type Create = Box<dyn Fn(FileOptions) -> Result<Arc<dyn Bdev>, RpcError>>;
 
+type Measure = Box<dyn Fn(&str) -> Result<u64, RpcError>>;
+
 /// How the methods reach the host's files: a service of the boot core.
 pub struct FileControl {
     create: Create,
+    measure: Measure,
 }
 
 impl FileControl {
-    /// A control that makes and registers bdevs by `create`.
-    pub fn new(create: impl Fn(FileOptions) -> Result<Arc<dyn Bdev>, RpcError> + 'static) -> Self {
-        Self { create: Box::new(create) }
+    /// A control that makes and registers bdevs by `create`, and tells by `measure` how many bytes
+    /// the file of a name is now.
+    pub fn new(
+        create: impl Fn(FileOptions) -> Result<Arc<dyn Bdev>, RpcError> + 'static,
+        measure: impl Fn(&str) -> Result<u64, RpcError> + 'static,
+    ) -> Self {
+        Self { create: Box::new(create), measure: Box::new(measure) }
     }
 }
 
@@ -74,6 +82,12 @@ pub(super) fn register(router: &mut Router) {
         delete(&cx, params, FileModule::Aio.product_name())
     });
     router.register("bdev_uring_create", When::Runtime, uring_create);
+    router.register("bdev_aio_rescan", When::Runtime, |cx, params| {
+        rescan(&cx, params, FileModule::Aio)
+    });
+    router.register("bdev_uring_rescan", When::Runtime, |cx, params| {
+        rescan(&cx, params, FileModule::Uring)
+    });
     router.register("bdev_uring_delete", When::Runtime, |cx, params| {
         delete(&cx, params, FileModule::Uring.product_name())
     });
@@ -111,4 +125,21 @@ fn create(cx: &Context, mut params: Params, module: FileModule, readonly: bool) 
     };
     let bdev = (control.create)(options)?;
     Ok(remember(cx, &*bdev))
+}
+
+/// The bdev becomes as large as its file is by now, a rest that is no whole block left out.
+fn rescan(cx: &Context, mut params: Params, module: FileModule) -> Outcome {
+    let name: String = params.required("name")?;
+    params.finish()?;
+    let registry = cx.service::<Registry>()?;
+    let is_its = |bdev: &Arc<dyn Bdev>| bdev.info().product_name == module.product_name();
+    let bdev = registry.get(&name).filter(is_its).ok_or_else(|| no_such_device(&name))?;
+    let info = bdev.info();
+    let kept = cx.kept("bdev", &info.name);
+    let filename = kept.get("filename").and_then(Value::as_str).unwrap_or_default();
+    let control = cx.service::<FileControl>()?;
+    let bytes = (control.measure)(filename)?;
+    let resized = registry.resize(&info.name, bytes / u64::from(info.block_size));
+    resized.map_err(|error| resize_error(&name, error))?;
+    Ok(Value::Bool(true))
 }

@@ -8,17 +8,22 @@ use core::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::rpc::WAIT_KEY;
 use crate::{Context, Outcome, Params, Router, RpcError, State, When};
 
 /// Subsystems whose calls are saved, each after those it depends on.
-const SUBSYSTEMS: [(&str, &[&str]); 8] = [
+const SUBSYSTEMS: [(&str, &[&str]); 12] = [
     ("net", &[]),
+    ("rpc", &["net"]),
     ("scheduler", &[]),
+    ("keyring", &[]),
+    ("fsdev", &[]),
+    ("vmd", &[]),
     ("iobuf", &[]),
     ("sock", &["net"]),
     ("accel", &["iobuf"]),
-    ("bdev", &["accel", "iobuf", "sock"]),
-    ("nvmf", &["accel", "bdev", "iobuf", "sock"]),
+    ("bdev", &["accel", "iobuf", "keyring", "sock", "vmd"]),
+    ("nvmf", &["accel", "bdev", "iobuf", "keyring", "sock"]),
     ("iscsi", &["bdev", "sock"]),
 ];
 
@@ -66,6 +71,7 @@ fn get_version(_: Context, params: Params) -> Outcome {
 
 fn start_init(cx: Context, params: Params) -> Outcome {
     params.none()?;
+    cx.forget("rpc", WAIT_KEY);
     cx.rpc().set_running();
     Ok(Value::Bool(true))
 }

@@ -9,6 +9,7 @@ use basalt_env::CoreId;
 use serde_json::{Value, json};
 
 use super::bdev::select;
+use super::object;
 use super::thread::TICK_RATE;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
@@ -119,27 +120,27 @@ fn put_depth(stat: &mut Value, depth: &DepthStat) {
 fn stat_to_json(stat: &IoStat) -> Value {
     let [read, write, unmap, copy] =
         [Op::Read, Op::Write, Op::Unmap, Op::Copy].map(|op| stat.op(op));
-    json!({
-        "bytes_read": read.bytes,
-        "num_read_ops": read.ops,
-        "bytes_written": write.bytes,
-        "num_write_ops": write.ops,
-        "bytes_unmapped": unmap.bytes,
-        "num_unmap_ops": unmap.ops,
-        "bytes_copied": copy.bytes,
-        "num_copy_ops": copy.ops,
-        "read_latency_ticks": read.latency_total_ns,
-        "max_read_latency_ticks": read.latency_max_ns,
-        "min_read_latency_ticks": read.latency_min_ns,
-        "write_latency_ticks": write.latency_total_ns,
-        "max_write_latency_ticks": write.latency_max_ns,
-        "min_write_latency_ticks": write.latency_min_ns,
-        "unmap_latency_ticks": unmap.latency_total_ns,
-        "max_unmap_latency_ticks": unmap.latency_max_ns,
-        "min_unmap_latency_ticks": unmap.latency_min_ns,
-        "copy_latency_ticks": copy.latency_total_ns,
-        "max_copy_latency_ticks": copy.latency_max_ns,
-        "min_copy_latency_ticks": copy.latency_min_ns,
-        "io_error": {},
-    })
+    object(&mut [
+        ("bytes_read", Value::from(read.bytes)),
+        ("num_read_ops", Value::from(read.ops)),
+        ("bytes_written", Value::from(write.bytes)),
+        ("num_write_ops", Value::from(write.ops)),
+        ("bytes_unmapped", Value::from(unmap.bytes)),
+        ("num_unmap_ops", Value::from(unmap.ops)),
+        ("bytes_copied", Value::from(copy.bytes)),
+        ("num_copy_ops", Value::from(copy.ops)),
+        ("read_latency_ticks", Value::from(read.latency_total_ns)),
+        ("max_read_latency_ticks", Value::from(read.latency_max_ns)),
+        ("min_read_latency_ticks", Value::from(read.latency_min_ns)),
+        ("write_latency_ticks", Value::from(write.latency_total_ns)),
+        ("max_write_latency_ticks", Value::from(write.latency_max_ns)),
+        ("min_write_latency_ticks", Value::from(write.latency_min_ns)),
+        ("unmap_latency_ticks", Value::from(unmap.latency_total_ns)),
+        ("max_unmap_latency_ticks", Value::from(unmap.latency_max_ns)),
+        ("min_unmap_latency_ticks", Value::from(unmap.latency_min_ns)),
+        ("copy_latency_ticks", Value::from(copy.latency_total_ns)),
+        ("max_copy_latency_ticks", Value::from(copy.latency_max_ns)),
+        ("min_copy_latency_ticks", Value::from(copy.latency_min_ns)),
+        ("io_error", json!({})),
+    ])
 }

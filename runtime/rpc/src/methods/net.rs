@@ -8,8 +8,9 @@ use core::fmt;
 
 use basalt_env::CoreId;
 use basalt_net::{Addresses, IpAddress, Ipv6Cidr, MTU_MIN_V6, NetStats, QueueStats};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::object;
 use crate::{Context, InterfaceSetting, Outcome, Params, Router, RpcError, When, errno};
 
 /// A network interface as it is now.
@@ -156,14 +157,14 @@ fn interface_to_json(interface: &InterfaceState) -> Value {
     let Addresses { v4, gateway_v6, .. } = interface.addresses;
     let gateway = v4.and_then(|address| address.gateway);
     let v6 = interface.addresses.v6().chain(interface.link_local);
-    json!({
-        "name": interface.name,
-        "mac": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
-        "address": v4.map(|address| format!("{}", address.cidr)),
-        "gateway": gateway.map(|gateway| format!("{gateway}")),
-        "ipv6_addresses": v6.map(|cidr| format!("{cidr}")).collect::<Vec<_>>(),
-        "ipv6_gateway": gateway_v6.map(|gateway| format!("{gateway}")),
-        "dhcp": interface.dhcp,
-        "mtu": interface.mtu,
-    })
+    object(&mut [
+        ("name", Value::from(interface.name.as_str())),
+        ("mac", Value::from(format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))),
+        ("address", Value::from(v4.map(|address| format!("{}", address.cidr)))),
+        ("gateway", Value::from(gateway.map(|gateway| format!("{gateway}")))),
+        ("ipv6_addresses", Value::from(v6.map(|cidr| format!("{cidr}")).collect::<Vec<_>>())),
+        ("ipv6_gateway", Value::from(gateway_v6.map(|gateway| format!("{gateway}")))),
+        ("dhcp", Value::from(interface.dhcp)),
+        ("mtu", Value::from(interface.mtu)),
+    ])
 }

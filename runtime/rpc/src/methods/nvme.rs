@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme_command::{self, NvmeAnswer};
-use super::nvme_remote;
+use super::{nvme_health, nvme_local, nvme_remote};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// An attached NVMe controller as it is now.
@@ -28,7 +28,18 @@ pub struct NvmeState {
     pub cntlid: u16,
     /// `enabled`, `resetting` or `failed`.
     pub state: String,
+    /// Its bdevs, in order of namespace.
+    pub bdevs: Vec<String>,
+    /// Model number.
+    pub model: String,
+    /// Serial number.
+    pub serial: String,
+    /// Firmware revision.
+    pub firmware: String,
 }
+
+/// How an attachment ends: the names of the bdevs.
+pub type NvmeAttached = Pin<Box<dyn Future<Output = Result<Vec<String>, RpcError>>>>;
 
 /// How an order to a controller ends.
 pub type NvmeDone = Pin<Box<dyn Future<Output = Result<(), RpcError>>>>;
@@ -49,11 +60,13 @@ pub enum NvmeRefusal {
 }
 
 type List = Box<dyn Fn() -> Vec<NvmeState>>;
+type Attach = Box<dyn Fn(String, PciAddress) -> NvmeAttached>;
 type Order = Box<dyn Fn(String) -> NvmeDone>;
 
 /// How the methods reach the controllers: a service of the boot core.
 pub struct NvmeControl {
     list: List,
+    attach: Attach,
     reset: Order,
     detach: Order,
     admin: Box<dyn Fn(String, NvmePassthru) -> NvmeAdmin>,
@@ -61,10 +74,12 @@ pub struct NvmeControl {
 }
 
 impl NvmeControl {
-    /// A control of five parts: one lists the controllers; the others reset and detach the one of a
-    /// name that was just listed, and have it carry out an admin command, and an order.
+    /// A control of six parts: one lists the controllers; one attaches the one at an address, that
+    /// was not listed, under a name; the others reset and detach the one of a name that was just
+    /// listed, and have it carry out an admin command, and an order.
     pub fn new(
         list: impl Fn() -> Vec<NvmeState> + 'static,
+        attach: impl Fn(String, PciAddress) -> NvmeAttached + 'static,
         reset: impl Fn(String) -> NvmeDone + 'static,
         detach: impl Fn(String) -> NvmeDone + 'static,
         admin: impl Fn(String, NvmePassthru) -> NvmeAdmin + 'static,
@@ -72,7 +87,23 @@ impl NvmeControl {
     ) -> Self {
         let (reset, detach) = (Box::new(reset), Box::new(detach));
         let (admin, manage) = (Box::new(admin), Box::new(manage));
-        Self { list: Box::new(list), reset, detach, admin, manage }
+        let (list, attach) = (Box::new(list), Box::new(attach));
+        Self { list, attach, reset, detach, admin, manage }
+    }
+
+    /// The controllers that are attached.
+    pub(super) fn list(&self) -> Vec<NvmeState> {
+        (self.list)()
+    }
+
+    /// Attaches the one at that address.
+    pub(super) fn attach(&self, name: String, address: PciAddress) -> NvmeAttached {
+        (self.attach)(name, address)
+    }
+
+    /// Lets go of the one of that name.
+    pub(super) fn detach(&self, name: String) -> NvmeDone {
+        (self.detach)(name)
     }
 
     /// Whether there is a controller of that name.
@@ -102,6 +133,8 @@ pub(super) fn register(router: &mut Router) {
     router.register_async("bdev_nvme_reset_controller", When::Runtime, reset_controller);
     router.register_async("bdev_nvme_send_cmd", When::Runtime, nvme_command::send_cmd);
     router.register_async("bdev_nvme_detach_controller", When::Runtime, detach_controller);
+    let health = nvme_health::get_controller_health_info;
+    router.register_async("bdev_nvme_get_controller_health_info", When::Runtime, health);
 }
 
 fn get_controllers(cx: Context, mut params: Params) -> Outcome {
@@ -125,7 +158,7 @@ async fn reset_controller(cx: Context, mut params: Params) -> Outcome {
     if nvme_remote::has(&cx, &name) {
         return nvme_remote::reset(&cx, &name, params).await;
     }
-    order(cx, name, params, |control| &control.reset).await
+    order(&cx, name, params, |control| &control.reset).await
 }
 
 async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
@@ -133,11 +166,13 @@ async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
     if nvme_remote::has(&cx, &name) {
         return nvme_remote::detach(&cx, &name, params).await;
     }
-    order(cx, name, params, |control| &control.detach).await
+    let done = order(&cx, name.clone(), params, |control| &control.detach).await?;
+    cx.forget("bdev", &nvme_local::key(&name));
+    Ok(done)
 }
 
 async fn order(
-    cx: Context,
+    cx: &Context,
     name: String,
     mut params: Params,
     which: fn(&NvmeControl) -> &Order,

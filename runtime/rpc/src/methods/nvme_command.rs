@@ -111,7 +111,8 @@ fn dwords(command: &[u8; COMMAND_LEN]) -> [u32; 16] {
     core::array::from_fn(|at| u32::from_le_bytes(dwords[at]))
 }
 
-fn buffer(cx: &Context, bytes: &[u8], len: usize) -> Result<Option<DmaBuf>, RpcError> {
+/// A buffer of `len` bytes that begins with `bytes`, or none if it would be empty.
+pub(super) fn buffer(cx: &Context, bytes: &[u8], len: usize) -> Result<Option<DmaBuf>, RpcError> {
     if len == 0 {
         return Ok(None);
     }

@@ -69,7 +69,11 @@ async fn manage(
 }
 
 fn in_use(cx: &Context, bdev: &str) -> RpcError {
-    let users = users(cx, bdev);
+    used_by(bdev, &users(cx, bdev))
+}
+
+/// The refusal of what would lose a bdev that these have open.
+pub(super) fn used_by(bdev: &str, users: &[String]) -> RpcError {
     let by = if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) };
     RpcError::errno(errno::EBUSY, format!("{bdev} is in use{by}: nothing was done"))
 }

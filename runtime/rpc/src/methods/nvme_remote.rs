@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme::NvmeControl;
+use super::nvme_local;
 use super::nvme_options::NvmeOptions;
+use super::object;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// The NVMe/TCP port (NVM Express TCP Transport §3.1.1).
@@ -52,6 +54,9 @@ pub(super) fn register(router: &mut Router) {
 
 async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
     let name: String = params.required("name")?;
+    if nvme_local::is_meant(&mut params)? {
+        return nvme_local::attach_controller(cx, name, params).await;
+    }
     check_trtype(&mut params)?;
     let transport = read_transport(&mut params, PORT)?;
     let subnqn: String = params.required("subnqn")?;
@@ -83,7 +88,7 @@ pub(super) fn check_trtype(params: &mut Params) -> Result<(), RpcError> {
         return Ok(());
     }
     Err(RpcError::params(format_args!(
-        "'trtype': there is TCP, not '{trtype}'; drives on PCI are attached by themselves"
+        "'trtype': there are TCP and, for the machine's own drives, PCIe, not '{trtype}'"
     )))
 }
 
@@ -427,16 +432,16 @@ fn namespace_by(remote: &RemoteInfo, nsid: u32, (at, access): (usize, Access)) -
     let Some(controller) = path.controller else { return fields };
     let text = |field: &[u8]| ascii_field(field).unwrap_or("").to_string();
     let reports_ana = controller.cmic & REPORTS_ANA != 0;
-    fields["ctrlr_data"] = json!({
-        "cntlid": path.cntlid,
-        "vendor_id": format!("{:#06x}", controller.vid),
-        "model_number": text(&controller.model),
-        "serial_number": text(&controller.serial),
-        "firmware_revision": text(&controller.firmware),
-        "subnqn": remote.subnqn,
-        "multi_ctrlr": controller.cmic & SEVERAL_CONTROLLERS != 0,
-        "ana_reporting": reports_ana,
-    });
+    fields["ctrlr_data"] = object(&mut [
+        ("cntlid", Value::from(path.cntlid)),
+        ("vendor_id", Value::from(format!("{:#06x}", controller.vid))),
+        ("model_number", Value::from(text(&controller.model))),
+        ("serial_number", Value::from(text(&controller.serial))),
+        ("firmware_revision", Value::from(text(&controller.firmware))),
+        ("subnqn", Value::from(remote.subnqn.as_str())),
+        ("multi_ctrlr", Value::from(controller.cmic & SEVERAL_CONTROLLERS != 0)),
+        ("ana_reporting", Value::from(reports_ana)),
+    ]);
     if reports_ana {
         fields["ns_data"]["ana_state"] = match access {
             Access::Optimized => "optimized",

@@ -10,8 +10,14 @@ use crate::{Context, Outcome, Params, Router, When};
 
 /// Method, the subsystem it is saved with, when it may be called, and the parameter that tells
 /// several of its calls apart.
-const OPTIONS: [(&str, &str, When, Option<&str>); 10] = [
+const OPTIONS: [(&str, &str, When, Option<&str>); 16] = [
     ("framework_set_scheduler", "scheduler", When::Any, None),
+    ("scheduler_set_options", "scheduler", When::Startup, None),
+    ("keyring_linux_set_options", "keyring", When::Startup, None),
+    ("vmd_enable", "vmd", When::Startup, None),
+    ("fsdev_set_opts", "fsdev", When::Runtime, None),
+    ("bdev_iscsi_set_options", "bdev", When::Any, None),
+    ("bdev_virtio_blk_set_hotplug", "bdev", When::Runtime, None),
     ("iobuf_set_options", "iobuf", When::Startup, None),
     ("sock_set_default_impl", "sock", When::Startup, None),
     ("sock_impl_set_options", "sock", When::Startup, Some("impl_name")),

@@ -5,10 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use basalt_bdev::open_channels;
 use basalt_env::CoreId;
-use basalt_reactor::{Local, PollerStats, ReactorStats};
+use basalt_reactor::{CallError, Local, PollerStats, ReactorStats};
 use serde_json::{Value, json};
 
+use super::object;
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// Ticks per second.
@@ -23,6 +25,7 @@ pub(super) fn register(router: &mut Router) {
     router.register("reactor_get_options", When::Any, get_options);
     router.register_async("thread_get_stats", When::Any, get_stats);
     router.register_async("thread_get_pollers", When::Any, get_pollers);
+    router.register_async("thread_get_io_channels", When::Any, get_io_channels);
 }
 
 fn cores(local: &Local) -> impl Iterator<Item = CoreId> + use<> {
@@ -38,8 +41,13 @@ fn thread_id(core: CoreId) -> u64 {
     u64::from(core.0) + 1
 }
 
+/// The core whose thread has that identifier.
+pub(super) fn find_thread(local: &Local, id: u64) -> Option<CoreId> {
+    cores(local).find(|core| thread_id(*core) == id)
+}
+
 /// A hexadecimal bit mask with the core's bit, as wide as it takes.
-fn cpumask(core: CoreId) -> String {
+pub(super) fn cpumask(core: CoreId) -> String {
     let top = 1_u8 << (core.0 % 4);
     format!("{top:x}{:0<zeroes$}", "", zeroes = usize::from(core.0 / 4))
 }
@@ -60,20 +68,20 @@ fn reactor_to_json(core: CoreId, stats: ReactorStats) -> Value {
         "cpumask": cpumask(core),
         "elapsed": stats.busy_ns + stats.idle_ns,
     });
-    json!({
-        "lcore": core.0,
-        "tid": thread_id(core),
-        "busy": stats.busy_ns,
-        "idle": stats.idle_ns,
-        "rounds": stats.rounds,
-        "rests": stats.rests,
-        "woken": stats.woken,
-        "in_interrupt": false,
-        "irq": 0,
-        "sys": 0,
-        "usr": 0,
-        "lw_threads": [thread],
-    })
+    object(&mut [
+        ("lcore", Value::from(core.0)),
+        ("tid", Value::from(thread_id(core))),
+        ("busy", Value::from(stats.busy_ns)),
+        ("idle", Value::from(stats.idle_ns)),
+        ("rounds", Value::from(stats.rounds)),
+        ("rests", Value::from(stats.rests)),
+        ("woken", Value::from(stats.woken)),
+        ("in_interrupt", false.into()),
+        ("irq", 0.into()),
+        ("sys", 0.into()),
+        ("usr", 0.into()),
+        ("lw_threads", json!([thread])),
+    ])
 }
 
 /// Basalt's own: whether a core without work rests, and after how many microseconds.
@@ -105,17 +113,17 @@ async fn get_stats(cx: Context, params: Params) -> Outcome {
         let stats = mesh.stats(core).unwrap_or_default();
         let pollers = pollers_of(cx.local(), core).await?;
         let timed = pollers.iter().filter(|poller| poller.period.is_some()).count();
-        threads.push(json!({
-            "name": thread_name(core),
-            "id": thread_id(core),
-            "cpumask": cpumask(core),
-            "busy": stats.busy_ns,
-            "idle": stats.idle_ns,
-            "in_interrupt": false,
-            "active_pollers_count": pollers.len() - timed,
-            "timed_pollers_count": timed,
-            "paused_pollers_count": 0,
-        }));
+        threads.push(object(&mut [
+            ("name", Value::from(thread_name(core))),
+            ("id", Value::from(thread_id(core))),
+            ("cpumask", Value::from(cpumask(core))),
+            ("busy", Value::from(stats.busy_ns)),
+            ("idle", Value::from(stats.idle_ns)),
+            ("in_interrupt", false.into()),
+            ("active_pollers_count", Value::from(pollers.len() - timed)),
+            ("timed_pollers_count", Value::from(timed)),
+            ("paused_pollers_count", 0.into()),
+        ]));
     }
     Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
 }
@@ -142,16 +150,30 @@ async fn get_pollers(cx: Context, params: Params) -> Outcome {
     Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
 }
 
+async fn get_io_channels(cx: Context, params: Params) -> Outcome {
+    params.none()?;
+    let mut threads = Vec::new();
+    for core in cores(cx.local()) {
+        let open = cx.local().call(core, open_channels).await;
+        let open = open.map_err(|error| silent(core, error))?;
+        let to_json =
+            |(bdev, count): &(String, u32)| json!({"name": format!("bdev_{bdev}"), "ref": count});
+        let channels: Vec<Value> = open.iter().map(to_json).collect();
+        threads.push(json!({"name": thread_name(core), "io_channels": channels}));
+    }
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+}
+
 fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
-    let mut fields = json!({
-        "name": poller.name,
-        "id": index + 1,
-        "state": "waiting",
-        "run_count": poller.runs,
-        "busy_count": poller.busy,
-        "busy": poller.busy_ns,
-        "idle": poller.idle_ns,
-    });
+    let mut fields = object(&mut [
+        ("name", Value::from(poller.name)),
+        ("id", Value::from(index + 1)),
+        ("state", "waiting".into()),
+        ("run_count", Value::from(poller.runs)),
+        ("busy_count", Value::from(poller.busy)),
+        ("busy", Value::from(poller.busy_ns)),
+        ("idle", Value::from(poller.idle_ns)),
+    ]);
     if let Some(period) = poller.period {
         let ticks = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         fields["period_ticks"] = ticks.into();
@@ -163,7 +185,9 @@ async fn pollers_of(local: &Local, core: CoreId) -> Result<Vec<PollerStats>, Rpc
     if core == local.core() {
         return Ok(local.pollers());
     }
-    local.call(core, Local::pollers).await.map_err(|error| {
-        RpcError::new(RpcError::INTERNAL, format!("core {core} does not answer: {error}"))
-    })
+    local.call(core, Local::pollers).await.map_err(|error| silent(core, error))
+}
+
+pub(super) fn silent(core: CoreId, error: CallError) -> RpcError {
+    RpcError::new(RpcError::INTERNAL, format!("core {core} does not answer: {error}"))
 }

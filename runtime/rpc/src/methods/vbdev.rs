@@ -29,6 +29,7 @@ pub(super) fn register(router: &mut Router) {
     });
     router.register("bdev_error_create", When::Runtime, error_create);
     router.register("bdev_error_inject_error", When::Runtime, error_inject);
+    router.register("bdev_error_resume_pending", When::Runtime, error_resume_pending);
     router.register("bdev_error_delete", When::Runtime, |cx, params| {
         delete(&cx, params, "name", error::PRODUCT_NAME)
     });
@@ -120,6 +121,14 @@ fn error_inject(cx: Context, mut params: Params) -> Outcome {
         "all" => FALLIBLE.into_iter().for_each(|op| faults.inject(op, injection)),
         other => faults.inject(read_op(other)?, injection),
     }
+    Ok(Value::Bool(true))
+}
+
+fn error_resume_pending(cx: Context, mut params: Params) -> Outcome {
+    let name: String = params.required("name")?;
+    params.finish()?;
+    let faults = vbdevs(&cx)?.handle::<Faults>(&name).ok_or_else(|| no_such_device(&name))?;
+    faults.resume_pending();
     Ok(Value::Bool(true))
 }
 

@@ -143,7 +143,7 @@ fn invalid(message: String) -> RpcError {
 }
 
 /// `segment:bus:device.function` in hexadecimal, the segment left out if it is 0.
-fn read_address(text: &str) -> Option<PciAddress> {
+pub(super) fn read_address(text: &str) -> Option<PciAddress> {
     let (rest, function) = text.rsplit_once('.')?;
     let mut parts = rest.rsplit(':');
     let (device, bus) = (parts.next()?, parts.next()?);

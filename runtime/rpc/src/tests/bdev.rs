@@ -153,11 +153,16 @@ fn nvme_controllers_are_listed_reset_and_detached() {
         address: PciAddress::new(0, 0, 4, 0),
         cntlid: 7,
         state: "enabled".into(),
+        bdevs: vec![],
+        model: "Model".into(),
+        serial: "S1".into(),
+        firmware: "1.0".into(),
     };
     let attached = Rc::new(RefCell::new(vec![state]));
     let (list, detach) = (Rc::clone(&attached), attached);
     let control = NvmeControl::new(
         move || list.borrow().clone(),
+        |_, _| Box::pin(async { Err(RpcError::errno(errno::ENODEV, "there is none")) }),
         |_| Box::pin(async { Err(RpcError::errno(errno::EIO, "the controller is stuck")) }),
         move |_| {
             detach.borrow_mut().clear();
@@ -187,8 +192,23 @@ fn nvme_controllers_are_listed_reset_and_detached() {
     assert_eq!(machine.code("bdev_nvme_get_controllers", json!({"name": "Nvme1"})), -19);
     assert_eq!(machine.code("bdev_nvme_reset_controller", name.clone()), -5);
     admin_commands_are_sent_as_they_are(&mut machine);
+    the_health_is_that_of_the_log_page(&mut machine);
     assert_eq!(machine.call("bdev_nvme_detach_controller", name.clone()).unwrap(), true);
     assert_eq!(machine.code("bdev_nvme_detach_controller", name), -19);
+}
+
+/// All of whose bytes are 1.
+fn the_health_is_that_of_the_log_page(machine: &mut Machine) {
+    let health =
+        machine.call("bdev_nvme_get_controller_health_info", json!({"name": "Nvme0"})).unwrap();
+    assert_eq!(
+        (&health["serial_number"], &health["traddr"]),
+        (&json!("S1"), &json!("0000:00:04.0"))
+    );
+    assert_eq!(health["temperature_celsius"], 257 - 273);
+    assert_eq!(health["critical_composite_temperature_time_minutes"], 0x0101_0101);
+    assert_eq!(health["media_errors"], u64::MAX, "more than JSON has for sure");
+    assert_eq!(machine.code("bdev_nvme_get_controller_health_info", json!({"name": "X"})), -19);
 }
 
 fn admin_commands_are_sent_as_they_are(machine: &mut Machine) {

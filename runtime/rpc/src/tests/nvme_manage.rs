@@ -89,9 +89,14 @@ fn machine() -> (Machine, Orders) {
         address: PciAddress::new(0, 0, 4, 0),
         cntlid: 1,
         state: "enabled".into(),
+        bdevs: Vec::new(),
+        model: "Model".into(),
+        serial: "S1".into(),
+        firmware: "1.0".into(),
     };
     let control = NvmeControl::new(
         move || vec![state.clone()],
+        |_, _| Box::pin(async { Ok(Vec::new()) }),
         |_| Box::pin(async { Ok(()) }),
         |_| Box::pin(async { Ok(()) }),
         |_, passthru| Box::pin(async { (passthru, Ok(())) }),

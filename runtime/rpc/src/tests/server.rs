@@ -1,4 +1,5 @@
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,24 +11,27 @@ use basalt_net::{
 use serde_json::{Value, json};
 
 use super::Machine;
-use crate::{CONNECTIONS_MAX, PORT, Server};
+use crate::{Access, CONNECTIONS_MAX, Gate, PORT, Server, State};
 
 /// A peer as the test plays it.
 #[derive(Default)]
-struct Peer {
+pub(super) struct Peer {
     to_server: VecDeque<u8>,
     finished: bool,
     from_server: Vec<u8>,
     window: usize,
-    closed: bool,
-    aborted: bool,
+    pub closed: bool,
+    pub aborted: bool,
+    /// Where it is, and where it thinks that we are.
+    ends: Option<[Endpoint; 2]>,
 }
 
 /// A stack without a network: every socket is a [`Peer`], received a few bytes at a time.
 #[derive(Default)]
-struct FakeStack {
-    peers: Vec<Peer>,
+pub(super) struct FakeStack {
+    pub peers: Vec<Peer>,
     accepted: usize,
+    pub listens: bool,
 }
 
 impl FakeStack {
@@ -42,7 +46,15 @@ impl FakeStack {
         self.peers.len() - 1
     }
 
-    fn replies(&self, peer: usize) -> Vec<Value> {
+    /// As [`Self::connect`], from one address to another.
+    pub fn connect_from(&mut self, [peer, local]: [&str; 2], text: &str) -> usize {
+        let at = self.connect(text);
+        let end = |address: &str| Endpoint::new(address.parse().unwrap(), PORT);
+        self.peers[at].ends = Some([end(peer), end(local)]);
+        at
+    }
+
+    pub fn replies(&self, peer: usize) -> Vec<Value> {
         let text = String::from_utf8(self.peers[peer].from_server.clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -54,10 +66,13 @@ impl NetStack for FakeStack {
     }
 
     fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError> {
+        self.listens = true;
         Ok(ListenerId(port.into()))
     }
 
-    fn unlisten(&mut self, _: ListenerId) {}
+    fn unlisten(&mut self, _: ListenerId) {
+        self.listens = false;
+    }
 
     fn accept(&mut self, listener: ListenerId) -> Option<SocketId> {
         assert_eq!(listener, ListenerId(PORT.into()));
@@ -106,12 +121,12 @@ impl NetStack for FakeStack {
         self.peers[socket.slot as usize].aborted = true;
     }
 
-    fn peer(&self, _: SocketId) -> Option<Endpoint> {
-        None
+    fn peer(&self, socket: SocketId) -> Option<Endpoint> {
+        self.peers[socket.slot as usize].ends.map(|[peer, _]| peer)
     }
 
-    fn local(&self, _: SocketId) -> Option<Endpoint> {
-        None
+    fn local(&self, socket: SocketId) -> Option<Endpoint> {
+        self.peers[socket.slot as usize].ends.map(|[_, local]| local)
     }
 
     fn address(&self) -> Option<IpAddress> {
@@ -120,20 +135,29 @@ impl NetStack for FakeStack {
 }
 
 /// A machine of two cores, whose second one serves.
-struct Served {
-    machine: Machine,
-    stack: FakeStack,
-    server: Server,
+pub(super) struct Served {
+    pub machine: Machine,
+    pub stack: FakeStack,
+    pub server: Server,
 }
 
 impl Served {
     fn new() -> Self {
-        let mut stack = FakeStack::default();
-        let server = Server::listen(&mut stack, PORT).unwrap();
-        Self { machine: Machine::with_cores(2), stack, server }
+        let served = Self::in_state(State::Runtime);
+        let gate = served.machine.reactors[1].local().service::<Gate>().unwrap();
+        gate.set(Access::Open);
+        served
     }
 
-    fn run(&mut self, rounds: usize) {
+    /// One that nobody may connect to yet.
+    pub fn in_state(state: State) -> Self {
+        let machine = Machine::in_state(2, state);
+        let gate = Rc::new(Gate::default());
+        machine.reactors[1].local().provide(Rc::clone(&gate));
+        Self { machine, stack: FakeStack::default(), server: Server::new(gate, PORT) }
+    }
+
+    pub fn run(&mut self, rounds: usize) {
         let local = self.machine.reactors[1].local();
         for _ in 0..rounds {
             self.machine.round();
@@ -211,4 +235,42 @@ fn connections_beyond_the_limit_are_refused() {
     served.run(CONNECTIONS_MAX + 2);
     assert_eq!(served.server.connections(), CONNECTIONS_MAX);
     assert!(served.stack.peers[CONNECTIONS_MAX].aborted);
+}
+
+#[test]
+fn clients_that_never_read_are_dropped_before_they_fill_the_memory_and_others_are_served() {
+    let mut served = Served::new();
+    let mut router = crate::Router::new();
+    crate::methods::register_all(&mut router);
+    router.register("long", crate::When::Any, |_, _| Ok(Value::from("x".repeat(3 << 20))));
+    served.machine.rpc = crate::Rpc::start(&served.machine.boot(), router, State::Runtime);
+    let mut peers = Vec::new();
+    for _ in 0..16 {
+        let peer = served.stack.connect("{\"id\": 1, \"method\": \"long\"}");
+        served.stack.peers[peer].window = 100;
+        peers.push(peer);
+    }
+    served.run(200);
+    let dropped =
+        |served: &Served| peers.iter().filter(|peer| served.stack.peers[**peer].aborted).count();
+    // Ten times three mebibytes are as much as may be left unread.
+    assert_eq!(dropped(&served), 6);
+    let other = served.stack.connect("{\"id\": 2, \"method\": \"spdk_get_version\"}");
+    served.run(100);
+    assert_eq!(served.stack.replies(other)[0]["id"], 2);
+    assert_eq!(dropped(&served), 6);
+}
+
+#[test]
+fn calls_are_answered_while_a_long_batch_is_carried_out() {
+    let mut served = Served::new();
+    let call = "{\"id\": 1, \"method\": \"rpc_get_methods\"}";
+    let batch = alloc::format!("[{}{call}]", alloc::format!("{call},").repeat(500));
+    let slow = served.stack.connect(&batch);
+    // It comes eleven bytes at a time.
+    served.run(batch.len() / 11 + 20);
+    let quick = served.stack.connect("{\"id\": 2, \"method\": \"spdk_get_version\"}");
+    served.run(100);
+    assert_eq!(served.stack.replies(quick).len(), 1);
+    assert!(served.stack.peers[slow].from_server.is_empty(), "the batch is not over");
 }

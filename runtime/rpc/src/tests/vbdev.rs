@@ -190,6 +190,9 @@ fn errors_are_injected_by_spdks_names() {
         let outcome = machine.call("bdev_error_inject_error", params.clone());
         assert_eq!(outcome.err().map_or(0, |error| error.code), code, "{params}");
     }
+    let resume = |name: &str| json!({"name": name});
+    assert_eq!(machine.call("bdev_error_resume_pending", resume("EE_M")).unwrap(), true);
+    assert_eq!(machine.code("bdev_error_resume_pending", resume("M")), -19);
     let other = json!({"name": "M", "io_type": "clear", "error_type": "failure"});
     assert_eq!(machine.code("bdev_error_inject_error", other), -19);
     assert_eq!(machine.call("bdev_error_delete", json!({"name": "EE_M"})).unwrap(), true);

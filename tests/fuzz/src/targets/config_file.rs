@@ -27,10 +27,11 @@ pub fn seeds() -> Vec<Seed> {
     FILES.iter().map(whole).collect()
 }
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     include_str!("../../seeds/config-export.json"),
     include_str!("../../seeds/config-network.json"),
     include_str!("../../seeds/config-stacked.json"),
+    include_str!("../../../../runtime/rpc/src/tests/spdk_config.json"),
 ];
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use basalt_rpc::{PORT, Server};
+use basalt_rpc::{Access, Gate, PORT, Server};
 use serde_json::Value;
 
 use crate::input::Input;
@@ -44,9 +44,14 @@ impl Served {
     /// A server that gets so many bytes at once.
     fn new(chunk: usize) -> Self {
         let controlled = Controlled::new();
-        let server = Server::listen(&mut *controlled.stack.borrow_mut(), PORT).unwrap();
+        let gate = Rc::new(Gate::default());
+        gate.set(Access::Open);
+        let server = Server::new(gate, PORT);
         controlled.stack.borrow_mut().chunk = chunk;
-        Self { controlled, server }
+        let mut served = Self { controlled, server };
+        // It listens from its first round on.
+        served.rounds(1);
+        served
     }
 
     fn connect(&self, bytes: &[u8]) -> usize {
@@ -112,10 +117,11 @@ pub fn seeds() -> Vec<Seed> {
     CALLS.iter().map(whole).collect()
 }
 
-const CALLS: [&str; 3] = [
+const CALLS: [&str; 4] = [
     include_str!("../../seeds/calls-bdev.json"),
     include_str!("../../seeds/calls-nvmf.json"),
     include_str!("../../seeds/calls-mixed.json"),
+    include_str!("../../seeds/calls-modules.json"),
 ];
 
 #[cfg(test)]

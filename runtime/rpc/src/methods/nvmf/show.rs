@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::params::{ana_name, read_nqn, read_optional_nqn};
 use super::{no_such_subsystem, subsystem, transport};
+use crate::methods::object;
 use crate::methods::thread::{TICK_RATE, thread_name};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
@@ -55,19 +56,22 @@ fn subsystem_to_json(subsystem: &SubsystemInfo) -> Value {
     let hosts: Vec<Value> = subsystem.hosts.iter().map(|nqn| json!({"nqn": nqn})).collect();
     let (min_cntlid, max_cntlid) = subsystem.cntlids;
     let namespaces = subsystem.namespaces.iter().map(|info| namespace(subsystem, info));
-    json!({
-        "nqn": subsystem.nqn,
-        "subtype": "NVMe",
-        "listen_addresses": subsystem.listeners.iter().map(listener).collect::<Vec<_>>(),
-        "allow_any_host": subsystem.allow_any_host,
-        "hosts": hosts,
-        "serial_number": subsystem.serial,
-        "model_number": subsystem.model,
-        "max_namespaces": subsystem.namespaces_max,
-        "min_cntlid": min_cntlid,
-        "max_cntlid": max_cntlid,
-        "namespaces": namespaces.collect::<Vec<_>>(),
-    })
+    object(&mut [
+        ("nqn", Value::from(subsystem.nqn.as_str())),
+        ("subtype", "NVMe".into()),
+        (
+            "listen_addresses",
+            Value::from(subsystem.listeners.iter().map(listener).collect::<Vec<_>>()),
+        ),
+        ("allow_any_host", Value::from(subsystem.allow_any_host)),
+        ("hosts", Value::from(hosts)),
+        ("serial_number", Value::from(subsystem.serial.as_str())),
+        ("model_number", Value::from(subsystem.model.as_str())),
+        ("max_namespaces", Value::from(subsystem.namespaces_max)),
+        ("min_cntlid", Value::from(min_cntlid)),
+        ("max_cntlid", Value::from(max_cntlid)),
+        ("namespaces", Value::from(namespaces.collect::<Vec<_>>())),
+    ])
 }
 
 fn namespace(subsystem: &SubsystemInfo, info: &NamespaceInfo) -> Value {
@@ -194,17 +198,17 @@ fn group_to_json(core: CoreId, stats: &GroupStats, queues: &[QueueInfo], tcp: bo
         |wanted: fn(Option<u16>) -> bool| queues.iter().filter(|queue| wanted(queue.qid)).count();
     let transport =
         tcp.then(|| json!({"trtype": "TCP", "pending_data_buffer": stats.buffer_waits}));
-    json!({
-        "name": group_name(core),
-        "admin_qpairs": stats.admin_queues,
-        "io_qpairs": stats.io_queues,
-        "current_admin_qpairs": count(|qid| qid == Some(0)),
-        "current_io_qpairs": count(|qid| qid.is_some_and(|qid| qid != 0)),
-        "current_unassociated_qpairs": count(|qid| qid.is_none()),
-        "pending_bdev_io": stats.outstanding,
-        "completed_nvme_io": stats.ios,
-        "transports": transport.into_iter().collect::<Vec<_>>(),
-    })
+    object(&mut [
+        ("name", Value::from(group_name(core))),
+        ("admin_qpairs", Value::from(stats.admin_queues)),
+        ("io_qpairs", Value::from(stats.io_queues)),
+        ("current_admin_qpairs", Value::from(count(|qid| qid == Some(0)))),
+        ("current_io_qpairs", Value::from(count(|qid| qid.is_some_and(|qid| qid != 0)))),
+        ("current_unassociated_qpairs", Value::from(count(|qid| qid.is_none()))),
+        ("pending_bdev_io", Value::from(stats.outstanding)),
+        ("completed_nvme_io", Value::from(stats.ios)),
+        ("transports", Value::from(transport.into_iter().collect::<Vec<_>>())),
+    ])
 }
 
 fn group_name(core: CoreId) -> String {

@@ -3,10 +3,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use basalt_nvmf::{C2hSuccess, FusedOperations, Target, TransportConfig};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::params::{FCWS, ONCS, read_transport};
 use crate::methods::bdev::no_such_device;
+use crate::methods::object;
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
 /// Tells that the TCP transport has been created: a service of the boot core.
@@ -55,21 +56,21 @@ fn get(cx: Context, mut params: Params) -> Outcome {
 fn to_json(config: &TransportConfig) -> Value {
     let masked = ONCS.iter().filter(|(_, bit)| config.masked_oncs.intersects(*bit));
     let is_masked = config.fused == FusedOperations::Masked;
-    json!({
-        "trtype": "TCP",
-        "max_queue_depth": config.queue_size_max,
-        "max_io_qpairs_per_ctrlr": config.io_queues_max,
-        "in_capsule_data_size": config.in_capsule_len,
-        "max_io_size": config.io_len_max,
-        "io_unit_size": config.io_len_max,
-        "max_aq_depth": config.admin_queue_size_max,
-        "dif_insert_or_strip": false,
-        "zcopy": false,
-        "c2h_success": config.c2h_success == C2hSuccess::Always,
-        "sock_priority": 0,
-        "abort_timeout_sec": config.abort_timeout.as_secs(),
-        "min_kato": config.kato_min_ms,
-        "masked_oncs": masked.map(|(name, _)| *name).collect::<Vec<_>>(),
-        "masked_fuses": is_masked.then_some(FCWS).into_iter().collect::<Vec<_>>(),
-    })
+    object(&mut [
+        ("trtype", "TCP".into()),
+        ("max_queue_depth", Value::from(config.queue_size_max)),
+        ("max_io_qpairs_per_ctrlr", Value::from(config.io_queues_max)),
+        ("in_capsule_data_size", Value::from(config.in_capsule_len)),
+        ("max_io_size", Value::from(config.io_len_max)),
+        ("io_unit_size", Value::from(config.io_len_max)),
+        ("max_aq_depth", Value::from(config.admin_queue_size_max)),
+        ("dif_insert_or_strip", false.into()),
+        ("zcopy", false.into()),
+        ("c2h_success", Value::from(config.c2h_success == C2hSuccess::Always)),
+        ("sock_priority", 0.into()),
+        ("abort_timeout_sec", Value::from(config.abort_timeout.as_secs())),
+        ("min_kato", Value::from(config.kato_min_ms)),
+        ("masked_oncs", Value::from(masked.map(|(name, _)| *name).collect::<Vec<_>>())),
+        ("masked_fuses", Value::from(is_masked.then_some(FCWS).into_iter().collect::<Vec<_>>())),
+    ])
 }
