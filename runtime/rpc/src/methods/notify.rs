@@ -14,6 +14,9 @@ use crate::{Context, Outcome, Params, Router, When};
 /// How many are kept, as in SPDK; older ones are lost.
 const KEPT_MAX: usize = 1024;
 
+/// Bytes of a bdev's name that are kept, as in SPDK.
+const NAME_MAX: usize = 255;
+
 const REGISTERED: &str = "bdev_register";
 const REMOVED: &str = "bdev_unregister";
 
@@ -55,6 +58,7 @@ impl Notifications {
             kept.pop_front();
             self.lost.set(self.lost.get() + 1);
         }
+        let name = &name[..name.floor_char_boundary(NAME_MAX)];
         kept.push_back((kind, name.into()));
     }
 }

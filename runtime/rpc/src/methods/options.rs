@@ -4,12 +4,15 @@
 //! They are accepted so that such a configuration loads, kept so that saving gives them back, and
 //! said to be without effect in the log.
 
+use alloc::string::String;
+
 use serde_json::Value;
 
+use super::sock;
 use crate::{Context, Outcome, Params, Router, When};
 
 /// Method, the subsystem it is saved with, when it may be called, and the parameter that tells
-/// several of its calls apart.
+/// several of its calls apart, by a socket implementation.
 const OPTIONS: [(&str, &str, When, Option<&str>); 16] = [
     ("framework_set_scheduler", "scheduler", When::Any, None),
     ("scheduler_set_options", "scheduler", When::Startup, None),
@@ -41,10 +44,13 @@ fn keep(
     subsystem: &'static str,
     variant: Option<&str>,
 ) -> Outcome {
-    let variant: alloc::string::String = match variant {
+    let variant: String = match variant {
         Some(name) => params.required(name)?,
-        None => Default::default(),
+        None => String::new(),
     };
+    if !variant.is_empty() {
+        sock::check(&variant)?;
+    }
     params.leave()?;
     log::info!(target: "rpc", "{} has no effect here; kept for saving", cx.method());
     cx.remember(subsystem, alloc::format!("options {} {variant}", cx.method()));

@@ -24,10 +24,7 @@ pub(super) fn register(router: &mut Router) {
 fn get_options(cx: Context, mut params: Params) -> Outcome {
     let name: String = params.required("impl_name")?;
     params.finish()?;
-    if !IMPLEMENTATIONS.contains(&name.as_str()) {
-        let message = format_args!("there is no socket implementation '{name}'");
-        return Err(RpcError::errno(errno::EINVAL, message));
-    }
+    check(&name)?;
     let mut kept = cx.kept("sock", &format!("options sock_impl_set_options {name}"));
     let mut options = Map::new();
     for (name, number) in NUMBERS {
@@ -39,6 +36,15 @@ fn get_options(cx: Context, mut params: Params) -> Outcome {
         options.insert(name.into(), value);
     }
     Ok(Value::Object(options))
+}
+
+/// Whether SPDK has an implementation of that name.
+pub(super) fn check(name: &str) -> Result<(), RpcError> {
+    if IMPLEMENTATIONS.contains(&name) {
+        return Ok(());
+    }
+    let message = format_args!("there is no socket implementation '{name}'");
+    Err(RpcError::errno(errno::EINVAL, message))
 }
 
 const NUMBERS: [(&str, u32); 5] = [

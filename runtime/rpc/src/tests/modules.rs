@@ -179,13 +179,16 @@ fn notifications_tell_what_became_of_bdevs() {
     assert_eq!(all, json!([of("bdev_register", "A", 0), of("bdev_register", "B", 1), last]));
     let some = machine.call("notify_get_notifications", json!({"id": 1, "max": 1})).unwrap();
     assert_eq!(some, json!([of("bdev_register", "B", 1)]));
+    machine.call("bdev_null_create", null(&"ü".repeat(1000))).unwrap();
+    let long = machine.call("notify_get_notifications", json!({"id": 3})).unwrap();
+    assert_eq!(long[0]["ctx"].as_str().map(str::len), Some(254), "whole characters");
     for _ in 0..600 {
         machine.call("bdev_null_create", null("C")).unwrap();
         machine.call("bdev_null_delete", json!({"name": "C"})).unwrap();
     }
     let all = machine.call("notify_get_notifications", None).unwrap();
     assert_eq!(all.as_array().map(Vec::len), Some(1024), "older ones are lost");
-    assert_eq!(all[0]["id"], 1203 - 1024);
+    assert_eq!(all[0]["id"], 1204 - 1024);
     assert_eq!(machine.call("notify_get_notifications", json!({"id": 5000})).unwrap(), json!([]));
 }
 
@@ -216,7 +219,9 @@ fn options_of_sockets_are_read_back_as_they_were_set() {
     let uring = machine.call("sock_impl_get_options", json!({"impl_name": "uring"})).unwrap();
     assert_eq!((&posix["recv_buf_size"], &posix["enable_ktls"]), (&json!(4096), &json!(true)));
     assert_eq!((&uring["recv_buf_size"], &uring["enable_ktls"]), (&json!(2 << 20), &json!(false)));
-    assert_eq!(machine.code("sock_impl_get_options", json!({"impl_name": "moon"})), -22);
+    for method in ["sock_impl_get_options", "sock_impl_set_options"] {
+        assert_eq!(machine.code(method, json!({"impl_name": "moon"})), -22);
+    }
 }
 
 #[test]
