@@ -44,7 +44,8 @@ impl Drives {
         let claim = move |function| Claimed::new(config.clone(), map, function);
         let (nodes, path) = (Rc::clone(&firmware.nodes), firmware.paths.nvme);
         let functions = found.clone();
-        let drives = Rc::new(Self { claim: Box::new(claim), nodes, path, found: RefCell::new(found) });
+        let drives =
+            Rc::new(Self { claim: Box::new(claim), nodes, path, found: RefCell::new(found) });
         local.provide(Rc::clone(&drives));
         local.provide(Rc::new(drives.control(local)));
         for (index, function) in functions.into_iter().enumerate() {

@@ -75,7 +75,7 @@ impl Part {
 }
 
 impl Frame {
-    /// Its bytes up to the end of the first buffer. That has all headers, as buffers are that large.
+    /// Its bytes up to the end of the first buffer, which is large enough for all headers.
     #[inline]
     pub fn head(&self) -> &[u8] {
         match &self.body {

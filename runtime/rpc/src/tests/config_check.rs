@@ -170,9 +170,8 @@ fn no_method_does_anything_before_it_has_read_its_parameters() {
         assert!(report.is_complete || !wrong.is_empty(), "{method} has done something");
         let own = RpcError::new(RpcError::INTERNAL, "this machine does not run ").message;
         assert!(wrong.iter().all(|wrong| !wrong.message.contains(&own)), "{method}: {wrong:?}");
-        let takes_any = method.contains("options")
-            || method.starts_with("nvmf_set_")
-            || KEPT.contains(&method);
+        let takes_any =
+            method.contains("options") || method.starts_with("nvmf_set_") || KEPT.contains(&method);
         let unheard_of = params.is_some_and(|params| params.get("unheard_of").is_some());
         let is_refused = !wrong.is_empty();
         assert!(is_refused || !unheard_of || takes_any, "{method} does not look at what it gets");
