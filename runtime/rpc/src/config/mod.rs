@@ -17,8 +17,8 @@ pub use self::check::Complaint;
 pub use self::interface::InterfaceSetting;
 pub(crate) use self::nearest::nearest;
 use self::place::Path;
-use crate::methods::{NVME_SET_OPTIONS, NvmeOptions};
-use crate::{Params, Rpc, RpcError};
+use crate::methods::{NVME_SET_OPTIONS, NvmeOptions, SET_LISTENER};
+use crate::{Access, Params, Rpc, RpcError};
 
 /// Subsystems that a configuration may have: SPDK's, of which some have no methods here, and our
 /// own.
@@ -177,19 +177,36 @@ impl Config {
     }
 
     /// Makes the calls in order; stops at the first that fails. Nothing is done if anything is
-    /// wrong, which is all told. Boxed, to be compiled with this crate.
+    /// wrong, which is all told; but in either case nobody is let in who is not to be. Boxed, to be
+    /// compiled with this crate.
     pub fn apply<'a>(&'a self, rpc: &'a Rc<Rpc>) -> Applying<'a> {
         Box::pin(async move {
             let complaints = self.check(rpc);
             if !complaints.is_empty() {
+                self.limit_access(rpc).await;
                 return Err(ConfigError::Wrong(complaints));
             }
             for call in &self.calls {
                 let outcome = rpc.call_at_boot(&call.method, call.params.clone()).await;
-                outcome.map_err(|error| call.failed(error))?;
+                if let Err(error) = outcome {
+                    self.limit_access(rpc).await;
+                    return Err(call.failed(error));
+                }
             }
             Ok(())
         })
+    }
+
+    /// Lets in those who are to be, though the rest of it was not carried out: a slip elsewhere
+    /// does not open the control plane. If it is wrong about that, nobody is let in.
+    async fn limit_access(&self, rpc: &Rc<Rpc>) {
+        for call in self.calls.iter().filter(|call| call.method == SET_LISTENER) {
+            let set = rpc.call_at_boot(&call.method, call.params.clone()).await;
+            if let Err(error) = set {
+                log::error!(target: "rpc", "{SET_LISTENER}: {error}; so nobody is let in");
+                let _ = rpc.set_access(Access::Closed).await;
+            }
+        }
     }
 
     fn complain(&mut self, path: &Path, message: &str) {

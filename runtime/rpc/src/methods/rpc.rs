@@ -11,11 +11,14 @@ use super::net::may_have;
 use crate::gate::{ALLOWED_MAX, Access, Prefix};
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
 
+/// Says who may connect.
+pub(crate) const SET_LISTENER: &str = "rpc_set_listener";
+
 /// What the wait is saved under.
 pub(crate) const WAIT_KEY: &str = "options";
 
 pub(super) fn register(router: &mut Router) {
-    router.register_async("rpc_set_listener", When::Any, set_listener);
+    router.register_async(SET_LISTENER, When::Any, set_listener);
     router.register("rpc_get_listener", When::Any, get_listener);
     router.register("rpc_set_options", When::Any, set_options);
 }

@@ -41,6 +41,33 @@ fn nobody_is_let_in_before_the_boot_is_over_and_everybody_after_it() {
 }
 
 #[test]
+fn a_slip_elsewhere_in_the_configuration_opens_nothing() {
+    let limited = json!({"method": "rpc_set_listener", "params": {"allow": ["10.0.0.0/8"]}});
+    let wrong = json!({"method": "rpc_set_listener", "params": {"allow": ["ten"]}});
+    let slip = json!({"method": "bdev_null_create", "params": {"nam": "N"}});
+    let fails = json!({"method": "bdev_null_delete", "params": {"name": "N"}});
+    for (calls, inside, outside) in [
+        (json!([limited, slip]), true, false),
+        (json!([fails, limited]), true, false),
+        (json!([wrong, slip]), false, false),
+        (json!([slip]), true, true),
+    ] {
+        let mut served = Served::in_state(State::Startup);
+        let config = json!({"subsystems": [{"subsystem": "rpc", "config": calls}]});
+        let rpc = Rc::clone(&served.machine.rpc);
+        let config = crate::Config::parse(alloc::format!("{config}").as_bytes());
+        served.machine.run(async move { config.apply(&rpc).await.unwrap_err() });
+        open(&mut served);
+        served.run(10);
+        assert_eq!(served.stack.listens, inside, "{calls}");
+        if inside {
+            assert!(is_answered(&mut served, ["10.1.2.3", OURS]), "{calls}");
+            assert_eq!(is_answered(&mut served, ["192.0.2.9", OURS]), outside, "{calls}");
+        }
+    }
+}
+
+#[test]
 fn what_the_boot_sets_counts_from_the_first_connection_on() {
     let mut served = Served::in_state(State::Startup);
     let allow = json!(["10.0.0.0/24", "fd00::/8", "192.0.2.7"]);
