@@ -25,11 +25,11 @@ pub fn verify_frame(frame: &impl Frame) -> bool {
     // Over IPv6, UDP has to have one.
     let may_lack = offset == UDP_OFFSET && ip.version() == IpVersion::V4;
     let none_sent = may_lack && field == [0, 0];
-    none_sent || fold(sum_of(frame, ip.start, ip.end) + pseudo_header(head, &ip)) == u16::MAX
+    none_sent || fold(add(sum_of(frame, ip.start, ip.end), pseudo_header(head, &ip))) == u16::MAX
 }
 
 /// The sum of a frame's bytes from `start` to `end`, which may lie in several buffers.
-fn sum_of(frame: &impl Frame, start: usize, end: usize) -> u128 {
+fn sum_of(frame: &impl Frame, start: usize, end: usize) -> u64 {
     let mut at = start;
     let mut total = 0;
     while at < end
@@ -39,7 +39,7 @@ fn sum_of(frame: &impl Frame, start: usize, end: usize) -> u128 {
         let sum = fold(sum(part));
         // At an odd place, the bytes of all words are swapped.
         let sum = if (at - start).is_multiple_of(2) { sum } else { sum.swap_bytes() };
-        total += u128::from(sum);
+        total += u64::from(sum);
         at += part.len();
     }
     total
@@ -50,7 +50,7 @@ pub fn complete(frame: &mut [u8], ip: &Ip) {
     let Some(offset) = offset(ip) else { return };
     let field = ip.start + offset;
     frame[field..field + 2].fill(0);
-    let checksum = !fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, ip));
+    let checksum = !fold(add(sum(&frame[ip.start..ip.end]), pseudo_header(frame, ip)));
     // A UDP checksum of zero means none; its other form of zero does not. TCP takes either.
     let checksum = if checksum == 0 { u16::MAX } else { checksum };
     frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
@@ -71,14 +71,14 @@ pub fn complete_v4_header(header: &mut [u8]) {
 
 /// Whether the checksum of a received ICMPv6 message is right.
 pub fn verify_icmp_v6(frame: &[u8], ip: &Ip) -> bool {
-    fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, ip)) == u16::MAX
+    fold(add(sum(&frame[ip.start..ip.end]), pseudo_header(frame, ip))) == u16::MAX
 }
 
 /// The same for an ICMPv6 message (RFC 4443 §2.3), which no card completes.
 pub fn complete_icmp_v6(frame: &mut [u8], ip: &Ip) {
     let field = ip.start + ICMP_V6_OFFSET;
     frame[field..field + 2].fill(0);
-    let checksum = !fold(sum(&frame[ip.start..ip.end]) + pseudo_header(frame, ip));
+    let checksum = !fold(add(sum(&frame[ip.start..ip.end]), pseudo_header(frame, ip)));
     frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());
 }
 
@@ -104,20 +104,40 @@ fn offset(ip: &Ip) -> Option<usize> {
 }
 
 /// Both addresses, the protocol and the length of the payload.
-fn pseudo_header(frame: &[u8], ip: &Ip) -> u128 {
+fn pseudo_header(frame: &[u8], ip: &Ip) -> u64 {
     let addresses = match ip.version() {
         IpVersion::V4 => &frame[ETHERNET_LEN + 12..ETHERNET_LEN + 20],
         IpVersion::V6 => &frame[ETHERNET_LEN + 8..ETHERNET_LEN + 40],
     };
     let length = (ip.end - ip.start) as u16;
     let rest = [0, ip.protocol, length.to_be_bytes()[0], length.to_be_bytes()[1]];
-    sum(addresses) + sum(&rest)
+    add(sum(addresses), sum(&rest))
 }
 
-/// The sum of `bytes` as words of the machine's order, not folded. Swapping the bytes of all
-/// addends swaps those of the folded sum, so the order does not matter (RFC 1071 §2B).
-fn sum(bytes: &[u8]) -> u128 {
+/// The sum of `bytes` as words of the machine's order, with end-around carry. Swapping the bytes of
+/// all addends swaps those of the folded sum, so the order does not matter (RFC 1071 §2B).
+#[inline]
+fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut total = if blocks.is_empty() { 0 } else { sum_of_blocks(blocks) };
+    let (words, rest) = rest.as_chunks::<8>();
+    for word in words {
+        total = add(total, u64::from_ne_bytes(*word));
+    }
+    let (halves, tail) = rest.as_chunks::<4>();
+    for half in halves {
+        total = add(total, u32::from_ne_bytes(*half).into());
+    }
+    let last = match *tail {
+        [a, b, c] => [a, b, c, 0],
+        [a, b] => [a, b, 0, 0],
+        [a] => [a, 0, 0, 0],
+        _ => return total,
+    };
+    add(total, u32::from_ne_bytes(last).into())
+}
+
+fn sum_of_blocks(blocks: &[[u8; 32]]) -> u64 {
     let mut lanes = [0u128; 4];
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
@@ -126,18 +146,22 @@ fn sum(bytes: &[u8]) -> u128 {
             *lane += u128::from(u64::from_ne_bytes(*word));
         }
     }
-    let (words, tail) = rest.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    let rest = words.iter().chain([&last]).map(|word| u128::from(u64::from_ne_bytes(*word)));
-    lanes.into_iter().chain(rest).sum()
+    let total: u128 = lanes.into_iter().sum();
+    add(total as u64, (total >> 64) as u64)
+}
+
+/// Adds with end-around carry.
+#[inline]
+fn add(one: u64, other: u64) -> u64 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum + u64::from(carry)
 }
 
 /// Folds a sum to 16 bits with end-around carry.
-fn fold(sum: u128) -> u16 {
-    let mut sum = (sum as u64 as u128) + (sum >> 64);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+#[inline]
+fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
