@@ -35,7 +35,7 @@ impl Flow {
     /// What it is looked up by.
     #[inline]
     pub fn key(&self) -> FlowKey {
-        let [peer, local] = [self.peer.ip(), self.local.ip()].map(|ip| v6(ip).to_bits());
+        let (peer, local) = (bits(self.peer.ip()), bits(self.local.ip()));
         let ports = u64::from(self.peer.port()) << 16 | u64::from(self.local.port());
         [peer as u64, ports, (peer >> 64) as u64, local as u64, (local >> 64) as u64]
     }
@@ -194,6 +194,15 @@ fn start_v6(ip: &mut [u8], from: Ipv6Addr, to: Ipv6Addr) {
     ip[6..8].copy_from_slice(&[protocol::TCP, HOPS]);
     ip[8..24].copy_from_slice(&from.octets());
     ip[24..40].copy_from_slice(&to.octets());
+}
+
+/// An address as a number.
+#[inline]
+fn bits(address: IpAddress) -> u128 {
+    match address {
+        IpAddress::V4(address) => 0xffff << 32 | u128::from(address.to_bits()),
+        IpAddress::V6(address) => address.to_bits(),
+    }
 }
 
 fn v6(address: IpAddress) -> Ipv6Addr {
