@@ -64,11 +64,15 @@ impl Linger {
         self.forget(now);
         let at = self.past.iter().position(|past| past.flow == *flow)?;
         let Past { next, expected, .. } = self.past[at];
-        // §3.10.7.4, and RFC 1337: a reset does not end it.
+        // A reset ends it if it is the peer's for sure (§3.10.7.4, RFC 5961 §3): a peer that begins
+        // anew where the old connection was answers so to what is said of that.
         if header.flags.contains(TcpFlags::RST) {
+            if header.seq == expected {
+                self.past.remove(at);
+            }
             return Some(Claim::Nothing);
         }
-        if header.flags.contains(TcpFlags::SYN) && expected.is_before(header.seq) {
+        if header.flags.contains(TcpFlags::SYN) && !header.seq.is_before(expected) {
             self.past.remove(at);
             return Some(Claim::New);
         }

@@ -43,7 +43,9 @@ impl<P: FramePort> IpStack<P> {
         let Some((header, start)) = header.zip(segment.payload) else {
             return self.phy.drop(frame);
         };
-        let is_mine = bytes.starts_with(&self.mac) && checksum::verify_header(bytes, &segment.ip);
+        let is_mine = bytes.starts_with(&self.mac)
+            && checksum::verify_header(bytes, &segment.ip)
+            && !is_mapped(segment.ip.source);
         let Some(link) = bytes[6..].first_chunk().copied().filter(|_| is_mine) else {
             return self.phy.drop(frame);
         };
@@ -213,6 +215,12 @@ impl<P: FramePort> IpStack<P> {
 fn most(port: &impl FramePort, version: IpVersion, mss: usize) -> usize {
     let large = port.large_send_max(version);
     if large > port.mtu() && mss >= CUT_MIN { large - headers_len(version) } else { mss }
+}
+
+/// Whether it is an IPv4 address in an IPv6 packet, which has no business on a link (RFC 4291
+/// §2.5.5.2 is about programs), and must not pass for one in an IPv4 packet.
+fn is_mapped(address: IpAddress) -> bool {
+    matches!(address, IpAddress::V6(address) if address.to_ipv4_mapped().is_some())
 }
 
 /// Whether a connection can go there.

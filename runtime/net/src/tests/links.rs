@@ -132,28 +132,78 @@ fn segments_for_another_card_or_from_nowhere_are_passed_over() {
     assert_eq!(pair.server.stats().connections, 1);
 }
 
-#[test]
-fn the_last_acknowledgement_is_said_again_and_a_new_connection_is_let_in() {
-    let mut pair = plain_pair();
+/// A connection that the server was the first to end, and is over: the client's last segment, and
+/// the server's answer to it, which is lost.
+fn ended(pair: &mut Pair) -> [Vec<u8>; 2] {
     let listener = pair.server.listen(PORT).unwrap();
     let (near, far) = pair.connect(listener);
-    let flow = pair.client.local(near).unwrap();
     pair.server.close(far);
     pair.until(LIMIT, |pair| read(&mut pair.client, near) == Err(SocketError::Closed));
     pair.client.close(near);
-    // The client's end, and the server's answer to it, which is lost.
     pair.now = pair.now + TICK;
     let _ = pair.client.poll(pair.now);
     let end = std::iter::from_fn(|| pair.models[1].take_sent()).last().unwrap();
     pair.models[0].inject(end.clone());
     pair.now = pair.now + TICK;
     let _ = pair.server.poll(pair.now);
-    let answer = pair.models[0].take_sent().unwrap();
     assert_eq!(pair.server.stats().connections, 0, "of the connection nothing is left");
+    [end, pair.models[0].take_sent().unwrap()]
+}
+
+#[test]
+fn the_last_acknowledgement_is_said_again_and_a_new_connection_is_let_in() {
+    let mut pair = plain_pair();
+    let [end, answer] = ended(&mut pair);
     pair.now = pair.now + Duration::from_secs(30);
     pair.models[0].inject(end);
     let _ = pair.server.poll(pair.now);
     let again = Segment::parse(&pair.models[0].take_sent().unwrap()).unwrap();
     assert_eq!(Some(again), Segment::parse(&answer));
-    assert_eq!(again.destination_port, flow.port());
+    // The peer begins anew from the same port: behind the old connection it is let in at once, and
+    // before it once it has said that it knows nothing of that.
+    let expected = u32::from_be_bytes([answer[42], answer[43], answer[44], answer[45]]);
+    let mut ask = |flags: u8, seq: u32| {
+        let mut frame = answer_to(&answer);
+        frame[38..42].copy_from_slice(&seq.to_be_bytes());
+        frame[47] = flags;
+        checksum::complete(&mut frame);
+        pair.models[0].inject(frame);
+        pair.now = pair.now + TICK;
+        let _ = pair.server.poll(pair.now);
+        pair.models[0].take_sent().map(|frame| frame[47])
+    };
+    assert_eq!(ask(SYN, expected.wrapping_sub(7)), Some(ACK));
+    assert_eq!(ask(RST, expected.wrapping_sub(7)), None);
+    assert_eq!(ask(SYN, expected.wrapping_sub(7)), Some(ACK));
+    assert_eq!(ask(RST, expected), None);
+    assert_eq!(ask(SYN, expected.wrapping_sub(7)), Some(SYN | ACK));
+}
+
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// A segment the other way round.
+fn answer_to(frame: &[u8]) -> Vec<u8> {
+    let mut answer = frame.to_vec();
+    for (one, other, len) in [(0, 6, 6), (26, 30, 4), (34, 36, 2)] {
+        answer[one..one + len].copy_from_slice(&frame[other..other + len]);
+        answer[other..other + len].copy_from_slice(&frame[one..one + len]);
+    }
+    answer
+}
+
+#[test]
+fn a_new_connection_behind_one_that_lingers_is_let_in_at_once() {
+    let mut pair = plain_pair();
+    let [_, answer] = ended(&mut pair);
+    let mut frame = answer_to(&answer);
+    let next = u32::from_be_bytes([frame[42], frame[43], frame[44], frame[45]]);
+    frame[38..42].copy_from_slice(&next.wrapping_add(1000).to_be_bytes());
+    frame[47] = SYN;
+    checksum::complete(&mut frame);
+    pair.models[0].inject(frame);
+    pair.now = pair.now + TICK;
+    let _ = pair.server.poll(pair.now);
+    assert_eq!(pair.models[0].take_sent().map(|frame| frame[47]), Some(SYN | ACK));
 }
