@@ -14,6 +14,7 @@ use basalt_models::virtio_net::{Fault, ModelDevice, NoticeWish, VirtioNetModel, 
 use basalt_virtio::{QueueError, TransportError};
 use proptest::prelude::*;
 
+use crate::pair::SEVERAL_FRAMES;
 use crate::{BringUpError, ChecksumState, PartialChecksum, TxFull, VirtioNet};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -264,13 +265,13 @@ fn malformed_frames_are_dropped_and_counted() {
 #[test]
 fn holding_frames_starves_nobody_but_oneself() {
     let (model, mut net) = up(feature::ALL);
-    let held: Vec<_> = (0..6)
+    let held: Vec<_> = (0..SEVERAL_FRAMES + 2)
         .filter_map(|_| {
             model.inject(frame(9000));
             net.receive()
         })
         .collect();
-    assert_eq!((held.len(), net.stats().rx_dropped), (4, 2));
+    assert_eq!((held.len(), net.stats().rx_dropped), (SEVERAL_FRAMES, 2));
     held.into_iter().for_each(|frame| net.recycle(frame));
     net.commit();
     model.inject(frame(9000));
