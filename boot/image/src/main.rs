@@ -83,6 +83,7 @@ fn data_paths() -> DataPaths {
         nvme: basalt_bdev_nvme::IoPath::new(),
         virtio: basalt_bdev_virtio::IoPath::new(),
         network: basalt_net::start,
+        bench: basalt_app::bench::register,
     }
 }
 

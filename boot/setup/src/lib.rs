@@ -22,7 +22,7 @@ mod virtio_disks;
 
 use alloc::rc::Rc;
 
-use basalt_app::bench::{self, Instruments};
+use basalt_app::bench::Instruments;
 use basalt_app::configuration::{self, Exports};
 use basalt_app::memory::{self, Heap};
 use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
@@ -109,7 +109,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
     let instruments = Instruments { ticks: clock, allocations };
-    let more = |router: &mut Router| bench::register(router, instruments, || exit(EXIT_SUCCESS));
+    let more = |router: &mut Router| (paths.bench)(router, instruments, || exit(EXIT_SUCCESS));
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
     Examiner::settled(local).await;

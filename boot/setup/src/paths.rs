@@ -1,6 +1,9 @@
+use basalt_app::bench::Instruments;
+use basalt_bare::Clock;
 use basalt_env::Device;
 use basalt_net::NetConfig;
 use basalt_reactor::{Local, SendError};
+use basalt_rpc::Router;
 use basalt_virtio_net::VirtioNet;
 
 use crate::devices::PciDevice;
@@ -17,4 +20,6 @@ pub struct DataPaths {
     pub virtio: basalt_bdev_virtio::IoPath<Registers>,
     /// `basalt_net::start`, of the network card.
     pub network: fn(&Local, VirtioNet<PciDevice>, NetConfig) -> Result<(), SendError>,
+    /// `basalt_app::bench::register`: what measures the others is one of them.
+    pub bench: fn(&mut Router, Instruments<Clock>, fn()),
 }
