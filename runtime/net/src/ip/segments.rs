@@ -159,6 +159,7 @@ impl<P: FramePort> IpStack<P> {
             let most = most(&self.phy.port, version, mss);
             let Some(outgoing) = connection.tcp.outgoing(most, self.now) else {
                 connection.is_queued = false;
+                connection.asked_at = None; // Nothing waits for who takes it.
                 let deadline = connection.tcp.deadline();
                 self.tcp_timer = self.tcp_timer.into_iter().chain(deadline).min();
                 return Ok(Turn::Over);

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use basalt_reactor::Doze;
+
 use crate::wire::Segment;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -72,6 +74,8 @@ fn peers_that_nobody_knows_keep_nobody_else_waiting() {
     // They end, and leave nothing.
     pair.run(Duration::from_secs(70));
     assert_eq!(pair.client.stats().connections, 31, "users hold them");
+    let Doze::Until(next) = pair.client.doze() else { panic!("{:?}", pair.client.doze()) };
+    assert!(next > pair.now, "nobody is asked for any more, so its core may rest");
     for slot in 0..30 {
         pair.client.close(SocketId { slot, generation: 0 });
     }
