@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme_command::{self, NvmeAnswer};
+use super::virtio::read_address;
 use super::{nvme_health, nvme_local, nvme_remote};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
@@ -158,7 +159,9 @@ async fn reset_controller(cx: Context, mut params: Params) -> Outcome {
     if nvme_remote::has(&cx, &name) {
         return nvme_remote::reset(&cx, &name, params).await;
     }
-    order(&cx, name, params, |control| &control.reset).await
+    // There is one.
+    let _cntlid: Option<u16> = params.optional("cntlid")?;
+    order(&cx, name, None, params, |control| &control.reset).await
 }
 
 async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
@@ -166,21 +169,28 @@ async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
     if nvme_remote::has(&cx, &name) {
         return nvme_remote::detach(&cx, &name, params).await;
     }
-    let done = order(&cx, name.clone(), params, |control| &control.detach).await?;
+    let traddr: Option<String> = params.optional("traddr")?;
+    params.ignore(&nvme_remote::PATH);
+    let done = order(&cx, name.clone(), traddr, params, |control| &control.detach).await?;
     cx.forget("bdev", &nvme_local::key(&name));
     Ok(done)
 }
 
+/// Gives an order to the controller of that name, which has to be at `traddr` if that is said.
 async fn order(
     cx: &Context,
     name: String,
-    mut params: Params,
+    traddr: Option<String>,
+    params: Params,
     which: fn(&NvmeControl) -> &Order,
 ) -> Outcome {
-    let _cntlid: Option<u16> = params.optional("cntlid")?;
     params.finish()?;
     let control = cx.service::<NvmeControl>().map_err(|_| no_such_device(&name))?;
-    if !control.has(&name) {
+    let is_there = |state: &NvmeState| {
+        let is_at = |traddr: &String| read_address(traddr) == Some(state.address);
+        state.name == name && traddr.as_ref().is_none_or(is_at)
+    };
+    if !control.list().iter().any(is_there) {
         return Err(no_such_device(&name));
     }
     which(&control)(name).await?;

@@ -37,6 +37,10 @@ const FOREIGN: [&str; 5] = [
     "priority",
 ];
 
+/// What tells one path from another besides `traddr`; SPDK's client may send all of it.
+pub(super) const PATH: [&str; 6] =
+    ["trtype", "adrfam", "trsvcid", "subnqn", "hostaddr", "hostsvcid"];
+
 /// What would be promised and not kept.
 const REFUSED: [(&str, &str); 4] = [
     ("psk", "TLS is not supported"),
@@ -263,7 +267,7 @@ pub(super) fn has(cx: &Context, name: &str) -> bool {
 pub(super) async fn detach(cx: &Context, name: &str, mut params: Params) -> Outcome {
     let traddr: Option<String> = params.optional("traddr")?;
     let transport = traddr.map(|traddr| read_peer(&mut params, &traddr, PORT)).transpose()?;
-    params.ignore(&["trtype", "adrfam", "trsvcid", "subnqn", "hostaddr", "hostsvcid"]);
+    params.ignore(&PATH);
     params.finish()?;
     let detached = Remotes::of(cx.local()).detach(name, transport).await;
     detached.map_err(|error| refusal(&error))?;

@@ -146,3 +146,16 @@ fn a_drive_in_use_keeps_its_name_and_one_that_is_not_there_gets_none() {
     assert_eq!(machine.code(ATTACH, unknown), -32602);
     assert_eq!(Machine::new().code(ATTACH, params("Far", "00:06.0")), -19);
 }
+
+#[test]
+fn a_drive_is_let_go_of_by_its_name_and_its_address_if_that_is_said() {
+    const DETACH: &str = "bdev_nvme_detach_controller";
+    let (mut machine, attached) = machine();
+    let call = |traddr: &str| json!({"name": "Nvme0", "trtype": "PCIe", "traddr": traddr});
+    assert_eq!(machine.code(DETACH, call("0000:00:05.0")), -19);
+    assert_eq!(machine.code(DETACH, call("10.0.0.7")), -19);
+    assert_eq!(machine.call(DETACH, call("0000:00:04.0")).unwrap(), json!(true));
+    assert_eq!(names(&attached), [("Nvme1".into(), at(5))]);
+    assert_eq!(machine.call(DETACH, json!({"name": "Nvme1"})).unwrap(), json!(true));
+    assert!(names(&attached).is_empty());
+}
