@@ -88,7 +88,10 @@ impl Ticks for NoTicks {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::string::{String, ToString};
+
+    use basalt_rpc::Router;
 
     use super::*;
 
@@ -108,5 +111,21 @@ mod tests {
         let expected = "3:65: subsystems[0].config[0].params.depth: unknown parameter (did you \
                         mean \"depths\"?)";
         assert_eq!(said, [expected]);
+    }
+
+    /// The pages on methods of `runtime/rpc` have a test there.
+    #[test]
+    fn the_methods_of_the_application_itself_are_on_a_page() {
+        let mut general = Router::default();
+        basalt_rpc::methods::register_all(&mut general);
+        let instruments = Instruments { ticks: NoTicks, allocations: || 0 };
+        let all = control::methods(|| None, |router| bench::register(router, instruments, || {}));
+        let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration");
+        let read = |entry: Result<fs::DirEntry, _>| fs::read_to_string(entry.unwrap().path());
+        let pages: Result<String, _> = fs::read_dir(pages).unwrap().map(read).collect();
+        let pages = pages.unwrap();
+        for name in all.names(None).filter(|name| !general.contains(name)) {
+            assert!(pages.contains(&format!("\n### `{name}`\n")), "{name}");
+        }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Report {
     /// Whether all of them were read.
     pub(crate) is_complete: bool,
     /// What was looked for, by parent and name, and whether it was there.
-    known: Vec<(String, String, bool)>,
+    pub(crate) known: Vec<(String, String, bool)>,
 }
 
 /// A parameter that is wrong.

@@ -4,6 +4,7 @@ mod bdev;
 mod config;
 mod config_check;
 mod connection;
+mod documentation;
 mod framework;
 mod framing;
 mod gate;
