@@ -50,13 +50,12 @@ fn begin(cx: &Context, mut params: Params, scrubs: &Scrubs) -> Outcome {
     if scrubs.borrow().get(&name).is_some_and(|progress| progress.running) {
         return Err(RpcError::errno(errno::EBUSY, "it is being scrubbed already"));
     }
-    let refuse = |error| RpcError::errno(errno::ENODEV, error);
+    let (local, refuse) = (cx.local().clone(), |error| RpcError::errno(errno::ENODEV, error));
     let disk = cx.service::<Registry>()?.open(&name, Access::ReadOnly).map_err(refuse)?;
-    let channel = disk.channel(cx.local()).map_err(refuse)?;
-    let channel = AsyncChannel::new(cx.local(), channel, NonZeroU16::MIN, "scrub");
-    let (channel, pool) = (channel.map_err(refuse)?, cx.service::<DmaPool>()?);
+    let channel = disk.channel(&local).map_err(refuse)?;
+    let channel = AsyncChannel::new(&local, channel, NonZeroU16::MIN, "scrub").map_err(refuse)?;
     let (blocks, size) = (disk.info().num_blocks.get(), u64::from(disk.info().block_size));
-    let (local, scrubs) = (cx.local().clone(), Rc::clone(scrubs));
+    let (pool, scrubs) = (cx.service::<DmaPool>()?, Rc::clone(scrubs));
     let mut progress = Progress { checked: 0, bad: 0, running: true };
     scrubs.borrow_mut().insert(name.clone(), progress);
     cx.local().spawn("scrub", async move {
@@ -69,9 +68,7 @@ fn begin(cx: &Context, mut params: Params, scrubs: &Scrubs) -> Outcome {
             progress.running = bad.is_some() && progress.checked < blocks;
             scrubs.borrow_mut().insert(name.clone(), progress);
         }
-        let Progress { checked, bad, .. } = progress;
-        log::info!(target: "scrub", "{name}: {bad} of {checked} blocks cannot be read");
-        drop(disk);
+        log::info!(target: "scrub", "{name}: {} of {} are bad", progress.bad, progress.checked);
     });
     Ok(Value::Bool(true))
 }
@@ -94,6 +91,9 @@ async fn bad_blocks(on: &AsyncChannel, pool: &DmaPool, at: u64, n: u64, size: u6
 
 fn show(params: Params, scrubs: &Scrubs) -> Outcome {
     params.none()?;
-    let row = |(name, at): (&String, &Progress)| json!({"name": name, "checked": at.checked, "bad": at.bad, "running": at.running});
+    let row = |(name, at): (&String, &Progress)| {
+        let Progress { checked, bad, running } = at;
+        json!({"name": name, "checked": checked, "bad": bad, "running": running})
+    };
     Ok(scrubs.borrow().iter().map(row).collect())
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 const BOOT: Duration = Duration::from_secs(120);
-const DISK_BYTES: u64 = 16 << 20;
+const DISK_BYTES: u64 = 4 << 20;
 const BLOCKS: u64 = DISK_BYTES / 512;
 
 /// Boots it with a drive whose block 1000 cannot be read.
@@ -26,7 +26,7 @@ fn start(config: Option<&str>) -> (Guest, Raw) {
          file.inject-error.0.sector=1000",
         disk.path().display()
     );
-    let mut machine = BasaltGuest::new("scrub").application("basalt-scrub");
+    let mut machine = BasaltGuest::new("scrub").application("basalt-scrub").cpus(1);
     for argument in ["-blockdev", &backend, "-device", "nvme,serial=bad,drive=bad"] {
         machine = machine.qemu_arg(argument);
     }
