@@ -25,7 +25,7 @@ use alloc::rc::Rc;
 use basalt_app::bench::Instruments;
 use basalt_app::configuration::{self, Exports};
 use basalt_app::memory::{self, Heap};
-use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
+use basalt_app::{Application, Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bare::{
     Clock, EXIT_FAILURE, EXIT_SUCCESS, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig,
     exit, power_off,
@@ -67,6 +67,8 @@ pub struct Parts {
     pub config: &'static [u8],
     /// What data runs through.
     pub paths: DataPaths,
+    /// What is added to Basalt.
+    pub application: Application,
 }
 
 /// Has the boot core bring everything up, as a task.
@@ -89,8 +91,8 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         local.provide(Rc::new(options));
     }
     roll_call::run(local).await;
-    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, paths, .. } =
-        parts;
+    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, .. } = parts;
+    let Parts { paths, application, .. } = parts;
     // Before any device may use memory.
     let guard = Guard::start(local, iommu, map, clock);
     let nodes = Rc::new(Nodes::new(dsdt, nearness));
@@ -109,7 +111,10 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
     let instruments = Instruments { ticks: clock, allocations };
-    let more = |router: &mut Router| (paths.bench)(router, instruments, || exit(EXIT_SUCCESS));
+    let more = |router: &mut Router| {
+        (paths.bench)(router, instruments, || exit(EXIT_SUCCESS));
+        application(local, router);
+    };
     let rpc = control::start(local, heap, more, || power_off());
     services::start(local, transport, PORTS.rpc).await;
     Examiner::settled(local).await;
