@@ -3,8 +3,8 @@
 //! A block of JSON is a whole configuration (`subsystems`), one subsystem of it, or one call. Lines
 //! that begin with `$ spdk-rpc` call methods that there are.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use basalt_app::configuration::check;
 use serde_json::{Value, json};
@@ -16,25 +16,23 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn find_pages(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).expect("a directory of the documentation") {
-        let path = entry.expect("an entry").path();
+fn find_pages(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
         if path.is_dir() {
-            find_pages(&path, found);
+            find_pages(&path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "md") {
             found.push(path);
         }
     }
+    Ok(())
 }
 
 /// Every page, with its name.
-fn pages() -> Vec<(String, String)> {
+fn pages() -> io::Result<Vec<(String, String)>> {
     let mut found = vec![root().join("README.md")];
-    find_pages(&root().join("docs"), &mut found);
-    let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).expect("a page is text");
-        (path.display().to_string(), text)
-    };
+    find_pages(&root().join("docs"), &mut found)?;
+    let read = |path: PathBuf| Ok((path.display().to_string(), fs::read_to_string(&path)?));
     found.into_iter().map(read).collect()
 }
 
@@ -79,7 +77,7 @@ fn wrong_with(configuration: &Value) -> Vec<String> {
 fn every_example_passes_the_check_of_the_machine() {
     let mut examples = 0;
     let mut wrong: Vec<String> = Vec::new();
-    for (page, text) in pages() {
+    for (page, text) in pages().expect("the pages can be read") {
         for (line, block) in blocks(&text) {
             examples += 1;
             match serde_json::from_str(&block) {
@@ -108,7 +106,7 @@ fn command(line: &str) -> Option<&str> {
 
 #[test]
 fn every_command_line_calls_a_method_that_there_is() {
-    for (page, text) in pages() {
+    for (page, text) in pages().expect("the pages can be read") {
         let commands = text.lines().filter_map(command);
         for command in commands.filter(|command| !OF_THE_CLIENT.contains(command)) {
             let call = json!({"method": command, "params": {"?": 0}});
