@@ -9,7 +9,7 @@ use core::fmt;
 
 use basalt_env::{Instant, Work};
 
-use crate::port::{ChecksumState, Frame, FramePort, PartialChecksum, TxFull};
+use crate::port::{ChecksumState, Frame, FramePort, Insert, PartialChecksum, TxFull};
 
 /// Frames on the wire in each direction.
 const DEPTH: usize = 256;
@@ -117,9 +117,10 @@ impl FramePort for MemoryPort {
         self.outbound.borrow().len() + frames <= DEPTH
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
+        _: &mut Vec<Insert>,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
         if !self.can_transmit(1) {

@@ -1,7 +1,11 @@
+use alloc::vec::Vec;
+
 use basalt_env::{Device, Instant, Work};
 use basalt_reactor::{Doze, Rest};
 use basalt_virtio_net::VirtioNet;
-pub use basalt_virtio_net::{ChecksumState, Cut, IpVersion, NetStats, PartialChecksum, TxFull};
+pub use basalt_virtio_net::{
+    ChecksumState, Cut, Insert, IpVersion, NetStats, PartialChecksum, TxFull,
+};
 
 /// A received Ethernet frame.
 pub trait Frame {
@@ -72,15 +76,32 @@ pub trait FramePort {
     /// Whether it can do without that frame until a user has read what is in it.
     fn can_spare(&self, frame: &Self::Frame) -> bool;
 
-    /// Whether so many frames of the largest size can be sent now.
+    /// Most [`Insert`]s of a frame; none where all of it has to be written.
+    fn inserts_max(&self) -> usize {
+        0
+    }
+
+    /// Whether so many frames of the largest size, without inserts, can be sent now.
     fn can_transmit(&mut self, frames: usize) -> bool;
+
+    /// Sends a frame of `len` bytes that `fill` writes, with `inserts` in between, behind all
+    /// headers: at most [`Self::inserts_max`], none of them empty. It takes all of those if there
+    /// is room.
+    fn transmit_with(
+        &mut self,
+        len: usize,
+        inserts: &mut Vec<Insert>,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull>;
 
     /// Sends a frame of `len` bytes that `fill` writes.
     fn transmit(
         &mut self,
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
-    ) -> Result<(), TxFull>;
+    ) -> Result<(), TxFull> {
+        self.transmit_with(len, &mut Vec::new(), fill)
+    }
 
     /// Makes new frames known to whoever sends them; once per round, after the others.
     fn commit(&mut self);
@@ -120,6 +141,11 @@ impl Frame for basalt_virtio_net::Frame {
     }
 }
 
+/// Bytes of a frame of which `len` are written.
+pub fn frame_len(len: usize, inserts: &[Insert]) -> usize {
+    inserts.iter().fold(len, |len, insert| len + insert.bytes.len())
+}
+
 /// A network card of one's own, or a pair of its queues.
 impl<D: Device> FramePort for VirtioNet<D> {
     type Frame = basalt_virtio_net::Frame;
@@ -156,16 +182,21 @@ impl<D: Device> FramePort for VirtioNet<D> {
         self.can_spare(frame)
     }
 
+    fn inserts_max(&self) -> usize {
+        self.inserts_max()
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         self.can_transmit(frames)
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
+        inserts: &mut Vec<Insert>,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
-        self.transmit(len, fill)
+        self.transmit_with(len, inserts, fill)
     }
 
     fn commit(&mut self) {

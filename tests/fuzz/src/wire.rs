@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use basalt_env::{Instant, Work};
-use basalt_net::{ChecksumState, Frame, FramePort, PartialChecksum, TxFull};
+use basalt_net::{ChecksumState, Frame, FramePort, Insert, PartialChecksum, TxFull};
 
 /// Frames that wait to be taken from a card at most.
 const DEPTH: usize = 64;
@@ -68,9 +68,10 @@ impl FramePort for Card {
         self.outbound.borrow().len() + frames <= DEPTH
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
+        _: &mut Vec<Insert>,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
         if !self.can_transmit(1) {

@@ -9,7 +9,10 @@ use super::flows::{Flows, Side, Sighting};
 use super::rings::{
     Assembled, Assembler, CHUNK_LEN, Chunk, LaneFrame, Receiver, Sender, ToSwitch, Written,
 };
-use crate::port::{ChecksumState, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::port::{
+    ChecksumState, Frame, FramePort, Insert, IpVersion, Listening, PartialChecksum, TxFull,
+    frame_len,
+};
 use crate::wire::{ETHERNET_LEN, Segment};
 
 /// Flows that a lane with queues of its own knows at once; twice the connections of a stack.
@@ -186,11 +189,18 @@ impl<P: FramePort> OwnQueues<P> {
         }
     }
 
-    fn transmit(&mut self, end: &mut RemoteEnd, len: usize, fill: Fill<'_>) -> Result<(), TxFull> {
+    fn transmit(
+        &mut self,
+        end: &mut RemoteEnd,
+        len: usize,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
+    ) -> Result<(), TxFull> {
         let Self { card, flows, .. } = self;
-        card.transmit(len, |frame| {
+        let whole = frame_len(len, inserts);
+        card.transmit_with(len, inserts, |frame| {
             let partial = fill(frame);
-            if let Some(segment) = Segment::parse(frame) {
+            if let Some(segment) = Segment::parse_head(frame, whole) {
                 follow(flows, &segment, end);
             }
             partial
@@ -233,10 +243,15 @@ impl<P: FramePort> RemotePort<P> {
         self.own.as_ref().map(|own| (&own.card, own.strays))
     }
 
-    /// As [`FramePort::transmit`]; in the image once, whatever writes the frame.
-    pub(super) fn send(&mut self, len: usize, fill: Fill<'_>) -> Result<(), TxFull> {
+    /// As [`FramePort::transmit_with`]; in the image once, whatever writes the frame.
+    fn send(
+        &mut self,
+        len: usize,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
+    ) -> Result<(), TxFull> {
         match &mut self.own {
-            Some(own) => own.transmit(&mut self.end, len, fill),
+            Some(own) => own.transmit(&mut self.end, len, inserts, fill),
             None => self.end.transmit(len, fill),
         }
     }
@@ -314,6 +329,11 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         }
     }
 
+    /// What goes by the card's core is copied to it.
+    fn inserts_max(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.card.inserts_max())
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         match &mut self.own {
             Some(own) => own.card.can_transmit(frames),
@@ -321,13 +341,14 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         }
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
+        inserts: &mut Vec<Insert>,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
         let mut fill = Some(fill);
-        self.send(len, &mut |frame| fill.take().and_then(|fill| fill(frame)))
+        self.send(len, inserts, &mut |frame| fill.take().and_then(|fill| fill(frame)))
     }
 
     /// Frames are with the card's core as soon as they are in the ring.
