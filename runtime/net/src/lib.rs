@@ -37,8 +37,8 @@ pub use address::{Address, Addresses, BadCidr, InterfaceConfig, Ipv4Cidr, Ipv6Ci
 pub use ip::{IpStack, MTU_MIN_V6, StackOptions, StackStats};
 pub use memory::{Cable, MemoryFrame, MemoryPort};
 pub use port::{
-    ChecksumState, Cut, Frame, FramePort, Insert, IpVersion, Listening, NetStats, PartialChecksum,
-    TxFull,
+    ChecksumState, Cut, Fill, Frame, FramePort, Insert, IpVersion, Listening, NetStats,
+    PartialChecksum, TxFull,
 };
 pub use queues::{NetQueue, OwnQueue, QueueStats, bring_up, queue_stats};
 pub use stack::{

@@ -9,7 +9,7 @@ use core::fmt;
 
 use basalt_env::{Instant, Work};
 
-use crate::port::{ChecksumState, Frame, FramePort, Insert, PartialChecksum, TxFull};
+use crate::port::{ChecksumState, Fill, Frame, FramePort, Insert, TxFull};
 
 /// Frames on the wire in each direction.
 const DEPTH: usize = 256;
@@ -121,7 +121,7 @@ impl FramePort for MemoryPort {
         &mut self,
         len: usize,
         _: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         if !self.can_transmit(1) {
             return Err(TxFull);

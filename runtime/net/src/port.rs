@@ -41,6 +41,9 @@ pub enum Listening {
     Stopped,
 }
 
+/// What writes a frame that is sent. Of one type, for what sends frames to be in the image once.
+pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]) -> Option<PartialChecksum>;
+
 /// Where a stack's frames come from and go to: a card, a card on another core, a wire in memory.
 ///
 /// Nothing blocks. Frames move when the port is polled, and are lost if there is no room.
@@ -86,12 +89,12 @@ pub trait FramePort {
 
     /// Sends a frame of `len` bytes that `fill` writes, with `inserts` in between, behind all
     /// headers: at most [`Self::inserts_max`], none of them empty. It takes all of those if there
-    /// is room.
+    /// is room. Calls `fill` once at most.
     fn transmit_with(
         &mut self,
         len: usize,
         inserts: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull>;
 
     /// Sends a frame of `len` bytes that `fill` writes.
@@ -100,7 +103,9 @@ pub trait FramePort {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
-        self.transmit_with(len, &mut Vec::new(), fill)
+        let mut fill = Some(fill);
+        let mut fill = |frame: &mut [u8]| fill.take().and_then(|fill| fill(frame));
+        self.transmit_with(len, &mut Vec::new(), &mut fill)
     }
 
     /// Makes new frames known to whoever sends them; once per round, after the others.
@@ -194,7 +199,7 @@ impl<D: Device> FramePort for VirtioNet<D> {
         &mut self,
         len: usize,
         inserts: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         self.transmit_with(len, inserts, fill)
     }

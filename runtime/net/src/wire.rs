@@ -157,6 +157,7 @@ impl Segment {
     }
 
     /// Parses a frame of `frame_len` bytes by its first.
+    #[inline(never)]
     pub fn parse_head(head: &[u8], frame_len: usize) -> Option<Self> {
         Self::of(head, Ip::parse_head(head, frame_len)?)
     }

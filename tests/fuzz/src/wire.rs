@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use basalt_env::{Instant, Work};
-use basalt_net::{ChecksumState, Frame, FramePort, Insert, PartialChecksum, TxFull};
+use basalt_net::{ChecksumState, Fill, Frame, FramePort, Insert, TxFull};
 
 /// Frames that wait to be taken from a card at most.
 const DEPTH: usize = 64;
@@ -72,7 +72,7 @@ impl FramePort for Card {
         &mut self,
         len: usize,
         _: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         if !self.can_transmit(1) {
             return Err(TxFull);

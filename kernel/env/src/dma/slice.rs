@@ -38,9 +38,6 @@ pub(super) struct Count {
     next: Cell<Option<&'static Self>>,
 }
 
-/// Counts that are made at a time.
-const MORE: usize = 64;
-
 impl DmaPool {
     /// Shares `buf` from now on.
     ///
@@ -52,7 +49,7 @@ impl DmaPool {
             return Err(buf);
         }
         let counts = &self.shared().counts;
-        let Some(count) = counts.take().or_else(|| self.more_counts()) else { return Err(buf) };
+        let Some(count) = counts.take().or_else(|| self.new_count()) else { return Err(buf) };
         counts.set(count.next.take());
         let (ptr, len) = (buf.base(), buf.len() as u32);
         count.slices.set(1);
@@ -62,23 +59,18 @@ impl DmaPool {
     }
 
     #[cold]
-    fn more_counts(&self) -> Option<&'static Count> {
-        let mut counts = Vec::new();
-        counts.try_reserve_exact(MORE).ok()?;
-        let pool = self.shared();
-        counts.resize_with(MORE, || Count {
+    fn new_count(&self) -> Option<&'static Count> {
+        let mut count = Vec::new();
+        count.try_reserve_exact(1).ok()?;
+        count.push(Count {
             slices: Cell::new(0),
             buf: Cell::new(None),
             capacity: Cell::new(0),
-            pool,
+            pool: self.shared(),
             next: Cell::new(None),
         });
         // As long-lived as the pool, which is never freed.
-        let counts: &'static [Count] = counts.leak();
-        counts.iter().fold(None, |next, count| {
-            count.next.set(next);
-            Some(count)
-        })
+        count.leak().first()
     }
 }
 

@@ -160,13 +160,13 @@ impl Path {
             headers_len: headers_len as u16,
             segment_len: mss as u16,
         });
-        let sent = port.transmit_with(written, inserts, |frame| {
+        let sent = port.transmit_with(written, inserts, &mut |frame| {
             let (headers, body) = frame.split_at_mut(headers_len);
             self.write(headers, header, len);
             copy(payload.clone(), inserted, body);
             let ip = self.packet(len);
             if !offload {
-                checksum::complete_with(headers, &ip, payload.map(|part| part.as_slice()));
+                checksum::complete_with(headers, &ip, payload.clone().map(|part| part.as_slice()));
                 return None;
             }
             checksum::prepare(headers, &ip).map(|partial| crate::PartialChecksum { cut, ..partial })

@@ -5,7 +5,7 @@ use basalt_reactor::{Doze, Rest};
 
 use super::rings::LaneFrame;
 use super::{LocalPort, RemotePort, Strays};
-use crate::port::{FramePort, Insert, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::port::{Fill, FramePort, Insert, IpVersion, Listening, TxFull};
 use crate::queues::QueueStats;
 
 /// The port of any core, so that the stacks of all are of one type and in the image once.
@@ -113,7 +113,7 @@ impl<P: FramePort> FramePort for CorePort<P> {
         &mut self,
         len: usize,
         inserts: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         match self {
             Self::Local(port) => port.transmit_with(len, inserts, fill),

@@ -6,7 +6,7 @@ use basalt_env::{Instant, Work};
 
 use super::Switch;
 use super::rings::LaneFrame;
-use crate::port::{FramePort, Insert, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::port::{Fill, FramePort, Insert, IpVersion, Listening, TxFull};
 
 /// The port of the core that has the card.
 ///
@@ -75,7 +75,7 @@ impl<P: FramePort> FramePort for LocalPort<P> {
         &mut self,
         len: usize,
         inserts: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         self.switch.borrow_mut().transmit(len, inserts, fill)
     }

@@ -10,8 +10,7 @@ use super::rings::{
     Assembled, Assembler, CHUNK_LEN, Chunk, LaneFrame, Receiver, Sender, ToSwitch, Written,
 };
 use crate::port::{
-    ChecksumState, Frame, FramePort, Insert, IpVersion, Listening, PartialChecksum, TxFull,
-    frame_len,
+    ChecksumState, Fill, Frame, FramePort, Insert, IpVersion, Listening, TxFull, frame_len,
 };
 use crate::wire::{ETHERNET_LEN, Segment};
 
@@ -19,9 +18,6 @@ use crate::wire::{ETHERNET_LEN, Segment};
 const FLOWS_MAX: usize = 2048;
 /// Frames of others that are passed on before the rest of the core gets its turn.
 const BUDGET: u32 = 64;
-
-/// What writes a frame that is sent; called once.
-pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]) -> Option<PartialChecksum>;
 
 /// A core's end of the rings to the card's core. Made by [`crate::Switch::new`], sent there once.
 pub struct RemoteEnd {
@@ -198,7 +194,7 @@ impl<P: FramePort> OwnQueues<P> {
     ) -> Result<(), TxFull> {
         let Self { card, flows, .. } = self;
         let whole = frame_len(len, inserts);
-        card.transmit_with(len, inserts, |frame| {
+        card.transmit_with(len, inserts, &mut |frame| {
             let partial = fill(frame);
             if let Some(segment) = Segment::parse_head(frame, whole) {
                 follow(flows, &segment, end);
@@ -241,19 +237,6 @@ impl<P: FramePort> RemotePort<P> {
     /// Its own queues, if it has some, and what came by them astray.
     pub(crate) fn queues(&self) -> Option<(&P, Strays)> {
         self.own.as_ref().map(|own| (&own.card, own.strays))
-    }
-
-    /// As [`FramePort::transmit_with`]; in the image once, whatever writes the frame.
-    fn send(
-        &mut self,
-        len: usize,
-        inserts: &mut Vec<Insert>,
-        fill: Fill<'_>,
-    ) -> Result<(), TxFull> {
-        match &mut self.own {
-            Some(own) => own.transmit(&mut self.end, len, inserts, fill),
-            None => self.end.transmit(len, fill),
-        }
     }
 
     fn receive_own(&mut self) -> Option<LaneFrame<P::Frame>> {
@@ -345,10 +328,12 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         &mut self,
         len: usize,
         inserts: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
-        let mut fill = Some(fill);
-        self.send(len, inserts, &mut |frame| fill.take().and_then(|fill| fill(frame)))
+        match &mut self.own {
+            Some(own) => own.transmit(&mut self.end, len, inserts, fill),
+            None => self.end.transmit(len, fill),
+        }
     }
 
     /// Frames are with the card's core as soon as they are in the ring.

@@ -7,7 +7,7 @@ use basalt_env::{Instant, Work};
 use super::flows::{Flows, Side, Sighting};
 use super::remote::RemoteEnd;
 use super::rings::{self, Assembled, Assembler, Chunk, LaneFrame, Receiver, Sender, ToSwitch};
-use crate::port::{Frame, FramePort, Insert, Listening, PartialChecksum, TxFull, frame_len};
+use crate::port::{Fill, Frame, FramePort, Insert, Listening, TxFull, frame_len};
 use crate::wire::{self, Segment};
 
 /// Flows remembered at once.
@@ -206,11 +206,11 @@ impl<P: FramePort> Switch<P> {
         &mut self,
         len: usize,
         inserts: &mut Vec<Insert>,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         let Self { card, flows, lanes, .. } = self;
         let whole = frame_len(len, inserts);
-        card.transmit_with(len, inserts, |frame| {
+        card.transmit_with(len, inserts, &mut |frame| {
             let partial = fill(frame);
             if !lanes.is_empty() {
                 follow(flows, Segment::parse_head(frame, whole), 0);

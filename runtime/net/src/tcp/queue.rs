@@ -148,6 +148,7 @@ impl Queue {
 
     /// Copies what is shared, so that its buffers are kept no longer. `false`, and nothing happens,
     /// if there is no memory for that.
+    #[cold]
     pub fn copy_shared(&mut self) -> bool {
         if self.held == 0 {
             return true;
@@ -230,7 +231,7 @@ impl<'a> Part<'a> {
 impl<'a> Iterator for Parts<'a> {
     type Item = Part<'a>;
 
-    #[inline]
+    #[inline(never)]
     fn next(&mut self) -> Option<Part<'a>> {
         if !self.wrapped.is_empty() {
             return Some(Part::Copied(core::mem::take(&mut self.wrapped)));
