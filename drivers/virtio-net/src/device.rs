@@ -353,6 +353,7 @@ impl<D: Device> VirtioNet<D> {
     }
 
     /// Takes back the buffers of a frame, and what kept them together.
+    #[inline(never)]
     fn give_parts(&mut self, mut parts: Vec<Part>) {
         parts.drain(..).for_each(|part| self.give_rx(part.buf));
         self.parts_free.push(parts);
@@ -367,6 +368,7 @@ impl<D: Device> VirtioNet<D> {
         }
     }
 
+    #[inline(never)]
     fn give_rx(&mut self, buf: DmaBuf) {
         // A dead queue refuses it; then the buffer's life ends here.
         let _ = self.rx.push(buf, Direction::FromDevice);

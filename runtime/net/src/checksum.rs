@@ -51,7 +51,6 @@ struct Sum {
 }
 
 impl Sum {
-    #[inline]
     fn add(&mut self, bytes: &[u8]) {
         let sum = sum(bytes);
         // At an odd place, the bytes of all words are swapped.
@@ -63,12 +62,12 @@ impl Sum {
 
 /// Computes the checksum of a frame to be sent, which has this packet, and writes it.
 pub fn complete(frame: &mut [u8], ip: &Ip) {
-    complete_with(frame, ip, core::iter::empty());
+    complete_with(frame, ip, &mut core::iter::empty());
 }
 
 /// The same where only the beginning of the packet, all headers included, is in `frame`, and what
 /// comes behind it is `rest`.
-pub fn complete_with<'a>(frame: &mut [u8], ip: &Ip, rest: impl Iterator<Item = &'a [u8]>) {
+pub fn complete_with(frame: &mut [u8], ip: &Ip, rest: &mut dyn Iterator<Item = &[u8]>) {
     let Some(offset) = offset(ip) else { return };
     let field = ip.start + offset;
     frame[field..field + 2].fill(0);

@@ -166,7 +166,8 @@ impl Path {
             copy(payload.clone(), inserted, body);
             let ip = self.packet(len);
             if !offload {
-                checksum::complete_with(headers, &ip, payload.clone().map(|part| part.as_slice()));
+                let mut rest = payload.clone().map(|part| part.as_slice());
+                checksum::complete_with(headers, &ip, &mut rest);
                 return None;
             }
             checksum::prepare(headers, &ip).map(|partial| crate::PartialChecksum { cut, ..partial })

@@ -131,7 +131,7 @@ impl<P: FramePort> TxToken<'_, P> {
     fn send(self, len: usize, write: &mut dyn FnMut(&mut [u8])) {
         let offload = self.port.completes_checksums();
         let mut written = false;
-        let _ = self.port.transmit(len, |frame| {
+        let _ = self.port.transmit_with(len, &mut Vec::new(), &mut |frame| {
             write(frame);
             written = true;
             let ip = Ip::parse(frame)?;

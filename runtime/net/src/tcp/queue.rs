@@ -139,7 +139,6 @@ impl Queue {
     }
 
     /// `len` bytes from `offset` on, piece by piece.
-    #[inline]
     pub fn parts(&self, offset: usize, len: usize) -> Parts<'_> {
         let offset = offset.min(self.len);
         let (at, left) = (self.start + offset, len.min(self.len - offset));
@@ -164,6 +163,7 @@ impl Queue {
     }
 
     /// Gives all memory back.
+    #[cold]
     pub fn clear(&mut self) {
         *self = Self::new(self.capacity);
     }
@@ -184,6 +184,7 @@ impl Queue {
     }
 
     /// The index of the piece that has the byte at `at`.
+    #[inline(never)]
     fn find(&self, at: Seq) -> usize {
         let begins_by = |index| self.pieces.get(index).is_some_and(|piece| !at.is_before(piece.at));
         let hint = self.hint.get();

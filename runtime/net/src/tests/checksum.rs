@@ -113,7 +113,7 @@ proptest! {
         let mut head = whole[..head_len].to_vec();
         let ends = cuts.iter().skip(1).copied().chain([whole.len()]);
         let rest: Vec<_> = cuts.iter().zip(ends).map(|(from, to)| &whole[*from..to]).collect();
-        checksum::complete_with(&mut head, &ip, rest.into_iter());
+        checksum::complete_with(&mut head, &ip, &mut rest.into_iter());
         complete(&mut whole);
         prop_assert_eq!(&head[..], &whole[..head_len]);
     }

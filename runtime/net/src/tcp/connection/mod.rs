@@ -155,6 +155,7 @@ impl<F: Frame> Connection<F> {
     }
 
     /// Throws away what is not read and what is not sent; hands frames to `give_back`.
+    #[cold]
     pub fn clear(&mut self, give_back: &mut dyn FnMut(F)) {
         self.receiver.clear(give_back);
         self.sender.clear();
@@ -186,6 +187,7 @@ impl<F: Frame> Connection<F> {
     }
 
     /// Ends both streams at once, and tells the peer.
+    #[cold]
     pub fn abort(&mut self) {
         self.reset_due = matches!(self.state, State::Open | State::SynReceived);
         self.state = State::Closed;
