@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use basalt_env::{Device, DmaBuf, PciAddress, Registers, Work};
-use basalt_virtio::{Direction, Doorbell, Notice, Queue, QueueError, Transport, Used};
+use basalt_virtio::{Direction, Doorbell, Insert, Notice, Queue, QueueError, Transport, Used};
 
 use crate::control::Control;
 use crate::frame::{Body, Part};
@@ -75,6 +75,10 @@ pub(crate) struct Owner<D: Device> {
 /// Most buffers of a frame: as few as hold the largest, and as many again for a device that fills
 /// them badly.
 pub(crate) const PARTS_MAX: usize = 34;
+
+/// Most places of a frame where others' bytes go: 64 KiB in data units of 4 KiB, of which the first
+/// and the last are cut.
+const INSERTS_MAX: usize = 17;
 
 /// A frame of which some buffers are still to come.
 pub(crate) struct Partial {
@@ -166,9 +170,15 @@ impl<D: Device> VirtioNet<D> {
         }
     }
 
-    /// Whether so many frames of the largest size can be sent now.
+    /// Most [`Insert`]s of a frame: as many as a large segment of data units of 4 KiB has, if four
+    /// such frames fit the queue.
+    pub fn inserts_max(&self) -> usize {
+        (usize::from(self.tx.size()) / 4).saturating_sub(1).div_euclid(2).min(INSERTS_MAX)
+    }
+
+    /// Whether so many frames of the largest size, without inserts, can be sent now.
     pub fn can_transmit(&mut self, frames: usize) -> bool {
-        if self.tx_spare().len() < frames {
+        if self.tx_spare().len() < frames || self.tx.room() < frames {
             let _ = self.poll();
         }
         self.tx.room() >= frames && self.tx_spare().len() >= frames
@@ -190,32 +200,61 @@ impl<D: Device> VirtioNet<D> {
         if large { self.tx_large.push(buf) } else { self.tx_free.push(buf) }
     }
 
-    /// Sends a frame of `len` bytes (without header; at most an Ethernet header and the MTU, or
-    /// [`Self::large_send_max`]) that `fill` writes; `fill` also says what the device is to do
-    /// about its checksum. The device learns of it at the next commit. A longer frame finds no
-    /// room either.
-    pub fn transmit(
+    /// Sends a frame of `len` bytes (without header) that `fill` writes, with `inserts` in between,
+    /// behind its first byte, which it takes all of if there is room: at most
+    /// [`Self::inserts_max`], none of them empty. In all it may have as many bytes as an Ethernet
+    /// header and the MTU, or [`Self::large_send_max`]. `fill` also says what the device is to do
+    /// about its checksum. The device learns of it at the next commit. A longer frame finds no room
+    /// either.
+    pub fn transmit_with(
         &mut self,
         len: usize,
+        inserts: &mut Vec<Insert>,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
     ) -> Result<(), TxFull> {
-        if !self.can_transmit(1) {
-            return Err(TxFull);
-        }
-        let total = header::LEN + len;
-        let Some(mut buf) = self.take_tx(total) else { return Err(TxFull) };
-        buf.set_len(total);
+        let mut buf = self.tx_for(header::LEN + len, inserts.len()).ok_or(TxFull)?;
         let (head, body) = buf.as_mut_slice().split_at_mut(header::LEN);
         head.fill(0);
         if let Some(partial) = fill(body) {
             describe(head, partial);
         }
+        let mut bytes = len;
+        for insert in inserts.iter_mut() {
+            insert.at += header::LEN;
+            bytes += insert.bytes.len();
+        }
         self.stats.tx_frames += 1;
-        self.stats.tx_bytes += len as u64;
-        self.tx.push(buf, Direction::ToDevice).map_err(|buf| {
+        self.stats.tx_bytes += bytes as u64;
+        self.tx.push_with(buf, inserts).map_err(|buf| {
             self.give_tx(buf);
             TxFull
         })
+    }
+
+    /// The same without inserts.
+    pub fn transmit(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+    ) -> Result<(), TxFull> {
+        self.transmit_with(len, &mut Vec::new(), fill)
+    }
+
+    /// A buffer of `total` bytes, if there are descriptors for it and so many inserts.
+    fn tx_for(&mut self, total: usize, inserts: usize) -> Option<DmaBuf> {
+        let descriptors = Queue::chain_max(inserts);
+        if self.tx.room() < descriptors {
+            let _ = self.poll();
+        }
+        if self.tx.room() < descriptors {
+            return None;
+        }
+        let mut buf = self.take_tx(total).or_else(|| {
+            let _ = self.poll();
+            self.take_tx(total)
+        })?;
+        buf.set_len(total);
+        Some(buf)
     }
 
     /// Takes back the buffers of frames that were sent; reports a failure, once.
@@ -314,6 +353,7 @@ impl<D: Device> VirtioNet<D> {
     }
 
     /// Takes back the buffers of a frame, and what kept them together.
+    #[inline(never)]
     fn give_parts(&mut self, mut parts: Vec<Part>) {
         parts.drain(..).for_each(|part| self.give_rx(part.buf));
         self.parts_free.push(parts);
@@ -328,6 +368,7 @@ impl<D: Device> VirtioNet<D> {
         }
     }
 
+    #[inline(never)]
     fn give_rx(&mut self, buf: DmaBuf) {
         // A dead queue refuses it; then the buffer's life ends here.
         let _ = self.rx.push(buf, Direction::FromDevice);

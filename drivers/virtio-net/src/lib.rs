@@ -2,8 +2,9 @@
 //!
 //! 1. [`VirtioNet::bring_up`] agrees on features, fills the receive queue and lets the device go.
 //! 2. Everything after is polled: [`VirtioNet::receive`] gives whole [`Frame`]s, which go back by
-//!    [`VirtioNet::recycle`]; [`VirtioNet::transmit`] fills a frame in place;
-//!    [`VirtioNet::commit`], once a round, tells the device of both.
+//!    [`VirtioNet::recycle`]; [`VirtioNet::transmit`] fills a frame in place, and has the device
+//!    read others' bytes from where they are ([`Insert`]); [`VirtioNet::commit`], once a round,
+//!    tells the device of both.
 //! 3. A card may have a pair of queues for each of several cores (virtio 1.2 §5.1.5): [`Opening`]
 //!    is told of them. Each core polls its own, and none needs the others.
 //! 4. All buffers are made at bring-up. Nothing is allocated afterwards.
@@ -25,6 +26,7 @@ mod pair;
 #[cfg(test)]
 mod tests;
 
+pub use basalt_virtio::Insert;
 pub use bring_up::{BringUpError, CardOptions, Opening};
 pub use device::{NetStats, TxFull, VirtioNet};
 pub use frame::{ChecksumState, Cut, Frame, IpVersion, PartialChecksum};

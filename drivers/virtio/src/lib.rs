@@ -25,7 +25,7 @@ mod tests;
 mod transport;
 
 pub use layout::{device_type, feature};
-pub use queue::{Direction, Notice, Queue, Used};
+pub use queue::{Direction, Insert, Notice, Queue, Used};
 pub use requests::{Finished, Payload, RequestFormat, Requests, ResponsePlace};
 pub use ring::{QueueError, RingAddress};
 pub use transport::{Doorbell, Transport, TransportError};

@@ -1,6 +1,6 @@
 use alloc::vec::Vec;
 
-use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Untrusted};
+use basalt_env::{DmaBuf, DmaPool, DmaSlice, OutOfDmaMemory, PhysAddr, Untrusted};
 
 use crate::ring::{Descriptor, Ring};
 use crate::{QueueError, RingAddress};
@@ -23,12 +23,22 @@ pub struct Used {
     pub written: usize,
 }
 
-/// A split virtqueue whose every buffer is one descriptor (virtio 1.2 §2.7).
+/// Bytes that the device is to read in the midst of a buffer's, from where they are.
+#[derive(Debug)]
+pub struct Insert {
+    /// How many bytes of the buffer come before.
+    pub at: usize,
+    /// Those to be read then.
+    pub bytes: DmaSlice,
+}
+
+/// A split virtqueue of buffers (virtio 1.2 §2.7), each one descriptor, or a chain of them where
+/// others' bytes go in between.
 ///
-/// Life cycle of a buffer: [`Self::push`] moves it into a slot -> [`Self::commit`] shows all new
-/// ones to the device -> the device works on it -> [`Self::pop`] hands it back. The descriptor's
-/// index is the slot's, and only the slot says what the index stands for: nothing is read back
-/// from the descriptor table.
+/// Life cycle of a buffer: [`Self::push`] or [`Self::push_with`] moves it into a slot ->
+/// [`Self::commit`] shows all new ones to the device -> the device works on it -> [`Self::pop`]
+/// hands it back, and lets go of what went in between. The descriptor's index is the slot's, and
+/// only the slot says what the index stands for: nothing is read back from the descriptor table.
 ///
 /// A queue must outlive the device's use of it: reset the device before dropping it.
 #[derive(Debug)]
@@ -38,10 +48,21 @@ pub struct Queue {
     free: Vec<u16>,
 }
 
+/// What a descriptor stands for, and the next of its chain.
 #[derive(Debug)]
 struct Slot {
-    buf: DmaBuf,
-    direction: Direction,
+    holds: Holds,
+    next: Option<u16>,
+}
+
+#[derive(Debug)]
+enum Holds {
+    /// A buffer, or its beginning.
+    Buffer(DmaBuf, Direction),
+    /// What goes in between.
+    Slice(#[expect(dead_code, reason = "kept for as long as the device reads it")] DmaSlice),
+    /// More of the chain's buffer.
+    Rest,
 }
 
 /// Whether a device tells of what it has used.
@@ -74,13 +95,13 @@ impl Queue {
         self.ring.size()
     }
 
-    /// How many more buffers can be pushed.
+    /// How many more descriptors there are: as many buffers can be pushed.
     #[inline]
     pub fn room(&self) -> usize {
         if self.ring.broken().is_some() { 0 } else { self.free.len() }
     }
 
-    /// Buffers the device has.
+    /// Descriptors the device has.
     #[inline]
     pub fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -103,12 +124,54 @@ impl Queue {
             return Err(buf);
         }
         let Some(index) = self.free.pop() else { return Err(buf) };
-        let (address, len) = (buf.phys(), buf.len() as u32);
+        let (address, len) = (buf.phys(), buf.len());
         let is_written = direction == Direction::FromDevice;
-        self.ring.describe(index, Descriptor { address, len, is_written, next: None });
+        self.fill(index, (address, len, is_written), Holds::Buffer(buf, direction), None);
         self.ring.offer(index);
-        self.slots[usize::from(index)] = Some(Slot { buf, direction });
         Ok(())
+    }
+
+    /// Descriptors that [`Self::push_with`] needs at most for a buffer with so many inserts.
+    pub const fn chain_max(inserts: usize) -> usize {
+        2 * inserts + 1
+    }
+
+    /// As [`Self::push`], for the device to read, with `inserts` in between, by ascending places
+    /// behind the first byte, which it takes all of if there is room.
+    #[inline]
+    pub fn push_with(&mut self, buf: DmaBuf, inserts: &mut Vec<Insert>) -> Result<(), DmaBuf> {
+        if self.room() < Self::chain_max(inserts.len()) {
+            return Err(buf);
+        }
+        // From the last to the first, so that each knows what comes next.
+        let (start, mut end, mut next) = (buf.phys(), buf.len(), None);
+        while let Some(Insert { at, bytes }) = inserts.pop() {
+            let at = at.min(end);
+            let rest = (start.offset(at as u64), end - at, false);
+            next = if end > at { self.link(rest, Holds::Rest, next) } else { next };
+            let part = (bytes.phys(), bytes.len(), false);
+            next = self.link(part, Holds::Slice(bytes), next);
+            end = at;
+        }
+        let head = self.link((start, end, false), Holds::Buffer(buf, Direction::ToDevice), next);
+        head.into_iter().for_each(|head| self.ring.offer(head));
+        Ok(())
+    }
+
+    /// Describes something, in front of `next`, by a descriptor of which there is one.
+    #[inline]
+    fn link(&mut self, part: Part, holds: Holds, next: Option<u16>) -> Option<u16> {
+        let index = self.free.pop()?;
+        self.fill(index, part, holds, next);
+        Some(index)
+    }
+
+    #[inline]
+    fn fill(&mut self, index: u16, part: Part, holds: Holds, next: Option<u16>) {
+        let (address, len, is_written) = part;
+        let len = len as u32;
+        self.ring.describe(index, Descriptor { address, len, is_written, next });
+        self.slots[usize::from(index)] = Some(Slot { holds, next });
     }
 
     /// Shows the device everything pushed since the last call, and says whether it must be told.
@@ -131,17 +194,35 @@ impl Queue {
 
     fn take(&mut self, id: Untrusted<u32>, written: Untrusted<u32>) -> Result<Used, QueueError> {
         let index = id.index_below(self.slots.len()).ok_or(QueueError::UsedId)?;
-        let slot = self.slots[index].as_ref().ok_or(QueueError::UsedId)?;
-        let written = match slot.direction {
+        let Some(Slot { holds: Holds::Buffer(buf, direction), .. }) = &self.slots[index] else {
+            return Err(QueueError::UsedId);
+        };
+        let written = match direction {
             // Devices disagree on what to report here, and nothing depends on it.
             Direction::ToDevice => 0,
             Direction::FromDevice => {
-                let len = slot.buf.len();
+                let len = buf.len();
                 written.check(|bytes| bytes as usize <= len).ok_or(QueueError::UsedLength)? as usize
             }
         };
-        let Slot { buf, .. } = self.slots[index].take().ok_or(QueueError::UsedId)?;
+        let Some(Slot { holds: Holds::Buffer(buf, _), next }) = self.slots[index].take() else {
+            return Err(QueueError::UsedId);
+        };
         self.free.push(index as u16);
+        if next.is_some() {
+            self.free_chain(next);
+        }
         Ok(Used { buf, written })
     }
+
+    /// Lets go of what comes behind the first of a chain.
+    fn free_chain(&mut self, mut next: Option<u16>) {
+        while let Some(index) = next {
+            next = self.slots[usize::from(index)].take().and_then(|slot| slot.next);
+            self.free.push(index);
+        }
+    }
 }
+
+/// Where something is, how many bytes, and whether the device writes it.
+type Part = (PhysAddr, usize, bool);

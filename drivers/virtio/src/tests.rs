@@ -6,7 +6,7 @@ use basalt_env::{DmaPool, PhysAddr};
 use basalt_hosted::{Bus, Machine};
 use proptest::prelude::*;
 
-use crate::{Direction, Queue, QueueError};
+use crate::{Direction, Insert, Queue, QueueError};
 
 /// The device's side of a queue, by bus address.
 struct Device {
@@ -39,6 +39,22 @@ impl Device {
         let address = u64::from_le_bytes(bytes[..8].try_into().unwrap());
         let len = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
         (address, len, u16::from_le_bytes([bytes[12], bytes[13]]))
+    }
+
+    /// What the device reads of a chain, and its descriptors' addresses.
+    fn read_chain(&self, head: u16) -> (Vec<u8>, Vec<u64>) {
+        let (mut bytes, mut addresses, mut next) = (Vec::new(), Vec::new(), Some(head));
+        while let Some(index) = next {
+            let (address, len, flags) = self.descriptor(index);
+            assert!(len > 0 && flags & 2 == 0 && addresses.len() < usize::from(self.size));
+            let mut part = std::vec![0; len as usize];
+            self.bus.read(PhysAddr::new(address), &mut part).unwrap();
+            bytes.extend(part);
+            addresses.push(address);
+            let at = self.addresses[0].offset(16 * u64::from(index) + 14);
+            next = (flags & 1 != 0).then(|| self.read16(at));
+        }
+        (bytes, addresses)
     }
 
     fn give_back(&mut self, id: u32, len: u32) {
@@ -181,6 +197,110 @@ proptest! {
             }
             prop_assert_eq!(queue.outstanding(), held);
         }
+    }
+}
+
+/// A buffer of `len` bytes that are all `mark`.
+fn marked(pool: &DmaPool, len: usize, mark: u8) -> basalt_env::DmaBuf {
+    let mut buf = pool.alloc(len).unwrap();
+    buf.as_mut_slice().fill(mark);
+    buf
+}
+
+#[test]
+fn the_device_reads_inserts_where_they_lie_and_they_are_let_go_with_the_buffer() {
+    let (pool, mut queue, mut device) = queue(8);
+    let before = pool.stats();
+    let slice = pool.share(marked(&pool, 3000, 9)).unwrap();
+    let at = slice.phys().as_u64();
+    let part = |from, len, at| Insert { at, bytes: slice.part(from, len) };
+    let mut inserts = std::vec![part(0, 10, 2), part(100, 1, 2), part(200, 5, 4)];
+    queue.push_with(marked(&pool, 4, 1), &mut inserts).unwrap();
+    assert!(inserts.is_empty() && queue.commit());
+    drop(slice);
+    let head = device.available(0);
+    let (bytes, addresses) = device.read_chain(head);
+    assert_eq!(bytes, [&[1; 2][..], &[9; 11], &[1; 2], &[9; 5]].concat());
+    assert_eq!(addresses[1..3], [at, at + 100]);
+    assert_eq!((addresses.len(), addresses[4], queue.outstanding()), (5, at + 200, 5));
+    device.give_back(head.into(), 0);
+    assert_eq!(queue.pop().unwrap().unwrap().buf.len(), 4);
+    assert_eq!((queue.outstanding(), queue.room()), (0, 8));
+    assert_eq!(pool.stats(), before);
+}
+
+#[test]
+fn what_has_no_room_with_its_inserts_comes_back_and_they_stay() {
+    let (pool, mut queue, _) = queue(4);
+    let slice = pool.share(marked(&pool, 1000, 9)).unwrap();
+    push(&pool, &mut queue, Direction::ToDevice);
+    let insert = |at| Insert { at, bytes: slice.clone() };
+    let mut inserts = std::vec![insert(1), insert(2)];
+    let refused = queue.push_with(marked(&pool, 100, 1), &mut inserts).unwrap_err();
+    assert_eq!((refused.len(), inserts.len(), queue.outstanding()), (100, 2, 1));
+    inserts.pop();
+    queue.push_with(refused, &mut inserts).unwrap();
+    assert_eq!((inserts.len(), queue.room()), (0, 0));
+}
+
+#[test]
+fn the_midst_of_a_chain_is_no_buffer_that_the_device_may_give_back() {
+    let (pool, mut queue, mut device) = queue(8);
+    let slice = pool.share(marked(&pool, 1000, 9)).unwrap();
+    let mut inserts = std::vec![Insert { at: 1, bytes: slice }];
+    queue.push_with(marked(&pool, 100, 1), &mut inserts).unwrap();
+    let _ = queue.commit();
+    let head = device.available(0);
+    let at = device.addresses[0].offset(16 * u64::from(head) + 14);
+    device.give_back(device.read16(at).into(), 0);
+    assert_eq!(queue.pop().unwrap_err(), QueueError::UsedId);
+}
+
+proptest! {
+    #[test]
+    fn chains_of_any_length_arrive_whole_and_nothing_is_kept_of_them(
+        chains in prop::collection::vec(
+            (2usize..600, prop::collection::vec((0usize..600, 1usize..700), 0..6)), 1..40,
+        ),
+        late in 0usize..3,
+    ) {
+        let (pool, mut queue, mut device) = queue(32);
+        let before = pool.stats();
+        let (mut shown, mut waiting) = (0u16, std::collections::VecDeque::new());
+        for (mark, (len, mut places)) in (1u8..).zip(chains) {
+            places.iter_mut().for_each(|(at, _)| *at = 1 + *at % (len - 1));
+            places.sort_unstable();
+            let (mut inserts, mut expected, mut from) = (Vec::new(), Vec::new(), 0);
+            for (at, bytes) in places {
+                let slice = pool.share(marked(&pool, bytes, !mark)).unwrap();
+                inserts.push(Insert { at, bytes: slice });
+                expected.extend(std::vec![mark; at - from]);
+                expected.extend(std::vec![!mark; bytes]);
+                from = at;
+            }
+            expected.extend(std::vec![mark; len - from]);
+            while queue.push_with(marked(&pool, len, mark), &mut inserts).is_err() {
+                let head: u16 = waiting.pop_front().unwrap();
+                device.give_back(head.into(), 0);
+                prop_assert!(queue.pop().unwrap().is_some());
+            }
+            let _ = queue.commit();
+            let head = device.available(shown);
+            shown = shown.wrapping_add(1);
+            prop_assert_eq!(device.read_chain(head).0, expected);
+            waiting.push_back(head);
+            // In whatever order.
+            if waiting.len() > late {
+                let head = waiting.remove(waiting.len() / 2).unwrap();
+                device.give_back(head.into(), 0);
+                prop_assert!(queue.pop().unwrap().is_some());
+            }
+        }
+        for head in waiting {
+            device.give_back(head.into(), 0);
+            prop_assert!(queue.pop().unwrap().is_some());
+        }
+        prop_assert_eq!((queue.outstanding(), pool.stats()), (0, before));
     }
 }
 

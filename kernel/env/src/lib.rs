@@ -36,8 +36,8 @@ pub use device::{
     BarError, ConfigSpace, Device, IoPorts, MessageTarget, MmioMap, PciAddress, WakeMessage,
 };
 pub use dma::{
-    DmaArena, DmaBuf, DmaMem, DmaPool, DmaStats, DmaTaken, OutOfDmaMemory, Parcel, SharedRegion,
-    SharedWords,
+    DmaArena, DmaBuf, DmaMem, DmaPool, DmaRun, DmaSlice, DmaStats, DmaTaken, OutOfDmaMemory,
+    Parcel, SharedRegion, SharedWords,
 };
 pub use instant::Instant;
 pub use log_flags::{LOG_FLAGS, clear_log_flag, log_flag, logs_details_of, set_log_flag};

@@ -3,7 +3,8 @@
 //! 1. Protocols code against [`NetStack`]: polled, never blocking, one instance per core.
 //! 2. [`IpStack`] is that: its TCP (`tcp`) is our own, everything below and beside it smoltcp's.
 //!    It has something for connections only, never for listeners, and gives back everything a
-//!    connection took. What is received is read from the frames that it came in.
+//!    connection took. What is received is read from the frames that it came in, and what is sent
+//!    out of a shared buffer is read there by the card.
 //! 3. A stack's frames come through a [`FramePort`]: a virtio card, or a ring to the core that has
 //!    the card.
 //! 4. [`start`] puts one on every core: the card's core steers each TCP flow to the core it was
@@ -36,7 +37,8 @@ pub use address::{Address, Addresses, BadCidr, InterfaceConfig, Ipv4Cidr, Ipv6Ci
 pub use ip::{IpStack, MTU_MIN_V6, StackOptions, StackStats};
 pub use memory::{Cable, MemoryFrame, MemoryPort};
 pub use port::{
-    ChecksumState, Cut, Frame, FramePort, IpVersion, Listening, NetStats, PartialChecksum, TxFull,
+    ChecksumState, Cut, Fill, Frame, FramePort, Insert, IpVersion, Listening, NetStats,
+    PartialChecksum, TxFull,
 };
 pub use queues::{NetQueue, OwnQueue, QueueStats, bring_up, queue_stats};
 pub use stack::{

@@ -9,7 +9,7 @@ use core::fmt;
 
 use basalt_env::{Instant, Work};
 
-use crate::port::{ChecksumState, Frame, FramePort, PartialChecksum, TxFull};
+use crate::port::{ChecksumState, Fill, Frame, FramePort, Insert, TxFull};
 
 /// Frames on the wire in each direction.
 const DEPTH: usize = 256;
@@ -117,10 +117,11 @@ impl FramePort for MemoryPort {
         self.outbound.borrow().len() + frames <= DEPTH
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        _: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         if !self.can_transmit(1) {
             return Err(TxFull);

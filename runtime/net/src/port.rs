@@ -1,7 +1,11 @@
+use alloc::vec::Vec;
+
 use basalt_env::{Device, Instant, Work};
 use basalt_reactor::{Doze, Rest};
 use basalt_virtio_net::VirtioNet;
-pub use basalt_virtio_net::{ChecksumState, Cut, IpVersion, NetStats, PartialChecksum, TxFull};
+pub use basalt_virtio_net::{
+    ChecksumState, Cut, Insert, IpVersion, NetStats, PartialChecksum, TxFull,
+};
 
 /// A received Ethernet frame.
 pub trait Frame {
@@ -36,6 +40,9 @@ pub enum Listening {
     /// No longer.
     Stopped,
 }
+
+/// What writes a frame that is sent. Of one type, for what sends frames to be in the image once.
+pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]) -> Option<PartialChecksum>;
 
 /// Where a stack's frames come from and go to: a card, a card on another core, a wire in memory.
 ///
@@ -72,15 +79,34 @@ pub trait FramePort {
     /// Whether it can do without that frame until a user has read what is in it.
     fn can_spare(&self, frame: &Self::Frame) -> bool;
 
-    /// Whether so many frames of the largest size can be sent now.
+    /// Most [`Insert`]s of a frame; none where all of it has to be written.
+    fn inserts_max(&self) -> usize {
+        0
+    }
+
+    /// Whether so many frames of the largest size, without inserts, can be sent now.
     fn can_transmit(&mut self, frames: usize) -> bool;
+
+    /// Sends a frame of `len` bytes that `fill` writes, with `inserts` in between, behind all
+    /// headers: at most [`Self::inserts_max`], none of them empty. It takes all of those if there
+    /// is room. Calls `fill` once at most.
+    fn transmit_with(
+        &mut self,
+        len: usize,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
+    ) -> Result<(), TxFull>;
 
     /// Sends a frame of `len` bytes that `fill` writes.
     fn transmit(
         &mut self,
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
-    ) -> Result<(), TxFull>;
+    ) -> Result<(), TxFull> {
+        let mut fill = Some(fill);
+        let mut fill = |frame: &mut [u8]| fill.take().and_then(|fill| fill(frame));
+        self.transmit_with(len, &mut Vec::new(), &mut fill)
+    }
 
     /// Makes new frames known to whoever sends them; once per round, after the others.
     fn commit(&mut self);
@@ -120,6 +146,11 @@ impl Frame for basalt_virtio_net::Frame {
     }
 }
 
+/// Bytes of a frame of which `len` are written.
+pub fn frame_len(len: usize, inserts: &[Insert]) -> usize {
+    inserts.iter().fold(len, |len, insert| len + insert.bytes.len())
+}
+
 /// A network card of one's own, or a pair of its queues.
 impl<D: Device> FramePort for VirtioNet<D> {
     type Frame = basalt_virtio_net::Frame;
@@ -156,16 +187,21 @@ impl<D: Device> FramePort for VirtioNet<D> {
         self.can_spare(frame)
     }
 
+    fn inserts_max(&self) -> usize {
+        self.inserts_max()
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         self.can_transmit(frames)
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
-        self.transmit(len, fill)
+        self.transmit_with(len, inserts, fill)
     }
 
     fn commit(&mut self) {

@@ -1,6 +1,6 @@
 use core::fmt;
 
-use basalt_env::{Instant, Work};
+use basalt_env::{DmaRun, Instant, Work};
 
 /// An IP address.
 pub type IpAddress = core::net::IpAddr;
@@ -100,17 +100,29 @@ pub trait NetStack {
     /// Queues as many of `bytes` as there is room for; gives that number.
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError>;
 
-    /// Queues as many bytes of `parts`, in order, as there is room for; gives that number.
-    fn send_vectored(&mut self, socket: SocketId, parts: &[&[u8]]) -> Result<usize, SocketError> {
+    /// Queues as many bytes of `runs`, in order, as there is room for; gives that number. Buffers
+    /// that are shared may be kept, until the peer has what is queued of them or the connection is
+    /// given up.
+    fn send_vectored(
+        &mut self,
+        socket: SocketId,
+        runs: &[DmaRun<'_>],
+    ) -> Result<usize, SocketError> {
         let mut total = 0;
-        for part in parts {
-            let sent = self.send(socket, part)?;
+        for run in runs {
+            let sent = self.send(socket, run.as_slice())?;
             total += sent;
-            if sent < part.len() {
+            if sent < run.len() {
                 break;
             }
         }
         Ok(total)
+    }
+
+    /// Memory of shared buffers that is kept for a connection, bytes.
+    fn held(&self, socket: SocketId) -> usize {
+        let _ = socket;
+        0
     }
 
     /// Sends what is queued, then closes; the identifier is stale from now on.

@@ -5,6 +5,7 @@ mod dhcp;
 pub(crate) mod ipv6;
 mod large;
 mod links;
+mod shared;
 mod small;
 mod tcp;
 

@@ -156,10 +156,15 @@ impl Segment {
         Self::of(frame, Ip::parse(frame)?)
     }
 
+    /// Parses a frame of `frame_len` bytes by its first.
+    #[inline(never)]
+    pub fn parse_head(head: &[u8], frame_len: usize) -> Option<Self> {
+        Self::of(head, Ip::parse_head(head, frame_len)?)
+    }
+
     /// Parses a received frame.
     pub fn of_frame(frame: &impl Frame) -> Option<Self> {
-        let head = frame.head();
-        Self::of(head, Ip::parse_head(head, frame.len())?)
+        Self::parse_head(frame.head(), frame.len())
     }
 
     /// Parses the payload of a packet.

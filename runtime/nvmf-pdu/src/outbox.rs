@@ -1,5 +1,7 @@
 use alloc::vec::Vec;
 
+use basalt_env::DmaRun;
+
 use crate::{Digests, put_header};
 
 /// Header bytes that are out at the network at a time, about: those of [`PIECES_MAX`] PDUs.
@@ -47,7 +49,7 @@ struct Piece<K> {
 /// Runs of bytes to be sent in one call, in order.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    parts: [&'a [u8]; PARTS_MAX],
+    parts: [DmaRun<'a>; PARTS_MAX],
     count: usize,
     bytes: usize,
 }
@@ -55,14 +57,14 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Adds a run, if there is room for one more.
     #[inline]
-    pub fn put(&mut self, bytes: &'a [u8]) {
+    pub fn put(&mut self, run: DmaRun<'a>) {
         let Some(part) = self.parts.get_mut(self.count) else { return };
-        *part = bytes;
-        (self.count, self.bytes) = (self.count + 1, self.bytes + bytes.len());
+        *part = run;
+        (self.count, self.bytes) = (self.count + 1, self.bytes + run.len());
     }
 
     /// All runs.
-    pub fn as_slice(&self) -> &[&'a [u8]] {
+    pub fn as_slice(&self) -> &[DmaRun<'a>] {
         &self.parts[..self.count]
     }
 
@@ -74,7 +76,7 @@ impl<'a> Parts<'a> {
 
 impl Default for Parts<'_> {
     fn default() -> Self {
-        Self { parts: [&[]; PARTS_MAX], count: 0, bytes: 0 }
+        Self { parts: [DmaRun::Lent(&[]); PARTS_MAX], count: 0, bytes: 0 }
     }
 }
 
@@ -162,7 +164,8 @@ impl<K: Copy> Outbox<K> {
         let mut skip = self.sent;
         for piece in &self.pieces[self.pieces_sent..] {
             if skip < piece.staged {
-                parts.put(&self.stage[piece.at + skip..piece.at + piece.staged]);
+                let staged = &self.stage[piece.at + skip..piece.at + piece.staged];
+                parts.put(DmaRun::Lent(staged));
             }
             if let Some(key) = piece.key {
                 data(key, skip.saturating_sub(piece.staged), parts)?;

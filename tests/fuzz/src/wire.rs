@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use basalt_env::{Instant, Work};
-use basalt_net::{ChecksumState, Frame, FramePort, PartialChecksum, TxFull};
+use basalt_net::{ChecksumState, Fill, Frame, FramePort, Insert, TxFull};
 
 /// Frames that wait to be taken from a card at most.
 const DEPTH: usize = 64;
@@ -68,10 +68,11 @@ impl FramePort for Card {
         self.outbound.borrow().len() + frames <= DEPTH
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        _: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         if !self.can_transmit(1) {
             return Err(TxFull);

@@ -35,6 +35,8 @@ pub struct TestStack {
     pub chunk: usize,
     /// Bytes to the host that fit a connection.
     pub window: usize,
+    /// Memory of shared buffers that it says it keeps for each connection, bytes.
+    pub held: usize,
     /// How many of the first connections have all been accepted.
     settled: usize,
     /// The address that hosts reach it by.
@@ -51,6 +53,7 @@ impl Default for TestStack {
             ports: Vec::new(),
             chunk: usize::MAX,
             window: usize::MAX,
+            held: 0,
             settled: 0,
             ours: [10, 0, 0, 1].into(),
             reaches: false,
@@ -139,6 +142,10 @@ impl NetStack for TestStack {
         let taken = bytes.len().min(window.saturating_sub(pipe.to_host.len()));
         pipe.to_host.extend(&bytes[..taken]);
         Ok(taken)
+    }
+
+    fn held(&self, _: SocketId) -> usize {
+        self.held
     }
 
     fn close(&mut self, socket: SocketId) {

@@ -18,7 +18,7 @@ mod wire;
 
 use crate::lies::Lies;
 use crate::virtio::{Card, Common};
-pub use crate::virtio::{Fault, NoticeWish};
+pub use crate::virtio::{Fault, NoticeWish, Segment};
 use pairs::Steering;
 pub use wire::{Wire, WirePlan};
 
@@ -79,6 +79,8 @@ pub struct NetCard {
     steering: Steering,
     /// Frames the driver described wrongly.
     refused: u64,
+    /// Where frames were read from, if somebody wants to know.
+    sources: Option<Vec<Segment>>,
 }
 
 impl Card for NetCard {
@@ -123,7 +125,7 @@ impl VirtioNetModel {
         let mut common = Common::new(bus, feature::ALL, 0);
         common.dependencies = feature::DEPENDENCIES;
         let (inboxes, sent, steering) = (Vec::new(), VecDeque::new(), Steering::default());
-        let state = NetCard { common, config, inboxes, sent, steering, refused: 0 };
+        let state = NetCard { common, config, inboxes, sent, steering, refused: 0, sources: None };
         Self { state: Arc::new(Mutex::new(state)) }.with_pairs(1)
     }
 
@@ -203,6 +205,12 @@ impl VirtioNetModel {
         self.state.lock().refused
     }
 
+    /// Where the frames lay that were sent since the last time this was asked, descriptor by
+    /// descriptor, the headers before them included. From the first time on it takes note.
+    pub fn take_sources(&self) -> Vec<Segment> {
+        self.state.lock().sources.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// A frame arrives from the wire.
     pub fn inject(&self, frame: Vec<u8>) {
         self.inject_all([frame]);
@@ -239,9 +247,12 @@ impl NetCard {
     fn send(&mut self, pair: usize) {
         let queue = 2 * pair + 1;
         while self.common.is_working(queue) && self.common.shown(queue).is_ok_and(|n| n > 0) {
-            let Ok((id, address, len)) = self.common.take(queue) else { return };
-            let mut bytes = vec![0; len];
-            if len >= HEADER_LEN && self.common.bus.read(address, &mut bytes).is_ok() {
+            let Ok((id, chain)) = self.common.take_chain(queue) else { return };
+            // Unlike a device, which is in trouble then, it says so.
+            let is_sound = chain.iter().all(|part| part.len > 0 && !part.is_written);
+            let bytes = self.common.read_chain(&chain).ok().filter(|_| is_sound);
+            if let Some(bytes) = bytes.filter(|bytes| bytes.len() >= HEADER_LEN) {
+                self.sources.as_mut().into_iter().for_each(|sources| sources.extend(&chain));
                 let frame_max = self.mtu() + ETHERNET_MAX;
                 match segments::outgoing(&bytes, self.common.agreed, frame_max) {
                     Some(frames) => {
@@ -250,6 +261,8 @@ impl NetCard {
                     }
                     None => self.refused += 1,
                 }
+            } else {
+                self.refused += 1;
             }
             let _ = self.common.give_back(queue, id, 0);
         }

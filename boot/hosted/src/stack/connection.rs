@@ -4,7 +4,7 @@ use std::io::{ErrorKind, IoSlice, Read as _, Result, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use basalt_env::Work;
+use basalt_env::{DmaRun, Work};
 use basalt_hosted::Ready;
 use basalt_net::SocketError;
 use socket2::SockRef;
@@ -131,7 +131,7 @@ impl Connection {
 
     /// See [`basalt_net::NetStack::send_vectored`]. Many bytes go to the host at once, with what
     /// was queued before them; few are queued.
-    pub fn send(&mut self, parts: &[&[u8]]) -> std::result::Result<usize, SocketError> {
+    pub fn send(&mut self, parts: &[DmaRun<'_>]) -> std::result::Result<usize, SocketError> {
         if self.outward == Way::Reset || self.inward == Way::Reset {
             return Err(SocketError::Reset);
         }
@@ -151,10 +151,10 @@ impl Connection {
     }
 
     /// Queues what there is room for.
-    fn queue(&mut self, parts: &[&[u8]]) -> usize {
+    fn queue(&mut self, parts: &[DmaRun<'_>]) -> usize {
         let mut total = 0;
         for part in parts {
-            let sent = self.unsent.append(part);
+            let sent = self.unsent.append(part.as_slice());
             total += sent;
             if sent < part.len() {
                 break;
@@ -166,14 +166,14 @@ impl Connection {
     /// How many bytes the host took, of how many.
     fn send_directly(
         &mut self,
-        parts: &[&[u8]],
+        parts: &[DmaRun<'_>],
     ) -> std::result::Result<(usize, usize), SocketError> {
         let mut slices = [IoSlice::new(&[]); PARTS_MAX + 1];
         let queued = self.unsent.filled();
         slices[0] = IoSlice::new(queued);
         let mut all = 0;
         for (slice, part) in slices[1..].iter_mut().zip(parts) {
-            *slice = IoSlice::new(part);
+            *slice = IoSlice::new(part.as_slice());
             all += part.len();
         }
         match self.stream.write_vectored(&slices[usize::from(queued.is_empty())..=parts.len()]) {

@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
 
-use basalt_env::{Instant, Work};
+use basalt_env::{DmaRun, Instant, Work};
 use basalt_hosted::{Readiness, Ready};
 use basalt_net::{
     ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
@@ -233,13 +233,18 @@ impl NetStack for HostStack {
     }
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        self.send_vectored(socket, &[bytes])
+        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
     }
 
-    fn send_vectored(&mut self, socket: SocketId, parts: &[&[u8]]) -> Result<usize, SocketError> {
+    /// The host copies: nothing is kept.
+    fn send_vectored(
+        &mut self,
+        socket: SocketId,
+        runs: &[DmaRun<'_>],
+    ) -> Result<usize, SocketError> {
         let connection = self.open(socket)?;
         let first = !connection.is_unsent();
-        let sent = connection.send(parts)?;
+        let sent = connection.send(runs)?;
         if connection.mark_unsent() && first {
             self.unsent.push(socket);
         }

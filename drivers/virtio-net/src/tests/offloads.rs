@@ -1,5 +1,7 @@
+use basalt_env::DmaSlice;
+
 use super::*;
-use crate::{Cut, IpVersion};
+use crate::{Cut, Insert, IpVersion};
 
 /// Everything that a card may offer or not.
 const OPTIONAL: [u64; 9] = [
@@ -164,4 +166,104 @@ fn jumbo_frames_go_both_ways_whatever_is_agreed() {
             net.recycle(got);
         }
     }
+}
+
+/// Sends `bytes` with those of `cuts` out of `slice`, which has the same bytes.
+fn send_inserted(
+    net: &mut VirtioNet<ModelDevice>,
+    bytes: &[u8],
+    slice: &DmaSlice,
+    cuts: &[core::ops::Range<usize>],
+    partial: Option<PartialChecksum>,
+) -> Result<(), TxFull> {
+    let (mut inserts, mut written, mut from) = (vec![], vec![], 0);
+    for cut in cuts {
+        written.extend_from_slice(&bytes[from..cut.start]);
+        inserts.push(Insert { at: written.len(), bytes: slice.part(cut.start, cut.len()) });
+        from = cut.end;
+    }
+    written.extend_from_slice(&bytes[from..]);
+    net.transmit_with(written.len(), &mut inserts, |out| {
+        out.copy_from_slice(&written);
+        partial
+    })
+}
+
+fn shared(pool: &DmaPool, bytes: &[u8]) -> DmaSlice {
+    let mut buf = pool.alloc(bytes.len()).unwrap();
+    buf.as_mut_slice().copy_from_slice(bytes);
+    pool.share(buf).unwrap()
+}
+
+#[test]
+fn inserts_are_read_where_they_lie_and_let_go_once_the_frame_is_sent() {
+    for features in [PLAIN, feature::ALL] {
+        let (model, pool) = machine();
+        let model = model.with_features(features);
+        let mut net = bring_up(&model, &pool).unwrap();
+        let before = pool.stats();
+        let bytes = frame(1514);
+        let slice = shared(&pool, &bytes);
+        let at = slice.phys().as_u64();
+        model.take_sources();
+        for round in 0..1000 {
+            let cuts = [100..101 + round % 99, 200..700, 700..1514 - round % 3];
+            send_inserted(&mut net, &bytes, &slice, &cuts, None).unwrap();
+            net.commit();
+            assert_eq!(model.take_sent().unwrap(), bytes);
+            let sources = model.take_sources();
+            let inside = |place: u64| (at..at + 1514).contains(&place);
+            let read: usize = sources
+                .iter()
+                .filter(|source| inside(source.address.as_u64()))
+                .map(|source| source.len)
+                .sum();
+            assert_eq!(read, cuts.iter().map(|cut| cut.len()).sum());
+            let _ = net.poll();
+        }
+        assert_eq!((net.stats().tx_frames, net.stats().tx_bytes), (1000, 1000 * 1514));
+        drop(slice);
+        assert_eq!((pool.stats(), model.refused()), (before, 0));
+    }
+}
+
+#[test]
+fn a_large_segment_in_as_many_pieces_as_may_be_is_cut_and_arrives() {
+    let (model, pool) = machine();
+    let mut net = bring_up(&model, &pool).unwrap();
+    let most = net.inserts_max();
+    assert_eq!(most, 17);
+    let version = IpVersion::V4;
+    let (bytes, partial) = segment(version, 60_000);
+    let cut = Some(Cut { version, headers_len: 54, segment_len: 1460 });
+    let slice = shared(&pool, &bytes);
+    let cuts: Vec<_> = (0..most).map(|at| 100 + at * 3500..3570 + at * 3500).collect();
+    for _ in 0..50 {
+        let partial = Some(PartialChecksum { cut, ..partial });
+        send_inserted(&mut net, &bytes, &slice, &cuts, partial).unwrap();
+        net.commit();
+        let sent: Vec<_> = core::iter::from_fn(|| model.take_sent()).collect();
+        let payload: Vec<_> = sent.iter().flat_map(|frame| &frame[54..]).copied().collect();
+        assert_eq!((payload == bytes[54..], model.refused()), (true, 0));
+    }
+}
+
+#[test]
+fn descriptors_run_out_before_buffers_do_and_come_back() {
+    let (model, pool) = machine();
+    let mut net = bring_up(&model, &pool).unwrap();
+    let slice = shared(&pool, &frame(1000));
+    let cuts = [100..200, 300..400, 500..600];
+    let mut sent = 0;
+    while send_inserted(&mut net, &frame(1000), &slice, &cuts, None).is_ok() {
+        sent += 1;
+    }
+    assert_eq!(sent, 256 / 7);
+    assert_eq!(send_inserted(&mut net, &frame(1000), &slice, &cuts, None), Err(TxFull));
+    net.commit();
+    send_inserted(&mut net, &frame(1000), &slice, &cuts, None).unwrap();
+    net.commit();
+    assert_eq!(core::iter::from_fn(|| model.take_sent()).count(), sent + 1);
+    drop((slice, net));
+    assert_eq!(pool.stats().bytes_free, pool.stats().bytes_total);
 }

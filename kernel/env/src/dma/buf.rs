@@ -46,6 +46,12 @@ impl DmaBuf {
         self.away = !pool.is_home_of(self.pool);
     }
 
+    /// Whether it is of `pool`, and on its core.
+    #[inline]
+    pub(super) fn is_at_home_in(&self, pool: &DmaPool) -> bool {
+        !self.away && pool.is_home_of(self.pool)
+    }
+
     /// Bytes in use: what a transfer moves.
     #[inline]
     pub fn len(&self) -> usize {

@@ -1,13 +1,14 @@
 #![expect(unsafe_code, reason = "the arena is raw memory; DESIGN §5 places DMA memory here")]
 
 use alloc::boxed::Box;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::buddy::{self, Buddy, DmaTaken};
 use super::returns::Returns;
+use super::slice::Count;
 use super::{DmaBuf, DmaMem};
 use crate::PhysAddr;
 
@@ -81,13 +82,15 @@ pub(super) struct Shared {
     poison: Option<u8>,
     /// The free lists, of the home core only.
     buddy: RefCell<Buddy>,
+    /// Those that no shared buffer needs, of the home core too.
+    pub(super) counts: Cell<Option<&'static Count>>,
     /// What other cores give back.
     returns: Returns,
 }
 
 // SAFETY: other cores only reach a pool by buffers that are away (see `Parcel`), and by these only
-// what never changes and `returns`, which is for all cores. `buddy` is for the pool itself and for
-// buffers at home, neither of which leaves its core.
+// what never changes and `returns`, which is for all cores. `buddy` and `counts` are for the pool
+// itself, for buffers at home and for slices, none of which leaves its core.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -150,7 +153,9 @@ impl DmaPool {
         let buddy = RefCell::new(Buddy::new(arena.len));
         let DmaArena { base, len, bus } = arena;
         let returns = Returns::new();
-        let shared = Box::leak(Box::new(Shared { base, bus, len, poison, buddy, returns }));
+        let counts = Cell::new(None);
+        let shared = Shared { base, bus, len, poison, buddy, counts, returns };
+        let shared = Box::leak(Box::new(shared));
         Self { shared, local: PhantomData }
     }
 
@@ -195,6 +200,11 @@ impl DmaPool {
     /// Whether that is this pool's.
     pub(super) fn is_home_of(&self, shared: &Shared) -> bool {
         core::ptr::eq(self.shared, shared)
+    }
+
+    /// What it has for all its buffers.
+    pub(super) fn shared(&self) -> &'static Shared {
+        self.shared
     }
 
     /// The offset of a block of `order`, of what is left or has come back.

@@ -11,17 +11,25 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use super::{DmaArena, DmaBuf, DmaPool, Parcel, SharedRegion, SharedWords};
+use super::{DmaArena, DmaBuf, DmaPool, DmaRun, DmaSlice, Parcel, SharedRegion, SharedWords};
 use crate::PhysAddr;
 
 const BUS: u64 = 0x40_0000_0000;
 
 fn pool(len: usize) -> DmaPool {
+    DmaPool::new(arena(len))
+}
+
+fn poisoning(len: usize) -> DmaPool {
+    DmaPool::poisoning(arena(len), 0xa5)
+}
+
+fn arena(len: usize) -> DmaArena {
     let layout = Layout::from_size_align(len, DmaArena::ALIGN).unwrap();
     // SAFETY: the layout has a non-zero size.
     let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
     // SAFETY: freshly allocated, zeroed, leaked and aligned to `DmaArena::ALIGN`.
-    DmaPool::new(unsafe { DmaArena::new(base, len, PhysAddr::new(BUS)) })
+    unsafe { DmaArena::new(base, len, PhysAddr::new(BUS)) }
 }
 
 #[test]
@@ -266,6 +274,71 @@ fn parts_of_a_buffer_return_each_on_its_own_from_any_core() {
     assert!(home.alloc(4 << 20).is_ok(), "all have merged");
 }
 
+#[test]
+fn a_shared_buffer_is_read_by_all_and_returns_with_the_last_of_them() {
+    let pool = poisoning(4 << 20);
+    let mut buf = pool.alloc(5000).unwrap();
+    buf.as_mut_slice().iter_mut().zip(0..).for_each(|(byte, at): (_, u32)| *byte = at as u8);
+    let bus = buf.phys().as_u64();
+    let whole = pool.share(buf).unwrap();
+    assert_eq!((whole.len(), whole.capacity(), whole.phys().as_u64()), (5000, 8192, bus));
+    let (middle, again) = (whole.part(1000, 2000), whole.clone());
+    assert_eq!((middle.len(), middle.phys().as_u64()), (2000, bus + 1000));
+    let end = middle.part(1990, 100);
+    assert_eq!(end.as_slice(), &again.as_slice()[2990..3000], "no more than there is");
+    assert!(middle.part(5000, 1).is_empty());
+    drop((whole, middle, again));
+    assert_eq!(pool.stats().bytes_free, (4 << 20) - 8192);
+    assert!(end.as_slice().iter().zip(2990..).all(|(byte, at): (_, u32)| *byte == at as u8));
+    drop(end);
+    assert_eq!(pool.stats().bytes_free, 4 << 20);
+    assert!(pool.alloc(4 << 20).is_ok());
+}
+
+#[test]
+fn a_slice_is_extended_by_what_comes_next_and_by_nothing_else() {
+    let pool = pool(4 << 20);
+    let whole = pool.share(pool.alloc(4096).unwrap()).unwrap();
+    let other = pool.share(pool.alloc(4096).unwrap()).unwrap();
+    let mut part = whole.part(0, 1000);
+    for (of, from) in [(&whole, 999), (&whole, 1001), (&other, 0), (&other, 1000)] {
+        assert!(!part.extend(of, from, 10), "from {from}");
+    }
+    assert!(part.extend(&whole, 1000, 500) && part.extend(&whole.part(1000, 2000), 500, 9000));
+    assert_eq!((part.len(), part.phys()), (3000, whole.phys()));
+    assert!(!part.extend(&whole.part(0, 10), 5000, 10));
+    assert_eq!(part.len(), 3000);
+}
+
+#[test]
+fn a_buffer_of_another_core_is_not_shared_and_a_part_of_one_is() {
+    let (home, other) = (pool(4 << 20), pool(4 << 20));
+    let there = Parcel::new(home.alloc(512).unwrap()).open(&other);
+    let back = Parcel::new(other.share(there).unwrap_err()).open(&home);
+    let foreign = other.share(home.alloc(512).unwrap()).unwrap_err();
+    let mut first = home.alloc(4096).unwrap();
+    let rest = home.share(first.split_off(1024).unwrap()).unwrap();
+    assert_eq!((rest.len(), rest.capacity()), (3072, 3072));
+    drop((back, foreign, first));
+    assert_eq!(home.stats().bytes_free, (4 << 20) - 3072);
+    drop(rest);
+    assert!(home.alloc(4 << 20).is_ok(), "all have merged");
+}
+
+#[test]
+fn a_run_has_the_same_bytes_lent_or_shared() {
+    let pool = pool(4 << 20);
+    let mut buf = pool.alloc(600).unwrap();
+    buf.as_mut_slice().fill(3);
+    let slice = pool.share(buf).unwrap();
+    for from in [0, 1, 599, 600, 601] {
+        let run = DmaRun::Shared(&slice, from);
+        let lent = DmaRun::Lent(slice.as_slice().get(from..).unwrap_or_default());
+        assert_eq!(run.as_slice(), lent.as_slice());
+        assert_eq!((run.len(), run.is_empty()), (run.as_slice().len(), lent.is_empty()));
+    }
+}
+
 /// Something that happens to a pool.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -341,5 +414,40 @@ proptest! {
         prop_assert_eq!(home.stats().bytes_free, LEN);
         prop_assert_eq!(other.stats().bytes_free, 4 << 20, "nothing stays with the other pool");
         prop_assert!(home.alloc(4 << 20).is_ok(), "all have merged");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_shared_and_dropped_each_buffer_lives_as_long_as_its_last_slice(
+        steps in proptest::collection::vec((0_u8..4, any::<usize>(), 1_usize..9000), 1..300),
+    ) {
+        let pool = poisoning(8 << 20);
+        // Each with what its bytes are.
+        let mut slices: Vec<(DmaSlice, u8)> = Vec::new();
+        for (step, at, len) in steps {
+            match step {
+                0 => {
+                    let mut buf = pool.alloc(len).unwrap();
+                    let mark = (at % 0xa5) as u8;
+                    buf.as_mut_slice().fill(mark);
+                    slices.push((pool.share(buf).unwrap(), mark));
+                }
+                _ if slices.is_empty() => {}
+                1 => {
+                    let (of, mark) = &slices[at % slices.len()];
+                    let part = of.part(len % 4096, at % 4096);
+                    let mark = *mark;
+                    slices.push((part, mark));
+                }
+                _ => drop(slices.swap_remove(at % slices.len())),
+            }
+            let is_right = |(slice, mark): &(DmaSlice, u8)| {
+                slice.as_slice().iter().all(|byte| byte == mark)
+            };
+            prop_assert!(slices.iter().all(is_right));
+        }
+        drop(slices);
+        prop_assert_eq!(pool.stats().bytes_free, 8 << 20);
     }
 }

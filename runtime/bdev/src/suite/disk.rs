@@ -35,6 +35,8 @@ pub struct Shared {
     pub depth: usize,
     /// Flushes so far.
     pub flushes: AtomicU32,
+    /// Where a device would have found the buffers of reads so far, and how many bytes they had.
+    pub reads: Mutex<Vec<(u64, usize)>>,
     block_size: usize,
 }
 
@@ -68,6 +70,7 @@ impl Disk {
             lacks: lacks.to_vec(),
             depth,
             flushes: AtomicU32::new(0),
+            reads: Mutex::new(Vec::new()),
             block_size: block_size as usize,
         };
         Self { info, shared: Arc::new(shared) }
@@ -154,7 +157,10 @@ impl Shared {
                     let range = at..at + buf.len();
                     at = range.end;
                     match io.op {
-                        Op::Read => buf.as_mut_slice().copy_from_slice(&bytes[range]),
+                        Op::Read => {
+                            self.reads.lock().push((buf.phys().as_u64(), buf.len()));
+                            buf.as_mut_slice().copy_from_slice(&bytes[range]);
+                        }
                         _ => bytes[range].copy_from_slice(buf.as_slice()),
                     }
                 }

@@ -15,7 +15,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_env::{Instant, Work};
+use basalt_env::{DmaRun, Instant, Work};
 use basalt_reactor::Doze;
 use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::wire::{EthernetAddress, IpCidr};
@@ -371,19 +371,26 @@ impl<P: FramePort> NetStack for IpStack<P> {
     }
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        self.send_vectored(socket, &[bytes])
+        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
     }
 
-    fn send_vectored(&mut self, socket: SocketId, parts: &[&[u8]]) -> Result<usize, SocketError> {
+    fn send_vectored(
+        &mut self,
+        socket: SocketId,
+        runs: &[DmaRun<'_>],
+    ) -> Result<usize, SocketError> {
         let tcp = &mut self.table.open_mut(socket).ok_or(SocketError::Reset)?.tcp;
         if tcp.state() == State::Closed {
             return Err(SocketError::Reset);
         }
         let mut total = 0;
-        for part in parts {
-            let taken = tcp.write(part);
+        for run in runs {
+            let taken = match *run {
+                DmaRun::Lent(bytes) => tcp.write(bytes),
+                DmaRun::Shared(slice, from) => tcp.write_shared(slice, from),
+            };
             total += taken;
-            if taken < part.len() {
+            if taken < run.len() {
                 break;
             }
         }
@@ -391,6 +398,10 @@ impl<P: FramePort> NetStack for IpStack<P> {
             self.queue(socket.slot);
         }
         Ok(total)
+    }
+
+    fn held(&self, socket: SocketId) -> usize {
+        self.table.open(socket).map_or(0, |connection| connection.tcp.held())
     }
 
     fn close(&mut self, socket: SocketId) {

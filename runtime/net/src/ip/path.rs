@@ -1,10 +1,12 @@
 //! The way of a connection's segments: their headers below TCP, written once.
 
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use super::phy::Phy;
 use crate::checksum;
-use crate::port::{Cut, FramePort, IpVersion, TxFull};
-use crate::tcp::Header;
+use crate::port::{Cut, FramePort, Insert, IpVersion, TxFull, frame_len};
+use crate::tcp::{Header, Part, Parts};
 use crate::wire::{ETHERNET_LEN, Ip, TCP_LEN_MIN, protocol};
 use crate::{Endpoint, IpAddress};
 
@@ -107,29 +109,25 @@ impl Path {
         ETHERNET_LEN + headers_len(self.flow.version()) - TCP_LEN_MIN
     }
 
-    /// Writes a frame of the right length; its TCP checksum is to be completed.
-    pub fn write(&self, frame: &mut [u8], header: &Header, payload: [&[u8]; 2]) {
-        let (below, rest) = frame.split_at_mut(self.headers_len());
+    /// Writes the headers of a frame of `frame_len` bytes; its TCP checksum is to be completed.
+    pub fn write(&self, headers: &mut [u8], header: &Header, frame_len: usize) {
+        let (below, tcp) = headers.split_at_mut(self.headers_len());
         below.copy_from_slice(&self.headers[..below.len()]);
+        let ip = &mut below[ETHERNET_LEN..];
         match self.flow.version() {
             IpVersion::V4 => {
-                let len = (below.len() - ETHERNET_LEN + rest.len()) as u16;
-                let ip = &mut below[ETHERNET_LEN..];
+                let len = (frame_len - ETHERNET_LEN) as u16;
                 ip[2..4].copy_from_slice(&len.to_be_bytes());
                 checksum::complete_v4_header(ip);
             }
             IpVersion::V6 => {
-                let len = rest.len() as u16;
-                below[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&len.to_be_bytes());
+                let len = (frame_len - ETHERNET_LEN - V6_LEN) as u16;
+                ip[4..6].copy_from_slice(&len.to_be_bytes());
             }
         }
-        let (tcp, body) = rest.split_at_mut(header.len());
         tcp[..2].copy_from_slice(&self.flow.local.port().to_be_bytes());
         tcp[2..4].copy_from_slice(&self.flow.peer.port().to_be_bytes());
         header.write(tcp);
-        let (first, second) = body.split_at_mut(payload[0].len());
-        first.copy_from_slice(payload[0]);
-        second.copy_from_slice(payload[1]);
     }
 
     /// The packet in a frame of so many bytes.
@@ -143,32 +141,68 @@ impl Path {
         }
     }
 
-    /// Sends a segment; the card cuts it if it has more than `mss` bytes.
-    pub fn send(
+    /// Sends a segment; the card cuts it if it has more than `mss` bytes. What is in shared buffers
+    /// is read there, as far as the card takes so many of them.
+    pub fn send<P: FramePort>(
         &self,
-        port: &mut impl FramePort,
+        phy: &mut Phy<P>,
         header: &Header,
-        payload: [&[u8]; 2],
+        payload: Parts<'_>,
         mss: usize,
     ) -> Result<(), TxFull> {
+        let Phy { port, inserts, .. } = phy;
         let headers_len = self.headers_len() + header.len();
-        let payload_len = payload[0].len() + payload[1].len();
-        let len = headers_len + payload_len;
-        let offload = port.completes_checksums();
-        let cut = (payload_len > mss).then(|| Cut {
+        let written = sort_out(payload.clone(), headers_len, port.inserts_max(), inserts);
+        let len = frame_len(written, inserts);
+        let (inserted, offload) = (inserts.len(), port.completes_checksums());
+        let cut = (len - headers_len > mss).then(|| Cut {
             version: self.flow.version(),
             headers_len: headers_len as u16,
             segment_len: mss as u16,
         });
-        port.transmit(len, |frame| {
-            self.write(frame, header, payload);
+        let sent = port.transmit_with(written, inserts, &mut |frame| {
+            let (headers, body) = frame.split_at_mut(headers_len);
+            self.write(headers, header, len);
+            copy(payload.clone(), inserted, body);
             let ip = self.packet(len);
             if !offload {
-                checksum::complete(frame, &ip);
+                let mut rest = payload.clone().map(|part| part.as_slice());
+                checksum::complete_with(headers, &ip, &mut rest);
                 return None;
             }
-            checksum::prepare(frame, &ip).map(|partial| crate::PartialChecksum { cut, ..partial })
-        })
+            checksum::prepare(headers, &ip).map(|partial| crate::PartialChecksum { cut, ..partial })
+        });
+        inserts.clear();
+        sent
+    }
+}
+
+/// Says how many bytes of a frame are to be written; of shared ones, the first `most` pieces are
+/// not, but are inserted.
+fn sort_out(payload: Parts<'_>, headers: usize, most: usize, inserts: &mut Vec<Insert>) -> usize {
+    let mut written = headers;
+    for part in payload {
+        match part {
+            Part::Shared(slice, from, len) if inserts.len() < most => {
+                inserts.push(Insert { at: written, bytes: slice.part(from, len) });
+            }
+            part => written += part.as_slice().len(),
+        }
+    }
+    written
+}
+
+/// Writes what is not among the first `inserted` pieces of shared bytes.
+fn copy(payload: Parts<'_>, mut inserted: usize, out: &mut [u8]) {
+    let mut rest = out;
+    for part in payload {
+        if inserted > 0 && matches!(part, Part::Shared(..)) {
+            inserted -= 1;
+            continue;
+        }
+        let (here, behind) = rest.split_at_mut(part.as_slice().len());
+        here.copy_from_slice(part.as_slice());
+        rest = behind;
     }
 }
 

@@ -5,7 +5,7 @@ use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
 use crate::checksum;
-use crate::port::{ChecksumState, Frame, FramePort};
+use crate::port::{ChecksumState, Frame, FramePort, Insert};
 use crate::wire::{ETHERNET_LEN, Ip};
 
 /// Frames with a wrong checksum that are passed over before the rest of the core gets its turn.
@@ -20,12 +20,14 @@ pub struct Phy<P: FramePort> {
     whole: Vec<u8>,
     /// Frames with a wrong checksum, and frames there was no room to send.
     pub dropped: u64,
+    /// Where those of a segment are collected.
+    pub inserts: Vec<Insert>,
 }
 
 impl<P: FramePort> Phy<P> {
     /// Over that port.
     pub fn new(port: P) -> Self {
-        Self { port, staged: None, whole: Vec::new(), dropped: 0 }
+        Self { port, staged: None, whole: Vec::new(), dropped: 0, inserts: Vec::new() }
     }
 
     /// Whether a frame is staged.
@@ -86,7 +88,7 @@ impl<P: FramePort> phy::Device for Phy<P> {
         P: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let Self { port, staged, whole, dropped } = self;
+        let Self { port, staged, whole, dropped, .. } = self;
         let head = staged.as_ref()?.head();
         let frame = if whole.is_empty() { head } else { whole };
         Some((RxToken { frame }, TxToken { port, dropped }))
@@ -129,7 +131,7 @@ impl<P: FramePort> TxToken<'_, P> {
     fn send(self, len: usize, write: &mut dyn FnMut(&mut [u8])) {
         let offload = self.port.completes_checksums();
         let mut written = false;
-        let _ = self.port.transmit(len, |frame| {
+        let _ = self.port.transmit_with(len, &mut Vec::new(), &mut |frame| {
             write(frame);
             written = true;
             let ip = Ip::parse(frame)?;

@@ -9,7 +9,7 @@ use super::path::{Flow, Path, headers_len};
 use super::{IpStack, Sweep};
 use crate::checksum;
 use crate::port::{Frame, FramePort, IpVersion, TxFull};
-use crate::tcp::{Arrived, Header, InPlace, Keep, State, Ticked, reset_for};
+use crate::tcp::{Arrived, Header, InPlace, Keep, Parts, State, Ticked, reset_for};
 use crate::wire::{Segment, TcpFlags};
 use crate::{Endpoint, IpAddress};
 
@@ -124,7 +124,7 @@ impl<P: FramePort> IpStack<P> {
     /// Answers a segment that came from `link`.
     fn reply(&mut self, flow: &Flow, header: &Header, link: [u8; 6]) {
         let path = Path::new(*flow, self.mac, Some(link));
-        if path.send(&mut self.phy.port, header, [&[]; 2], usize::MAX).is_err() {
+        if path.send(&mut self.phy, header, Parts::default(), usize::MAX).is_err() {
             self.phy.dropped += 1;
         }
     }
@@ -169,7 +169,7 @@ impl<P: FramePort> IpStack<P> {
             }
             *budget -= 1;
             let payload = connection.tcp.parts(outgoing.payload);
-            connection.path.send(&mut self.phy.port, &outgoing.header, payload, mss)?;
+            connection.path.send(&mut self.phy, &outgoing.header, payload, mss)?;
             connection.tcp.sent(&outgoing, self.now);
         }
         Ok(Turn::More)

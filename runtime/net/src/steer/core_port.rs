@@ -1,9 +1,11 @@
+use alloc::vec::Vec;
+
 use basalt_env::{Instant, Work};
 use basalt_reactor::{Doze, Rest};
 
 use super::rings::LaneFrame;
 use super::{LocalPort, RemotePort, Strays};
-use crate::port::{FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::port::{Fill, FramePort, Insert, IpVersion, Listening, TxFull};
 use crate::queues::QueueStats;
 
 /// The port of any core, so that the stacks of all are of one type and in the image once.
@@ -93,6 +95,13 @@ impl<P: FramePort> FramePort for CorePort<P> {
         }
     }
 
+    fn inserts_max(&self) -> usize {
+        match self {
+            Self::Local(port) => port.inserts_max(),
+            Self::Remote(port) => port.inserts_max(),
+        }
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         match self {
             Self::Local(port) => port.can_transmit(frames),
@@ -100,17 +109,15 @@ impl<P: FramePort> FramePort for CorePort<P> {
         }
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         match self {
-            Self::Local(port) => port.transmit(len, fill),
-            Self::Remote(port) => {
-                let mut fill = Some(fill);
-                port.send(len, &mut |frame| fill.take().and_then(|fill| fill(frame)))
-            }
+            Self::Local(port) => port.transmit_with(len, inserts, fill),
+            Self::Remote(port) => port.transmit_with(len, inserts, fill),
         }
     }
 

@@ -1,11 +1,12 @@
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use basalt_env::{Instant, Work};
 
 use super::Switch;
 use super::rings::LaneFrame;
-use crate::port::{FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::port::{Fill, FramePort, Insert, IpVersion, Listening, TxFull};
 
 /// The port of the core that has the card.
 ///
@@ -62,16 +63,21 @@ impl<P: FramePort> FramePort for LocalPort<P> {
         }
     }
 
+    fn inserts_max(&self) -> usize {
+        self.switch.borrow().card().inserts_max()
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         self.switch.borrow_mut().card_mut().can_transmit(frames)
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
-        self.switch.borrow_mut().transmit(len, fill)
+        self.switch.borrow_mut().transmit(len, inserts, fill)
     }
 
     fn commit(&mut self) {

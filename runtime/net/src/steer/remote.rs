@@ -9,16 +9,15 @@ use super::flows::{Flows, Side, Sighting};
 use super::rings::{
     Assembled, Assembler, CHUNK_LEN, Chunk, LaneFrame, Receiver, Sender, ToSwitch, Written,
 };
-use crate::port::{ChecksumState, Frame, FramePort, IpVersion, Listening, PartialChecksum, TxFull};
+use crate::port::{
+    ChecksumState, Fill, Frame, FramePort, Insert, IpVersion, Listening, TxFull, frame_len,
+};
 use crate::wire::{ETHERNET_LEN, Segment};
 
 /// Flows that a lane with queues of its own knows at once; twice the connections of a stack.
 const FLOWS_MAX: usize = 2048;
 /// Frames of others that are passed on before the rest of the core gets its turn.
 const BUDGET: u32 = 64;
-
-/// What writes a frame that is sent; called once.
-pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]) -> Option<PartialChecksum>;
 
 /// A core's end of the rings to the card's core. Made by [`crate::Switch::new`], sent there once.
 pub struct RemoteEnd {
@@ -186,11 +185,18 @@ impl<P: FramePort> OwnQueues<P> {
         }
     }
 
-    fn transmit(&mut self, end: &mut RemoteEnd, len: usize, fill: Fill<'_>) -> Result<(), TxFull> {
+    fn transmit(
+        &mut self,
+        end: &mut RemoteEnd,
+        len: usize,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
+    ) -> Result<(), TxFull> {
         let Self { card, flows, .. } = self;
-        card.transmit(len, |frame| {
+        let whole = frame_len(len, inserts);
+        card.transmit_with(len, inserts, &mut |frame| {
             let partial = fill(frame);
-            if let Some(segment) = Segment::parse(frame) {
+            if let Some(segment) = Segment::parse_head(frame, whole) {
                 follow(flows, &segment, end);
             }
             partial
@@ -231,14 +237,6 @@ impl<P: FramePort> RemotePort<P> {
     /// Its own queues, if it has some, and what came by them astray.
     pub(crate) fn queues(&self) -> Option<(&P, Strays)> {
         self.own.as_ref().map(|own| (&own.card, own.strays))
-    }
-
-    /// As [`FramePort::transmit`]; in the image once, whatever writes the frame.
-    pub(super) fn send(&mut self, len: usize, fill: Fill<'_>) -> Result<(), TxFull> {
-        match &mut self.own {
-            Some(own) => own.transmit(&mut self.end, len, fill),
-            None => self.end.transmit(len, fill),
-        }
     }
 
     fn receive_own(&mut self) -> Option<LaneFrame<P::Frame>> {
@@ -314,6 +312,11 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         }
     }
 
+    /// What goes by the card's core is copied to it.
+    fn inserts_max(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.card.inserts_max())
+    }
+
     fn can_transmit(&mut self, frames: usize) -> bool {
         match &mut self.own {
             Some(own) => own.card.can_transmit(frames),
@@ -321,13 +324,16 @@ impl<P: FramePort> FramePort for RemotePort<P> {
         }
     }
 
-    fn transmit(
+    fn transmit_with(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
-        let mut fill = Some(fill);
-        self.send(len, &mut |frame| fill.take().and_then(|fill| fill(frame)))
+        match &mut self.own {
+            Some(own) => own.transmit(&mut self.end, len, inserts, fill),
+            None => self.end.transmit(len, fill),
+        }
     }
 
     /// Frames are with the card's core as soon as they are in the ring.

@@ -7,7 +7,7 @@ use basalt_env::{Instant, Work};
 use super::flows::{Flows, Side, Sighting};
 use super::remote::RemoteEnd;
 use super::rings::{self, Assembled, Assembler, Chunk, LaneFrame, Receiver, Sender, ToSwitch};
-use crate::port::{Frame, FramePort, Listening, PartialChecksum, TxFull};
+use crate::port::{Fill, Frame, FramePort, Insert, Listening, TxFull, frame_len};
 use crate::wire::{self, Segment};
 
 /// Flows remembered at once.
@@ -205,13 +205,15 @@ impl<P: FramePort> Switch<P> {
     pub(super) fn transmit(
         &mut self,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Option<PartialChecksum>,
+        inserts: &mut Vec<Insert>,
+        fill: Fill<'_>,
     ) -> Result<(), TxFull> {
         let Self { card, flows, lanes, .. } = self;
-        card.transmit(len, |frame| {
+        let whole = frame_len(len, inserts);
+        card.transmit_with(len, inserts, &mut |frame| {
             let partial = fill(frame);
             if !lanes.is_empty() {
-                follow(flows, frame, 0);
+                follow(flows, Segment::parse_head(frame, whole), 0);
             }
             partial
         })
@@ -321,7 +323,7 @@ impl<P: FramePort> Switch<P> {
             out.copy_from_slice(bytes);
             frame.partial()
         });
-        follow(&mut self.flows, bytes, at as u8 + 1);
+        follow(&mut self.flows, Segment::parse(bytes), at as u8 + 1);
         let counter =
             if sent.is_ok() { &mut self.stats.from_lanes } else { &mut self.stats.dropped };
         *counter += 1;
@@ -378,9 +380,9 @@ enum Outbound {
     Stray(Assembled),
 }
 
-/// Follows a frame that `lane` sends: it may end its flow, or begin one of its own.
-fn follow(flows: &mut Flows, frame: &[u8], lane: u8) {
-    let Some(segment) = Segment::parse(frame) else { return };
+/// Follows a segment that `lane` sends: it may end its flow, or begin one of its own.
+fn follow(flows: &mut Flows, segment: Option<Segment>, lane: u8) {
+    let Some(segment) = segment else { return };
     if flows.lane_of(&segment, Side::Ours).is_none() && segment.opens() {
         let _ = flows.insert(&segment, Side::Ours, lane);
     }

@@ -2,8 +2,9 @@
 //! says what to send.
 //!
 //! Nothing is copied on the way in where it can be helped: the payload stays in the frame that it
-//! came in until it is read, so that the reader copies it to where it belongs, once. What is sent
-//! is copied once into the queue that it may have to be sent again from.
+//! came in until it is read, so that the reader copies it to where it belongs, once. Nor on the way
+//! out: what is sent out of a shared buffer stays there, and may be sent again from there; other bytes
+//! are copied once into the queue.
 //!
 //! Besides RFC 9293: round-trip times (RFC 6298), congestion control (RFC 5681, RFC 6582, RFC 3042,
 //! RFC 6928), window scaling (RFC 7323 §2), selective acknowledgements in both directions (RFC
@@ -15,6 +16,7 @@ mod congestion;
 mod connection;
 mod header;
 mod inbox;
+mod queue;
 mod receive;
 mod ring;
 mod rtt;
@@ -27,5 +29,6 @@ mod tests;
 pub use connection::{Connection, InPlace, State, Terms, reset_for};
 pub use header::Header;
 pub use inbox::{Arrived, Keep};
+pub use queue::{Part, Parts};
 pub use send::Ticked;
 pub use seq::Seq;

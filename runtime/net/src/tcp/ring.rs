@@ -1,6 +1,6 @@
 use alloc::vec::Vec;
 
-/// Bytes that are sent and not acknowledged, and behind them those to be sent.
+/// Bytes of a queue that were copied.
 ///
 /// Memory is taken with the first bytes: a connection that only receives needs none.
 #[derive(Debug)]
@@ -57,11 +57,6 @@ impl Ring {
         let first = len.min(self.bytes.len().saturating_sub(at));
         let part = |from: usize, len: usize| self.bytes.get(from..from + len).unwrap_or_default();
         [part(at, first), part(0, len - first)]
-    }
-
-    /// Gives all memory back.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.capacity);
     }
 
     fn take_memory(&mut self) -> bool {

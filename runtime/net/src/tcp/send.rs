@@ -1,10 +1,10 @@
 use core::time::Duration;
 
-use basalt_env::Instant;
+use basalt_env::{DmaSlice, Instant};
 
 use super::congestion::{Congestion, Duplicate};
 use super::header::{Blocks, Header};
-use super::ring::Ring;
+use super::queue::{Parts, Queue};
 use super::rtt::Rtt;
 use super::sacked::Sacked;
 use super::seq::{Seq, Span};
@@ -71,7 +71,7 @@ pub struct Sender {
     next: Seq,
     /// Behind the last that was ever sent.
     max: Seq,
-    ring: Ring,
+    queue: Queue,
     /// No more bytes will be queued.
     finishing: bool,
     fin_acked: bool,
@@ -106,7 +106,7 @@ impl Sender {
             una: iss,
             next: iss,
             max: iss,
-            ring: Ring::new(capacity),
+            queue: Queue::new(capacity),
             finishing: false,
             fin_acked: false,
             window: 0,
@@ -160,7 +160,22 @@ impl Sender {
 
     /// Queues bytes; gives how many there was room for.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        if self.finishing { 0 } else { self.ring.push(bytes) }
+        if self.finishing { 0 } else { self.queue.push(bytes) }
+    }
+
+    /// Queues bytes of `slice`, from `from` on, where they are; gives how many there was room for.
+    pub fn write_shared(&mut self, slice: &DmaSlice, from: usize) -> usize {
+        if self.finishing { 0 } else { self.queue.push_shared(slice, from) }
+    }
+
+    /// Memory of the buffers that are kept for what is queued, bytes.
+    pub fn held(&self) -> usize {
+        self.queue.held()
+    }
+
+    /// Keeps no buffers any more; `false` if there is no memory to do without.
+    pub fn copy_shared(&mut self) -> bool {
+        self.queue.copy_shared()
     }
 
     /// Nothing more will be queued.
@@ -169,13 +184,13 @@ impl Sender {
     }
 
     /// Bytes of the queue, as a [`Plan`] names them.
-    pub fn parts(&self, offset: usize, len: usize) -> [&[u8]; 2] {
-        self.ring.parts(offset, len)
+    pub fn parts(&self, offset: usize, len: usize) -> Parts<'_> {
+        self.queue.parts(offset, len)
     }
 
     /// Gives all memory back: nothing will be sent.
     pub fn clear(&mut self) {
-        self.ring.clear();
+        self.queue.clear();
         self.timer = Timer::Idle;
     }
 
@@ -233,7 +248,7 @@ impl Sender {
 
     /// The seq of the FIN, if there is one.
     fn end(&self) -> Seq {
-        self.una + self.ring.len()
+        self.una + self.queue.len()
     }
 
     fn flight(&self) -> usize {
@@ -276,8 +291,8 @@ impl Sender {
     fn advance(&mut self, ack: Seq, now: Instant) {
         let count = ack.since(self.una);
         let flight = self.flight();
-        self.fin_acked |= self.finishing && count > self.ring.len();
-        self.ring.drop_front(count);
+        self.fin_acked |= self.finishing && count > self.queue.len();
+        self.queue.drop_front(count);
         self.una = ack;
         self.next = self.next.later(ack);
         self.filled = self.filled.later(ack);
@@ -331,7 +346,7 @@ impl Sender {
             return Some(self.fill(hole));
         }
         let sent = self.flight();
-        let left = self.ring.len().saturating_sub(sent);
+        let left = self.queue.len().saturating_sub(sent);
         let fin = self.finishing && !self.fin_acked && !self.end().is_before(self.next);
         if left == 0 && !fin {
             return None;
@@ -354,7 +369,7 @@ impl Sender {
     #[cold]
     fn fill(&self, hole: Span) -> Plan {
         let offset = hole.start.since(self.una);
-        let left = self.ring.len().saturating_sub(offset);
+        let left = self.queue.len().saturating_sub(offset);
         let len = hole.len().min(self.mss).min(left);
         let is_last = len == left;
         let fin = is_last && self.fin_sent();
@@ -396,7 +411,7 @@ impl Sender {
     /// Nothing can be sent now. If nothing is under way either, the peer is asked for its window
     /// when it is time.
     pub fn settle(&mut self, now: Instant) {
-        if self.timer == Timer::Idle && self.ring.len() > 0 {
+        if self.timer == Timer::Idle && self.queue.len() > 0 {
             self.timer = Timer::Probe(now + self.rtt.timeout());
         }
     }

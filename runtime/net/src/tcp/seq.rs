@@ -1,7 +1,7 @@
 use core::ops::{Add, Sub};
 
 /// A sequence number: a place in a stream of bytes, modulo 2³² (RFC 9293 §3.4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Seq(pub u32);
 
 impl Seq {

@@ -128,7 +128,8 @@ impl Rig {
     pub fn sent_by(&mut self, most: usize) -> Vec<Sent> {
         let mut all = vec![];
         while let Some(out) = self.tcp.outgoing(most, self.now) {
-            let payload = self.tcp.parts(out.payload).concat();
+            let parts = self.tcp.parts(out.payload);
+            let payload = parts.flat_map(|part| part.as_slice().to_vec()).collect();
             self.tcp.sent(&out, self.now);
             all.push(Sent { header: out.header, payload });
             assert!(all.len() < 1000, "it never ends");

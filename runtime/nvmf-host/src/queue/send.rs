@@ -1,6 +1,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use basalt_env::DmaRun;
 use basalt_net::{NetStack, SocketError, SocketId};
 use basalt_nvme_spec::{Command, Completion, SglDescriptor, fabrics};
 use basalt_ring::{Slots, Tag};
@@ -145,7 +146,7 @@ impl Sender {
             let slot = slots.get(out.tag).ok()?;
             let mut at = out.at + skip as u32;
             while let Some(bytes) = slot.outgoing_bytes(at, out.end) {
-                parts.put(bytes);
+                parts.put(DmaRun::Lent(bytes));
                 at += bytes.len() as u32;
             }
             Some(())

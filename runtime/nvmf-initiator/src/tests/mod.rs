@@ -1,6 +1,7 @@
 //! An initiator and a target on two machines, with a wire between them.
 
 mod attaching;
+mod cards;
 mod discovering;
 mod io;
 mod life;
@@ -15,9 +16,11 @@ use core::time::Duration;
 
 use basalt_bdev::{Access, Bdev, Channel, Descriptor, Io, Op, Registry, SgList, suite};
 use basalt_env::{CoreId, DmaBuf, DmaPool, Instant};
+use basalt_hosted::Machine;
+use basalt_models::virtio_net::{VirtioNetModel, Wire};
 use basalt_net::{
-    Address, Cable, Endpoint, InterfaceConfig, Ipv4Cidr, MemoryPort, NetConfig, NetHandle,
-    StackOptions,
+    Address, Cable, Endpoint, FramePort, InterfaceConfig, Ipv4Cidr, MemoryPort, NetConfig,
+    NetHandle, StackOptions,
 };
 use basalt_reactor::{Local, Reactor, mesh};
 
@@ -43,8 +46,13 @@ pub struct Side {
 }
 
 impl Side {
-    fn new(cores: usize, address: Ipv4Addr, port: MemoryPort) -> Self {
-        let machine = basalt_hosted::Machine::new();
+    /// A machine whose card is made by `card`, on its first core.
+    fn new<P: FramePort + 'static>(
+        cores: usize,
+        address: Ipv4Addr,
+        card: impl FnOnce(&Local, &Machine, &DmaPool) -> P,
+    ) -> Self {
+        let machine = Machine::new();
         let seeds = mesh(cores, basalt_reactor::Options::default());
         let reactors: Vec<Reactor> = seeds.into_iter().map(|seed| seed.build()).collect();
         let pools: Vec<_> = (0..cores).map(|_| machine.pool(24 << 20)).collect();
@@ -61,7 +69,7 @@ impl Side {
             seed: address.to_bits().into(),
             options: StackOptions::default(),
         };
-        basalt_net::start(&boot, port, config).unwrap();
+        basalt_net::start(&boot, card(&boot, &machine, &pools[0]), config).unwrap();
         Self { reactors, pools, registry }
     }
 
@@ -88,6 +96,8 @@ pub struct Two {
     pub target: Rc<Target>,
     pub groups: Vec<Rc<PollGroup>>,
     pub cable: Cable,
+    /// Between their cards, the initiator's first, if they have some.
+    pub wire: Option<(Wire, [VirtioNetModel; 2])>,
     pub now: Instant,
     /// The core that the suite runs on.
     pub suite_core: usize,
@@ -123,32 +133,42 @@ impl Two {
     ) -> Self {
         let (near, far) = MemoryPort::pair();
         let cable = near.cable();
-        let host = Side::new(cores, INITIATOR, near);
-        let far = Side::new(target_cores, TARGET, far);
+        let host = Side::new(cores, INITIATOR, |_, _, _| near);
+        let far = Side::new(target_cores, TARGET, |_, _, _| far);
+        let mut two = Self { cable, ..Self::of(host, far, config) };
+        two.serve(config, subsystem, disk);
+        two
+    }
+
+    /// Machines on a network.
+    fn of(host: Side, far: Side, config: TransportConfig) -> Self {
         let target = Target::start(&far.core(0), config);
-        let mut two = Self {
+        Self {
             host,
             far,
             target,
             groups: Vec::new(),
-            cable,
+            cable: Cable::default(),
+            wire: None,
             now: Instant::ZERO,
             suite_core: 0,
-        };
-        two.rounds(20);
-        for core in 0..target_cores {
-            let local = two.far.core(core);
-            let stack = local.service::<NetHandle>().unwrap().stack();
-            let pool = two.far.pools[core].clone();
-            two.groups.push(PollGroup::start(&local, stack, pool, config));
         }
-        two.rounds(20);
-        two.target.create_subsystem(DEFAULT_NQN, subsystem).unwrap();
-        two.target.allow_any_host(DEFAULT_NQN, HostPolicy::Any).unwrap();
-        two.add_ns(disk);
-        two.listen(DEFAULT_NQN, 4420);
-        two.listen(DISCOVERY_NQN, 8009);
-        two
+    }
+
+    /// Has the target serve `disk`.
+    fn serve(&mut self, config: TransportConfig, subsystem: SubsystemOptions, disk: Arc<dyn Bdev>) {
+        self.rounds(20);
+        for (core, pool) in self.far.pools.clone().into_iter().enumerate() {
+            let local = self.far.core(core);
+            let stack = local.service::<NetHandle>().unwrap().stack();
+            self.groups.push(PollGroup::start(&local, stack, pool, config));
+        }
+        self.rounds(20);
+        self.target.create_subsystem(DEFAULT_NQN, subsystem).unwrap();
+        self.target.allow_any_host(DEFAULT_NQN, HostPolicy::Any).unwrap();
+        self.add_ns(disk);
+        self.listen(DEFAULT_NQN, 4420);
+        self.listen(DISCOVERY_NQN, 8009);
     }
 
     pub fn add_ns(&mut self, disk: Arc<dyn Bdev>) {
@@ -168,6 +188,9 @@ impl Two {
         self.now = self.now + TICK;
         self.host.poll(self.now);
         self.far.poll(self.now);
+        if let Some((wire, [near, far])) = &mut self.wire {
+            wire.carry(near, far);
+        }
     }
 
     pub fn rounds(&mut self, count: u32) {

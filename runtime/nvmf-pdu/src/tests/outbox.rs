@@ -3,6 +3,7 @@
 use std::vec;
 use std::vec::Vec;
 
+use basalt_env::DmaRun;
 use proptest::prelude::*;
 
 use crate::{Digests, Outbox, Parts};
@@ -51,11 +52,13 @@ proptest! {
             let mut parts = Parts::default();
             let gathered = outbox.gather(&mut parts, |key: usize, skip, parts| {
                 // In pieces, as buffers are.
-                items[key].1.as_ref()?[skip..].chunks(100).for_each(|bytes| parts.put(bytes));
+                let data = items[key].1.as_ref()?[skip..].chunks(100);
+                data.for_each(|bytes| parts.put(DmaRun::Lent(bytes)));
                 Some(())
             });
             prop_assert!(gathered.is_some());
-            let bytes = parts.as_slice().concat();
+            let bytes: Vec<u8> =
+                parts.as_slice().iter().flat_map(DmaRun::as_slice).copied().collect();
             prop_assert_eq!(bytes.len(), parts.bytes());
             let sent = budget.min(bytes.len());
             arrived.extend_from_slice(&bytes[..sent]);

@@ -316,7 +316,8 @@ impl Queue {
         }
         if slot.command.opcode == NvmOpcode::READ.0 {
             self.count(core, Op::Read, io.data.len());
-            return self.answer_read(tag.slot, core::mem::take(&mut io.data));
+            let data = core::mem::take(&mut io.data);
+            return self.answer_read(tag.slot, data, &core.pool);
         }
         self.continue_io(tag.slot, io, core);
     }

@@ -105,6 +105,7 @@ impl Connection {
         if self.link == Link::Gone {
             return Work::IDLE;
         }
+        self.queue.sender.look_at_kept(stack, self.socket);
         let mut work = self.queue.serve_waiting(core);
         if self.link == Link::Open {
             work += self.receive(core, stack);

@@ -293,6 +293,11 @@ impl Queue {
         }
     }
 
+    /// Memory of buffers that its commands have, or the network still has of them, bytes.
+    pub(super) fn held(&self) -> usize {
+        self.slots.held() + self.sender.kept()
+    }
+
     /// Gives a slot its buffer if there is one.
     ///
     /// No connection may come to hold more than is left for all others. So `n` hosts that neither
@@ -307,7 +312,7 @@ impl Queue {
         // What is asked for may come behind a capsule, which without a reserve has to find memory.
         let behind = from_host && self.reserve_len == 0;
         let spare = if behind { core.config.capsule_data_max() as usize } else { 0 };
-        if !core.pool.has_free(self.slots.held() + len as usize + spare) {
+        if !core.pool.has_free(self.held() + len as usize + spare) {
             return false;
         }
         let Ok(buf) = core.pool.alloc(len as usize) else { return false };

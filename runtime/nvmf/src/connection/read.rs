@@ -2,6 +2,7 @@
 //! buffer. Whatever else there is about a command, [`Handler`](super::receive::Handler) finds.
 
 use basalt_bdev::{Io, Op, SgList};
+use basalt_env::DmaPool;
 use basalt_nvme_spec::{Command, NvmOpcode, SglDescriptor};
 
 use super::queue::{Phase, Queue, Role};
@@ -9,6 +10,9 @@ use super::receive::Plan;
 use super::slot::SlotState;
 use crate::command::Transfer;
 use crate::group::Core;
+
+/// Fewer bytes are sooner copied than kept.
+const SHARED_MIN: usize = 1024;
 
 /// What is needed of a plain Read that may run: what [`super::io::plan`] would find. `None` if it
 /// is anything else.
@@ -42,7 +46,7 @@ impl Queue {
         let Transfer::ToHost { len } = plan.transfer else { return false };
         let len = len as usize;
         let is_alone = !self.is_waiting_for_buffers() && self.first_half.is_none();
-        if !is_alone || !core.pool.has_free(self.slots.held() + len) || !self.slots.has_free() {
+        if !is_alone || !core.pool.has_free(self.held() + len) || !self.slots.has_free() {
             return false;
         }
         let Ok(buf) = core.pool.alloc(len) else { return false };
@@ -58,14 +62,21 @@ impl Queue {
         true
     }
 
-    /// A Read is done: `data` goes in line to the host.
+    /// A Read is done: `data` goes in line to the host, and from the buffer that it is in to the
+    /// network, which may keep that.
     #[inline]
-    pub(super) fn answer_read(&mut self, index: u16, data: SgList) {
+    pub(super) fn answer_read(&mut self, index: u16, data: SgList, pool: &DmaPool) {
         if !self.watchers.is_empty() {
             self.tell_watchers(index, basalt_nvme_spec::Status::SUCCESS);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.data.put(data);
+        match data {
+            SgList::One(buf) if buf.len() >= SHARED_MIN => match pool.share(buf) {
+                Ok(slice) => slot.shared = Some(slice),
+                Err(buf) => slot.data.put(SgList::One(buf)),
+            },
+            data => slot.data.put(data),
+        }
         slot.outcome = crate::command::Outcome::OK;
         slot.state = SlotState::Sending;
         slot.outgoing = super::slot::Outgoing::Data;

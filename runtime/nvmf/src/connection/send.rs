@@ -1,7 +1,6 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use basalt_bdev::SgList;
 use basalt_net::{NetStack, SocketError, SocketId};
 use zerocopy::IntoBytes;
 
@@ -14,7 +13,8 @@ use crate::pdu::{Crc, Digests, Outbox, Parts, common_header, data_offset};
 /// The sending half of a connection.
 ///
 /// A slot is in line at most once, so the line never grows past the number of slots. Encoded, its
-/// data goes to the network straight from the command's buffers.
+/// data goes to the network straight from the command's buffers, which the network may keep if they
+/// are shared.
 ///
 /// ```text
 ///   line: slots -encoded-> outbox -> network
@@ -24,6 +24,8 @@ pub(super) struct Sender {
     line: VecDeque<u16>,
     /// Sent once everything else is out.
     last_words: Vec<u8>,
+    /// Memory of buffers that the network keeps, bytes, as far as is known.
+    kept: usize,
     digests: Digests,
     /// Where data begins in a PDU, bytes.
     data_offset: usize,
@@ -76,6 +78,7 @@ impl Sender {
             outbox: Outbox::default(),
             line: VecDeque::new(),
             last_words: Vec::new(),
+            kept: 0,
             digests: Digests::default(),
             data_offset: size_of::<wire::Data>(),
             head: QueueHead::new(policy),
@@ -127,8 +130,34 @@ impl Sender {
         self.last_words.clear();
     }
 
+    /// Memory of buffers that the network keeps, bytes: as it was when it was last asked.
+    pub(super) const fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Asks the network what it still keeps, if it keeps anything.
+    #[inline]
+    pub(super) fn look_at_kept(&mut self, stack: &dyn NetStack, socket: SocketId) {
+        if self.kept > 0 {
+            self.kept = stack.held(socket);
+        }
+    }
+
     /// Hands over as much as the network takes. Gives the number of bytes taken.
     pub(super) fn flush(
+        &mut self,
+        stack: &mut dyn NetStack,
+        socket: SocketId,
+        slots: &mut Slots,
+    ) -> Result<usize, SocketError> {
+        let total = self.hand_over(stack, socket, slots)?;
+        if total > 0 {
+            self.kept = stack.held(socket);
+        }
+        Ok(total)
+    }
+
+    fn hand_over(
         &mut self,
         stack: &mut dyn NetStack,
         socket: SocketId,
@@ -187,7 +216,7 @@ impl Sender {
     ) -> Result<(usize, usize), SocketError> {
         let mut parts = Parts::default();
         let gathered = self.outbox.gather(&mut parts, |slot, skip, parts| {
-            rest_of(&slots.get(slot)?.data, skip).for_each(|bytes| parts.put(bytes));
+            slots.get(slot)?.runs(skip).for_each(|run| parts.put(run));
             Some(())
         });
         gathered.ok_or(SocketError::Reset)?;
@@ -223,7 +252,7 @@ impl Sender {
         self.head.advance();
         let respond = slot.outcome != Outcome::OK || !self.head.may_skip();
         let success = if respond { 0 } else { flags::SUCCESS };
-        let len = slot.data.len();
+        let len = slot.data_len();
         let hlen = size_of::<wire::Data>();
         let pdo = self.data_offset;
         let (extra, place) = (flags::LAST | success, (pdo, len));
@@ -243,7 +272,7 @@ impl Sender {
         }
         self.outbox.put_data(index, len);
         if self.digests.data {
-            self.put_digest(&slot.data);
+            self.put_digest(slot);
         }
         if respond {
             self.encode_response(slot.cid(), slot.outcome);
@@ -251,20 +280,9 @@ impl Sender {
     }
 
     #[cold]
-    fn put_digest(&mut self, data: &SgList) {
+    fn put_digest(&mut self, slot: &Slot) {
         let mut crc = Crc::new();
-        rest_of(data, 0).for_each(|bytes| crc.update(bytes));
+        slot.runs(0).for_each(|run| crc.update(run.as_slice()));
         self.outbox.stage(&crc.finish().to_le_bytes());
     }
-}
-
-/// The bytes of `data` from `skip` on, buffer by buffer.
-fn rest_of(data: &SgList, skip: usize) -> impl Iterator<Item = &[u8]> {
-    let mut skip = skip;
-    data.as_slice().iter().filter_map(move |buf| {
-        let bytes = buf.as_slice();
-        let rest = bytes.get(skip..).unwrap_or_default();
-        skip = skip.saturating_sub(bytes.len());
-        (!rest.is_empty()).then_some(rest)
-    })
 }

@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 
 use basalt_bdev::{Io, SgList};
-use basalt_env::{DmaBuf, Instant};
+use basalt_env::{DmaBuf, DmaRun, DmaSlice, Instant};
 use basalt_nvme_spec::Command;
 use zerocopy::FromZeros;
 
@@ -65,6 +65,8 @@ pub(super) struct Slot {
     pub(super) skip: u32,
     pub(super) data_damaged: bool,
     pub(super) data: SgList,
+    /// Its data instead, once the network may keep that.
+    pub(super) shared: Option<DmaSlice>,
     /// Bytes of the data buffer it was given; see [`Slots::held`].
     held: usize,
     pub(super) outcome: Outcome,
@@ -91,6 +93,7 @@ impl Slot {
             skip: 0,
             data_damaged: false,
             data: SgList::Empty,
+            shared: None,
             held: 0,
             outcome: Outcome::OK,
             channel: 0,
@@ -104,6 +107,24 @@ impl Slot {
     /// Command identifier.
     pub(super) fn cid(&self) -> u16 {
         self.command.cid.get()
+    }
+
+    /// Bytes of its data.
+    pub(super) fn data_len(&self) -> usize {
+        self.shared.as_ref().map_or_else(|| self.data.len(), DmaSlice::len)
+    }
+
+    /// Its data from `skip` on, buffer by buffer.
+    pub(super) fn runs(&self, skip: usize) -> impl Iterator<Item = DmaRun<'_>> {
+        let shared = self.shared.iter().map(move |slice| DmaRun::Shared(slice, skip));
+        let mut skip = skip;
+        let lent = self.data.as_slice().iter().map(move |buf| {
+            let bytes = buf.as_slice();
+            let rest = bytes.get(skip..).unwrap_or_default();
+            skip = skip.saturating_sub(bytes.len());
+            DmaRun::Lent(rest)
+        });
+        shared.chain(lent).filter(|run| !run.is_empty())
     }
 
     /// Bytes the host is to send.
@@ -222,6 +243,7 @@ impl Slots {
         slot.state = SlotState::Free;
         slot.outgoing = Outgoing::Nothing;
         slot.refused = None;
+        slot.shared = None;
         self.held -= core::mem::take(&mut slot.held);
         self.free.push(index);
         match core::mem::take(&mut slot.data) {

@@ -189,3 +189,27 @@ fn a_host_that_stops_goes_with_its_keep_alive_timer_and_with_what_it_held() {
     check_evicted("it reads nothing", read, 100);
     check_evicted("it reads nothing, nor is it told what is asked of it", write, 0);
 }
+
+#[test]
+fn what_the_network_keeps_of_a_hosts_reads_counts_as_what_the_host_holds() {
+    let mut world = small_world(4 << 20);
+    let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let mut io = Host::io(&mut world, 0, cntlid, 1, Digests::default());
+    let mut other = Host::io(&mut world, 0, cntlid, 2, Digests::default());
+    let read = transport(Command::read(1, 0, 512), 256 << 10);
+    world.stacks[0].borrow_mut().held = 3900 << 10;
+    io.submit(&world, read, &[]);
+    world.rounds(20);
+    assert_eq!(whole(&mut world, &io).unwrap().data.len(), 256 << 10);
+    let waits = world.stats(0).buffer_waits;
+    io.submit(&world, read, &[]);
+    world.rounds(20);
+    assert_eq!(world.stats(0).buffer_waits, waits + 1);
+    other.submit(&world, read, &[]);
+    world.rounds(20);
+    assert!(whole(&mut world, &other).is_some(), "others are none the worse for it");
+    world.stacks[0].borrow_mut().held = 100 << 10;
+    world.rounds(20);
+    assert_eq!(io.receive(&mut world).unwrap().common.kind, kind::CAPSULE_RESP);
+    assert_eq!(whole(&mut world, &io).unwrap().data.len(), 256 << 10);
+}

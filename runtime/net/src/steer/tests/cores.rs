@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
-use basalt_env::{CoreId, DmaPool, Instant, Work};
+use basalt_env::{CoreId, DmaPool, DmaRun, DmaSlice, Instant, Work};
 use basalt_hosted::Machine;
 use basalt_models::virtio_net::{VirtioNetModel, Wire, WirePlan, feature};
 use basalt_reactor::{Local, Options, Reactor, mesh};
@@ -174,8 +174,10 @@ fn serve(local: &Local) -> Rc<RefCell<Seen>> {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let counts = Rc::clone(&seen);
     let mut sockets = vec![];
+    let pool = local.service::<DmaPool>();
     let poll = move |_: &Local| {
-        echo_round(&mut *stack.borrow_mut(), listener, &mut sockets, &mut counts.borrow_mut())
+        let (mut stack, mut seen) = (stack.borrow_mut(), counts.borrow_mut());
+        echo_round(&mut *stack, listener, &mut sockets, &mut seen, pool.as_deref())
     };
     local.poller("echo", poll).detach();
     seen
@@ -186,6 +188,7 @@ fn echo_round(
     listener: ListenerId,
     sockets: &mut Vec<(SocketId, Vec<u8>)>,
     seen: &mut Seen,
+    pool: Option<&DmaPool>,
 ) -> Work {
     while let Some(socket) = stack.accept(listener) {
         seen.connections += 1;
@@ -202,11 +205,21 @@ fn echo_round(
                 return false;
             }
         }
-        let sent = stack.send(*socket, queued).unwrap_or(0);
+        let (first, second) = queued.split_at(queued.len() / 2);
+        let shared = pool.and_then(|pool| share(pool, second));
+        let second = shared.as_ref().map_or(DmaRun::Lent(second), |all| DmaRun::Shared(all, 0));
+        let sent = stack.send_vectored(*socket, &[DmaRun::Lent(first), second]).unwrap_or(0);
         queued.drain(..sent);
         true
     });
     Work::IDLE
+}
+
+/// A shared buffer with those bytes.
+fn share(pool: &DmaPool, bytes: &[u8]) -> Option<DmaSlice> {
+    let mut buf = pool.alloc(bytes.len()).ok()?;
+    buf.as_mut_slice().copy_from_slice(bytes);
+    pool.share(buf).ok()
 }
 
 pub fn pattern(len: usize) -> Vec<u8> {

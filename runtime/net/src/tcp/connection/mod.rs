@@ -3,9 +3,10 @@ mod depart;
 
 use core::time::Duration;
 
-use basalt_env::Instant;
+use basalt_env::{DmaSlice, Instant};
 
 use super::header::{Header, Offer};
+use super::queue::Parts;
 use super::receive::{AckDue, Receiver};
 use super::send::{Sender, Ticked};
 use super::seq::Seq;
@@ -154,6 +155,7 @@ impl<F: Frame> Connection<F> {
     }
 
     /// Throws away what is not read and what is not sent; hands frames to `give_back`.
+    #[cold]
     pub fn clear(&mut self, give_back: &mut dyn FnMut(F)) {
         self.receiver.clear(give_back);
         self.sender.clear();
@@ -164,22 +166,36 @@ impl<F: Frame> Connection<F> {
         if self.state == State::Open { self.sender.write(bytes) } else { 0 }
     }
 
-    /// Ends our stream behind what is queued.
+    /// Queues bytes of `slice`, from `from` on, where they are; gives how many there was room for.
+    pub fn write_shared(&mut self, slice: &DmaSlice, from: usize) -> usize {
+        if self.state == State::Open { self.sender.write_shared(slice, from) } else { 0 }
+    }
+
+    /// Memory of the buffers that it keeps for what is to be sent, bytes.
+    pub fn held(&self) -> usize {
+        self.sender.held()
+    }
+
+    /// Ends our stream behind what is queued. Its user is gone and cannot account for buffers that
+    /// are kept: what is in them is copied.
     pub fn finish(&mut self) {
         match self.state {
             State::SynSent => self.state = State::Closed,
-            _ => self.sender.finish(),
+            _ if self.sender.copy_shared() => self.sender.finish(),
+            _ => self.abort(),
         }
     }
 
     /// Ends both streams at once, and tells the peer.
+    #[cold]
     pub fn abort(&mut self) {
         self.reset_due = matches!(self.state, State::Open | State::SynReceived);
         self.state = State::Closed;
+        self.sender.clear();
     }
 
     /// Bytes of the queue that an [`Outgoing`] names.
-    pub fn parts(&self, payload: (usize, usize)) -> [&[u8]; 2] {
+    pub fn parts(&self, payload: (usize, usize)) -> Parts<'_> {
         self.sender.parts(payload.0, payload.1)
     }
 

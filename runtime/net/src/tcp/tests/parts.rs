@@ -1,7 +1,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
+use basalt_env::{DmaPool, DmaSlice};
+use basalt_hosted::Machine;
 use proptest::prelude::*;
 
+use super::super::queue::Queue;
 use super::super::ring::Ring;
 use super::super::sacked::Sacked;
 use super::*;
@@ -111,4 +114,79 @@ proptest! {
         read.extend(rig.read());
         prop_assert!(read == bytes);
     }
+}
+
+fn slice(pool: &DmaPool, bytes: &[u8]) -> DmaSlice {
+    let mut buf = pool.alloc(bytes.len()).unwrap();
+    buf.as_mut_slice().copy_from_slice(bytes);
+    pool.share(buf).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_queue_of_copied_and_shared_bytes_is_a_queue(
+        steps in proptest::collection::vec((0u8..7, 0usize..3000, 0usize..3000), 1..120),
+    ) {
+        const CAPACITY: usize = 5000;
+        let pool = Machine::new().pool(4 << 20);
+        let (mut queue, mut model, mut last) = (Queue::new(CAPACITY), Vec::new(), None);
+        for (step, one, other) in steps {
+            let bytes = pattern(other, one);
+            let room = CAPACITY - model.len();
+            match step {
+                0 | 1 => {
+                    let taken = queue.push(&bytes);
+                    prop_assert_eq!(taken, bytes.len().min(room));
+                    model.extend_from_slice(&bytes[..taken]);
+                }
+                2 if one > 0 => {
+                    let slice = slice(&pool, &bytes);
+                    let from = other % one;
+                    let taken = queue.push_shared(&slice, from);
+                    prop_assert_eq!(taken, (one - from).min(room));
+                    model.extend_from_slice(&bytes[from..from + taken]);
+                    last = (from + taken < one).then_some((slice, from + taken));
+                }
+                3 => if let Some((slice, from)) = last.take() {
+                    let rest = slice.as_slice()[from..].to_vec();
+                    let taken = queue.push_shared(&slice, from);
+                    prop_assert_eq!(taken, rest.len().min(room));
+                    model.extend_from_slice(&rest[..taken]);
+                },
+                4 | 5 => {
+                    queue.drop_front(one);
+                    model.drain(..one.min(model.len()));
+                }
+                6 if one % 8 == 0 => {
+                    prop_assert!(queue.copy_shared());
+                    prop_assert_eq!(queue.held(), 0);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(queue.len(), model.len());
+            for (offset, len) in [(0, CAPACITY), (other, one), (one, other)] {
+                let offset = offset.min(model.len());
+                let len = len.min(model.len() - offset);
+                let parts = queue.parts(offset, len);
+                let bytes: Vec<u8> = parts.flat_map(|part| part.as_slice().to_vec()).collect();
+                prop_assert_eq!(&bytes[..], &model[offset..offset + len]);
+            }
+        }
+        drop(last);
+        queue.drop_front(CAPACITY);
+        prop_assert_eq!(queue.held(), 0);
+        prop_assert_eq!(pool.stats().bytes_free, 4 << 20, "nothing is kept of what is gone");
+    }
+}
+
+#[test]
+fn a_queue_has_room_for_so_many_pieces_and_again_for_what_is_acknowledged() {
+    let pool = Machine::new().pool(4 << 20);
+    let slice = slice(&pool, &pattern(0, 1000));
+    let mut queue = Queue::new(1 << 20);
+    let pieces = (0..2000).take_while(|_| queue.push_shared(&slice, 999) == 1).count();
+    assert_eq!((pieces, queue.push(b"one more"), queue.len()), (256, 0, 256));
+    queue.drop_front(1);
+    assert_eq!((queue.push(b"one more"), queue.push(b", longer")), (8, 8));
+    assert_eq!((queue.push_shared(&slice, 0), queue.len()), (0, 271));
 }
