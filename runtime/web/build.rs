@@ -1,30 +1,53 @@
-//! Compresses the page, and says which scripts and styles are its own: a browser runs no others.
+//! Puts the page together from its parts, makes it small, and says which script and style are its
+//! own: a browser runs no others.
 
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Compression, GzBuilder};
+use minifier::{css, js};
 use sha2::{Digest as _, Sha256};
+use zopfli::{Format, Options};
 
-const PAGE: &str = "assets/index.html";
+const ASSETS: &str = "assets";
+/// Where style and script go.
+const STYLE: &str = "/* page.css */";
+const SCRIPT: &str = "/* page.js */";
+
+/// The parts of the script, each of which uses those before it.
+const SCRIPTS: [&str; 8] = ["units", "model", "findings", "dom", "plots", "panels", "log", "main"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={PAGE}");
-    let page = fs::read_to_string(PAGE)?;
-    let out = env::var("OUT_DIR")?;
+    println!("cargo:rerun-if-changed={ASSETS}");
+    let page = page()?;
+    let mut packed = Vec::new();
     // Without a name or a time of its own: the same page makes the same bytes.
-    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
-    gzip.write_all(page.as_bytes())?;
-    fs::write(Path::new(&out).join("index.html.gz"), gzip.finish()?)?;
+    zopfli::compress(Options::default(), Format::Gzip, page.as_bytes(), &mut packed)?;
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("index.html.gz"), packed)?;
     println!("cargo:rustc-env=PAGE_TAG=\"{}\"", &digest(&page)[..16].replace(['+', '/'], "-"));
     println!("cargo:rustc-env=PAGE_POLICY={}", policy(&page));
     Ok(())
+}
+
+/// The page with its style and its script within.
+fn page() -> Result<String, Box<dyn Error>> {
+    let read = |name: &str| fs::read_to_string(Path::new(ASSETS).join(name));
+    let style = css::minify(&read("page.css")?)?.to_string();
+    let script = SCRIPTS.map(|name| read(&format!("{name}.js")));
+    let script = script.into_iter().collect::<Result<String, _>>()?;
+    let script = js::minify(&script)?.to_string();
+    let page = read("page.html")?;
+    for mark in [STYLE, SCRIPT] {
+        if page.matches(mark).count() != 1 {
+            return Err(format!("page.html has to have one {mark:?}").into());
+        }
+    }
+    Ok(page.replace(STYLE, &style).replace(SCRIPT, &script))
 }
 
 /// What the page may do (Content Security Policy Level 3): run its own scripts, look its own way,

@@ -1,6 +1,7 @@
 //! A machine of two cores with everything that is told of, a stack without a network, and tests by
 //! subject.
 
+mod page;
 mod request;
 mod stack;
 
