@@ -50,7 +50,7 @@ function buildField(plot) {
   field.append(image, plot.scale, plot.cursor);
   field.tabIndex = 0;
   for (const [name, value] of [['role', 'slider'], ['aria-label', `${plot.title}, over time`],
-    ['aria-describedby', 'plots-how'], ['aria-valuemax', 0]]) attr(field, name, value);
+    ['aria-describedby', 'plots-how'], ['aria-valuemax', 0], ['aria-valuenow', 0]]) attr(field, name, value);
   field.addEventListener('pointermove', (event) => {
     const box = field.getBoundingClientRect();
     moveTo((1 - (event.clientX - box.left) / box.width) * view.span);

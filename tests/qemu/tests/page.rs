@@ -268,6 +268,7 @@ fn the_page_shows_what_the_machine_counts_and_says_when_it_is_gone_and_back() {
         && document.getElementById('since').textContent.includes('next try in')";
     browser.wait_for("end of the machine", gone, STEP);
     shown.boot();
+    browser.run("document.getElementById('retry').click()");
     browser.wait_for("verdict", IS_FRESH, STEP);
     let again =
         "return document.getElementById('since').textContent.includes('started again 1 time')";
