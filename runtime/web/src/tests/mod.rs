@@ -1,7 +1,9 @@
 //! A machine of two cores with everything that is told of, a stack without a network, and tests by
 //! subject.
 
+mod conformance;
 mod request;
+mod server;
 mod stack;
 
 use alloc::rc::Rc;
