@@ -144,6 +144,7 @@ impl Lines {
         Self { bytes: [0; BYTES], start: 0, end: 0, first: 0, next: 0 }
     }
 
+    #[inline(never)]
     fn push(&mut self, parts: [&[u8]; 3]) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         while self.end + len - self.start > BYTES || self.next - self.first >= LOG_LINES_MAX as u64
@@ -151,9 +152,12 @@ impl Lines {
             self.start += self.len_at(self.start);
             self.first += 1;
         }
-        for byte in parts.into_iter().flatten() {
-            self.bytes[self.end % BYTES] = *byte;
-            self.end += 1;
+        for part in parts {
+            let at = self.end % BYTES;
+            let (here, around) = part.split_at(part.len().min(BYTES - at));
+            self.bytes[at..at + here.len()].copy_from_slice(here);
+            self.bytes[..around.len()].copy_from_slice(around);
+            self.end += part.len();
         }
         self.next += 1;
     }
@@ -176,9 +180,10 @@ impl Lines {
         while at < self.end {
             let line = self.len_at(at);
             let Some(room) = to.get_mut(len..len + line) else { break };
-            for (offset, byte) in room.iter_mut().enumerate() {
-                *byte = self.bytes[(at + offset) % BYTES];
-            }
+            let begin = at % BYTES;
+            let (here, around) = room.split_at_mut(line.min(BYTES - begin));
+            here.copy_from_slice(&self.bytes[begin..begin + here.len()]);
+            around.copy_from_slice(&self.bytes[..around.len()]);
             (at, len) = (at + line, len + line);
         }
         (number, len)

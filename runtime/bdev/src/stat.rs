@@ -149,6 +149,7 @@ impl OpCounters {
         }
     }
 
+    #[inline(never)]
     fn clear(&self) {
         let fields =
             [&self.ops, &self.blocks, &self.latency_total_ns, &self.latency_max_ns, &self.errors];
@@ -158,6 +159,7 @@ impl OpCounters {
         self.latency_min_ns.store(u64::MAX, Ordering::Relaxed);
     }
 
+    #[inline(never)]
     fn read(&self, op: Op, block_size: u32) -> OpStat {
         let min = load(&self.latency_min_ns);
         let blocks = if op.has_blocks() { load(&self.blocks) } else { 0 };
@@ -189,8 +191,13 @@ impl TransferCounters {
         self.latencies.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed));
     }
 
+    #[inline(never)]
     fn latency(&self) -> Latency {
-        Latency { counts: self.latencies.each_ref().map(load) }
+        let mut latency = Latency::default();
+        for (count, bucket) in latency.counts.iter_mut().zip(&self.latencies) {
+            *count = load(bucket);
+        }
+        latency
     }
 }
 
@@ -324,7 +331,11 @@ impl Stats {
         if stat.epoch.load(Ordering::Acquire) != self.epoch.load(Ordering::Relaxed) {
             return IoStat::default();
         }
-        IoStat { ops: Op::ALL.map(|op| stat.read(op, self.block_size)) }
+        let mut all = IoStat::default();
+        for op in Op::ALL {
+            all.ops[op.index()] = stat.read(op, self.block_size);
+        }
+        all
     }
 
     pub(crate) fn total(&self) -> IoStat {

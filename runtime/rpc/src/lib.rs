@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod ask;
 mod config;
 mod connection;
 mod error;
@@ -32,6 +33,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Finding, Found, Question, ask};
 pub use config::{Applying, Complaint, Config, ConfigError, InterfaceSetting};
 pub use connection::{Connection, PENDING_BYTES_MAX};
 pub use error::{RpcError, errno};

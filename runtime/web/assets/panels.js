@@ -47,7 +47,10 @@ function storage({ state }) {
   extent('storage', all, part);
   rows('storage', part, (row) => row.key, (row, { drive, bdev, depth, isSeen }) => {
     attr(row, 'class', `depth${Math.min(depth, 5)}`);
-    if (drive) return fill(row, drive.name, joined([trimmed(drive.model), drive.address, drive.state]), []);
+    if (drive) {
+      const state = drive.state !== 'enabled' && drive.state;
+      return fill(row, drive.name, joined([trimmed(drive.model), drive.address, state]), []);
+    }
     const bases = list(bdev.bases);
     const over = bases.length > 1 && `over ${few(bases, 8)}`;
     if (isSeen) return fill(row, bdev.name, joined([over, 'listed before']), []);

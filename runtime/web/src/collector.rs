@@ -5,21 +5,28 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::pin::Pin;
 use core::time::Duration;
 
-use basalt_env::Instant;
-use basalt_nvmf::Target;
+use basalt_env::{CoreId, Instant};
 use basalt_reactor::sync::Notify;
 use basalt_reactor::{Local, yield_now};
-use basalt_rpc::Rpc;
+use basalt_rpc::{Finding, Found, Question, Rpc, ask};
 use serde_json::{Value, json};
 
-use crate::snapshot::{self, CONTROLLERS_MAX, Snapshot};
-use crate::{openmetrics, state};
+use crate::json::Json;
+use crate::lines::Lines;
+use crate::openmetrics::{Form, Metrics};
+use crate::snapshot::{self, CoreView, Snapshot};
+use crate::state::State;
 
 /// Who asks within this time of another gets the same text.
 const FRESH: Duration = Duration::from_millis(200);
+
+/// How long a core may take to answer.
+const CORE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Parts of a text that are written at once: the core has other work.
+const PARTS_AT_ONCE: usize = 4;
 
 /// How old what a drive says of its health may be before it is asked again.
 const HEALTH_PERIOD: Duration = Duration::from_secs(15);
@@ -53,8 +60,10 @@ pub enum Rendering {
     Metrics,
     /// The text format of Prometheus.
     PlainMetrics,
-    /// JSON.
+    /// The state in JSON.
     State,
+    /// The log from that line on, in JSON.
+    Log(u64),
 }
 
 impl Rendering {
@@ -63,7 +72,17 @@ impl Rendering {
         match self {
             Self::Metrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::PlainMetrics => "text/plain; version=0.0.4; charset=utf-8",
-            Self::State => "application/json",
+            Self::State | Self::Log(_) => "application/json",
+        }
+    }
+
+    /// Where the last one is kept, if it is.
+    const fn shelf(self) -> Option<usize> {
+        match self {
+            Self::Metrics => Some(0),
+            Self::PlainMetrics => Some(1),
+            Self::State => Some(2),
+            Self::Log(_) => None,
         }
     }
 }
@@ -81,7 +100,7 @@ type Shelf = RefCell<Option<(Instant, Arc<[u8]>)>>;
 pub struct Collector {
     local: Local,
     environment: Environment,
-    /// By [`Rendering`].
+    /// By [`Rendering::shelf`].
     shelves: [Shelf; 3],
     is_busy: Cell<bool>,
     done: Notify,
@@ -109,16 +128,13 @@ impl Collector {
         }));
     }
 
-    /// The text, at most 200 ms old when it was asked for. Boxed, to be compiled with this crate.
-    pub fn render(
-        self: Rc<Self>,
-        rendering: Rendering,
-    ) -> Pin<Box<dyn Future<Output = Arc<[u8]>>>> {
+    /// The text, as an `Arc<[u8]>`, at most 200 ms old when it was asked for.
+    pub fn render(self: Rc<Self>, rendering: Rendering) -> Finding {
         Box::pin(async move {
             let asked = self.local.now();
             loop {
                 if let Some(text) = self.on_shelf(rendering, asked) {
-                    return text;
+                    return Box::new(text) as Found;
                 }
                 if !self.is_busy.replace(true) {
                     break;
@@ -126,72 +142,83 @@ impl Collector {
                 self.done.notified().await;
             }
             let made = self.local.now();
-            let text: Arc<[u8]> = self.make(rendering).await.into_bytes().into();
-            *self.shelves[rendering as usize].borrow_mut() = Some((made, Arc::clone(&text)));
-            self.is_busy.set(false);
-            self.done.notify_all();
-            text
+            let mut work = Work::new(rendering);
+            for core in self.cores_to_ask(rendering) {
+                let question: Question = Box::new(snapshot::look);
+                let asked = ask(&self.local, core, question);
+                if let Ok(Ok(found)) = self.local.timeout(CORE_PATIENCE, asked).await {
+                    work.add_core(found);
+                }
+            }
+            while self.go_on(&mut work) {
+                yield_now().await;
+            }
+            Box::new(self.put_on_shelf(rendering, made, work)) as Found
         })
     }
 
     fn on_shelf(&self, rendering: Rendering, asked: Instant) -> Option<Arc<[u8]>> {
-        let shelf = self.shelves[rendering as usize].borrow();
+        let shelf = self.shelves.get(rendering.shelf()?)?.borrow();
         let (made, text) = shelf.as_ref()?;
         (asked.since(*made) <= FRESH).then(|| Arc::clone(text))
     }
 
-    async fn make(self: &Rc<Self>, rendering: Rendering) -> String {
-        let snapshot = self.gather().await;
-        match rendering {
-            Rendering::State => state::render(&snapshot).await,
-            Rendering::Metrics => openmetrics::render(&snapshot, openmetrics::Form::Open).await,
-            Rendering::PlainMetrics => {
-                openmetrics::render(&snapshot, openmetrics::Form::Plain).await
-            }
+    fn put_on_shelf(&self, rendering: Rendering, made: Instant, work: Work) -> Arc<[u8]> {
+        let text: Arc<[u8]> = work.finish().into_bytes().into();
+        if let Some(shelf) = rendering.shelf().and_then(|at| self.shelves.get(at)) {
+            *shelf.borrow_mut() = Some((made, Arc::clone(&text)));
         }
+        self.is_busy.set(false);
+        self.done.notify_all();
+        text
     }
 
-    async fn gather(self: &Rc<Self>) -> Snapshot {
-        let local = &self.local;
-        let cores = snapshot::cores(local).await;
-        let (bdevs, bdevs_count) = snapshot::bdevs(local).await;
-        let target = local.service::<Target>();
-        let (subsystems, subsystems_count) =
-            target.as_ref().map_or_else(|| (Vec::new(), 0), |target| snapshot::subsystems(target));
-        let mut controllers = target.map_or_else(Vec::new, |target| target.controllers());
-        let controllers_count = controllers.len();
-        controllers.truncate(CONTROLLERS_MAX);
-        let shown = bdevs.len() + subsystems.len() + controllers.len();
-        let count = bdevs_count + subsystems_count + controllers_count;
-        let drives = snapshot::drives(local);
-        self.renew_health(&drives.iter().map(|drive| drive.name.clone()).collect::<Vec<_>>());
-        let health = |name: &str| {
-            let known = self.health.borrow();
-            known.iter().find(|(other, _)| other == name).map(|(_, health)| Rc::clone(health))
-        };
-        let drives = drives.into_iter().map(|drive| {
-            let health = health(&drive.name);
-            (drive, health)
-        });
-        let now = local.now();
-        Snapshot {
-            now_ns: now.as_ns(),
-            unix_s: self.environment.started_at.map(|start| start + now.as_us() / 1_000_000),
-            environment: self.environment.name,
-            heap: (self.environment.heap)(),
-            cores,
-            bdevs,
-            drives: drives.collect(),
-            subsystems,
-            controllers,
-            interfaces: snapshot::interfaces(local),
-            left_out: count.saturating_sub(shown) as u64,
+    /// The cores that know something of it.
+    fn cores_to_ask(&self, rendering: Rendering) -> impl Iterator<Item = CoreId> + use<> {
+        let is_log = matches!(rendering, Rendering::Log(_));
+        (0..if is_log { 0 } else { self.local.cores() as u16 }).map(CoreId)
+    }
+
+    /// Does a part of the work; says whether there is more.
+    fn go_on(self: &Rc<Self>, work: &mut Work) -> bool {
+        if let Text::Log(json, lines) = &mut work.text {
+            return lines.step(json);
         }
+        let snapshot = work.snapshot.get_or_insert_with(|| {
+            let mut snapshot = Snapshot::new(&self.local, &self.environment);
+            self.add_health(&mut snapshot);
+            snapshot.cores = core::mem::take(&mut work.cores);
+            Box::new(snapshot)
+        });
+        if snapshot.look_at_bdev(&self.local) {
+            return true;
+        }
+        for _ in 0..PARTS_AT_ONCE {
+            let has_more = match &mut work.text {
+                Text::State(json, state) => state.step(json, snapshot),
+                Text::Metrics(metrics) => metrics.step(snapshot),
+                Text::Log(..) => false,
+            };
+            if !has_more {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn add_health(self: &Rc<Self>, snapshot: &mut Snapshot) {
+        let known = self.health.borrow();
+        for (drive, health) in &mut snapshot.drives {
+            let told = known.iter().find(|(name, _)| *name == drive.name);
+            *health = told.map(|(_, told)| Rc::clone(told));
+        }
+        let names = snapshot.drives.iter().map(|(drive, _)| drive.name.clone());
+        self.renew_health(names.collect());
     }
 
     /// Asks the drives how they are, in a task of its own, unless they were asked of late. What they
     /// say is for the next to ask.
-    fn renew_health(self: &Rc<Self>, drives: &[String]) {
+    fn renew_health(self: &Rc<Self>, drives: Vec<String>) {
         let now = self.local.now();
         let is_fresh = |asked: Instant| now.since(asked) < HEALTH_PERIOD;
         if drives.is_empty() || self.health_asked.get().is_some_and(is_fresh) {
@@ -199,7 +226,7 @@ impl Collector {
         }
         let Some(rpc) = self.local.service::<Rpc>() else { return };
         self.health_asked.set(Some(now));
-        let (collector, drives) = (Rc::clone(self), drives.to_vec());
+        let collector = Rc::clone(self);
         self.local.spawn("web_health", async move {
             let mut all = Vec::new();
             for name in drives {
@@ -217,13 +244,44 @@ impl Collector {
     }
 }
 
-/// Does something to each of `count` things, a few at a time, as the core has other work.
-pub async fn each(count: usize, mut act: impl FnMut(usize)) {
-    const AT_ONCE: usize = 4;
-    for at in 0..count {
-        act(at);
-        if at % AT_ONCE == AT_ONCE - 1 {
-            yield_now().await;
+/// What is made of what.
+enum Text {
+    State(Json, State),
+    Metrics(Metrics),
+    Log(Json, Lines),
+}
+
+/// A text that is being made.
+struct Work {
+    cores: Vec<CoreView>,
+    /// Once all cores have answered.
+    snapshot: Option<Box<Snapshot>>,
+    text: Text,
+}
+
+impl Work {
+    fn new(rendering: Rendering) -> Self {
+        let mut json = Json::default();
+        let text = match rendering {
+            Rendering::State => Text::State(json, State::default()),
+            Rendering::Metrics => Text::Metrics(Metrics::new(Form::Open)),
+            Rendering::PlainMetrics => Text::Metrics(Metrics::new(Form::Plain)),
+            Rendering::Log(since) => {
+                Lines::begin(&mut json);
+                Text::Log(json, Lines::new(since))
+            }
+        };
+        Self { cores: Vec::new(), snapshot: None, text }
+    }
+
+    fn add_core(&mut self, found: Found) {
+        self.cores.extend(found.downcast().ok().map(|view: Box<CoreView>| *view));
+    }
+
+    fn finish(self) -> String {
+        match self.text {
+            Text::State(json, _) | Text::Log(json, _) => json.finish(),
+            Text::Metrics(metrics) => metrics.finish(),
         }
     }
 }

@@ -1,27 +1,45 @@
 //! `/api/log`: the last lines of the log, as many as are kept.
 
-use alloc::sync::Arc;
-
 use basalt_env::{log_lines, log_lines_count, log_lines_lost};
-use basalt_reactor::yield_now;
 use log::Level;
 
 use crate::json::Json;
-use crate::response::Content;
 
-/// The lines from number `since` on, or all if there is no such number: it is of an earlier start.
-pub async fn render(since: u64) -> Content {
-    let end = log_lines_count();
-    let since = if since > end { 0 } else { since };
-    let mut json = Json::default();
-    json.open("", '{');
-    json.open("lines", '[');
-    let (mut next, mut dropped) = (since, None);
-    while next < end {
-        let lines = log_lines(next);
-        let (Some(first), Some(last)) = (lines.first(), lines.last()) else { break };
-        dropped.get_or_insert(first.n.saturating_sub(since));
-        next = last.n + 1;
+/// The lines of the log from some number on, a few at a time.
+pub struct Lines {
+    since: u64,
+    next: u64,
+    end: u64,
+    dropped: Option<u64>,
+}
+
+impl Lines {
+    /// From number `since` on, or all if there is no such number: it is of an earlier start.
+    pub fn new(since: u64) -> Self {
+        let end = log_lines_count();
+        let since = if since > end { 0 } else { since };
+        Self { since, next: since, end, dropped: None }
+    }
+
+    /// Writes what comes before all lines.
+    pub fn begin(json: &mut Json) {
+        json.open("", '{');
+        json.open("lines", '[');
+    }
+
+    /// Writes some lines; says whether there may be more. What comes behind them follows the last.
+    pub fn step(&mut self, json: &mut Json) -> bool {
+        let lines = if self.next < self.end { log_lines(self.next) } else { Default::default() };
+        let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
+            json.close(']');
+            let dropped = self.dropped.unwrap_or(0);
+            let numbers = [("next", self.next), ("dropped", dropped), ("lost", log_lines_lost())];
+            json.numbers(&numbers);
+            json.close('}');
+            return false;
+        };
+        self.dropped.get_or_insert(first.n.saturating_sub(self.since));
+        self.next = last.n + 1;
         for line in &lines {
             let level = Level::iter().nth(usize::from(line.level).saturating_sub(1));
             json.open("", '{');
@@ -31,11 +49,6 @@ pub async fn render(since: u64) -> Content {
             json.text("message", &line.message);
             json.close('}');
         }
-        // A few KiB at a time, as the core has other work.
-        yield_now().await;
+        true
     }
-    json.close(']');
-    json.numbers(&[("next", next), ("dropped", dropped.unwrap_or(0)), ("lost", log_lines_lost())]);
-    json.close('}');
-    Content::Text("application/json", Arc::from(json.finish().into_bytes()))
 }

@@ -6,7 +6,6 @@ use core::fmt::Write as _;
 
 use basalt_bdev::Latency;
 
-use crate::collector::each;
 use crate::families::{FAMILIES, Of};
 use crate::snapshot::Snapshot;
 
@@ -64,22 +63,46 @@ impl Unit {
     }
 }
 
-/// All families, and the end.
-pub async fn render(all: &Snapshot, form: Form) -> String {
-    let (kind, unit) = (Kind::Gauge, Unit::One);
-    let mut samples = Samples { text: String::new(), name: "", kind, unit };
-    for family in FAMILIES {
-        let count = family.of.count(all);
-        if count == 0 {
-            continue;
+/// Where the writing of metrics is: in which family, at which thing.
+pub struct Metrics {
+    form: Form,
+    family: usize,
+    at: usize,
+    samples: Samples,
+}
+
+impl Metrics {
+    /// At the beginning.
+    pub fn new(form: Form) -> Self {
+        let (kind, unit) = (Kind::Gauge, Unit::One);
+        let samples = Samples { text: String::new(), name: "", kind, unit };
+        Self { form, family: 0, at: 0, samples }
+    }
+
+    /// Writes a part of them; says whether there is more.
+    pub fn step(&mut self, all: &Snapshot) -> bool {
+        let Some(family) = FAMILIES.get(self.family) else {
+            if self.form == Form::Open {
+                self.samples.text.push_str("# EOF\n");
+            }
+            return false;
+        };
+        if self.at < family.of.count(all) {
+            if self.at == 0 {
+                self.samples.begin(family, self.form);
+            }
+            family.of.write(&mut self.samples, all, self.at);
+            self.at += 1;
+        } else {
+            (self.family, self.at) = (self.family + 1, 0);
         }
-        samples.begin(family, form);
-        each(count, |at| family.of.write(&mut samples, all, at)).await;
+        true
     }
-    if form == Form::Open {
-        samples.text.push_str("# EOF\n");
+
+    /// What has been written.
+    pub fn finish(self) -> String {
+        self.samples.text
     }
-    samples.text
 }
 
 /// The samples of the family that is being written.

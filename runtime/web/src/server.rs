@@ -1,4 +1,6 @@
+use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
@@ -6,11 +8,11 @@ use core::time::Duration;
 use basalt_env::{CoreId, Instant, Work};
 use basalt_net::{ListenerId, NetStack, SocketError, SocketId};
 use basalt_reactor::Local;
-use basalt_rpc::{Access, WebGate};
+use basalt_rpc::{Access, Found, Question, WebGate, ask};
 
 use crate::collector::{Collector, Rendering};
 use crate::response::{Content, Response};
-use crate::{After, Method, Request, RequestReader, Resource, Status, lines};
+use crate::{After, Method, Request, RequestReader, Resource, Status};
 
 /// The TCP port.
 pub const PORT: u16 = 9090;
@@ -341,17 +343,18 @@ impl Client {
 /// Finds out what takes longer than a round.
 async fn find(local: &Local, resource: Result<Resource, Status>) -> Content {
     let rendering = match resource {
-        Ok(Resource::Log(since)) => return lines::render(since).await,
+        Ok(Resource::Log(since)) => Rendering::Log(since),
         Ok(Resource::State) => Rendering::State,
         Ok(Resource::PlainMetrics) => Rendering::PlainMetrics,
         _ => Rendering::Metrics,
     };
-    let found = local.run_on(CoreId::BOOT, move |boot| async move {
-        let collector = boot.service::<Collector>()?;
-        Some(collector.render(rendering).await)
+    let question: Question = Box::new(move |boot| match boot.service::<Collector>() {
+        Some(collector) => collector.render(rendering),
+        None => Box::pin(async { Box::new(()) as Found }),
     });
-    match found.await {
-        Ok(Some(text)) => Content::Text(rendering.media(), text),
-        Ok(None) | Err(_) => Content::Refusal(Status::Unavailable),
+    let found = ask(local, CoreId::BOOT, question).await;
+    match found.map(|found| found.downcast::<Arc<[u8]>>()) {
+        Ok(Ok(text)) => Content::Text(rendering.media(), *text),
+        Ok(Err(_)) | Err(_) => Content::Refusal(Status::Unavailable),
     }
 }

@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use basalt_bdev::{Bdev, IoError, IoStat, Latency, Registry, under_way};
 use basalt_env::{CoreId, DmaPool, DmaStats, log_lines_lost};
@@ -14,13 +13,11 @@ use basalt_nvmf::{
     AnaState, ControllerInfo, DISCOVERY_NQN, GroupStats, Listener, NamespaceInfo, PollGroup,
     QueueInfo, SubsystemInfo, Target,
 };
-use basalt_reactor::{Local, PollerStats, ReactorStats, yield_now};
+use basalt_reactor::{Local, PollerStats, ReactorStats};
 use basalt_rpc::methods::{InterfaceState, NetControl, NvmeControl, NvmeState};
+use basalt_rpc::{Finding, Found};
 
-use crate::collector::{Health, HeapUse};
-
-/// How long a core may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::collector::{Environment, Health, HeapUse};
 
 /// Most of each kind that is shown, for what is shown must not fill the memory.
 pub const BDEVS_MAX: usize = 256;
@@ -62,10 +59,13 @@ pub struct SubsystemView {
 }
 
 /// All of it.
+#[derive(Default)]
 pub struct Snapshot {
     pub now_ns: u64,
     pub unix_s: Option<u64>,
     pub environment: &'static str,
+    all: Vec<Arc<dyn Bdev>>,
+    looked_at: usize,
     pub heap: Option<HeapUse>,
     pub cores: Vec<CoreView>,
     pub bdevs: Vec<BdevView>,
@@ -78,6 +78,49 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// One of everything but cores, bdevs and drives' health.
+    pub fn new(local: &Local, environment: &Environment) -> Self {
+        let now = local.now();
+        let mut new = Self {
+            now_ns: now.as_ns(),
+            unix_s: environment.started_at.map(|start| start + now.as_us() / 1_000_000),
+            environment: environment.name,
+            heap: (environment.heap)(),
+            ..Self::default()
+        };
+        if let Some(control) = local.service::<NvmeControl>() {
+            new.drives = control.list().into_iter().map(|drive| (drive, None)).collect();
+        }
+        if let Some(control) = local.service::<NetControl>() {
+            new.interfaces = control.list();
+        }
+        if let Some(registry) = local.service::<Registry>() {
+            new.all = registry.list();
+        }
+        new.left_out = new.all.len().saturating_sub(BDEVS_MAX) as u64;
+        if let Some(target) = local.service::<Target>() {
+            let (subsystems, count) = subsystems(&target);
+            new.left_out += (count - subsystems.len()) as u64;
+            new.subsystems = subsystems;
+            new.controllers = target.controllers();
+            new.left_out += new.controllers.len().saturating_sub(CONTROLLERS_MAX) as u64;
+            new.controllers.truncate(CONTROLLERS_MAX);
+        }
+        new
+    }
+
+    /// Looks at another bdev, of which each core has counters; says whether there are more.
+    pub fn look_at_bdev(&mut self, local: &Local) -> bool {
+        let (Some(next), Some(registry)) =
+            (self.all.get(self.looked_at), local.service::<Registry>())
+        else {
+            return false;
+        };
+        self.bdevs.extend(bdev(&registry, next, &self.all));
+        self.looked_at += 1;
+        self.looked_at < BDEVS_MAX
+    }
+
     /// Ios that are under way at a bdev.
     pub fn depth_of(&self, name: &str) -> u64 {
         let here = self.cores.iter().flat_map(|core| &core.under_way);
@@ -122,24 +165,16 @@ impl Snapshot {
     }
 }
 
-/// The cores, as far as they answer.
-pub async fn cores(local: &Local) -> Vec<CoreView> {
-    let mut views = Vec::new();
-    for core in (0..local.cores()).map(|core| CoreId(core as u16)) {
-        let reactor = local.mesh().stats(core).unwrap_or_default();
-        let asked = local.call(core, move |local| Box::new(look(local, reactor)));
-        if let Ok(Ok(view)) = local.timeout(PATIENCE, asked).await {
-            views.push(*view);
-        }
-    }
-    views
+/// What a core that was asked tells, as a [`CoreView`].
+pub fn look(local: Local) -> Finding {
+    Box::pin(core::future::ready(Box::new(view(&local)) as Found))
 }
 
-fn look(local: &Local, reactor: ReactorStats) -> CoreView {
+fn view(local: &Local) -> CoreView {
     let group = local.service::<PollGroup>();
     CoreView {
         core: local.core(),
-        reactor,
+        reactor: local.mesh().stats(local.core()).unwrap_or_default(),
         pollers: local.pollers(),
         dma: local.service::<DmaPool>().map(|pool| pool.stats()),
         group: group.as_ref().map(|group| group.stats()),
@@ -150,30 +185,17 @@ fn look(local: &Local, reactor: ReactorStats) -> CoreView {
     }
 }
 
-/// The bdevs, and how many there are.
-pub async fn bdevs(local: &Local) -> (Vec<BdevView>, usize) {
-    let Some(registry) = local.service::<Registry>() else { return (Vec::new(), 0) };
-    let all = registry.list();
-    let mut views = Vec::new();
-    for bdev in all.iter().take(BDEVS_MAX) {
-        let name = bdev.info().name.as_str();
-        // It may have gone meanwhile.
-        if let (Some(stat), Some(latencies), Some(failures)) =
-            (registry.iostat(name), registry.latencies(name), registry.failures(name))
-        {
-            views.push(BdevView {
-                stat,
-                latencies,
-                failures,
-                is_claimed: registry.is_claimed(name),
-                bases: bases(&**bdev, &all),
-                bdev: Arc::clone(bdev),
-            });
-        }
-        // With many cores there is much to add up.
-        yield_now().await;
-    }
-    (views, all.len())
+/// A bdev among `all`, unless it has gone meanwhile.
+fn bdev(registry: &Registry, bdev: &Arc<dyn Bdev>, all: &[Arc<dyn Bdev>]) -> Option<BdevView> {
+    let name = bdev.info().name.as_str();
+    Some(BdevView {
+        stat: registry.iostat(name)?,
+        latencies: registry.latencies(name)?,
+        failures: registry.failures(name)?,
+        is_claimed: registry.is_claimed(name),
+        bases: bases(&**bdev, all),
+        bdev: Arc::clone(bdev),
+    })
 }
 
 /// The bdevs that `bdev` says that it stands on: their names are in what its module tells of it.
@@ -190,7 +212,7 @@ fn bases(bdev: &dyn Bdev, all: &[Arc<dyn Bdev>]) -> Vec<String> {
 }
 
 /// The subsystems, the discovery subsystem first, and how many there are.
-pub fn subsystems(target: &Target) -> (Vec<SubsystemView>, usize) {
+fn subsystems(target: &Target) -> (Vec<SubsystemView>, usize) {
     let optimized = |at: Listener| (at, AnaState::Optimized);
     let discovery = SubsystemView {
         nqn: DISCOVERY_NQN.into(),
@@ -215,14 +237,4 @@ fn subsystem(target: &Target, info: SubsystemInfo) -> SubsystemView {
     };
     let listeners = listeners.into_iter().map(state).collect();
     SubsystemView { nqn, serial, is_discovery: false, namespaces, listeners }
-}
-
-/// The network interfaces.
-pub fn interfaces(local: &Local) -> Vec<InterfaceState> {
-    local.service::<NetControl>().map_or_else(Vec::new, |control| control.list())
-}
-
-/// The machine's own NVMe drives.
-pub fn drives(local: &Local) -> Vec<NvmeState> {
-    local.service::<NvmeControl>().map_or_else(Vec::new, |control| control.list())
 }

@@ -8,7 +8,6 @@ use basalt_net::NetStats;
 use basalt_nvmf::{AnaState, ControllerInfo};
 use basalt_rpc::methods::InterfaceState;
 
-use crate::collector::each;
 use crate::json::Json;
 use crate::snapshot::{BdevView, CoreView, Snapshot, SubsystemView};
 
@@ -36,27 +35,51 @@ const LISTS: [(&str, fn(&Snapshot) -> usize, Write); 5] = [
     ),
 ];
 
-/// The whole of it.
-pub async fn render(all: &Snapshot) -> String {
-    let mut json = Json::default();
+/// Where the writing of a state is: in which list, at which of its elements.
+#[derive(Default)]
+pub struct State {
+    list: usize,
+    at: usize,
+}
+
+impl State {
+    /// Writes a part of it; says whether there is more.
+    pub fn step(&mut self, json: &mut Json, all: &Snapshot) -> bool {
+        let Some((name, count, write)) = LISTS.get(self.list) else {
+            rest(json, all);
+            return false;
+        };
+        if self.at == 0 {
+            if self.list == 0 {
+                begin(json, all);
+            }
+            json.open(name, '[');
+        }
+        if self.at < count(all) {
+            json.open("", '{');
+            write(json, all, self.at);
+            json.close('}');
+            self.at += 1;
+        } else {
+            json.close(']');
+            (self.list, self.at) = (self.list + 1, 0);
+        }
+        true
+    }
+}
+
+fn begin(json: &mut Json, all: &Snapshot) {
     json.open("", '{');
     json.text("product", "Basalt");
     json.text("version", env!("CARGO_PKG_VERSION"));
     json.text("environment", all.environment);
     json.number("now_ns", all.now_ns);
     json.number("unix_s", all.unix_s);
-    for (name, count, write) in LISTS {
-        json.open(name, '[');
-        each(count(all), |at| {
-            json.open("", '{');
-            write(&mut json, all, at);
-            json.close('}');
-        })
-        .await;
-        json.close(']');
-    }
-    memory(&mut json, all);
-    tcp(&mut json, all);
+}
+
+fn rest(json: &mut Json, all: &Snapshot) {
+    memory(json, all);
+    tcp(json, all);
     json.open("errors", '[');
     for (kind, count) in all.errors() {
         json.open("", '{');
@@ -67,7 +90,6 @@ pub async fn render(all: &Snapshot) -> String {
     json.close(']');
     json.number("left_out", all.left_out);
     json.close('}');
-    json.finish()
 }
 
 fn core(json: &mut Json, view: &CoreView) {

@@ -54,32 +54,54 @@ const SHOWN: &str = "
     }));
     return { cells, heard };";
 
-/// A machine with one drive, its page, and where a host reaches it.
+/// What the pictures show: a mirror of two drives, and a third, by the names of the default export.
+const MIRROR: &str = r#"{"subsystems": [
+    {"subsystem": "bdev", "config": [{"method": "bdev_raid_create", "params": {
+        "name": "Mirror", "raid_level": "raid1", "base_bdevs": ["Nvme0n1", "Nvme1n1"]}}]},
+    {"subsystem": "nvmf", "config": [
+        {"method": "nvmf_create_transport", "params": {"trtype": "TCP"}},
+        {"method": "nvmf_create_subsystem", "params": {
+            "nqn": "nqn.2026-11.io.basalt:storage", "allow_any_host": true}},
+        {"method": "nvmf_subsystem_add_ns", "params": {
+            "nqn": "nqn.2026-11.io.basalt:storage", "namespace": {"bdev_name": "Mirror"}}},
+        {"method": "nvmf_subsystem_add_ns", "params": {
+            "nqn": "nqn.2026-11.io.basalt:storage", "namespace": {"bdev_name": "Nvme2n1"}}},
+        {"method": "nvmf_subsystem_add_listener", "params": {
+            "nqn": "nqn.2026-11.io.basalt:storage", "listen_address": {
+                "trtype": "TCP", "adrfam": "IPv4", "traddr": "0.0.0.0", "trsvcid": "4420"}}}]}]}"#;
+
+/// A machine with drives, its page, and where a host reaches it.
 struct Shown {
-    disk: NamedTempFile,
+    disks: Vec<NamedTempFile>,
+    config: Option<&'static str>,
     guest: Option<Guest>,
     nvmf: u16,
     page: u16,
 }
 
 impl Shown {
-    fn start() -> Self {
-        let made = NamedTempFile::new().and_then(|disk| {
-            disk.as_file().set_len(DISK_BYTES)?;
-            Ok(disk)
-        });
-        let disk = made.unwrap_or_else(|error| panic!("no disk: {error}"));
+    fn start(drives: usize, config: Option<&'static str>) -> Self {
+        let disk = |_| {
+            let made = NamedTempFile::new().and_then(|disk| {
+                disk.as_file().set_len(DISK_BYTES)?;
+                Ok(disk)
+            });
+            made.unwrap_or_else(|error| panic!("no disk: {error}"))
+        };
+        let disks = (0..drives).map(disk).collect();
         let [nvmf, page] = free_ports([4420, 9090]);
-        let mut shown = Self { disk, guest: None, nvmf, page };
+        let mut shown = Self { disks, config, guest: None, nvmf, page };
         shown.boot();
         shown
     }
 
     fn boot(&mut self) {
-        let guest = BasaltGuest::new("shown")
-            .disk(self.disk.path())
-            .user_network_at_all([(self.nvmf, 4420), (self.page, 9090)])
-            .start();
+        let machine = self
+            .disks
+            .iter()
+            .fold(BasaltGuest::new("shown"), |machine, disk| machine.disk(disk.path()));
+        let machine = self.config.into_iter().fold(machine, BasaltGuest::config);
+        let guest = machine.user_network_at_all([(self.nvmf, 4420), (self.page, 9090)]).start();
         guest.wait_for_line("basalt: ready", BOOT);
         self.guest = Some(guest);
     }
@@ -99,10 +121,11 @@ struct Load {
 }
 
 impl Load {
-    fn start(port: u16) -> Self {
+    /// On the namespace at that place.
+    fn start(port: u16, namespace: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&stop);
-        let host = thread::spawn(move || read_and_write(port, &is_over));
+        let host = thread::spawn(move || read_and_write(port, namespace, &is_over));
         Self { stop, host: Some(host) }
     }
 
@@ -120,10 +143,12 @@ impl Drop for Load {
     }
 }
 
-fn read_and_write(port: u16, is_over: &AtomicBool) -> anyhow::Result<()> {
+fn read_and_write(port: u16, namespace: usize, is_over: &AtomicBool) -> anyhow::Result<()> {
     let mut host = Initiator::connect(port)?;
     let namespaces = host.namespaces()?;
-    let on = *namespaces.first().ok_or_else(|| anyhow::anyhow!("there is no namespace"))?;
+    let on = *namespaces
+        .get(namespace)
+        .ok_or_else(|| anyhow::anyhow!("there is no namespace {namespace}"))?;
     let blocks = 4096 / on.block_len;
     let mut random = Random::new(1);
     while !is_over.load(Ordering::Relaxed) {
@@ -220,8 +245,8 @@ const IS_FRESH: &str = "
 
 #[test]
 fn the_page_shows_what_the_machine_counts_and_says_when_it_is_gone_and_back() {
-    let mut shown = Shown::start();
-    let load = Load::start(shown.nvmf);
+    let mut shown = Shown::start(1, None);
+    let load = Load::start(shown.nvmf, 0);
     let browser = shown.open();
     let said = browser.wait_for("verdict", IS_FRESH, STEP);
     assert_eq!(said, "All is well", "{}", browser.text("#findings"));
@@ -275,13 +300,13 @@ fn the_page_shows_what_the_machine_counts_and_says_when_it_is_gone_and_back() {
     browser.wait_for("restart", again, STEP);
 }
 
-/// `cargo test -p basalt-qemu-tests --test page -- --ignored` makes them.
+/// `cargo test -p basalt-qemu-tests --test page -- --ignored` makes them, in two minutes of load.
 #[test]
 #[ignore = "makes the pictures of the README"]
 fn pictures_of_the_page() {
-    let shown = Shown::start();
+    let shown = Shown::start(3, Some(MIRROR));
     let browser = shown.open();
-    let loads = [0, 1].map(|_| Load::start(shown.nvmf));
+    let loads = [0, 1].map(|namespace| Load::start(shown.nvmf, namespace));
     browser.wait_for("verdict", IS_FRESH, STEP);
     // As long as the plots reach.
     thread::sleep(Duration::from_secs(125));

@@ -1,8 +1,10 @@
 //! A machine of two cores with everything that is told of, a stack without a network, and tests by
 //! subject.
 
+mod conformance;
 mod page;
 mod request;
+mod server;
 mod stack;
 
 use alloc::rc::Rc;
