@@ -82,11 +82,13 @@ const extent = (id, all, part) => put($(`${id}-note`), all.length > part.length
   ? `the ${part.length} of ${all.length} that matter most` : all.length ? '' : 'none');
 
 // A list of names, each with lines about it.
-const items = (id, all, parts) => keep($(id), all.slice(0, 8), (one) => parts(one)[0], () => el('li'),
-  (item, one) => {
+function items(id, all, parts) {
+  const key = (one) => parts(one)[0];
+  keep($(id), all.slice(0, 8), key, () => el('li'), (item, one) => {
     parts(one).forEach((part, index) => put(item.children[index]
       || item.appendChild(el(index ? 'span' : 'b', index ? 'what' : '')), part));
   });
+}
 
 // A labelled bar: how much of something is in use.
 function meter() {

@@ -1,6 +1,7 @@
 // What is wrong, worst first.
 
-const SMART = ['spare low', 'temperature', 'degraded', 'read only', 'backup failed', 'memory unreliable'];
+const SMART = ['spare low', 'temperature', 'degraded', 'read only', 'backup failed',
+  'memory unreliable'];
 const LEVELS = ['bad', 'warn', 'note'];
 const FINDINGS_MAX = 12;
 
@@ -58,13 +59,15 @@ function findings(state) {
   ];
   const severe = log.recent('ERROR');
   if (severe) all.push(found('bad', `${plural(severe, 'line')} of level ERROR in the last minute`));
-  if (state.left_out) all.push(found('note', `${count(state.left_out)} bdevs, subsystems or hosts are left out`));
+  if (state.left_out) {
+    all.push(found('note', `${count(state.left_out)} bdevs, subsystems or hosts are left out`));
+  }
   if (!list(state.bdevs).length) all.push(found('note', 'there are no drives or bdevs'));
   return all.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
 }
 
 function sentenceOf(all) {
   const [bad, warn] = LEVELS.map((level) => all.filter((one) => one.level === level).length);
-  if (bad) return warn ? `${plural(bad, 'fault')}, ${plural(warn, 'warning')}` : plural(bad, 'fault');
-  return warn ? plural(warn, 'warning') : 'All is well';
+  const parts = [bad && plural(bad, 'fault'), warn && plural(warn, 'warning')].filter(Boolean);
+  return parts.join(', ') || 'All is well';
 }

@@ -34,7 +34,8 @@ function lineItem(line) {
   const level = el('b', `level${RANKS.indexOf(line.level)}`, clip(line.level));
   const message = String(line.message ?? '');
   const text = message.length > 2000 ? `${message.slice(0, 2000)}…` : message;
-  item.append(when, ' ', level, ' ', el('span', 'muted', clip(line.target)), ' ', el('span', 'text', text));
+  const target = el('span', 'muted', clip(line.target));
+  item.append(when, ' ', level, ' ', target, ' ', el('span', 'text', text));
   return item;
 }
 
@@ -47,7 +48,8 @@ function append(lines) {
   while (view.childElementCount > most) view.firstChild.remove();
   if (isAtEnd && few.length) view.scrollTop = view.scrollHeight;
   const hidden = log.lines.filter(isShown).length - view.childElementCount;
-  put($('log-note'), hidden > 0 ? `${plural(hidden, 'earlier line')} not shown` : view.childElementCount ? '' : 'no such line');
+  const none = view.childElementCount ? '' : 'no such line';
+  put($('log-note'), hidden > 0 ? `${plural(hidden, 'earlier line')} not shown` : none);
 }
 
 function refilter() {
@@ -67,7 +69,9 @@ function takeLog(answer, isFirst) {
   }
   log.next = answer.next;
   const lines = list(answer.lines);
-  if (answer.dropped > 0 && !isFirst) note(`${plural(answer.dropped, 'line')} lost before they were read`);
+  if (answer.dropped > 0 && !isFirst) {
+    note(`${plural(answer.dropped, 'line')} lost before they were read`);
+  }
   const severe = isFirst ? [] : lines.filter((line) => line.level === 'ERROR');
   log.severe = [...log.severe, ...severe.map(nowMs)].slice(-LINES_KEPT);
   log.lines = [...log.lines, ...lines].slice(-LINES_KEPT);

@@ -5,7 +5,16 @@ const PATIENCE_MS = 5000;
 const WAIT_MAX_MS = 15000;
 
 const nowMs = () => performance.timeOrigin + performance.now();
-const run = { timer: 0, failures: 0, isAsking: false, isPaused: false, isCut: true, nextAt: 0, why: '', restarts: 0 };
+const run = {
+  timer: 0,
+  failures: 0,
+  restarts: 0,
+  isAsking: false,
+  isPaused: false,
+  isCut: true, // nobody asked for a while
+  nextAt: 0,
+  why: '', // there is no answer
+};
 
 async function ask(path) {
   const canceller = new AbortController();
@@ -91,14 +100,15 @@ function show(tick) {
   const few = all.slice(0, FINDINGS_MAX);
   if (all.length > few.length) few.push(found('note', `and ${all.length - few.length} more`));
   const { level } = all[0] || {};
-  const restart = model.restarts ? `; started again ${plural(model.restarts, 'time')} while watched` : '';
-  verdict(level && level !== 'note' ? level : 'good', sentenceOf(all), `up ${period(state.now_ns / 1e9)}${restart}`);
+  const restarts = plural(model.restarts, 'time');
+  verdict(level && level !== 'note' ? level : 'good', sentenceOf(all),
+    `up ${period(state.now_ns / 1e9)}${model.restarts ? `; started again ${restarts}` : ''}`);
   keep($('findings'), few, (one) => one.level + one.text, () => el('li'), (item, one) => {
     attr(item, 'data-level', one.level);
     put(item, one.text);
   });
-  put($('about'), [state.version, { image: 'on its own machine', hosted: 'as a process' }[state.environment] || state.environment]
-    .filter(Boolean).join(' '));
+  const where = { image: 'on its own machine', hosted: 'as a process' }[state.environment];
+  put($('about'), joined([state.version, where], ' '));
   scopes(list(state.bdevs));
   const mean = cores(tick);
   for (const panel of [storage, health, hosts, memory, network, errors]) panel(tick);
@@ -110,12 +120,13 @@ function facts(state, mean) {
   const hostsOf = list(state.subsystems).flatMap((one) => list(one.hosts));
   const links = hostsOf.reduce((sum, host) => sum + list(host.queues).length, 0);
   const heap = state.memory?.heap;
+  const addresses = list(state.network).flatMap((card) => list(card.addresses));
   const items = [
     ['Cores busy', percent(mean), `of ${list(state.cores).length}`],
     ['Drives', count(list(state.drives).length), plural(list(state.bdevs).length, 'bdev')],
     ['Hosts', count(new Set(hostsOf.map((host) => host.hostnqn)).size), plural(links, 'queue')],
     ['Heap used', heap ? percent(heap.used / heap.size) : DASH, heap ? bytes(heap.used) : ''],
-    ['Addresses', list(state.network).flatMap((card) => list(card.addresses))[0] || (state.environment === 'hosted' ? 'the host’s' : 'none'), ''],
+    ['Address', addresses[0] || (state.environment === 'hosted' ? 'the host’s' : 'none'), ''],
   ];
   keep($('facts'), items, ([name]) => name, () => {
     const item = el('div');
@@ -133,7 +144,8 @@ function facts(state, mean) {
 function scopes(bdevs) {
   if (!bdevs.some((bdev) => bdev.name === view.scope)) view.scope = ALL;
   const n = tops(bdevs).length;
-  const items = [[ALL, `all stacks (${n})`], ...bdevs.slice(0, SERIES_MAX).map(({ name }) => [name, name])];
+  const names = bdevs.slice(0, SERIES_MAX).map(({ name }) => [name, name]);
+  const items = [[ALL, `all stacks (${n})`], ...names];
   keep($('scope'), items, ([value]) => value, ([value]) => {
     const option = el('option');
     option.value = value;
@@ -147,8 +159,20 @@ function setTheme(theme) {
 }
 
 const stored = {
-  get: () => { try { return localStorage.getItem('theme') || ''; } catch { return ''; } },
-  set: (theme) => { try { localStorage.setItem('theme', theme); } catch { /* It lasts till reload. */ } },
+  get() {
+    try {
+      return localStorage.getItem('theme') || '';
+    } catch {
+      return '';
+    }
+  },
+  set(theme) {
+    try {
+      localStorage.setItem('theme', theme);
+    } catch {
+      // It lasts till the page is loaded again.
+    }
+  },
 };
 
 function listen() {

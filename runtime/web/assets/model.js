@@ -112,7 +112,7 @@ function tops(bdevs) {
 
 function sumOf(bdevs) {
   const rates = bdevs.map((bdev) => model.bdevs.get(bdev.name));
-  const sums = [0, 1, 2, 3].map((column) => rates.reduce((sum, one) => sum + (one.row[column] || 0), 0));
+  const sum = (column) => rates.reduce((all, one) => all + (one.row[column] || 0), 0);
   const merged = [new Map(), new Map()];
   for (const one of rates) {
     one.histograms.forEach((histogram, index) => {
@@ -121,7 +121,7 @@ function sumOf(bdevs) {
       }
     });
   }
-  return [...sums, ...merged.flatMap(percentiles)];
+  return [...[0, 1, 2, 3].map(sum), ...merged.flatMap(percentiles)];
 }
 
 // All that went wrong, by what and where: what bdevs count by themselves is not counted again.
@@ -130,7 +130,7 @@ function wrongs(state) {
     .map(([kind, n]) => [`${name}: ${kind}`, n, kind]));
   const kinds = new Set(bdevs.map(([, , kind]) => kind));
   const others = list(state?.errors).filter(({ kind }) => !kinds.has(kind));
-  return new Map([...others.map(({ kind, count: n }) => [kind, n]), ...bdevs.map(([what, n]) => [what, n])]);
+  return new Map([...others.map(({ kind, count: n }) => [kind, n]), ...bdevs]);
 }
 
 function takeErrors(state, before, at) {
@@ -146,8 +146,8 @@ function takeErrors(state, before, at) {
   }
 }
 
-// Takes one snapshot in, and gives it with the one before if the two can be compared: over a gap, in
-// which nobody asked, there are no rates.
+// Takes one snapshot in, and gives it with the one before if the two can be compared: over a gap,
+// in which nobody asked, there are no rates.
 function take(state, at, isGap) {
   const restarted = model.last && state.now_ns < model.last.now_ns;
   if (restarted) {

@@ -40,7 +40,8 @@ const activity = ({ bdev, drive }) => (bdev ? [bdev.name] : list(drive.bdevs))
 
 function storage({ state }) {
   const all = tree(state);
-  const keys = new Set(busiest('storage', all, TREE_MAX, (row) => row.key, activity).map((row) => row.key));
+  const chosen = busiest('storage', all, TREE_MAX, (row) => row.key, activity);
+  const keys = new Set(chosen.map((row) => row.key));
   // What a row stands on is shown with it.
   for (const row of [...all].reverse()) if (keys.has(row.key)) keys.add(row.beneath);
   const part = all.filter((row) => keys.has(row.key));
@@ -74,16 +75,17 @@ function health({ state }) {
     const units = (n) => bytes(n * 512000);
     fill(row, drive.name, joined([drive.model, drive.serial, drive.firmware].map(trimmed)), [
       drive.health ? smartWarnings(smart).join(', ') || 'good' : 'not known',
-      unit((n) => (n ? `${n - 273}${NBSP}°C` : DASH), 'temperature_k'), unit(share, 'available_spare'),
-      unit(share, 'percentage_used'), count(smart.media_errors), count(smart.unsafe_shutdowns),
-      unit((n) => `${count(n)}${NBSP}h`, 'power_on_hours'), unit(units, 'data_units_read'),
-      unit(units, 'data_units_written')]);
+      unit((n) => (n ? `${n - 273}${NBSP}°C` : DASH), 'temperature_k'),
+      unit(share, 'available_spare'), unit(share, 'percentage_used'), count(smart.media_errors),
+      count(smart.unsafe_shutdowns), unit((n) => `${count(n)}${NBSP}h`, 'power_on_hours'),
+      unit(units, 'data_units_read'), unit(units, 'data_units_written')]);
   });
 }
 
 // Every controller with its queues' sums: what a host's connection is to the operator.
 function connections(state) {
-  const sum = (values) => (values.some(known) ? values.reduce((all, n) => all + (n || 0), 0) : null);
+  const sum = (values) => (values.some(known)
+    ? values.reduce((all, n) => all + (n || 0), 0) : null);
   return list(state?.subsystems).flatMap(({ nqn, hosts }) => list(hosts).map((host) => {
     const queues = list(host.queues);
     return { nqn, host, queues, key: JSON.stringify([nqn, host.hostnqn, host.cntlid]),
@@ -96,17 +98,22 @@ function hosts({ state, before, seconds }) {
   const old = by(connections(before), (one) => one.key);
   const all = connections(state);
   for (const one of all) one.rate = per(one.commands, old.get(one.key)?.commands, seconds);
-  const part = busiest('hosts', all, HOSTS_MAX, (one) => one.key, (one) => one.rate ?? one.inFlight ?? 0);
+  const part = busiest('hosts', all, HOSTS_MAX, (one) => one.key,
+    (one) => one.rate ?? one.inFlight ?? 0);
   extent('hosts', all, part);
-  const at = ({ address, port, ana }) => `${address}:${port}${ana && ana !== 'optimized' ? ` ${ana}` : ''}`;
-  items('subsystems', list(state.subsystems), (one) => [one.nqn, joined([one.type !== 'NVMe' && one.type,
+  const at = ({ address, port, ana }) => joined(
+    [`${address}:${port}`, ana !== 'optimized' && ana], ' ');
+  items('subsystems', list(state.subsystems), (one) => [one.nqn, joined([
+    one.type !== 'NVMe' && one.type,
     few(list(one.namespaces).map(({ nsid, bdev }) => `${nsid}: ${bdev}`), 6),
-    few(list(one.listeners).map(at), 4) || 'no listener', plural(list(one.hosts).length, 'controller')])]);
+    few(list(one.listeners).map(at), 4) || 'no listener',
+    plural(list(one.hosts).length, 'controller')])]);
   rows('hosts', part, (one) => one.key, (row, { host, nqn, queues, rate: commands, inFlight }) => {
     const peers = new Set(queues.map(({ peer }) => String(peer ?? '').replace(/:\d+$/, '')));
     const cores = new Set(queues.map(({ core }) => core));
     fill(row, host.hostnqn, `from ${few([...peers], 3)} in ${nqn}`, [count(host.cntlid),
-      count(queues.length), few([...cores].sort((a, b) => a - b).map(String), 6), brief(commands), count(inFlight)]);
+      count(queues.length), few([...cores].sort((a, b) => a - b).map(String), 6),
+      brief(commands), count(inFlight)]);
   });
 }
 
@@ -124,20 +131,29 @@ function cores({ state, before, seconds }) {
   return before ? all.reduce((sum, one) => sum + (one.busy || 0), 0) / all.length : null;
 }
 
+// The time that pollers find work in is sampled: only over a while is it to be trusted.
+const WHILE = 30;
+let past = [];
+
 function pollers(all, old, seconds) {
   const sums = new Map();
   for (const { core } of all) {
     const was = named(old.get(core.core)?.pollers);
     for (const { name, busy_ns: busy, runs } of list(core.pollers)) {
       const sum = sums.get(name) || { name, busy: 0, runs: 0 };
-      sum.busy += per(busy, was.get(name)?.busy_ns, seconds * 1e9) || 0;
+      sum.busy += busy;
       sum.runs += per(runs, was.get(name)?.runs, seconds) || 0;
       sums.set(name, sum);
     }
   }
-  const part = busiest('pollers', [...sums.values()], POLLERS_MAX, (one) => one.name, (one) => one.busy);
+  const sorted = [...sums.values()];
+  const now = new Map(sorted.map(({ name, busy }) => [name, busy]));
+  past = [...(old.size ? past.slice(-WHILE) : []), now];
+  for (const sum of sorted) sum.busy = grown(sum.busy, past[0].get(sum.name)) || 0;
+  const total = sorted.reduce((sum, { busy }) => sum + busy, 0);
+  const part = busiest('pollers', sorted, POLLERS_MAX, (one) => one.name, (one) => one.busy);
   rows('pollers', part, (one) => one.name, (row, { name, busy, runs }) => {
-    fill(row, name, '', old.size ? [percent(busy / all.length), brief(runs)] : [DASH, DASH]);
+    fill(row, name, '', [total ? percent(busy / total) : DASH, old.size ? brief(runs) : DASH]);
   });
 }
 
@@ -146,9 +162,11 @@ function memory({ state: { memory: areas } }) {
   const part = busiest('memory', all, SMALL_MAX, (one) => one.name, (one) => one.used / one.size);
   extent('memory', all, part);
   const heap = areas?.heap ? [{ name: 'Heap', ...areas.heap }] : [];
-  keep($('memory'), [...heap, ...part], (one) => one.name, meter, (item, { name, size, used, peak }) => {
+  keep($('memory'), [...heap, ...part], (one) => one.name, meter, (item, one) => {
+    const { name, size, used, peak } = one;
     const most = known(peak) ? `, at most ${bytes(peak)}` : '';
-    fillMeter(item, name, used / size, percent(used / size), `${bytes(used)} of ${bytes(size)}${most}`);
+    fillMeter(item, name, used / size, percent(used / size),
+      `${bytes(used)} of ${bytes(size)}${most}`);
   });
 }
 

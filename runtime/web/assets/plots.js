@@ -2,10 +2,11 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 const [WIDE, HIGH] = [1000, 100]; // of the drawing, stretched to the field
+const both = (first) => [['read', first], ['write', first + 1]];
 const tail = (first) => [['p50', first], ['p99', first + 1], ['p99.9', first + 2]];
 const PLOTS = [
-  { title: 'I/O per second', lines: [['read', 0], ['write', 1]], format: count, axis: axis(brief), step: 10 },
-  { title: 'Bandwidth', lines: [['read', 2], ['write', 3]], format: rate, axis: axis(rate), step: 2 },
+  { title: 'I/O per second', lines: both(0), format: count, axis: axis(brief), step: 10 },
+  { title: 'Bandwidth', lines: both(2), format: rate, axis: axis(rate), step: 2 },
   { title: 'Read latency', lines: tail(4), kind: 'r', format: time, axis: axis(time), log: true },
   { title: 'Write latency', lines: tail(7), kind: 'w', format: time, axis: axis(time), log: true },
 ];
@@ -50,7 +51,9 @@ function buildField(plot) {
   field.append(image, plot.scale, plot.cursor);
   field.tabIndex = 0;
   for (const [name, value] of [['role', 'slider'], ['aria-label', `${plot.title}, over time`],
-    ['aria-describedby', 'plots-how'], ['aria-valuemax', 0], ['aria-valuenow', 0]]) attr(field, name, value);
+    ['aria-describedby', 'plots-how'], ['aria-valuemax', 0], ['aria-valuenow', 0]]) {
+    attr(field, name, value);
+  }
   field.addEventListener('pointermove', (event) => {
     const box = field.getBoundingClientRect();
     moveTo((1 - (event.clientX - box.left) / box.width) * view.span);
@@ -116,15 +119,15 @@ function legends() {
     attr(plot.field, 'aria-valuemin', -view.span);
   }
   const at = slot === null ? view.end - view.age * 1000 : model.times[slot];
-  put($('when'), isPast ? `at ${clock(at)}, ${period(view.age)} ago` : model.lastAt ? `now, ${clock(at)}` : '');
+  const now = model.lastAt ? `now, ${clock(at)}` : '';
+  put($('when'), isPast ? `at ${clock(at)}, ${period(view.age)} ago` : now);
 }
 
 // A round number not below `top`.
 function ceiling(top, step) {
   if (!(top > 0)) return 1;
-  if (step === 2) return 2 ** Math.ceil(Math.log2(top));
-  const size = 10 ** Math.floor(Math.log10(top));
-  return [1, 2, 4, 6, 8, 10].find((n) => n * size >= top * 0.999) * size;
+  const size = step ** Math.floor(Math.log(top) / Math.log(step));
+  return [1, 1.5, 2, 3, 4, 6, 8, 10].find((n) => n * size >= top * 0.999) * size;
 }
 
 // From a value to its height, and the values that are marked.
@@ -171,7 +174,7 @@ function draw() {
   const series = model.series.get(view.scope) || new Float32Array(KEPT * COLUMNS).fill(NaN);
   for (const plot of PLOTS) {
     const tops = plot.lines.map(([, column]) => {
-      const values = all.map(([slot]) => series[slot * COLUMNS + column]).filter((value) => value >= 0);
+      const values = all.map(([slot]) => series[slot * COLUMNS + column]).filter((n) => n >= 0);
       return [Math.min(...values), Math.max(...values)];
     });
     const high = Math.max(...tops.map(([, top]) => top));

@@ -13,7 +13,8 @@ function scaled(value, step, units) {
     value /= step;
     unit += 1;
   }
-  const text = value === 0 ? '0' : unit === 0 && Number.isInteger(value) ? `${value}` : digits(value);
+  const isWhole = value === 0 || (unit === 0 && Number.isInteger(value));
+  const text = isWhole ? `${value}` : digits(value);
   return text + (units[unit] ? NBSP + units[unit] : '');
 }
 
@@ -22,13 +23,15 @@ const list = (value) => (Array.isArray(value) ? value : []);
 const shown = (format) => (value) => (known(value) ? format(value) : DASH);
 
 const count = shown((value) => Math.round(value).toLocaleString('en-US'));
-const brief = shown((value) => scaled(value < 10 ? Math.round(value * 10) / 10 : Math.round(value), 1000,
-  ['', 'k', 'M', 'G', 'T']));
-const bytes = shown((value) => scaled(Math.round(value), 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']));
+const COUNTS = ['', 'k', 'M', 'G', 'T'];
+const SIZES = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+const rounded = (value) => (value < 10 ? Math.round(value * 10) / 10 : Math.round(value));
+const brief = shown((value) => scaled(rounded(value), 1000, COUNTS));
+const bytes = shown((value) => scaled(Math.round(value), 1024, SIZES));
 const rate = shown((value) => `${bytes(value)}/s`);
 const time = shown((ns) => scaled(ns, 1000, ['ns', 'µs', 'ms', 's']));
-const percent = shown((share) => (share > 0 && share < 0.0995 ? `${(share * 100).toFixed(1)}${NBSP}%`
-  : `${Math.round(share * 100)}${NBSP}%`));
+const percent = shown((share) => (share * 100).toFixed(share > 0 && share < 0.0995 ? 1 : 0)
+  + `${NBSP}%`);
 
 function period(seconds) {
   const s = Math.floor(seconds);

@@ -1,11 +1,12 @@
 //! A browser without a window: Debian's Chromium, led by its driver (W3C WebDriver 2, of which a few
 //! commands, and Chromium's own for what a screen is like).
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use basalt_runner::{launch, packages};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -198,16 +199,17 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
     }
 
-    /// Writes a picture of the screen as PNG.
+    /// Writes a picture of the screen as PNG, of at most 256 colours: a third of the bytes.
     ///
     /// # Panics
     /// The browser fails, or the file cannot be written.
     #[track_caller]
-    pub fn picture(&self, path: &std::path::Path) {
+    pub fn picture(&self, path: &Path) {
         let picture = self.devtools("Page.captureScreenshot", &json!({"format": "png"}));
         let bytes = STANDARD.decode(picture["data"].as_str().unwrap_or_default());
         let bytes = bytes.unwrap_or_else(|error| panic!("no picture: {error}"));
-        fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let written = fs::write(path, bytes).context("no place").and_then(|()| reduce(path));
+        written.unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
     }
 
     #[track_caller]
@@ -227,6 +229,15 @@ impl Browser {
         let severe = lines.filter(|line| line["level"] == "SEVERE");
         severe.map(|line| line["message"].to_string()).collect()
     }
+}
+
+fn reduce(path: &Path) -> anyhow::Result<()> {
+    packages::ensure(&host().workspace, "pngquant", &["pngquant"])?;
+    let mut pngquant = Command::new("pngquant");
+    pngquant.args(["--force", "--strip", "--output"]).arg(path).arg("256").arg(path);
+    let status = pngquant.status().context("cannot start pngquant")?;
+    ensure!(status.success(), "pngquant: {status}");
+    Ok(())
 }
 
 impl Drop for Browser {
