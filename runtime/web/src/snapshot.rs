@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use basalt_bdev::{Bdev, IoError, IoStat, Latency, Registry, under_way};
 use basalt_env::{CoreId, DmaPool, DmaStats, log_lines_lost};
 use basalt_net::{NetHandle, NetStats, QueueStats, StackStats};
+use basalt_nvmf::pdu::FaultKind;
 use basalt_nvmf::{
     AnaState, ControllerInfo, DISCOVERY_NQN, GroupStats, Listener, NamespaceInfo, PollGroup,
     QueueInfo, SubsystemInfo, Target,
@@ -146,7 +147,6 @@ impl Snapshot {
         let stacks =
             |of: fn(&StackStats) -> u64| self.sum(|core| core.stack.as_ref().map_or(0, of));
         let own = [
-            ("nvmf_protocol", groups(|group| group.faults)),
             ("nvmf_stale_completion", groups(|group| group.stale)),
             ("net_frame", stacks(|stack| stack.frames_dropped)),
             ("net_card_dropped", self.moved().map_or(0, |moved| moved.rx_dropped)),
@@ -156,7 +156,11 @@ impl Snapshot {
         let bdevs = (0..).zip(IoError::KINDS).map(|(kind, name): (usize, _)| {
             (name, self.bdevs.iter().map(|bdev| bdev.failures[kind]).sum())
         });
-        own.into_iter().chain(bdevs)
+        let faults = (0..).zip(FaultKind::NAMES).map(|(kind, name): (usize, _)| {
+            let of = |core: &CoreView| core.group.map_or(0, |group| group.fault_kinds[kind]);
+            (name, self.sum(of))
+        });
+        faults.chain(own).chain(bdevs)
     }
 
     /// A number of all cores together.

@@ -75,7 +75,9 @@ fn the_state_has_what_the_contract_names() {
     assert_eq!(subsystem["namespaces"], json!([{"nsid": 1, "bdev": "Over"}]));
     assert_eq!(state["subsystems"][0]["type"], "Discovery");
     let kinds: Vec<_> = state["errors"].as_array().unwrap().iter().map(|e| &e["kind"]).collect();
-    assert!(kinds.contains(&&json!("nvmf_protocol")) && kinds.contains(&&json!("timeout")));
+    assert!(
+        kinds.contains(&&json!("nvmf_pdu_header_digest")) && kinds.contains(&&json!("timeout"))
+    );
 }
 
 #[test]
