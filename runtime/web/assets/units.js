@@ -42,7 +42,9 @@ function period(seconds) {
 }
 
 const clock = (ms) => new Date(ms).toLocaleTimeString('en-GB');
-const axis = (format) => (value) => format(value).replace(/\.0+(?=\D|$)/, '');
+// The same without zeroes at the end.
+const axis = (format) => (value) => format(value)
+  .replace(/(\.\d*?)0+(?=\D|$)/, (all, kept) => (kept.length > 1 ? kept : ''));
 const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many || `${one}s`}`;
 const clip = (text) => {
   const whole = String(text ?? '');
