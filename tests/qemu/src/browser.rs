@@ -43,7 +43,7 @@ pub struct Browser {
     base: String,
     /// The session's part of the address; empty as long as there is none.
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -76,7 +76,7 @@ impl Browser {
         let profile = tempfile::tempdir()?;
         let base = format!("http://127.0.0.1:{port}");
         let session = String::new();
-        let mut browser = Self { driver, agent, base, session, _profile: profile };
+        let mut browser = Self { driver, agent, base, session, profile };
         browser.wait_for_driver()?;
         browser.open_session()?;
         Ok(browser)
@@ -97,7 +97,7 @@ impl Browser {
     }
 
     fn open_session(&mut self) -> anyhow::Result<()> {
-        let profile = format!("--user-data-dir={}", self._profile.path().display());
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
         let arguments: Vec<&str> = ARGUMENTS.split_whitespace().chain([profile.as_str()]).collect();
         let wanted = json!({
             "browserName": "chrome",
