@@ -2,6 +2,9 @@
 //!
 //! A static PIE linked at 2 MiB: loaded there (PVH) it needs no relocation, loaded elsewhere (UEFI)
 //! it relocates itself. No start files, no C library, no dynamic linker.
+//!
+//! Cargo hands them to the programs of the crate whose build script this is: an application's
+//! `Cargo.toml` names this file too.
 
 /// Passed to the linker driver in this order.
 const LINK_ARGS: [&str; 9] = [
@@ -22,7 +25,8 @@ fn main() {
     for arg in LINK_ARGS {
         println!("cargo:rustc-link-arg-bins={arg}");
     }
-    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}/discard.ld", env!("CARGO_MANIFEST_DIR"));
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=discard.ld");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../image/discard.ld");
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{script}");
+    println!("cargo:rerun-if-changed=../image/build.rs");
+    println!("cargo:rerun-if-changed={script}");
 }

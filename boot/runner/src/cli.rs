@@ -75,6 +75,10 @@ pub struct CheckArguments {
 /// The options of building the boot files.
 #[derive(Debug, clap::Args)]
 pub struct ImageArguments {
+    /// Build the image with an application in it: a package of this workspace, as basalt-scrub is
+    #[arg(long, value_name = "PACKAGE")]
+    pub application: Option<String>,
+
     /// Configuration in SPDK's JSON form, put on the boot disk as \basalt.json
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -211,6 +215,12 @@ pub struct BootArguments {
     /// Configuration in SPDK's JSON form, handed to the image at boot
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Boot the image with an application in it: a package of this workspace, as basalt-scrub is
+    ///
+    /// Its methods are known to the image alone, so a configuration is checked there and not here.
+    #[arg(long, value_name = "PACKAGE")]
+    pub application: Option<String>,
 
     /// How the image is started
     #[arg(long, value_enum, value_name = "HOW", default_value_t = FirmwareChoice::Pvh)]

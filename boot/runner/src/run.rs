@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use crate::accel::{self, Accel};
-use crate::cli::{self, AccelChoice, Arguments, BootArguments, Command, FirmwareChoice};
+use crate::cli::{
+    self, AccelChoice, Arguments, BootArguments, Command, FirmwareChoice, ImageArguments,
+};
 use crate::firmware::Firmware;
 use crate::launch::{self, Ending};
 use crate::packages::{self, QEMU, find_program};
@@ -26,26 +28,40 @@ const GUEST_HTTP_PORT: u16 = 9090;
 /// # Errors
 /// Anything that keeps it from being done, as a sentence with a remedy.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let workspace = Workspace::locate()?;
+    let application = match &arguments.command {
+        Some(Command::Image(image)) => image.application.as_deref(),
+        _ => arguments.boot.application.as_deref(),
+    };
+    let workspace = Workspace::locate()?.with_application(application);
     match arguments.command {
         None if arguments.boot.print_command => print_command(&workspace, &arguments.boot),
         None => boot(&workspace, &arguments.boot),
-        Some(Command::Image(arguments)) => image(&workspace, arguments.config.as_deref()),
+        Some(Command::Image(arguments)) => image(&workspace, &arguments),
         Some(Command::Check(arguments)) => config::report(&arguments.file),
         Some(Command::Bench(bench)) => crate::bench::run(&workspace, &bench),
         Some(Command::Hosted(hosted)) => crate::hosted::run(&workspace, &hosted.arguments),
     }
 }
 
-fn image(workspace: &Workspace, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-    if let Some(path) = config {
-        config::check(path)?;
-    }
-    for path in workspace.build_boot_files(config)? {
+fn image(workspace: &Workspace, arguments: &ImageArguments) -> anyhow::Result<ExitCode> {
+    check_config(arguments.config.as_deref(), arguments.application.as_deref())?;
+    for path in workspace.build_boot_files(arguments.config.as_deref())? {
         let size_bytes = fs::metadata(&path)?.len();
         println!("{} ({} KiB)", path.display(), size_bytes.div_ceil(1024));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks a configuration, unless an application has methods of its own to be called.
+fn check_config(config: Option<&Path>, application: Option<&str>) -> anyhow::Result<()> {
+    match (config, application) {
+        (Some(path), None) => config::check(path),
+        (Some(path), Some(_)) => {
+            fs::metadata(path).with_context(|| format!("--config {}", path.display()))?;
+            Ok(())
+        }
+        (None, _) => Ok(()),
+    }
 }
 
 fn boot(workspace: &Workspace, arguments: &BootArguments) -> anyhow::Result<ExitCode> {
@@ -112,9 +128,7 @@ impl Checked {
         let memory_mib = cli::parse_memory_mib(&arguments.memory)?;
         let cpus = cli::check_cpus(arguments.cpus)?;
         cli::check_memory(memory_mib, cpus, arguments.firmware)?;
-        if let Some(path) = &arguments.config {
-            config::check(path)?;
-        }
+        check_config(arguments.config.as_deref(), arguments.application.as_deref())?;
         let mut disks = arguments.disks.clone();
         if disks.is_empty() {
             disks.push(default_disk(workspace));

@@ -14,7 +14,12 @@ use crate::image::{self, MediumContents};
 pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
+    /// The package whose program is the image, unless it is Basalt alone.
+    application: Option<String>,
 }
+
+/// Basalt alone: the package and its program.
+const IMAGE: (&str, &str) = ("basalt-image", "basalt");
 
 /// How a program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +50,20 @@ impl Workspace {
             Some(path) => std::path::absolute(path)?,
             None => root.join("target"),
         };
-        Ok(Self { root, target })
+        Ok(Self { root, target, application: None })
+    }
+
+    /// The same, but the image is the program of an application: of the package `name` of this
+    /// workspace, which is called like the package. The boot files are named after it.
+    #[must_use]
+    pub fn with_application(mut self, name: Option<&str>) -> Self {
+        self.application = name.map(str::to_owned);
+        self
+    }
+
+    /// The file `target/image/PROGRAM` with this extension.
+    fn boot_file(&self, extension: &str) -> PathBuf {
+        self.image_with_symbols().with_extension(extension)
     }
 
     /// The root of the source tree.
@@ -70,19 +88,19 @@ impl Workspace {
     /// The bootable image, made by [`build_image`](Self::build_image).
     #[must_use]
     pub fn boot_elf(&self) -> PathBuf {
-        self.image_directory().join("basalt.elf")
+        self.boot_file("elf")
     }
 
     /// The UEFI application, made by [`build_boot_files`](Self::build_boot_files).
     #[must_use]
     pub fn efi_application(&self) -> PathBuf {
-        self.image_directory().join("basalt.efi")
+        self.boot_file("efi")
     }
 
     /// The boot disk for UEFI, made by [`build_boot_files`](Self::build_boot_files).
     #[must_use]
     pub fn boot_disk(&self) -> PathBuf {
-        self.image_directory().join("basalt.img")
+        self.boot_file("img")
     }
 
     /// Builds the image and makes it bootable; returns the path of the boot file and its size in
@@ -98,7 +116,7 @@ impl Workspace {
     /// The image as it was linked, with symbols and lines of source, once it has been built.
     #[must_use]
     pub fn image_with_symbols(&self) -> PathBuf {
-        self.image_directory().join("basalt")
+        self.image_directory().join(self.application.as_deref().unwrap_or(IMAGE.1))
     }
 
     /// Builds the image and makes every boot file of it; returns their paths. The boot disk gets
@@ -150,7 +168,8 @@ impl Workspace {
     }
 
     fn build_elf(&self) -> anyhow::Result<(PathBuf, u64)> {
-        self.cargo_build(&["-p", "basalt-image", "--profile", "image"])
+        let package = self.application.as_deref().unwrap_or(IMAGE.0);
+        self.cargo_build(&["-p", package, "--profile", "image"])
             .context("the image does not build")?;
         let (linked, boot) = (self.image_with_symbols(), self.boot_elf());
         let size_bytes = image::prepare(&linked, &boot)?;

@@ -26,7 +26,8 @@ use basalt_app::bench::Instruments;
 use basalt_app::configuration::{self, Exports};
 use basalt_app::memory::{self, Heap};
 use basalt_app::{
-    Environment, HeapUse, Ports, announce, control, export, first_read, roll_call, services,
+    Application, Environment, HeapUse, Ports, announce, control, export, first_read, roll_call,
+    services,
 };
 use basalt_bare::{
     Clock, EXIT_FAILURE, EXIT_SUCCESS, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig,
@@ -69,6 +70,8 @@ pub struct Parts {
     pub config: &'static [u8],
     /// What data runs through.
     pub paths: DataPaths,
+    /// What is added to Basalt.
+    pub application: Application,
 }
 
 /// Has the boot core bring everything up, as a task.
@@ -91,8 +94,8 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         local.provide(Rc::new(options));
     }
     roll_call::run(local).await;
-    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, paths, .. } =
-        parts;
+    let Parts { pci_config: config_space, map, ports, dsdt, nearness, iommu, clock, .. } = parts;
+    let Parts { paths, application, .. } = parts;
     // Before any device may use memory.
     let guard = Guard::start(local, iommu, map, clock);
     let nodes = Rc::new(Nodes::new(dsdt, nearness));
@@ -111,7 +114,10 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
     let instruments = Instruments { ticks: clock, allocations };
-    let more = |router: &mut Router| (paths.bench)(router, instruments, || exit(EXIT_SUCCESS));
+    let more = |router: &mut Router| {
+        (paths.bench)(router, instruments, || exit(EXIT_SUCCESS));
+        application(local, router);
+    };
     let rpc = control::start(local, heap, more, || power_off());
     let environment =
         Environment { name: "image", started_at: basalt_bare::started_at(), heap: heap_use };

@@ -21,7 +21,8 @@ const BYTES: usize = 128 << 10;
 pub const LOG_MESSAGE_MAX: usize = 480;
 /// Most bytes of a target.
 const TARGET_MAX: usize = 48;
-/// Bytes before a line's texts: time in µs (8), bytes of the message (2), level, bytes of the target.
+/// Bytes before a line's texts: time in µs (8), bytes of the message (2), level, bytes of the
+/// target.
 const HEAD: usize = 12;
 /// Bytes that are handed out at once, more than the longest line.
 const BATCH: usize = 4096;
@@ -99,7 +100,7 @@ fn decode(n: u64, bytes: &[u8]) -> Option<(LogLine, &[u8])> {
     let (target, rest) = rest.split_at_checked(usize::from(head[11]))?;
     let message_len = usize::from(u16::from_le_bytes([head[8], head[9]]));
     let (message, rest) = rest.split_at_checked(message_len)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| core::str::from_utf8(bytes).map(String::from).unwrap_or_default();
     let line = LogLine { n, us, level: head[10], target: text(target), message: text(message) };
     Some((line, rest))
 }

@@ -12,7 +12,8 @@
 //! 6. [`export`]: what is served when that says nothing of it.
 //! 7. [`announce`]: how to reach it.
 //!
-//! [`mod@bench`] measures the block layer of the running program.
+//! An [`Application`] is what a program of one's own adds. [`mod@bench`] measures the block layer
+//! of the running program.
 //!
 //! Neighbours: the crates of `runtime/` below, `boot/` above. It names no environment.
 #![no_std]
@@ -22,6 +23,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod announce;
+mod application;
 pub mod bench;
 pub mod configuration;
 pub mod control;
@@ -31,5 +33,6 @@ pub mod memory;
 pub mod roll_call;
 pub mod services;
 
+pub use application::{Application, NO_APPLICATION};
 pub use basalt_web::{Environment, HeapUse};
 pub use services::Ports;

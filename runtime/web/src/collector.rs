@@ -163,6 +163,7 @@ impl Collector {
         (asked.since(*made) <= FRESH).then(|| Arc::clone(text))
     }
 
+    #[inline(never)]
     fn put_on_shelf(&self, rendering: Rendering, made: Instant, work: Work) -> Arc<[u8]> {
         let text: Arc<[u8]> = work.finish().into_bytes().into();
         if let Some(shelf) = rendering.shelf().and_then(|at| self.shelves.get(at)) {
@@ -180,6 +181,7 @@ impl Collector {
     }
 
     /// Does a part of the work; says whether there is more.
+    #[inline(never)]
     fn go_on(self: &Rc<Self>, work: &mut Work) -> bool {
         if let Text::Log(json, lines) = &mut work.text {
             return lines.step(json);
@@ -216,8 +218,9 @@ impl Collector {
         self.renew_health(names.collect());
     }
 
-    /// Asks the drives how they are, in a task of its own, unless they were asked of late. What they
-    /// say is for the next to ask.
+    /// Asks the drives how they are, in a task of its own, unless they were asked of late. What
+    /// they say is for the next to ask.
+    #[inline(never)]
     fn renew_health(self: &Rc<Self>, drives: Vec<String>) {
         let now = self.local.now();
         let is_fresh = |asked: Instant| now.since(asked) < HEALTH_PERIOD;
@@ -274,6 +277,7 @@ impl Work {
         Self { cores: Vec::new(), snapshot: None, text }
     }
 
+    #[inline(never)]
     fn add_core(&mut self, found: Found) {
         self.cores.extend(found.downcast().ok().map(|view: Box<CoreView>| *view));
     }

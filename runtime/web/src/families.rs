@@ -96,6 +96,7 @@ impl Of {
         }
     }
 
+    #[inline(never)]
     fn write_core(&self, samples: &mut Samples, core: &CoreView) {
         let number = core.core.to_string();
         let label = ("core", number.as_str());

@@ -28,6 +28,7 @@ impl Lines {
     }
 
     /// Writes some lines; says whether there may be more. What comes behind them follows the last.
+    #[inline(never)]
     pub fn step(&mut self, json: &mut Json) -> bool {
         let lines = if self.next < self.end { log_lines(self.next) } else { Default::default() };
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else {

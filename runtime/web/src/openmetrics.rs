@@ -80,6 +80,7 @@ impl Metrics {
     }
 
     /// Writes a part of them; says whether there is more.
+    #[inline(never)]
     pub fn step(&mut self, all: &Snapshot) -> bool {
         let Some(family) = FAMILIES.get(self.family) else {
             if self.form == Form::Open {
@@ -114,6 +115,7 @@ pub struct Samples {
 }
 
 impl Samples {
+    #[inline(never)]
     fn begin(&mut self, family: &'static Family, form: Form) {
         let Family { name, kind, unit, help, .. } = *family;
         (self.name, self.kind, self.unit) = (name, kind, unit);
@@ -193,6 +195,7 @@ impl Samples {
 
     /// The buckets of a histogram, one for each power of two, and what they sum
     /// up to.
+    #[inline(never)]
     pub fn histogram(&mut self, labels: &[(&str, &str)], latency: &Latency, total_ns: u64) {
         let mut count = 0;
         for (at, (upper_ns, ios)) in (1..).zip(latency.buckets()) {
@@ -212,8 +215,8 @@ impl Samples {
     }
 }
 
-/// Of the buckets, four for each power of two, every so many are shown, from 1 µs to 17 s: more tell
-/// little and take room in who collects them.
+/// Of the buckets, four for each power of two, every so many are shown, from 1 µs to 17 s: more
+/// tell little and take room in who collects them.
 const STEP: usize = 4;
 const FIRST: usize = 9 * STEP;
 const LAST: usize = 35 * STEP;

@@ -122,6 +122,7 @@ struct Fields<'a> {
     if_none_match: Option<&'a str>,
 }
 
+#[inline(never)]
 fn parse(bytes: &[u8]) -> Result<Request, Status> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
@@ -212,6 +213,7 @@ impl<'a> Fields<'a> {
 }
 
 /// What is at `target`, which is a path and a query, or a whole URI (RFC 9112 §3.2).
+#[inline(never)]
 fn find(target: &str, fields: &Fields<'_>) -> Result<Resource, Status> {
     let local = match target.get(..7) {
         Some(scheme) if scheme.eq_ignore_ascii_case("http://") => {

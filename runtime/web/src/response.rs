@@ -104,8 +104,8 @@ pub struct Response {
 }
 
 impl Response {
-    /// The answer to a request of `method`, after which the connection does as `after` says. `unix_s`
-    /// is the time of day, if it is known.
+    /// The answer to a request of `method`, after which the connection does as `after` says.
+    /// `unix_s` is the time of day, if it is known.
     pub fn new(method: Method, mut content: Content, after: After, unix_s: Option<u64>) -> Self {
         let status = content.status();
         let mut head = String::new();

@@ -46,9 +46,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves those whom `gate` lets in, on `port` (usually [`PORT`]) of this core's stack or on the
-    /// one that the gate chooses. It listens as soon as the gate lets in anybody. `started_at` is the
-    /// time of day when the clock started, in seconds since 1970.
+    /// Serves those whom `gate` lets in, on `port` (usually [`PORT`]) of this core's stack or on
+    /// the one that the gate chooses. It listens as soon as the gate lets in anybody. `started_at`
+    /// is the time of day when the clock started, in seconds since 1970.
     pub fn new(gate: Rc<WebGate>, port: u16, started_at: Option<u64>) -> Self {
         let (access, clients) = (Rc::new(Access::Closed), Vec::new());
         Self { port, gate, access, version: 0, listener: None, clients, started_at }

@@ -80,6 +80,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// One of everything but cores, bdevs and drives' health.
+    #[inline(never)]
     pub fn new(local: &Local, environment: &Environment) -> Self {
         let now = local.now();
         let mut new = Self {
@@ -174,6 +175,7 @@ pub fn look(local: Local) -> Finding {
     Box::pin(core::future::ready(Box::new(view(&local)) as Found))
 }
 
+#[inline(never)]
 fn view(local: &Local) -> CoreView {
     let group = local.service::<PollGroup>();
     CoreView {
@@ -190,6 +192,7 @@ fn view(local: &Local) -> CoreView {
 }
 
 /// A bdev among `all`, unless it has gone meanwhile.
+#[inline(never)]
 fn bdev(registry: &Registry, bdev: &Arc<dyn Bdev>, all: &[Arc<dyn Bdev>]) -> Option<BdevView> {
     let name = bdev.info().name.as_str();
     Some(BdevView {
@@ -216,6 +219,7 @@ fn bases(bdev: &dyn Bdev, all: &[Arc<dyn Bdev>]) -> Vec<String> {
 }
 
 /// The subsystems, the discovery subsystem first, and how many there are.
+#[inline(never)]
 fn subsystems(target: &Target) -> (Vec<SubsystemView>, usize) {
     let optimized = |at: Listener| (at, AnaState::Optimized);
     let discovery = SubsystemView {

@@ -44,6 +44,7 @@ pub struct State {
 
 impl State {
     /// Writes a part of it; says whether there is more.
+    #[inline(never)]
     pub fn step(&mut self, json: &mut Json, all: &Snapshot) -> bool {
         let Some((name, count, write)) = LISTS.get(self.list) else {
             rest(json, all);
@@ -68,6 +69,7 @@ impl State {
     }
 }
 
+#[inline(never)]
 fn begin(json: &mut Json, all: &Snapshot) {
     json.open("", '{');
     json.text("product", "Basalt");
@@ -77,6 +79,7 @@ fn begin(json: &mut Json, all: &Snapshot) {
     json.number("unix_s", all.unix_s);
 }
 
+#[inline(never)]
 fn rest(json: &mut Json, all: &Snapshot) {
     memory(json, all);
     tcp(json, all);
@@ -295,6 +298,7 @@ fn interface(json: &mut Json, all: &Snapshot, interface: &InterfaceState, at: us
     json.number("tx_dropped", None);
 }
 
+#[inline(never)]
 fn memory(json: &mut Json, all: &Snapshot) {
     json.open("memory", '{');
     match all.heap {
@@ -318,6 +322,7 @@ fn memory(json: &mut Json, all: &Snapshot) {
     json.close('}');
 }
 
+#[inline(never)]
 fn tcp(json: &mut Json, all: &Snapshot) {
     let sum =
         |of: fn(&basalt_net::StackStats) -> u64| all.sum(|core| core.stack.as_ref().map_or(0, of));

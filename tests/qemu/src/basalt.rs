@@ -29,6 +29,19 @@ impl BasaltGuest {
         Self { name: name.to_owned(), machine, config: None }
     }
 
+    /// Boots the image with an application in it, a package of this workspace.
+    ///
+    /// # Panics
+    /// It does not build.
+    #[must_use]
+    pub fn application(self, package: &str) -> Self {
+        let workspace = host().workspace.clone().with_application(Some(package));
+        match workspace.build_image() {
+            Ok((elf, _)) => self.kernel(&elf),
+            Err(error) => panic!("{package}: {error:#}"),
+        }
+    }
+
     /// Boots the file at `path` in place of the image.
     #[must_use]
     pub fn kernel(mut self, path: &Path) -> Self {

@@ -63,7 +63,7 @@ impl Guest {
     }
 
     /// Keeps `file` until the guest is dropped.
-    pub(crate) fn keep(mut self, file: NamedTempFile) -> Self {
+    pub fn keep(mut self, file: NamedTempFile) -> Self {
         self.files.push(file);
         self
     }

@@ -21,8 +21,9 @@ const ROOTS: [(&str, &str); 3] = [
     ("boot/hosted", "kernel/hosted"),
 ];
 
-/// The image, and the part of it that is a crate of its own.
-const IMAGES_PART: (&str, &str) = ("boot/image", "boot/setup");
+/// The image and the part of it that is a crate of its own; an application and the image it is in.
+const IMAGES_PARTS: [(&str, &str); 2] =
+    [("boot/image", "boot/setup"), ("boot/scrub", "boot/image")];
 
 /// The tests that use what the runner can do.
 const RUNNERS_USERS: [&str; 2] = ["tests/fuzz", "tests/qemu"];
@@ -57,7 +58,7 @@ fn arrow(from: &str, to: &str, kind: Kind) -> Result<(), &'static str> {
     let (from_area, to_area) = (area(from), area(to));
     match (from_area.as_str(), to_area.as_str()) {
         ("tests", "boot") if RUNNERS_USERS.contains(&from) && to == "boot/runner" => Ok(()),
-        _ if (from, to) == IMAGES_PART => Ok(()),
+        _ if IMAGES_PARTS.contains(&(from, to)) => Ok(()),
         (_, "boot") => {
             Err("only tests/qemu and tests/fuzz may name boot, and of it only the runner")
         }
@@ -96,6 +97,7 @@ mod tests {
             ("boot/image", "kernel/bare"),
             ("boot/setup", "kernel/bare"),
             ("boot/image", "boot/setup"),
+            ("boot/scrub", "boot/image"),
             ("boot/hosted", "kernel/hosted"),
             ("runtime/nvmf", "runtime/bdev"),
             ("runtime/nvmf", "drivers/nvme-spec"),

@@ -139,7 +139,8 @@ proptest! {
         noise in proptest::collection::vec(any::<u8>(), 0..60),
         place in 0_usize..100,
     ) {
-        let mut bytes = b"GET /api/log?since=5 HTTP/1.1\r\nHost: a\r\nAccept: text/*\r\n\r\n".to_vec();
+        let request = "GET /api/log?since=5 HTTP/1.1\r\nHost: a\r\nAccept: text/*\r\n\r\n";
+        let mut bytes = request.as_bytes().to_vec();
         let place = place.min(bytes.len());
         bytes.splice(place..place, noise);
         let whole = RequestReader::default().receive(&bytes);

@@ -15,8 +15,10 @@ const ASK: &str = "GET /api/state HTTP/1.1\r\nHost: a\r\n\r\n";
 #[test]
 fn requests_that_arrive_together_are_answered_in_order_on_one_connection() {
     let mut machine = Machine::new();
-    let requests = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\nHEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n\
-                    GET /api/log HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n";
+    let requests = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n\
+                    HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n\
+                    GET /api/log HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n\
+                    GET / HTTP/1.1\r\n";
     let peer = machine.stack.connect(requests);
     machine.run(400);
     let ok = "HTTP/1.1 200 OK";

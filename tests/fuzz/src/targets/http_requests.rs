@@ -119,7 +119,8 @@ pub fn seeds() -> Vec<Seed> {
 const REQUESTS: [&str; 7] = [
     "GET /metrics HTTP/1.1\r\nHost: a:9090\r\nAccept: application/openmetrics-text;q=0.5, \
      text/plain;version=0.0.4;q=0.3\r\n\r\n",
-    "GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, br\r\nIf-None-Match: \"x\", W/\"y\"\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, br\r\n\
+     If-None-Match: \"x\", W/\"y\"\r\n\r\n",
     "HEAD /api/state HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
     "\r\nGET http://a/api/log?since=3 HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
