@@ -54,6 +54,10 @@ pub struct Arguments {
     #[arg(long, value_name = "PORT", default_value_t = Ports::STANDARD.rpc)]
     pub rpc_port: u16,
 
+    /// Port of HTTP: the page and the metrics
+    #[arg(long, value_name = "PORT", default_value_t = Ports::STANDARD.http)]
+    pub http_port: u16,
+
     /// Waits for framework_start_init, and serves nothing by itself
     #[arg(long)]
     pub wait_for_rpc: bool,
@@ -91,8 +95,12 @@ impl Arguments {
             })?,
             None => Vec::new(),
         };
-        let ports =
-            Ports { nvmf: self.nvmf_port, discovery: self.discovery_port, rpc: self.rpc_port };
+        let ports = Ports {
+            nvmf: self.nvmf_port,
+            discovery: self.discovery_port,
+            rpc: self.rpc_port,
+            http: self.http_port,
+        };
         check_ports(self.address, ports)?;
         Ok(Checked { ports, dma_bytes: self.memory << 20, config })
     }
@@ -105,6 +113,7 @@ fn check_ports(address: Ipv4Addr, ports: Ports) -> anyhow::Result<()> {
         ("--nvmf-port", ports.nvmf),
         ("--discovery-port", ports.discovery),
         ("--rpc-port", ports.rpc),
+        ("--http-port", ports.http),
     ];
     for (at, (option, port)) in options.into_iter().enumerate() {
         ensure!(port != 0, "{option} 0: give a port from 1 to 65535");

@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 
-use basalt_env::logs_details_of;
+use basalt_env::{keep_log_line, logs_details_of};
 use basalt_hosted::Clock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -25,6 +25,7 @@ impl Log for Console {
         let (level, target) = (record.level(), record.target());
         let mut out = std::io::stdout().lock();
         let us = self.clock.now().as_us();
+        keep_log_line(level as u8, target, us, *record.args());
         let (seconds, us) = (us / 1_000_000, us % 1_000_000);
         // There is nobody to tell that the output is gone.
         let _ = writeln!(out, "[{seconds}.{us:06}] {level} {target}: {}", record.args());

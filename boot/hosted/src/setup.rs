@@ -4,10 +4,11 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use basalt_app::bench::{self, Instruments};
 use basalt_app::configuration::{self, Exports};
-use basalt_app::{Ports, announce, control, export, first_read, roll_call, services};
+use basalt_app::{Environment, Ports, announce, control, export, first_read, roll_call, services};
 use basalt_bdev::Registry;
 use basalt_bdev::vbdev::gpt::Examiner;
 use basalt_hosted::{Clock, allocations, cores};
@@ -61,7 +62,8 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     let rpc = control::start(local, || None, more, move || ending.ask());
     files::create_all(&rpc, &files).await?;
     first_read::run(local, move || clock.now()).await;
-    services::start(local, transport, ports.rpc).await;
+    let environment = Environment { name: "hosted", started_at: started_at(clock), heap: || None };
+    services::start(local, transport, ports, environment).await;
     Examiner::settled(local).await;
     let exports = configuration::carry_out(&config, &rpc).await?;
     if waits {
@@ -74,8 +76,14 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     rpc.open().await;
     announce::pollers(local).await;
     local.mesh().settle();
-    announce::ready(&target, address.into(), ports.rpc);
+    announce::ready(&target, address.into(), ports);
     Ok(())
+}
+
+/// The time of day when `clock` started, in seconds since 1970, by the host's clock.
+fn started_at(clock: Clock) -> Option<u64> {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(unix.as_secs().saturating_sub(clock.now().as_us() / 1_000_000))
 }
 
 /// The host's interfaces are its own: there is one with the address we listen on, and it cannot be

@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// Builds Basalt and boots it in QEMU.
 ///
 /// Without options: two cores, 512 MiB, one NVMe drive kept in target/disk.img, served by
-/// NVMe/TCP on 127.0.0.1:4420 and managed by JSON-RPC on 127.0.0.1:5260. Ctrl-C stops it.
+/// NVMe/TCP on 127.0.0.1:4420, managed by JSON-RPC on 127.0.0.1:5260 and shown on a page at
+/// http://127.0.0.1:9090/. Ctrl-C stops it.
 #[derive(Debug, Parser)]
 #[command(name = "basalt-runner", bin_name = "cargo run --", version)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -232,6 +233,10 @@ pub struct BootArguments {
     /// Port on 127.0.0.1 that reaches the image's JSON-RPC port 5260
     #[arg(long, value_name = "PORT", default_value_t = 5260)]
     pub rpc_port: u16,
+
+    /// Port on 127.0.0.1 that reaches the image's HTTP port 9090, its page and metrics
+    #[arg(long, value_name = "PORT", default_value_t = 9090)]
+    pub http_port: u16,
 
     /// What executes the guest; auto tries KVM once and falls back to emulation
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AccelChoice::Auto)]

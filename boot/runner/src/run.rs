@@ -20,6 +20,8 @@ use crate::{Bus, DebugExit, Machine, Medium, Network, Nic, Uefi, Workspace, conf
 const GUEST_NVMF_PORT: u16 = 4420;
 /// The image's JSON-RPC port.
 const GUEST_RPC_PORT: u16 = 5260;
+/// The image's HTTP port.
+const GUEST_HTTP_PORT: u16 = 9090;
 
 /// Does what the command line asks; the code is what the process is to exit with.
 ///
@@ -148,6 +150,7 @@ impl Checked {
         let network = Network::User(vec![
             (arguments.nvmf_port, GUEST_NVMF_PORT),
             (arguments.rpc_port, GUEST_RPC_PORT),
+            (arguments.http_port, GUEST_HTTP_PORT),
         ]);
         machine.nics.push(Nic { network, mac: None });
         machine.extra = arguments.qemu_args.iter().map(OsString::from).collect();
@@ -168,10 +171,16 @@ pub(crate) fn default_disk(workspace: &Workspace) -> PathBuf {
 }
 
 fn check_ports(arguments: &BootArguments) -> anyhow::Result<()> {
-    ports::check_free("--nvmf-port", arguments.nvmf_port)?;
-    ports::check_free("--rpc-port", arguments.rpc_port)?;
-    if arguments.nvmf_port == arguments.rpc_port {
-        bail!("--nvmf-port and --rpc-port are both {}; choose two ports", arguments.rpc_port);
+    let options = [
+        ("--nvmf-port", arguments.nvmf_port),
+        ("--rpc-port", arguments.rpc_port),
+        ("--http-port", arguments.http_port),
+    ];
+    for (at, (option, port)) in options.into_iter().enumerate() {
+        ports::check_free(option, port)?;
+        if let Some((other, _)) = options[..at].iter().find(|(_, other)| *other == port) {
+            bail!("{other} and {option} are both {port}; choose two ports");
+        }
     }
     Ok(())
 }
@@ -190,6 +199,7 @@ fn banner(machine: &Machine, arguments: &BootArguments, size_bytes: u64) {
         "NVMe/TCP on 127.0.0.1:{}, JSON-RPC on 127.0.0.1:{}; Ctrl-C to stop",
         arguments.nvmf_port, arguments.rpc_port
     );
+    eprintln!("page on http://127.0.0.1:{}/", arguments.http_port);
     if arguments.config.is_none() {
         eprintln!(
             "from this host: nvme connect -t tcp -a 127.0.0.1 -s {} -n {DEFAULT_NQN}",

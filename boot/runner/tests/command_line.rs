@@ -49,6 +49,7 @@ fn help_names_every_option_and_command() {
         "--firmware",
         "--nvmf-port",
         "--rpc-port",
+        "--http-port",
         "--accel",
         "--qemu-arg",
         "--print-command",
@@ -76,6 +77,7 @@ fn numbers_out_of_range_are_refused() {
     assert_refused(&["--nvmf-port", "0"], &["--nvmf-port", "1 to"]);
     assert_refused(&["--nvmf-port", "65536"], &["65536"]);
     assert_refused(&["--nvmf-port", "14420", "--rpc-port", "14420"], &["both", "14420"]);
+    assert_refused(&["--nvmf-port", "14421", "--http-port", "14421"], &["both", "14421"]);
 }
 
 #[test]

@@ -13,7 +13,16 @@ use nix::unistd::Pid;
 fn boot(disk: &str, more: &[&str]) -> Child {
     let port = || ports::pick_free().map_or_else(|_| "0".to_owned(), |port| port.to_string());
     Command::new(env!("CARGO_BIN_EXE_basalt-runner"))
-        .args(["--disk", disk, "--nvmf-port", &port(), "--rpc-port", &port()])
+        .args([
+            "--disk",
+            disk,
+            "--nvmf-port",
+            &port(),
+            "--rpc-port",
+            &port(),
+            "--http-port",
+            &port(),
+        ])
         .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -25,7 +25,10 @@ use alloc::rc::Rc;
 use basalt_app::bench::Instruments;
 use basalt_app::configuration::{self, Exports};
 use basalt_app::memory::{self, Heap};
-use basalt_app::{Application, Ports, announce, control, export, first_read, roll_call, services};
+use basalt_app::{
+    Application, Environment, HeapUse, Ports, announce, control, export, first_read, roll_call,
+    services,
+};
 use basalt_bare::{
     Clock, EXIT_FAILURE, EXIT_SUCCESS, HeapStats, IdentityMap, IommuParts, MachinePorts, PciConfig,
     exit, power_off,
@@ -116,7 +119,9 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         application(local, router);
     };
     let rpc = control::start(local, heap, more, || power_off());
-    services::start(local, transport, PORTS.rpc).await;
+    let environment =
+        Environment { name: "image", started_at: basalt_bare::started_at(), heap: heap_use };
+    services::start(local, transport, PORTS, environment).await;
     Examiner::settled(local).await;
     let exports = configuration::carry_out(&config, &rpc).await?;
     if exports == Exports::Default && !rpc.waits() {
@@ -130,7 +135,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     announce::pollers(local).await;
     local.mesh().settle();
     if let Some(address) = network::address(local).await {
-        announce::ready(&target, address, PORTS.rpc);
+        announce::ready(&target, address, PORTS);
     }
     Ok(())
 }
@@ -138,6 +143,11 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
 fn heap() -> Option<Heap> {
     let HeapStats { bytes_total, bytes_free, .. } = basalt_bare::heap_stats();
     Some(Heap { bytes_total, bytes_free })
+}
+
+fn heap_use() -> Option<HeapUse> {
+    let HeapStats { bytes_total, bytes_free, .. } = basalt_bare::heap_stats();
+    Some(HeapUse { bytes_total: bytes_total as u64, bytes_free: bytes_free as u64 })
 }
 
 fn allocations() -> u64 {

@@ -12,6 +12,8 @@ use spin::Once;
 const SHIFT: u32 = 32;
 
 static CLOCK: Once<Clock> = Once::new();
+/// The time of day when it started, in seconds since 1970.
+static START: Once<u64> = Once::new();
 
 /// The machine's clock. All copies on all cores share one start.
 #[derive(Clone, Copy, Debug)]
@@ -82,4 +84,14 @@ pub(crate) fn publish(clock: Clock) {
 /// Time since the start, zero until the clock is calibrated.
 pub(crate) fn since_start() -> Instant {
     CLOCK.get().map_or(Instant::ZERO, Clock::now)
+}
+
+/// Notes that it is `unix_s` seconds since 1970 now.
+pub(crate) fn set_start(unix_s: u64) {
+    START.call_once(|| unix_s.saturating_sub(since_start().as_us() / 1_000_000));
+}
+
+/// The time of day when the clock started, in seconds since 1970, if the machine told it.
+pub fn started_at() -> Option<u64> {
+    START.get().copied()
 }

@@ -53,7 +53,7 @@ mod stack;
 mod symbols;
 mod ticks;
 
-pub use clock::Clock;
+pub use clock::{Clock, started_at};
 pub use console::console_is_free;
 pub use cpu::{cpu_relax, entropy, is_emulated, is_virtual};
 pub use ecam::ConfigBuses;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use basalt_env::logs_details_of;
+use basalt_env::{keep_log_line, logs_details_of};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::{clock, console};
@@ -23,6 +23,8 @@ impl Log for Console {
             return;
         }
         let (level, target) = (record.level(), record.target());
+        let us = clock::since_start().as_us();
+        keep_log_line(level as u8, target, us, *record.args());
         console::print(format_args!("[{Stamp}] {level} {target}: {}\n", record.args()));
     }
 

@@ -385,6 +385,9 @@ fn tell_time(platform: &Platform) {
     let Some(now) = rtc::now(platform.rtc_century) else {
         return log::warn!("clock: no time of day, as the real-time clock does not tell it");
     };
+    if let Ok(unix_s) = u64::try_from(now.unix_timestamp()) {
+        clock::set_start(unix_s);
+    }
     let (date, hour, minute, second) = (now.date(), now.hour(), now.minute(), now.second());
     log::info!("clock: it is {date} {hour:02}:{minute:02}:{second:02} UTC");
 }

@@ -21,6 +21,7 @@ mod device;
 pub mod dma;
 mod instant;
 mod log_flags;
+mod log_lines;
 mod mmio;
 mod numa;
 mod order;
@@ -41,6 +42,10 @@ pub use dma::{
 };
 pub use instant::Instant;
 pub use log_flags::{LOG_FLAGS, clear_log_flag, log_flag, logs_details_of, set_log_flag};
+pub use log_lines::{
+    LOG_LINES_MAX, LOG_MESSAGE_MAX, LogLine, keep_log_line, log_lines, log_lines_count,
+    log_lines_lost,
+};
 pub use mmio::{Mmio, Registers};
 pub use numa::{Nearness, Node, Numa};
 pub use order::sort_few_by_key;

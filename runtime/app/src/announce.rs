@@ -1,12 +1,12 @@
 //! The last words of a start: what runs where, and how to reach it.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr as Endpoint};
 
 use basalt_nvmf::Target;
 use basalt_reactor::Local;
 
-use crate::roll_call;
+use crate::{Ports, roll_call};
 
 /// Logs the pollers of every core.
 pub async fn pollers(local: &Local) {
@@ -21,12 +21,13 @@ pub async fn pollers(local: &Local) {
 }
 
 /// Logs how to reach each subsystem at `address`, and that all is ready.
-pub fn ready(target: &Target, address: IpAddr, rpc_port: u16) {
+pub fn ready(target: &Target, address: IpAddr, ports: Ports) {
     for subsystem in target.subsystems() {
         let (nqn, count) = (&subsystem.nqn, subsystem.namespaces.len());
         log::info!(
             target: "basalt",
-            "serving {nqn} ({count} namespaces), JSON-RPC on port {rpc_port}"
+            "serving {nqn} ({count} namespaces), JSON-RPC on port {}",
+            ports.rpc
         );
         for port in &subsystem.ports {
             log::info!(
@@ -35,5 +36,7 @@ pub fn ready(target: &Target, address: IpAddr, rpc_port: u16) {
             );
         }
     }
+    let page = Endpoint::new(address, ports.http);
+    log::info!(target: "basalt", "page on http://{page}/, metrics on http://{page}/metrics");
     log::info!(target: "basalt", "ready");
 }

@@ -6,7 +6,8 @@
 //! 1. [`roll_call`]: every core answers every other one.
 //! 2. [`first_read`]: every drive can be read.
 //! 3. [`control`]: the JSON-RPC methods, with [`memory`]'s own.
-//! 4. [`services`]: the NVMe/TCP target and the JSON-RPC server on every core with a stack.
+//! 4. [`services`]: the NVMe/TCP target, the JSON-RPC server and the page on every core with a
+//!    stack.
 //! 5. [`configuration`]: what the machine was told to be.
 //! 6. [`export`]: what is served when that says nothing of it.
 //! 7. [`announce`]: how to reach it.
@@ -33,4 +34,5 @@ pub mod roll_call;
 pub mod services;
 
 pub use application::{Application, NO_APPLICATION};
+pub use basalt_web::{Environment, HeapUse};
 pub use services::Ports;

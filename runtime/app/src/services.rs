@@ -1,4 +1,4 @@
-//! The pollers of the target and of the control plane, on every core.
+//! The pollers of the target, of the control plane and of the page, on every core.
 
 use alloc::rc::Rc;
 
@@ -6,7 +6,8 @@ use basalt_env::DmaPool;
 use basalt_net::NetHandle;
 use basalt_nvmf::{PollGroup, TransportConfig};
 use basalt_reactor::Local;
-use basalt_rpc::{Gate, Server};
+use basalt_rpc::{Gate, WebGate};
+use basalt_web::{Collector, Environment};
 
 use crate::roll_call;
 
@@ -19,26 +20,37 @@ pub struct Ports {
     pub discovery: u16,
     /// JSON-RPC.
     pub rpc: u16,
+    /// HTTP: the page and the metrics.
+    pub http: u16,
 }
 
 impl Ports {
-    /// NVMe/TCP's registered ports (NVMe/TCP transport specification 1.0 §3.2) and the default of
-    /// SPDK's client.
-    pub const STANDARD: Self = Self { nvmf: 4420, discovery: 8009, rpc: basalt_rpc::PORT };
+    /// NVMe/TCP's registered ports (NVMe/TCP transport specification 1.0 §3.2), the default of
+    /// SPDK's client, and that of Prometheus itself.
+    pub const STANDARD: Self =
+        Self { nvmf: 4420, discovery: 8009, rpc: basalt_rpc::PORT, http: basalt_web::PORT };
 }
 
-/// Puts the pollers on every core that has a network stack. The control plane takes no calls before
-/// [`Rpc::open`](basalt_rpc::Rpc::open).
-pub async fn start(local: &Local, transport: TransportConfig, rpc_port: u16) {
+/// Puts the pollers on every core that has a network stack. Neither the control plane nor the page
+/// is reached before [`Rpc::open`](basalt_rpc::Rpc::open).
+pub async fn start(
+    local: &Local,
+    transport: TransportConfig,
+    ports: Ports,
+    environment: Environment,
+) {
+    Collector::start(local, environment);
+    let Environment { started_at, .. } = environment;
     for core in roll_call::ids(local.cores()) {
-        let started = local.call(core, move |local| serve(local, transport, rpc_port)).await;
+        let serve = move |local: &Local| serve(local, transport, ports, started_at);
+        let started = local.call(core, serve).await;
         if let Err(error) = started {
             log::error!(target: "basalt", "core {core} does not answer: {error}");
         }
     }
 }
 
-fn serve(local: &Local, transport: TransportConfig, rpc_port: u16) {
+fn serve(local: &Local, transport: TransportConfig, ports: Ports, started_at: Option<u64>) {
     let (Some(net), Some(pool)) = (local.service::<NetHandle>(), local.service::<DmaPool>()) else {
         return;
     };
@@ -46,7 +58,13 @@ fn serve(local: &Local, transport: TransportConfig, rpc_port: u16) {
     PollGroup::start(local, stack.clone(), (*pool).clone(), transport);
     let gate = Rc::new(Gate::default());
     local.provide(Rc::clone(&gate));
-    let mut server = Server::new(gate, rpc_port);
-    let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
+    let mut server = basalt_rpc::Server::new(gate, ports.rpc);
+    let rpc_stack = Rc::clone(&stack);
+    let poll = move |local: &Local| server.poll(local, &mut *rpc_stack.borrow_mut());
     local.poller("rpc", poll).detach();
+    let gate = Rc::new(WebGate::default());
+    local.provide(Rc::clone(&gate));
+    let mut server = basalt_web::Server::new(gate, ports.http, started_at);
+    let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
+    local.poller("web", poll).detach();
 }

@@ -350,10 +350,10 @@ impl BaseChannel {
         else {
             return self.poll_closely(&mut done);
         };
-        let (now, shift) = (self.local.now(), self.block_shift);
+        let now = self.local.now();
         let mut finished = 0;
         let work = self.inner.poll(&mut |io| {
-            stat.record(io, shift, now);
+            stat.record(io, now);
             finished += 1;
             done(io);
         });
@@ -364,7 +364,7 @@ impl BaseChannel {
     /// The same, with all that may be wanted to know of them.
     #[cold]
     fn poll_closely(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
-        let (now, shift, core) = (self.local.now(), self.block_shift, self.local.core());
+        let (now, core) = (self.local.now(), self.local.core());
         let node = self.descriptor.node();
         if self.limits == Limits::ToCome && node.qos.is_limited() {
             Limited::wrap(&mut self.inner, node, &self.local);
@@ -373,7 +373,7 @@ impl BaseChannel {
         let (stat, latencies) = (node.stats.writer(core), node.latencies());
         let mut finished = 0;
         let work = self.inner.poll(&mut |io| {
-            stat.into_iter().for_each(|stat| stat.record(io, shift, now));
+            stat.into_iter().for_each(|stat| stat.record(io, now));
             latencies.iter().for_each(|latencies| latencies.record(core, io, now));
             finished += 1;
             done(io);

@@ -164,6 +164,21 @@ pub fn open_channels(local: &Local) -> Vec<(String, u32)> {
     bdevs
 }
 
+/// The bdevs that have channels on this core, and how many Ios each has under way here.
+pub fn under_way(local: &Local) -> Vec<(String, u32)> {
+    let channels = OpenChannels::of(local);
+    let list = channels.list.borrow();
+    let open = list.iter().filter_map(|open| Some((&open.name, open.out.upgrade()?.get())));
+    let mut bdevs: Vec<(String, u32)> = Vec::new();
+    for (name, count) in open {
+        match bdevs.iter_mut().find(|(other, _)| other == name) {
+            Some((_, sum)) => *sum += count,
+            None => bdevs.push((name.clone(), count)),
+        }
+    }
+    bdevs
+}
+
 /// How many Ios each open channel of this core has out: a service of the core.
 #[derive(Default)]
 pub(crate) struct OpenChannels {

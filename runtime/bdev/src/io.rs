@@ -269,6 +269,33 @@ pub enum IoError {
     NoResources,
 }
 
+impl IoError {
+    /// The kinds that failures are counted by; those with an NVMe status by the type of its code.
+    pub const KINDS: [&'static str; 9] = [
+        "nvme_generic",
+        "nvme_command",
+        "nvme_media",
+        "nvme_path",
+        "nvme_vendor",
+        "timeout",
+        "aborted",
+        "removed",
+        "no_resources",
+    ];
+
+    /// Position in [`Self::KINDS`].
+    pub const fn kind(self) -> usize {
+        match self {
+            Self::Nvme { sct: sct @ 0..4, .. } => sct as usize,
+            Self::Nvme { .. } => 4,
+            Self::Timeout => 5,
+            Self::Aborted => 6,
+            Self::Removed => 7,
+            Self::NoResources => 8,
+        }
+    }
+}
+
 impl fmt::Display for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

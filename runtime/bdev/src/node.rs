@@ -32,11 +32,12 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(bdev: Arc<dyn Bdev>, cores: usize) -> Arc<Self> {
         let num_blocks = bdev.info().num_blocks.clone();
+        let stats = Stats::new(cores, bdev.info().block_size);
         Arc::new(Self {
             bdev,
             claims: Claims::default(),
             num_blocks,
-            stats: Stats::new(cores),
+            stats,
             gate: Gate::new(cores),
             qos: Qos::default(),
             latencies: Mutex::new(None),

@@ -16,7 +16,7 @@ use crate::latency::{HistogramShape, Latencies, LatencyHistogram};
 use crate::node::Node;
 use crate::qos::QosLimits;
 use crate::uuid::{self, Uuid};
-use crate::{Access, Bdev, BdevInfo, Descriptor, IoStat, OpenError};
+use crate::{Access, Bdev, BdevInfo, Descriptor, IoError, IoStat, Latency, OpenError};
 
 /// The table of all bdevs, a service of core 0.
 ///
@@ -211,6 +211,16 @@ impl Registry {
     /// What a bdev has done on one core.
     pub fn iostat_of_core(&self, name: &str, core: CoreId) -> Option<IoStat> {
         self.node(name).map(|node| node.stats.core(core))
+    }
+
+    /// How long the reads of a bdev took, and its writes, on all cores together.
+    pub fn latencies(&self, name: &str) -> Option<[Latency; 2]> {
+        self.node(name).map(|node| node.stats.latencies())
+    }
+
+    /// How often operations of a bdev failed, by [`IoError::kind`], on all cores together.
+    pub fn failures(&self, name: &str) -> Option<[u64; IoError::KINDS.len()]> {
+        self.node(name).map(|node| node.stats.failures())
     }
 
     /// Sets a bdev's counters to zero. Says whether there is such a bdev.

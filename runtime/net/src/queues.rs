@@ -70,6 +70,13 @@ impl NetQueue {
     }
 }
 
+impl NetQueue {
+    /// What they have moved; `None` for a core without queues.
+    pub fn stats(&self) -> Option<QueueStats> {
+        (self.count)()
+    }
+}
+
 impl fmt::Debug for NetQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (self.count)().fmt(f)

@@ -2,6 +2,8 @@ use core::fmt;
 
 use basalt_env::{DmaRun, Instant, Work};
 
+use crate::StackStats;
+
 /// An IP address.
 pub type IpAddress = core::net::IpAddr;
 
@@ -139,4 +141,9 @@ pub trait NetStack {
 
     /// Our address, once there is one.
     fn address(&self) -> Option<IpAddress>;
+
+    /// What it has counted, if it counts.
+    fn stats(&self) -> StackStats {
+        StackStats::default()
+    }
 }

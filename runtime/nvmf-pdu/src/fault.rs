@@ -22,6 +22,23 @@ pub enum FaultKind {
     Unsupported = 6,
 }
 
+impl FaultKind {
+    /// The names that faults are counted under.
+    pub const NAMES: [&'static str; 6] = [
+        "nvmf_pdu_header_field",
+        "nvmf_pdu_sequence",
+        "nvmf_pdu_header_digest",
+        "nvmf_pdu_data_range",
+        "nvmf_pdu_data_limit",
+        "nvmf_pdu_unsupported",
+    ];
+
+    /// Position in [`Self::NAMES`].
+    pub const fn index(self) -> usize {
+        self as usize - 1
+    }
+}
+
 /// A violation of the protocol that ends the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {

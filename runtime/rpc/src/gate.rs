@@ -13,7 +13,44 @@ use basalt_reactor::Local;
 /// Most prefixes of a list of who may connect: it is gone through for each connection.
 pub const ALLOWED_MAX: usize = 64;
 
-/// Who reaches the control plane over the network.
+/// What is reached over the network, each by those whom it lets in itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// The control plane.
+    Rpc,
+    /// The page and the metrics.
+    Web,
+}
+
+impl Door {
+    pub(crate) const ALL: [Self; 2] = [Self::Rpc, Self::Web];
+
+    /// The method that says who may come in.
+    pub(crate) const fn method(self) -> &'static str {
+        match self {
+            Self::Rpc => "rpc_set_listener",
+            Self::Web => "web_set_listener",
+        }
+    }
+
+    /// The subsystem that this method is saved under.
+    pub(crate) const fn subsystem(self) -> &'static str {
+        match self {
+            Self::Rpc => "rpc",
+            Self::Web => "web",
+        }
+    }
+}
+
+/// Who comes in by a door, and where it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Entrance {
+    pub(crate) access: Access,
+    /// The TCP port; that which its server was started with if there is none.
+    pub(crate) port: Option<u16>,
+}
+
+/// Who reaches a server over the network.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Access {
     /// Everybody, at every address.
@@ -101,23 +138,31 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// A core's word on who may connect: a service of every core that serves the control plane. Closed
-/// until it is set for the first time, so that nobody comes in before what limits it is known.
+/// A core's word on who may connect: a service of every core that serves the control plane, and as
+/// [`WebGate`] of every one that serves the page. Closed until it is set for the first time, so that
+/// nobody comes in before what limits it is known.
 #[derive(Debug)]
 pub struct Gate {
     access: RefCell<Rc<Access>>,
+    port: Cell<Option<u16>>,
     version: Cell<u32>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { access: RefCell::new(Rc::new(Access::Closed)), version: Cell::new(0) }
+        let access = RefCell::new(Rc::new(Access::Closed));
+        Self { access, port: Cell::new(None), version: Cell::new(0) }
     }
 }
 
 impl Gate {
-    /// Says who may connect from now on.
+    /// Says who may connect from now on, at the port that there is by default.
     pub fn set(&self, access: Access) {
+        self.set_entrance(Entrance { access, port: None });
+    }
+
+    fn set_entrance(&self, Entrance { access, port }: Entrance) {
+        self.port.set(port);
         *self.access.borrow_mut() = Rc::new(access);
         self.version.set(self.version.get().wrapping_add(1));
     }
@@ -127,18 +172,37 @@ impl Gate {
         Rc::clone(&self.access.borrow())
     }
 
+    /// The TCP port that was chosen instead of the default, if one was.
+    pub fn port(&self) -> Option<u16> {
+        self.port.get()
+    }
+
     /// Changes whenever [`Self::set`] is called.
     pub fn version(&self) -> u32 {
         self.version.get()
     }
 }
 
-/// Says on every core who may connect. The text names the first core that does not answer.
-pub(crate) async fn set_everywhere(local: &Local, access: &Access) -> Result<(), String> {
+/// The gate of the page and the metrics: a service of every core that serves them.
+#[derive(Debug, Default)]
+pub struct WebGate(pub Gate);
+
+/// Says on every core who may come in by a door. The text names the first core that does not
+/// answer.
+pub(crate) async fn set_everywhere(
+    local: &Local,
+    door: Door,
+    entrance: &Entrance,
+) -> Result<(), String> {
     for core in (0..local.cores() as u16).map(CoreId) {
-        let access = access.clone();
-        let set = local.call(core, move |local| {
-            local.service::<Gate>().inspect(|gate| gate.set(access));
+        let entrance = entrance.clone();
+        let set = local.call(core, move |local| match door {
+            Door::Rpc => {
+                local.service::<Gate>().inspect(|gate| gate.set_entrance(entrance));
+            }
+            Door::Web => {
+                local.service::<WebGate>().inspect(|gate| gate.0.set_entrance(entrance));
+            }
         });
         set.await.map_err(|error| format!("core {core} does not answer: {error}"))?;
     }

@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod ask;
 mod config;
 mod connection;
 mod error;
@@ -34,11 +35,12 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Finding, Found, Question, ask};
 pub use config::{Applying, Complaint, Config, ConfigError, InterfaceSetting};
 pub use connection::{Connection, PENDING_BYTES_MAX};
 pub use error::{RpcError, errno};
 pub use framing::{DEPTH_MAX, Framer, FramingError, MESSAGE_BYTES_MAX, VALUES_MAX};
-pub use gate::{Access, BadPrefix, Gate, Prefix};
+pub use gate::{Access, BadPrefix, Door, Gate, Prefix, WebGate};
 pub use message::{BadRequest, ID_BYTES_MAX, Id, Message, Request};
 pub use params::Params;
 pub use router::{Outcome, Pending, Router, State, When};

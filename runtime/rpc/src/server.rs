@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -9,7 +10,7 @@ use basalt_reactor::Local;
 use serde_json::Value;
 
 use crate::message::reply;
-use crate::{Access, Connection, Gate, PENDING_BYTES_MAX, Rpc, RpcError};
+use crate::{Access, Connection, Found, Gate, PENDING_BYTES_MAX, Question, Rpc, RpcError, ask};
 
 /// The TCP port, the default of SPDK's client.
 pub const PORT: u16 = 5260;
@@ -227,7 +228,7 @@ impl Client {
         *self.answer.borrow_mut() = Answer::Waiting;
         let (answer, caller) = (Rc::clone(&self.answer), local.clone());
         local.spawn("rpc", async move {
-            let reply = ask(&caller, message).await;
+            let reply = carry_out(&caller, message).await;
             *answer.borrow_mut() = Answer::Ready(reply);
         });
     }
@@ -249,18 +250,26 @@ impl Client {
     }
 }
 
+/// What the boot core has to say to a message, or why it has nothing.
+type Answered = Result<Option<Vec<u8>>, &'static str>;
+
 /// Carries a message out on the boot core.
-async fn ask(local: &Local, message: Value) -> Option<Vec<u8>> {
-    let answered = local
-        .run_on(CoreId::BOOT, move |boot| async move {
-            let Some(rpc) = boot.service::<Rpc>() else { return Err("is not running") };
-            Ok(rpc.answer(message).await)
+async fn carry_out(local: &Local, message: Value) -> Option<Vec<u8>> {
+    let question: Question = Box::new(move |boot| {
+        Box::pin(async move {
+            let answer: Answered = match boot.service::<Rpc>() {
+                Some(rpc) => Ok(rpc.answer(message).await),
+                None => Err("is not running"),
+            };
+            Box::new(answer) as Found
         })
-        .await;
-    let reason = match answered {
-        Ok(Ok(reply)) => return reply,
-        Ok(Err(reason)) => reason,
-        Err(_) => "is too busy to take the call",
+    });
+    let reason = match ask(local, CoreId::BOOT, question).await.map(|found| found.downcast()) {
+        Ok(Ok(answer)) => match *answer {
+            Ok(reply) => return reply,
+            Err(reason) => reason,
+        },
+        Ok(Err(_)) | Err(_) => "is too busy to take the call",
     };
     let message = alloc::format!("The control plane {reason}");
     Some(reply(Value::Null, Err(RpcError::new(RpcError::INTERNAL, message))))

@@ -12,7 +12,7 @@ use basalt_bdev::{Event, Registry, uuid};
 use basalt_reactor::{Local, yield_now};
 use serde_json::{Map, Value};
 
-use crate::gate::{self, Access};
+use crate::gate::{self, Door, Entrance};
 use crate::message::{BadRequest, Id, Message, Request, reply};
 use crate::methods::{Notifications, WAIT_KEY, nvme_local_key};
 use crate::params::{Report, Wrong};
@@ -37,7 +37,8 @@ pub struct Rpc {
     router: Router,
     state: Cell<State>,
     saved: RefCell<Saved>,
-    access: RefCell<Access>,
+    /// By [`Door`].
+    entrances: RefCell<[Entrance; 2]>,
     /// Whether the boot is over, and clients may come.
     is_open: Cell<bool>,
     /// Bytes of the replies of batches that are being carried out.
@@ -61,7 +62,7 @@ impl Rpc {
             router,
             state: Cell::new(state),
             saved: RefCell::default(),
-            access: RefCell::default(),
+            entrances: RefCell::default(),
             is_open: Cell::new(state == State::Runtime),
             batched: Cell::new(0),
             on_kill: RefCell::new(None),
@@ -117,23 +118,25 @@ impl Rpc {
             self.set_running();
         }
         self.is_open.set(true);
-        let access = self.access();
-        if let Err(reason) = gate::set_everywhere(&self.local, &access).await {
-            log::error!(target: "rpc", "{reason}: it takes no calls");
+        for door in Door::ALL {
+            let entrance = self.entrance(door);
+            if let Err(reason) = gate::set_everywhere(&self.local, door, &entrance).await {
+                log::error!(target: "rpc", "{reason}: it takes no calls");
+            }
         }
     }
 
-    /// Who may connect.
-    pub fn access(&self) -> Access {
-        self.access.borrow().clone()
+    /// Who may come in by a door.
+    pub(crate) fn entrance(&self, door: Door) -> Entrance {
+        self.entrances.borrow()[door as usize].clone()
     }
 
-    /// Says who may connect, from the end of the boot on. Connections of others end once they have
-    /// their reply.
-    pub(crate) async fn set_access(&self, access: Access) -> Result<(), String> {
-        self.access.replace(access.clone());
+    /// Says who may come in by a door, from the end of the boot on. Connections of others end once
+    /// they have their reply.
+    pub(crate) async fn set_entrance(&self, door: Door, entrance: Entrance) -> Result<(), String> {
+        self.entrances.borrow_mut()[door as usize] = entrance.clone();
         if self.is_open.get() {
-            gate::set_everywhere(&self.local, &access).await?;
+            gate::set_everywhere(&self.local, door, &entrance).await?;
         }
         Ok(())
     }

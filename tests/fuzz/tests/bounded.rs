@@ -28,6 +28,11 @@ fn partition_tables_make_partitions_where_they_may_be() {
 }
 
 #[test]
+fn http_requests_are_all_answered_or_refused() {
+    run("http_requests");
+}
+
+#[test]
 fn frames_cannot_break_the_stacks() {
     run("net_frames");
 }

@@ -155,8 +155,14 @@ impl BasaltGuest {
 
     /// The same by that port of 127.0.0.1, which is free.
     #[must_use]
-    pub fn user_network_at(mut self, port: u16, guest_port: u16) -> Self {
-        let network = Network::User(Vec::from([(port, guest_port)]));
+    pub fn user_network_at(self, port: u16, guest_port: u16) -> Self {
+        self.user_network_at_all([(port, guest_port)])
+    }
+
+    /// The same for several ports, each with the guest's.
+    #[must_use]
+    pub fn user_network_at_all<const N: usize>(mut self, forwards: [(u16, u16); N]) -> Self {
+        let network = Network::User(Vec::from(forwards));
         self.machine.nics.push(Nic { network, mac: None });
         self
     }

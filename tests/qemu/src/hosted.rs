@@ -21,6 +21,8 @@ pub struct HostedTwin {
     pub discovery: u16,
     /// JSON-RPC.
     pub rpc: u16,
+    /// HTTP.
+    pub http: u16,
 }
 
 impl HostedTwin {
@@ -30,9 +32,9 @@ impl HostedTwin {
     /// It does not build, or the host has no free port.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let [nvmf, discovery, rpc] = free_ports([4420, 8009, 5260]);
+        let [nvmf, discovery, rpc, http] = free_ports([4420, 8009, 5260, 9090]);
         let command = Command::new(program());
-        Self { name: name.to_owned(), command, config: None, nvmf, discovery, rpc }
+        Self { name: name.to_owned(), command, config: None, nvmf, discovery, rpc, http }
     }
 
     /// Serves the file at `path`.
@@ -65,6 +67,7 @@ impl HostedTwin {
             ("--nvmf-port", self.nvmf),
             ("--discovery-port", self.discovery),
             ("--rpc-port", self.rpc),
+            ("--http-port", self.http),
         ] {
             self.command.arg(option).arg(port.to_string());
         }

@@ -10,12 +10,14 @@
 //!   file system tools, and runs a script.
 //! - [`Wire`] connects two of them, as does a [`Relay`], with losses; [`Tap`] one with this host.
 //! - [`Monitor`] is QEMU's own, which also shows a guest's screen.
+//! - [`browser`] is Chromium without a window.
 //! - [`rpc_client`] is SPDK's own client, and one that breaks the rules.
 //! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
 //!
 //! Every wait has a limit; each panics with what was waited for.
 
 mod basalt;
+pub mod browser;
 mod console;
 mod guest;
 mod hosted;

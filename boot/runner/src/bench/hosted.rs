@@ -77,7 +77,7 @@ fn run(mut command: Command, plan: &Plan, amount: Amount) -> anyhow::Result<Outp
     write!(file, "{config}").context("cannot write the configuration")?;
     command.args(["--cpus", &plan.job.cores.to_string(), "--memory", MEMORY_MIB]);
     command.arg("--config").arg(file.path());
-    for option in ["--nvmf-port", "--discovery-port", "--rpc-port"] {
+    for option in ["--nvmf-port", "--discovery-port", "--rpc-port", "--http-port"] {
         command.args([option, &ports::pick_free()?.to_string()]);
     }
     let output = guest::run_command(&command, limit(plan, amount))?;

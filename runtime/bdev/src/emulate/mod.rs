@@ -134,7 +134,7 @@ impl Emulator {
         let latencies = if self.ended.is_empty() { None } else { node.latencies() };
         for io in &mut self.ended {
             if let Some(stat) = node.stats.writer(core) {
-                stat.record(io, self.block_shift, now);
+                stat.record(io, now);
             }
             latencies.iter().for_each(|latencies| latencies.record(core, io, now));
             done(io);

@@ -423,6 +423,10 @@ impl<P: FramePort> NetStack for IpStack<P> {
     fn address(&self) -> Option<IpAddress> {
         self.addresses().iter().next()
     }
+
+    fn stats(&self) -> StackStats {
+        self.stats()
+    }
 }
 
 fn smol_time(now: Instant) -> smoltcp::time::Instant {

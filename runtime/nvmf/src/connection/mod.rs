@@ -279,6 +279,7 @@ impl Connection {
     fn terminate(&mut self, core: &mut Core, fault: Fault) {
         log::warn!(target: "nvmf", "{}: {fault}; terminating", self.queue.name());
         core.counters.faults += 1;
+        core.counters.fault_kinds[fault.kind.index()] += 1;
         let (bytes, len) = term_request(kind::C2H_TERM_REQ, fault, self.receiver.header());
         self.queue.last_words(&bytes[..len]);
         self.link = Link::Draining { until: core.local.now() + core.config.drain_timeout };

@@ -32,6 +32,7 @@ use crate::connection::{
     Aborting, AdminReply, AdminRequest, Connection, ConnectionId, Ends, Preempted, QueueInfo,
 };
 use crate::control::Target;
+use crate::pdu::FaultKind;
 
 /// A core's network stack, shared with whoever polls it.
 pub type SharedStack = Rc<RefCell<dyn NetStack>>;
@@ -70,6 +71,8 @@ pub struct GroupStats {
     pub ios: u64,
     /// Violations of the protocol.
     pub faults: u64,
+    /// The same by [`FaultKind::index`](crate::pdu::FaultKind::index).
+    pub fault_kinds: [u64; FaultKind::NAMES.len()],
     /// Times a command had to wait for a data buffer.
     pub buffer_waits: u64,
     /// Times a channel had no room.

@@ -17,12 +17,13 @@ pub use self::check::Complaint;
 pub use self::interface::InterfaceSetting;
 pub(crate) use self::nearest::nearest;
 use self::place::Path;
-use crate::methods::{NVME_SET_OPTIONS, NvmeOptions, SET_LISTENER};
-use crate::{Access, Params, Rpc, RpcError};
+use crate::gate::Entrance;
+use crate::methods::{NVME_SET_OPTIONS, NvmeOptions};
+use crate::{Access, Door, Params, Rpc, RpcError};
 
 /// Subsystems that a configuration may have: SPDK's, of which some have no methods here, and our
 /// own.
-const SUBSYSTEMS: [&str; 18] = [
+const SUBSYSTEMS: [&str; 19] = [
     "accel",
     "bdev",
     "bench",
@@ -41,6 +42,7 @@ const SUBSYSTEMS: [&str; 18] = [
     "vhost_blk",
     "vhost_scsi",
     "vmd",
+    "web",
 ];
 
 /// A configuration in SPDK's JSON form: calls to make at boot, in order.
@@ -200,11 +202,14 @@ impl Config {
     /// Lets in those who are to be, though the rest of it was not carried out: a slip elsewhere
     /// does not open the control plane. If it is wrong about that, nobody is let in.
     async fn limit_access(&self, rpc: &Rc<Rpc>) {
-        for call in self.calls.iter().filter(|call| call.method == SET_LISTENER) {
+        for call in &self.calls {
+            let door = Door::ALL.into_iter().find(|door| door.method() == call.method);
+            let Some(door) = door else { continue };
             let set = rpc.call_at_boot(&call.method, call.params.clone()).await;
             if let Err(error) = set {
-                log::error!(target: "rpc", "{SET_LISTENER}: {error}; so nobody is let in");
-                let _ = rpc.set_access(Access::Closed).await;
+                log::error!(target: "rpc", "{}: {error}; so nobody is let in", call.method);
+                let closed = Entrance { access: Access::Closed, port: None };
+                let _ = rpc.set_entrance(door, closed).await;
             }
         }
     }

@@ -42,7 +42,7 @@ pub(crate) use self::nvme_local::key as nvme_local_key;
 pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
 pub use self::nvme_options::NvmeOptions;
 pub use self::pci::{PciControl, PciState};
-pub(crate) use self::rpc::{SET_LISTENER, WAIT_KEY};
+pub(crate) use self::rpc::WAIT_KEY;
 pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
 
 use serde_json::{Map, Value};

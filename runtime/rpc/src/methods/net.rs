@@ -52,6 +52,13 @@ impl NetControl {
     }
 }
 
+impl NetControl {
+    /// The interfaces.
+    pub fn list(&self) -> Vec<InterfaceState> {
+        (self.list)()
+    }
+}
+
 impl fmt::Debug for NetControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries((self.list)()).finish()

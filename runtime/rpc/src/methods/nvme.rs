@@ -93,7 +93,7 @@ impl NvmeControl {
     }
 
     /// The controllers that are attached.
-    pub(super) fn list(&self) -> Vec<NvmeState> {
+    pub fn list(&self) -> Vec<NvmeState> {
         (self.list)()
     }
 

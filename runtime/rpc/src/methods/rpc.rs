@@ -8,22 +8,26 @@ use basalt_net::IpAddress;
 use serde_json::{Value, json};
 
 use super::net::may_have;
-use crate::gate::{ALLOWED_MAX, Access, Prefix};
+use crate::gate::{ALLOWED_MAX, Access, Door, Entrance, Prefix};
 use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
-
-/// Says who may connect.
-pub(crate) const SET_LISTENER: &str = "rpc_set_listener";
 
 /// What the wait is saved under.
 pub(crate) const WAIT_KEY: &str = "options";
 
 pub(super) fn register(router: &mut Router) {
-    router.register_async(SET_LISTENER, When::Any, set_listener);
-    router.register("rpc_get_listener", When::Any, get_listener);
+    for door in Door::ALL {
+        let set = move |cx, params| set_listener(cx, params, door);
+        router.register_async(door.method(), When::Any, set);
+    }
+    router
+        .register("rpc_get_listener", When::Any, |cx, params| get_listener(&cx, params, Door::Rpc));
+    router
+        .register("web_get_listener", When::Any, |cx, params| get_listener(&cx, params, Door::Web));
     router.register("rpc_set_options", When::Any, set_options);
 }
 
-async fn set_listener(cx: Context, params: Params) -> Outcome {
+async fn set_listener(cx: Context, mut params: Params, door: Door) -> Outcome {
+    let port = if door == Door::Web { read_port(&mut params)? } else { None };
     let access = read_access(params)?;
     if let Access::Limited { address: Some(address), .. } = access
         && !may_have(&cx, address)
@@ -31,10 +35,17 @@ async fn set_listener(cx: Context, params: Params) -> Outcome {
         let message = format_args!("no interface has the address {address}");
         return Err(RpcError::errno(errno::EADDRNOTAVAIL, message));
     }
-    let changed = cx.rpc().set_access(access).await;
+    let changed = cx.rpc().set_entrance(door, Entrance { access, port }).await;
     changed.map_err(|reason| RpcError::new(RpcError::INTERNAL, reason))?;
-    cx.remember("rpc", "listener");
+    cx.remember(door.subsystem(), "listener");
     Ok(Value::Bool(true))
+}
+
+fn read_port(params: &mut Params) -> Result<Option<u16>, RpcError> {
+    match params.optional("port")? {
+        Some(0) => Err(RpcError::params("'port' is from 1 to 65535")),
+        port => Ok(port),
+    }
 }
 
 fn read_access(mut params: Params) -> Result<Access, RpcError> {
@@ -76,18 +87,22 @@ fn read_allowed(list: &[String]) -> Result<Vec<Prefix>, RpcError> {
     list.iter().map(read).collect()
 }
 
-fn get_listener(cx: Context, params: Params) -> Outcome {
+fn get_listener(cx: &Context, params: Params, door: Door) -> Outcome {
     params.none()?;
-    let access = cx.rpc().access();
+    let Entrance { access, port } = cx.rpc().entrance(door);
     let (address, allow) = match &access {
         Access::Limited { address, allow } => (*address, allow.as_slice()),
         Access::Open | Access::Closed => (None, &[][..]),
     };
-    Ok(json!({
+    let mut listener = json!({
         "enabled": access != Access::Closed,
         "address": address.map(|address| address.to_string()),
         "allow": allow.iter().map(Prefix::to_string).collect::<Vec<_>>(),
-    }))
+    });
+    if door == Door::Web {
+        listener["port"] = port.into();
+    }
+    Ok(listener)
 }
 
 /// SPDK's argument `--wait-for-rpc`. It is saved until `framework_start_init`: what runs by then is

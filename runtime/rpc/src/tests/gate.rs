@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Machine;
 use super::config::{apply, save};
 use super::server::Served;
-use crate::{Access, Prefix, State};
+use crate::{Access, Door, Prefix, State};
 
 const CALL: &str = "{\"id\": 1, \"method\": \"spdk_get_version\"}";
 const OURS: &str = "10.0.0.1";
@@ -137,7 +137,7 @@ fn what_makes_no_sense_of_a_listener_is_refused_by_name() {
         assert_eq!(error.code, -32602, "{params}");
         assert!(error.message.contains(says), "{params}: {}", error.message);
     }
-    assert_eq!(machine.rpc.access(), Access::Open);
+    assert_eq!(machine.rpc.entrance(Door::Rpc).access, Access::Open);
     let saved = machine.call("framework_get_config", json!({"name": "rpc"})).unwrap();
     assert_eq!(saved, json!([]));
 }

@@ -52,7 +52,7 @@ pub(super) fn measure(
     write!(file, "{}", configuration(target, plan, &points, amount))?;
     let mut command = Command::new(program);
     command.args(["--cpus", &connections.to_string()]).arg("--config").arg(file.path());
-    for option in ["--nvmf-port", "--discovery-port", "--rpc-port"] {
+    for option in ["--nvmf-port", "--discovery-port", "--rpc-port", "--http-port"] {
         command.args([option, &ports::pick_free()?.to_string()]);
     }
     let limit = (plan.time + WARMUP) * points.len() as u32 + PATIENCE;

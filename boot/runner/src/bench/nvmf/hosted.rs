@@ -121,7 +121,7 @@ fn serve(
     let mut file = NamedTempFile::new().context("no place for the configuration")?;
     write!(file, "{}", configuration(target.port))?;
     command.args(["--cpus", "1"]).arg("--config").arg(file.path());
-    for option in ["--nvmf-port", "--discovery-port", "--rpc-port"] {
+    for option in ["--nvmf-port", "--discovery-port", "--rpc-port", "--http-port"] {
         command.args([option, &ports::pick_free()?.to_string()]);
     }
     let server = guest::start_command_until(&command, READY, BOOT)?;

@@ -1,0 +1,517 @@
+//! Which metrics there are.
+
+use alloc::string::ToString as _;
+
+use basalt_bdev::{IoError, Op, OpStat};
+use basalt_env::DmaStats;
+use basalt_net::{NetStats, StackStats};
+use basalt_nvmf::{GroupStats, QueueInfo};
+use basalt_reactor::{PollerStats, ReactorStats};
+use serde_json::Value;
+
+use crate::HeapUse;
+use crate::openmetrics::{Family, Kind, Samples, Unit};
+use crate::snapshot::{BdevView, CoreView, Snapshot, SubsystemView};
+use crate::state::kelvin;
+
+use Kind::{Counter, Gauge, Histogram, Info};
+use Unit::{Bytes, Celsius, One, Ratio, Seconds};
+
+/// Operations that are told apart, and their names.
+const OPERATIONS: [(Op, &str); 8] = [
+    (Op::Read, "read"),
+    (Op::Write, "write"),
+    (Op::Unmap, "unmap"),
+    (Op::Flush, "flush"),
+    (Op::WriteZeroes, "write_zeroes"),
+    (Op::Compare, "compare"),
+    (Op::Copy, "copy"),
+    (Op::ZoneAppend, "zone_append"),
+];
+
+/// What metrics are counted of, and what gives their values: labels follow from that.
+pub enum Of {
+    /// The program as a whole.
+    All(fn(&mut Samples, &Snapshot)),
+    Heap(fn(&HeapUse) -> u64),
+    Cores(fn(&ReactorStats) -> u64),
+    /// Those of one name on a core together.
+    Pollers(fn(&PollerStats) -> u64),
+    /// Each core's memory for I/O.
+    Dma(fn(&DmaStats) -> usize),
+    /// Each core's share of the target.
+    Groups(fn(&GroupStats) -> u64),
+    /// The pairs of a network card's queues.
+    Cards(fn(&NetStats) -> u64),
+    /// Each core's TCP/IP.
+    Stacks(fn(&StackStats) -> u64),
+    /// The queues of hosts, which are connections.
+    Queues(fn(&QueueInfo) -> u16),
+    Bdevs(fn(&mut Samples, &Snapshot, &BdevView)),
+    /// What each bdev did, by operation.
+    Ops(fn(&OpStat) -> u64),
+    Drives(fn(&mut Samples, &Snapshot, usize)),
+    /// What each drive says of its health.
+    Health(fn(&Value) -> Option<u64>),
+    Subsystems(fn(&Snapshot, &SubsystemView) -> usize),
+}
+
+impl Of {
+    /// How many things there are of the kind.
+    pub fn count(&self, all: &Snapshot) -> usize {
+        match self {
+            Self::All(_) => 1,
+            Self::Heap(_) => usize::from(all.heap.is_some()),
+            Self::Bdevs(_) | Self::Ops(_) => all.bdevs.len(),
+            Self::Drives(_) | Self::Health(_) => all.drives.len(),
+            Self::Subsystems(_) => all.subsystems.len(),
+            Self::Cards(_) if all.moved().is_none() => 0,
+            _ => all.cores.len(),
+        }
+    }
+
+    /// Writes the samples of one of them.
+    pub fn write(&self, samples: &mut Samples, all: &Snapshot, at: usize) {
+        match self {
+            Self::All(write) => write(samples, all),
+            Self::Heap(of) => all.heap.iter().for_each(|heap| samples.add(&[], of(heap))),
+            Self::Bdevs(write) => write(samples, all, &all.bdevs[at]),
+            Self::Ops(of) => {
+                let view = &all.bdevs[at];
+                for (op, name) in OPERATIONS {
+                    samples.add(&[bdev(view), ("op", name)], of(view.stat.op(op)));
+                }
+            }
+            Self::Drives(write) => write(samples, all, at),
+            Self::Health(of) => {
+                let (drive, health) = &all.drives[at];
+                let value = health.as_ref().and_then(|health| of(health));
+                value.iter().for_each(|value| samples.add(&[("drive", &drive.name)], *value));
+            }
+            Self::Subsystems(of) => {
+                let view = &all.subsystems[at];
+                samples.add(&[("nqn", &view.nqn)], of(all, view) as u64);
+            }
+            of => of.write_core(samples, &all.cores[at]),
+        }
+    }
+
+    #[inline(never)]
+    fn write_core(&self, samples: &mut Samples, core: &CoreView) {
+        let number = core.core.to_string();
+        let label = ("core", number.as_str());
+        let value = match self {
+            Self::Cores(of) => Some(of(&core.reactor)),
+            Self::Dma(of) => core.dma.as_ref().map(|dma| of(dma) as u64),
+            Self::Groups(of) => core.group.as_ref().map(of),
+            Self::Cards(of) => core.card.as_ref().map(|card| of(&card.card)),
+            Self::Stacks(of) => core.stack.as_ref().map(of),
+            Self::Pollers(of) => return pollers(samples, label, &core.pollers, *of),
+            Self::Queues(of) => return queues(samples, label, &core.queues, *of),
+            _ => None,
+        };
+        value.iter().for_each(|value| samples.add(&[label], *value));
+    }
+}
+
+fn bdev(view: &BdevView) -> (&str, &str) {
+    ("bdev", &view.bdev.info().name)
+}
+
+fn pollers(
+    samples: &mut Samples,
+    core: (&str, &str),
+    pollers: &[PollerStats],
+    of: fn(&PollerStats) -> u64,
+) {
+    for (at, poller) in pollers.iter().enumerate() {
+        let same = |other: &&PollerStats| other.name == poller.name;
+        // There is one of each name.
+        if !pollers[..at].iter().any(|other| same(&other)) {
+            let sum = pollers.iter().filter(same).map(of).sum();
+            samples.add(&[core, ("poller", poller.name)], sum);
+        }
+    }
+}
+
+fn queues(
+    samples: &mut Samples,
+    core: (&str, &str),
+    queues: &[QueueInfo],
+    of: fn(&QueueInfo) -> u16,
+) {
+    for queue in queues {
+        let (Some(cntlid), Some(qid)) = (queue.cntlid, queue.qid) else { continue };
+        let [cntlid, qid, slot] = [cntlid, qid, queue.connection.slot].map(|n| n.to_string());
+        let labels = [core, ("connection", &slot), ("cntlid", &cntlid), ("qid", &qid)];
+        samples.add(&labels, of(queue).into());
+    }
+}
+
+const fn family(name: &'static str, kind: Kind, unit: Unit, help: &'static str, of: Of) -> Family {
+    Family { name, kind, unit, help, of }
+}
+
+/// All of them; those of one kind of thing stand together.
+pub const FAMILIES: &[Family] = &[
+    family(
+        "build",
+        Info,
+        One,
+        "What runs here.",
+        Of::All(|samples, all| {
+            let version = ("version", env!("CARGO_PKG_VERSION"));
+            samples.add(&[version, ("environment", all.environment)], 1);
+        }),
+    ),
+    family(
+        "uptime_seconds",
+        Gauge,
+        Seconds,
+        "Time since the clock started.",
+        Of::All(|s, all| {
+            s.add(&[], all.now_ns);
+        }),
+    ),
+    family("heap_size_bytes", Gauge, Bytes, "Size of the heap.", Of::Heap(|heap| heap.bytes_total)),
+    family(
+        "heap_used_bytes",
+        Gauge,
+        Bytes,
+        "Bytes of it in use.",
+        Of::Heap(|heap| heap.bytes_total - heap.bytes_free),
+    ),
+    family(
+        "errors",
+        Counter,
+        One,
+        "What has gone wrong, by kind.",
+        Of::All(|samples, all| {
+            all.errors().for_each(|(kind, count)| samples.add(&[("kind", kind)], count));
+        }),
+    ),
+    family(
+        "left_out",
+        Gauge,
+        One,
+        "Things beyond those that are shown.",
+        Of::All(|s, all| {
+            s.add(&[], all.left_out);
+        }),
+    ),
+    family(
+        "core_busy_seconds",
+        Counter,
+        Seconds,
+        "Time of rounds that found work.",
+        Of::Cores(|core| core.busy_ns),
+    ),
+    family(
+        "core_idle_seconds",
+        Counter,
+        Seconds,
+        "Time of rounds that found none.",
+        Of::Cores(|core| core.idle_ns),
+    ),
+    family("core_rounds", Counter, One, "Rounds of the event loop.", Of::Cores(|core| core.rounds)),
+    family("core_rests", Counter, One, "Rests for want of work.", Of::Cores(|core| core.rests)),
+    family("core_events", Counter, One, "Events of other cores.", Of::Cores(|core| core.events)),
+    family("core_tasks", Gauge, One, "Tasks that are alive.", Of::Cores(|core| core.tasks)),
+    family("poller_runs", Counter, One, "Runs of pollers.", Of::Pollers(|poller| poller.runs)),
+    family(
+        "poller_busy_runs",
+        Counter,
+        One,
+        "Runs of pollers that found work.",
+        Of::Pollers(|poller| poller.busy),
+    ),
+    family(
+        "poller_busy_seconds",
+        Counter,
+        Seconds,
+        "Time of those, estimated.",
+        Of::Pollers(|poller| poller.busy_ns),
+    ),
+    family(
+        "poller_idle_seconds",
+        Counter,
+        Seconds,
+        "Time of the other runs, estimated.",
+        Of::Pollers(|poller| poller.idle_ns),
+    ),
+    family("dma_size_bytes", Gauge, Bytes, "Memory for I/O.", Of::Dma(|dma| dma.bytes_total)),
+    family(
+        "dma_used_bytes",
+        Gauge,
+        Bytes,
+        "Memory for I/O in use.",
+        Of::Dma(|dma| dma.bytes_total - dma.bytes_free),
+    ),
+    family(
+        "bdev_size_bytes",
+        Gauge,
+        Bytes,
+        "Size of a bdev.",
+        Of::Bdevs(|samples, _, view| {
+            samples.add(&[bdev(view)], view.bdev.info().size_bytes());
+        }),
+    ),
+    family(
+        "bdev_queue_depth",
+        Gauge,
+        One,
+        "I/Os under way.",
+        Of::Bdevs(|samples, all, view| {
+            samples.add(&[bdev(view)], all.depth_of(&view.bdev.info().name));
+        }),
+    ),
+    family("bdev_ios", Counter, One, "I/Os that succeeded, by operation.", Of::Ops(|op| op.ops)),
+    family("bdev_bytes", Counter, Bytes, "Bytes of those.", Of::Ops(|op| op.bytes)),
+    family(
+        "bdev_io_errors",
+        Counter,
+        One,
+        "I/Os that failed, by operation.",
+        Of::Ops(|op| op.errors),
+    ),
+    family(
+        "bdev_errors",
+        Counter,
+        One,
+        "I/Os that failed, by kind.",
+        Of::Bdevs(|samples, _, view| {
+            for (kind, count) in IoError::KINDS.into_iter().zip(view.failures) {
+                samples.add(&[bdev(view), ("kind", kind)], count);
+            }
+        }),
+    ),
+    family(
+        "bdev_latency_seconds",
+        Histogram,
+        Seconds,
+        "Time from submission to completion.",
+        Of::Bdevs(|samples, _, view| {
+            for ((op, name), latency) in OPERATIONS.into_iter().zip(&view.latencies) {
+                let total_ns = view.stat.op(op).latency_total_ns;
+                samples.histogram(&[bdev(view), ("op", name)], latency, total_ns);
+            }
+        }),
+    ),
+    family(
+        "drive",
+        Info,
+        One,
+        "The machine's NVMe drives.",
+        Of::Drives(|samples, all, at| {
+            let (drive, _) = &all.drives[at];
+            let address = drive.address.to_string();
+            let labels = [
+                ("drive", drive.name.as_str()),
+                ("address", &address),
+                ("model", &drive.model),
+                ("serial", &drive.serial),
+                ("firmware", &drive.firmware),
+            ];
+            samples.add(&labels, 1);
+        }),
+    ),
+    family(
+        "drive_enabled",
+        Gauge,
+        One,
+        "Whether a drive works.",
+        Of::Drives(|samples, all, at| {
+            let (drive, _) = &all.drives[at];
+            samples.add(&[("drive", &drive.name)], u64::from(drive.state == "enabled"));
+        }),
+    ),
+    family(
+        "drive_temperature_celsius",
+        Gauge,
+        Celsius,
+        "Composite temperature.",
+        Of::Health(|health| kelvin(health).map(|kelvin| kelvin.saturating_sub(273))),
+    ),
+    family(
+        "drive_critical_warning",
+        Gauge,
+        One,
+        "Bits of the critical warning.",
+        Of::Health(|health| health["critical_warning"].as_u64()),
+    ),
+    family(
+        "drive_available_spare_ratio",
+        Gauge,
+        Ratio,
+        "Spare capacity that is left.",
+        Of::Health(|health| health["available_spare_percentage"].as_u64()),
+    ),
+    family(
+        "drive_used_ratio",
+        Gauge,
+        Ratio,
+        "Estimated part of a drive's life.",
+        Of::Health(|health| health["percentage_used"].as_u64()),
+    ),
+    family(
+        "drive_media_errors",
+        Counter,
+        One,
+        "Errors of the medium.",
+        Of::Health(|health| health["media_errors"].as_u64()),
+    ),
+    family(
+        "drive_error_log_entries",
+        Counter,
+        One,
+        "Entries of the error log.",
+        Of::Health(|health| health["num_err_log_entries"].as_u64()),
+    ),
+    family(
+        "drive_unsafe_shutdowns",
+        Counter,
+        One,
+        "Losses of power.",
+        Of::Health(|health| health["unsafe_shutdowns"].as_u64()),
+    ),
+    family(
+        "drive_read_bytes",
+        Counter,
+        Bytes,
+        "Bytes read from a drive in its life.",
+        Of::Health(|health| health["data_units_read"].as_u64().map(bytes_of_units)),
+    ),
+    family(
+        "drive_written_bytes",
+        Counter,
+        Bytes,
+        "Bytes written to a drive in its life.",
+        Of::Health(|health| health["data_units_written"].as_u64().map(bytes_of_units)),
+    ),
+    family(
+        "drive_power_on_seconds",
+        Counter,
+        Seconds,
+        "Time that a drive was switched on.",
+        Of::Health(|health| health["power_on_hours"].as_u64().map(ns_of_hours)),
+    ),
+    family(
+        "subsystem_namespaces",
+        Gauge,
+        One,
+        "Namespaces of a subsystem.",
+        Of::Subsystems(|_, view| view.namespaces.len()),
+    ),
+    family(
+        "subsystem_controllers",
+        Gauge,
+        One,
+        "Controllers of hosts in a subsystem.",
+        Of::Subsystems(|all, view| all.controllers.iter().filter(|c| c.nqn == view.nqn).count()),
+    ),
+    family("queue_slots", Gauge, One, "Command slots of a host's queue.", Of::Queues(|q| q.slots)),
+    family("queue_commands", Gauge, One, "Commands under way there.", Of::Queues(|q| q.in_use)),
+    family(
+        "nvmf_connections",
+        Gauge,
+        One,
+        "Connections of NVMe/TCP.",
+        Of::Groups(|group| group.connections.into()),
+    ),
+    family(
+        "nvmf_accepted",
+        Counter,
+        One,
+        "Connections of NVMe/TCP that came.",
+        Of::Groups(|group| group.accepted),
+    ),
+    family(
+        "nvmf_lost",
+        Counter,
+        One,
+        "Connections of NVMe/TCP that ended.",
+        Of::Groups(|group| group.lost),
+    ),
+    family("nvmf_ios", Counter, One, "I/Os done for hosts.", Of::Groups(|group| group.ios)),
+    family(
+        "nvmf_faults",
+        Counter,
+        One,
+        "Violations of the protocol.",
+        Of::Groups(|group| group.faults),
+    ),
+    family(
+        "nvmf_buffer_waits",
+        Counter,
+        One,
+        "Waits for a data buffer.",
+        Of::Groups(|group| group.buffer_waits),
+    ),
+    family(
+        "nvmf_queue_full",
+        Counter,
+        One,
+        "Waits for room at a bdev.",
+        Of::Groups(|group| group.queue_full),
+    ),
+    family(
+        "net_received_frames",
+        Counter,
+        One,
+        "Frames received.",
+        Of::Cards(|card| card.rx_frames),
+    ),
+    family(
+        "net_received_bytes",
+        Counter,
+        Bytes,
+        "Bytes of those.",
+        Of::Cards(|card| card.rx_bytes),
+    ),
+    family(
+        "net_received_dropped",
+        Counter,
+        One,
+        "Frames that a card spoilt.",
+        Of::Cards(|card| card.rx_dropped),
+    ),
+    family("net_sent_frames", Counter, One, "Frames sent.", Of::Cards(|card| card.tx_frames)),
+    family("net_sent_bytes", Counter, Bytes, "Bytes of those.", Of::Cards(|card| card.tx_bytes)),
+    family(
+        "net_dropped_frames",
+        Counter,
+        One,
+        "Frames that were malformed or found no room.",
+        Of::Stacks(|stack| stack.frames_dropped),
+    ),
+    family(
+        "tcp_connections",
+        Gauge,
+        One,
+        "Connections of TCP.",
+        Of::Stacks(|stack| stack.connections as u64),
+    ),
+    family(
+        "tcp_accepted",
+        Counter,
+        One,
+        "Connections of TCP that came.",
+        Of::Stacks(|stack| stack.accepted),
+    ),
+    family(
+        "tcp_refused",
+        Counter,
+        One,
+        "Connections of TCP without room.",
+        Of::Stacks(|stack| stack.refused),
+    ),
+];
+
+/// Drives count in thousands of 512 bytes (NVMe base specification 2.0 §5.16.1.3).
+const fn bytes_of_units(units: u64) -> u64 {
+    units.saturating_mul(512_000)
+}
+
+const fn ns_of_hours(hours: u64) -> u64 {
+    hours.saturating_mul(3_600_000_000_000)
+}
