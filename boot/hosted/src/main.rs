@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::Context as _;
-use basalt_env::{DmaArena, DmaPool};
+use basalt_env::{DmaArena, DmaPool, Ticks as _};
 use basalt_hosted::{Bells, Clock, CountingAllocator, Machine, Readiness, cores};
 use basalt_net::NetHandle;
 use basalt_reactor::{Options, mesh};
@@ -79,6 +79,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     for reactor in mesh(arguments.cpus, Options::default()) {
         let ringer = bells.clone();
         reactor.cores().set_ringer(move |core| ringer.ring(core));
+        reactor.cores().set_trace_clock(move || clock.ticks(), move || clock.hz());
         let readiness = Readiness::new().context("cannot wait for sockets")?;
         bells.add_to(&readiness, reactor.core(), WAKE_ONLY).context("cannot wake threads")?;
         seeds.push(Seed {

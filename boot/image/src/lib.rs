@@ -25,7 +25,7 @@ use core::time::Duration;
 
 use basalt_bare::drill::{Drill, Setting};
 use basalt_bare::{Clock, CoreContext, Machine, cpu_relax, drill, is_emulated};
-use basalt_env::{DmaPool, Work};
+use basalt_env::{DmaPool, Ticks as _, Work};
 use basalt_reactor::{Local, Options, mesh};
 use bootloader_api::BootInfo;
 
@@ -79,7 +79,9 @@ pub fn run(boot_info: &'static mut BootInfo, application: Application) -> ! {
     for reactor in mesh(machine.core_count(), options()) {
         trace::print_on_failure(reactor.cores());
         let waker = machine.waker();
-        reactor.cores().set_ringer(move |core| waker.wake(core));
+        let (cores, clock) = (reactor.cores(), machine.clock());
+        cores.set_ringer(move |core| waker.wake(core));
+        cores.set_trace_clock(move || clock.ticks(), move || clock.hz());
         seeds.push(Seed { reactor, parts: parts.take(), fault: None });
     }
     if let [seed] = seeds.as_slice() {

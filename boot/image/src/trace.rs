@@ -26,5 +26,6 @@ fn print_all(print: &dyn Fn(fmt::Arguments<'_>)) {
         for line in cores.trace(core).skip(count.saturating_sub(LINES)) {
             print(format_args!("  {line}\n"));
         }
+        basalt_setup::print_traced(cores, core, print);
     }
 }

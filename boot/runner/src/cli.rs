@@ -48,6 +48,15 @@ pub enum Command {
     /// Rates under emulation tell little about real machines, and other load on this one disturbs
     /// them; their ratio is more telling, and instructions hardly vary.
     Bench(BenchArguments),
+    /// Show what a machine that runs is busy with, second by second
+    ///
+    /// Its cores, their pollers, bdevs and the connections of hosts, as spdk_top does.
+    Top(crate::top::TopArguments),
+    /// Trace a machine that runs for some seconds, into a file for chrome://tracing and Perfetto
+    ///
+    /// Switches tracepoints on, takes over what they write, and switches off again what was off
+    /// before, also after Ctrl-C.
+    Trace(crate::trace::TraceArguments),
     /// Serve from this host instead: the same program as a process of Linux
     ///
     /// Builds the hosted twin and hands it all that follows; `hosted --help` lists its options.

@@ -15,6 +15,8 @@
 //! - [`launch`] starts QEMU, passes its console on and ends it when asked.
 //! - [`linux`] makes a Linux guest of Debian's packages.
 //! - `hosted` builds and starts the hosted twin.
+//! - [`rpc`] calls a machine's methods; [`trace`] has it trace, and [`top`] shows what it
+//!   is busy with.
 //! - `bench` measures the image and fio in a Linux guest on the same virtual machine.
 
 pub mod accel;
@@ -30,7 +32,10 @@ pub mod linux;
 mod machine;
 pub mod packages;
 pub mod ports;
+pub mod rpc;
 mod run;
+pub mod top;
+pub mod trace;
 mod workspace;
 
 pub use machine::{Bus, DebugExit, Disk, Machine, Medium, Network, Nic, Uefi, shell_quote};

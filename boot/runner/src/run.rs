@@ -39,6 +39,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Image(arguments)) => image(&workspace, &arguments),
         Some(Command::Check(arguments)) => config::report(&arguments.file),
         Some(Command::Bench(bench)) => crate::bench::run(&workspace, &bench),
+        Some(Command::Top(arguments)) => crate::top::run(&arguments),
+        Some(Command::Trace(arguments)) => crate::trace::run(&arguments),
         Some(Command::Hosted(hosted)) => crate::hosted::run(&workspace, &hosted.arguments),
     }
 }

@@ -18,6 +18,7 @@ mod inventory;
 mod network;
 mod paths;
 mod stray;
+mod traced;
 mod virtio_disks;
 
 use alloc::rc::Rc;
@@ -47,6 +48,7 @@ use crate::guard::Guard;
 use crate::hotplug::Watch;
 pub use crate::paths::DataPaths;
 use crate::virtio_disks::VirtioDisks;
+pub use traced::print_traced;
 
 const PORTS: Ports = Ports::STANDARD;
 

@@ -142,6 +142,13 @@ pub(crate) struct Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ControllerId(u32);
 
+impl ControllerId {
+    /// What it is called in traces.
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 impl Handle {
     pub(crate) fn ask(&self, request: Request) {
         self.requests.borrow_mut().push_back(request);

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::fmt;
 
 use basalt_env::{Instant, Work};
+use basalt_metrics::{Tpoint, TraceGroup};
 use basalt_reactor::Local;
 
 use crate::emulate::Emulator;
@@ -333,8 +334,22 @@ impl BaseChannel {
     /// Takes `io`, or leaves it as it is and says why.
     #[inline]
     pub fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        if self.local.traces(TraceGroup::Bdev) {
+            return self.submit_traced(io);
+        }
         self.inner.submit(io)?;
         self.in_flight.set(self.in_flight.get() + 1);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn submit_traced(&mut self, io: &mut Io) -> Result<(), RejectReason> {
+        let (op, blocks) = (io.op.index() as u16, io.blocks.into());
+        let values = [io.lba, blocks, 0];
+        self.inner.submit(io)?;
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.local.trace(Tpoint::BdevIoStart, (op, self.descriptor.node().number), values);
         Ok(())
     }
 
@@ -345,9 +360,8 @@ impl BaseChannel {
             return Work::IDLE;
         }
         let node = self.descriptor.node();
-        let (Some(stat), false) =
-            (node.stats.writer(self.local.core()), node.claims.has_attention())
-        else {
+        let closely = node.claims.has_attention() || self.local.traces(TraceGroup::Bdev);
+        let (Some(stat), false) = (node.stats.writer(self.local.core()), closely) else {
             return self.poll_closely(&mut done);
         };
         let now = self.local.now();
@@ -371,9 +385,11 @@ impl BaseChannel {
             self.limits = Limits::Kept;
         }
         let (stat, latencies) = (node.stats.writer(core), node.latencies());
+        let traced = self.local.traces(TraceGroup::Bdev).then_some((&self.local, node.number));
         let mut finished = 0;
         let work = self.inner.poll(&mut |io| {
             stat.into_iter().for_each(|stat| stat.record(io, now));
+            traced.iter().for_each(|(local, bdev)| trace_done(local, *bdev, io));
             latencies.iter().for_each(|latencies| latencies.record(core, io, now));
             finished += 1;
             done(io);
@@ -395,5 +411,15 @@ impl BaseChannel {
     /// Ios passed on and not yet handed back.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
+    }
+}
+
+#[cold]
+fn trace_done(local: &Local, bdev: u32, io: &Io) {
+    let ns = local.now().as_ns().saturating_sub(io.submitted.as_ns());
+    let (small, values) = ((io.op.index() as u16, bdev), [io.lba, io.blocks.into(), ns]);
+    match io.status {
+        Ok(()) => local.trace(Tpoint::BdevIoDone, small, values),
+        Err(_) => local.trace_failed(Tpoint::BdevIoDone, small, values),
     }
 }

@@ -16,6 +16,8 @@ use crate::{Bdev, BlockCount, Op, OpSet};
 pub(crate) struct Node {
     pub(crate) bdev: Arc<dyn Bdev>,
     pub(crate) claims: Claims,
+    /// What it is called in traces.
+    pub(crate) number: u32,
     /// As the bdev's own, but at hand.
     pub(crate) num_blocks: BlockCount,
     pub(crate) stats: Stats,
@@ -31,9 +33,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(bdev: Arc<dyn Bdev>, cores: usize) -> Arc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         let num_blocks = bdev.info().num_blocks.clone();
         let stats = Stats::new(cores, bdev.info().block_size);
         Arc::new(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             bdev,
             claims: Claims::default(),
             num_blocks,

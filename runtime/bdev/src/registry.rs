@@ -188,6 +188,13 @@ impl Registry {
         self.nodes.borrow().iter().map(|node| Arc::clone(&node.bdev)).collect()
     }
 
+    /// The name of the bdev that traces call by that number, if it is still there.
+    pub fn traced_name(&self, number: u32) -> Option<String> {
+        let nodes = self.nodes.borrow();
+        let node = nodes.iter().find(|node| node.number == number)?;
+        Some(node.bdev.info().name.clone())
+    }
+
     /// Whether there is a claim on the bdev (`claimed` in `bdev_get_bdevs`).
     pub fn is_claimed(&self, name: &str) -> bool {
         self.claim(name).is_some()

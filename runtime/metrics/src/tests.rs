@@ -7,7 +7,7 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use crate::{Counter, Histogram, PerCore, Trace, TraceEntry};
+use crate::{Counter, Histogram, PerCore, Tpoint, Trace, TraceEntry, TraceGroup};
 
 fn histogram_of(values: &[u64]) -> Histogram {
     let histogram = Histogram::new();
@@ -98,7 +98,7 @@ fn counters_of_several_cores_are_added_when_read() {
 }
 
 fn entry(n: u64) -> TraceEntry {
-    TraceEntry { at_ns: n, kind: n * 2, a: n * 3, b: n * 5 }
+    TraceEntry { at: n, kind: n * 2, a: n * 3, b: n * 5, c: n * 7 }
 }
 
 #[test]
@@ -112,13 +112,50 @@ fn a_trace_keeps_the_newest_events_in_order() {
 }
 
 #[test]
+fn a_trace_is_read_by_number_and_forgets_what_it_is_told_to() {
+    let trace = Trace::try_new(4).expect("memory for four events");
+    assert_eq!((trace.oldest(), trace.written(), trace.read(0)), (0, 0, None));
+    (0..6).for_each(|n| trace.record(entry(n)));
+    assert_eq!(trace.oldest(), 2);
+    let found = [1, 2, 5, 6].map(|number| trace.read(number));
+    assert_eq!(found, [None, Some(entry(2)), Some(entry(5)), None]);
+    trace.clear();
+    assert_eq!((trace.oldest(), trace.iter().count()), (6, 0));
+    trace.record(entry(6));
+    assert!(trace.iter().eq([entry(6)]));
+}
+
+#[test]
+fn a_tracepoint_is_found_by_what_an_entry_says_it_is() {
+    for tpoint in Tpoint::ALL {
+        let entry = tpoint.entry(7, (0xabcd, 0x1234_5678), [1, 2, 3]);
+        assert_eq!(Tpoint::of(entry), Some(*tpoint));
+        assert!(!entry.has_failed() && entry.failed().has_failed());
+        assert_eq!(Tpoint::of(entry.failed()), Some(*tpoint));
+        assert_eq!(entry.values(), [0xabcd, 0x1234_5678, 1, 2, 3]);
+        let twin = |other: &&Tpoint| other.name() == tpoint.name() || other.id() == tpoint.id();
+        assert_eq!(Tpoint::ALL.iter().filter(twin).count(), 1, "{}", tpoint.name());
+        assert_ne!(tpoint.group().tpoints() & tpoint.bit(), 0);
+    }
+    assert_eq!(Tpoint::of(TraceEntry { kind: 0x3ff, ..TraceEntry::default() }), None);
+}
+
+#[test]
+fn groups_are_found_by_name() {
+    for group in TraceGroup::ALL {
+        assert_eq!(TraceGroup::find(group.name()), Some(group));
+    }
+    assert_eq!(TraceGroup::find("all"), None);
+}
+
+#[test]
 fn a_trace_read_while_it_is_written_never_shows_a_torn_event() {
     let trace = Arc::new(Trace::new(8));
     let writer = trace.clone();
     let thread = thread::spawn(move || (0..200_000).for_each(|n| writer.record(entry(n))));
     while !thread.is_finished() {
         for found in trace.iter() {
-            assert_eq!(found, entry(found.at_ns));
+            assert_eq!(found, entry(found.at));
         }
     }
     thread.join().expect("no panic");

@@ -1,17 +1,20 @@
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Something that happened on a core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TraceEntry {
-    /// When, in nanoseconds of the environment's clock.
-    pub at_ns: u64,
+    /// When, by the writer's clock.
+    pub at: u64,
     /// What kind of event: the meaning is the writer's.
     pub kind: u64,
     /// Its first argument.
     pub a: u64,
     /// Its second argument.
     pub b: u64,
+    /// Its third argument.
+    pub c: u64,
 }
 
 /// A slot: a sequence number that tells whether the words belong together, and the words.
@@ -20,7 +23,7 @@ pub struct TraceEntry {
 #[derive(Debug, Default)]
 struct Slot {
     seq: AtomicU64,
-    words: [AtomicU64; 4],
+    words: [AtomicU64; 5],
 }
 
 /// The last events of one core, the newest in place of the oldest.
@@ -33,14 +36,28 @@ pub struct Trace {
     slots: Box<[Slot]>,
     /// How many entries were ever written.
     written: AtomicU64,
+    /// Entries before this one are forgotten.
+    forgotten: AtomicU64,
 }
 
 impl Trace {
-    /// A trace of the last `len` events, rounded up to a power of two. Each takes 40 bytes.
+    /// A trace of the last `len` events, rounded up to a power of two. Each takes 48 bytes.
     pub fn new(len: usize) -> Self {
         let len = len.clamp(1, 1 << 24).next_power_of_two();
-        let slots = (0..len).map(|_| Slot::default()).collect();
-        Self { slots, written: AtomicU64::new(0) }
+        Self::of((0..len).map(|_| Slot::default()).collect())
+    }
+
+    /// The same; `None` if there is no memory for it.
+    pub fn try_new(len: usize) -> Option<Self> {
+        let len = len.clamp(1, 1 << 24).next_power_of_two();
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(len).ok()?;
+        slots.resize_with(len, Slot::default);
+        Some(Self::of(slots.into_boxed_slice()))
+    }
+
+    const fn of(slots: Box<[Slot]>) -> Self {
+        Self { slots, written: AtomicU64::new(0), forgotten: AtomicU64::new(0) }
     }
 
     /// Notes an event. Only the core that owns the trace may call this.
@@ -49,7 +66,7 @@ impl Trace {
         let number = self.written.load(Ordering::Relaxed);
         let slot = self.slot(number);
         slot.seq.store(2 * number + 1, Ordering::Relaxed);
-        let values = [entry.at_ns, entry.kind, entry.a, entry.b];
+        let values = [entry.at, entry.kind, entry.a, entry.b, entry.c];
         for (word, value) in slot.words.iter().zip(values) {
             // Release: a reader that sees the word also sees that the slot is being written.
             word.store(value, Ordering::Release);
@@ -63,24 +80,33 @@ impl Trace {
         self.written.load(Ordering::Acquire)
     }
 
-    /// The events still there, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = TraceEntry> {
-        let end = self.written();
-        let start = end.saturating_sub(self.slots.len() as u64);
-        (start..end).filter_map(|number| self.read(number))
+    /// The number of the oldest event still there, from 0; [`Self::written`] if there is none.
+    pub fn oldest(&self) -> u64 {
+        let kept = self.written().saturating_sub(self.slots.len() as u64);
+        kept.max(self.forgotten.load(Ordering::Relaxed))
     }
 
-    /// Entry `number`, unless it has been overwritten.
-    fn read(&self, number: u64) -> Option<TraceEntry> {
+    /// Forgets all events. Any core may call this.
+    pub fn clear(&self) {
+        self.forgotten.store(self.written(), Ordering::Relaxed);
+    }
+
+    /// The events still there, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = TraceEntry> {
+        (self.oldest()..self.written()).filter_map(|number| self.read(number))
+    }
+
+    /// Event `number`, unless it has been overwritten or is still to come.
+    pub fn read(&self, number: u64) -> Option<TraceEntry> {
         let slot = self.slot(number);
         let whole = 2 * number + 2;
         if slot.seq.load(Ordering::Acquire) != whole {
             return None;
         }
         // Acquire: if any word is of a later entry, the second look at `seq` sees that too.
-        let [at_ns, kind, a, b] = slot.words.each_ref().map(|word| word.load(Ordering::Acquire));
+        let [at, kind, a, b, c] = slot.words.each_ref().map(|word| word.load(Ordering::Acquire));
         let unchanged = slot.seq.load(Ordering::Relaxed) == whole;
-        unchanged.then_some(TraceEntry { at_ns, kind, a, b })
+        unchanged.then_some(TraceEntry { at, kind, a, b, c })
     }
 
     fn slot(&self, number: u64) -> &Slot {

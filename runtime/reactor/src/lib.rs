@@ -37,6 +37,7 @@ mod task;
 mod tasks;
 mod time;
 mod trace;
+mod tracer;
 mod watchdog;
 
 #[cfg(test)]
@@ -54,4 +55,5 @@ pub use stats::{PollerStats, ReactorStats};
 pub use tasks::{YieldNow, yield_now};
 pub use time::{Elapsed, Sleep};
 pub use trace::{TraceEvent, TraceLine};
+pub use tracer::{TraceError, TraceMasks, TraceRing, TraceStart, Traced, TracedLine};
 pub use watchdog::{Report, STALL, Watch};

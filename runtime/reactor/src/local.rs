@@ -17,6 +17,7 @@ use crate::rest::{Doze, Rest, Sources, Wakes};
 use crate::stats::CoreCounters;
 use crate::tasks::Tasks;
 use crate::time::Timers;
+use crate::tracer::Tracer;
 use crate::{Cores, PollerStats};
 
 /// Why an event could not be sent. The closure has been dropped.
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     /// What other cores read of this one.
     pub counters: Arc<CoreCounters>,
     pub now: Cell<Instant>,
+    pub tracer: Tracer,
     /// Set when the reactor is gone: nothing runs any more.
     pub ended: Cell<bool>,
     /// Events to the core itself: no atomic exchange, no other core's cache.

@@ -9,6 +9,7 @@ use basalt_ring::mpsc::{self, Consumer, Producer, PushError};
 
 use crate::rest::{Bedside, IdlePolicy, REST_AFTER_DEFAULT};
 use crate::stats::{CoreCounters, ReactorStats};
+use crate::tracer::TraceClock;
 use crate::{Local, Reactor, SendError};
 
 /// What travels between cores: a closure run once on the core it was sent to.
@@ -43,6 +44,7 @@ struct Shared {
 pub struct Cores {
     shared: Arc<[Shared]>,
     idle_policy: Arc<IdlePolicy>,
+    trace_clock: Arc<TraceClock>,
 }
 
 impl Cores {
@@ -95,6 +97,10 @@ impl Cores {
         &self.idle_policy
     }
 
+    pub(crate) fn trace_clock(&self) -> &TraceClock {
+        &self.trace_clock
+    }
+
     pub(crate) fn counters(&self, core: CoreId) -> Option<&Arc<CoreCounters>> {
         self.shared.get(core.index()).map(|shared| &shared.counters)
     }
@@ -145,7 +151,7 @@ pub fn mesh(cores: usize, options: Options) -> Vec<Seed> {
         })
         .unzip();
     let idle_policy = Arc::new(IdlePolicy::new(options.rest_after));
-    let cores = Cores { shared: shared.into(), idle_policy };
+    let cores = Cores { shared: shared.into(), idle_policy, trace_clock: Arc::default() };
     mailboxes
         .into_iter()
         .zip(ids)

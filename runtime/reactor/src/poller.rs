@@ -6,6 +6,7 @@ use core::fmt;
 use core::time::Duration;
 
 use basalt_env::Work;
+use basalt_metrics::{Tpoint, TraceGroup};
 
 use crate::activity::Activity;
 use crate::stopwatch::{self, Stopwatch};
@@ -67,9 +68,20 @@ impl Entry {
     /// The same, timed; what it took counts `weight` times.
     #[cold]
     pub fn run_timed(&self, local: &Local, watch: &Stopwatch<'_>, weight: u64) -> Work {
-        let (work, ns) = watch.time(|| self.run(local));
+        let (work, ns) = watch.time(|| self.run_traced(local));
         let total = if work.is_busy() { &self.busy_ns } else { &self.idle_ns };
         total.set(total.get().saturating_add(ns.saturating_mul(weight)));
+        work
+    }
+
+    /// The same, traced if that is wanted.
+    #[cold]
+    fn run_traced(&self, local: &Local) -> Work {
+        let began = local.trace_begin();
+        let work = self.run(local);
+        if work.is_busy() {
+            local.trace_end(Tpoint::ThreadPoller, began, self.activity, work.0);
+        }
         work
     }
 
@@ -184,6 +196,9 @@ fn run_all(entries: &[Rc<Entry>], local: &Local, watch: &Stopwatch<'_>) -> Work 
     if watch.times_all() {
         return run_all_timed(entries, local, watch);
     }
+    if local.traces(TraceGroup::Thread) {
+        return run_all_traced(entries, local);
+    }
     entries.iter().fold(Work::IDLE, |work, entry| work + entry.run(local))
 }
 
@@ -191,6 +206,11 @@ fn run_all(entries: &[Rc<Entry>], local: &Local, watch: &Stopwatch<'_>) -> Work 
 fn run_all_timed(entries: &[Rc<Entry>], local: &Local, watch: &Stopwatch<'_>) -> Work {
     let run = |entry: &Rc<Entry>| entry.run_timed(local, watch, stopwatch::MEAN);
     entries.iter().fold(Work::IDLE, |work, entry| work + run(entry))
+}
+
+#[cold]
+fn run_all_traced(entries: &[Rc<Entry>], local: &Local) -> Work {
+    entries.iter().fold(Work::IDLE, |work, entry| work + entry.run_traced(local))
 }
 
 /// A registration. Dropping it unregisters the poller, also from within itself.

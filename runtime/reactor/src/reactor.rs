@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use basalt_env::{CoreId, Instant, Work};
+use basalt_metrics::Tpoint;
 use basalt_ring::{mpsc, spsc};
 
 use crate::activity::Activity;
@@ -16,6 +17,7 @@ use crate::stats::CoreCounters;
 use crate::stopwatch::{Sampler, Stopwatch};
 use crate::tasks::Tasks;
 use crate::time::Timers;
+use crate::tracer::Tracer;
 use crate::{Cores, Local, ReactorStats};
 
 /// One core's event loop.
@@ -53,6 +55,7 @@ impl Reactor {
             counters: Arc::clone(&counters),
             cores,
             now: Cell::new(Instant::ZERO),
+            tracer: Tracer::default(),
             ended: Cell::new(false),
             loopback: RefCell::new(loopback),
             pollers: Pollers::default(),
@@ -109,14 +112,18 @@ impl Reactor {
         let now = now.max(self.local.now());
         self.account(now);
         self.local.inner.now.set(now);
-        let mut work = self.run_events();
+        let began = self.local.trace_round();
+        let mut work = self.run_events(began);
         work += self.local.inner.timers.run_due(&self.local, watch);
         self.run_list.refresh(&self.local);
         work += self.run_list.run(&self.local, watch);
-        work += self.local.inner.tasks.run(now);
+        work += self.local.inner.tasks.run(&self.local);
         work += self.run_list.run_late(&self.local, watch);
         self.local.inner.wakes.flush(&self.local.inner.cores);
         self.local.inner.counters.running.set(Activity::NONE);
+        if work.is_busy() {
+            self.local.trace_end(Tpoint::ThreadRound, began, Activity::NONE, work.0);
+        }
         self.last_round = Some((now, work));
         work
     }
@@ -148,7 +155,7 @@ impl Reactor {
     }
 
     /// Runs events of other cores, then of this one, each within the budget.
-    fn run_events(&mut self) -> Work {
+    fn run_events(&mut self, began: u64) -> Work {
         let running = &self.local.inner.counters.running;
         let mut count = 0;
         while count < self.event_budget
@@ -169,6 +176,7 @@ impl Reactor {
             let counters = &self.local.inner.counters;
             counters.events.add(u64::from(count));
             counters.recorder.events(self.local.now(), count);
+            self.local.trace_end(Tpoint::ThreadEvents, began, Activity::NONE, count);
         }
         Work(count)
     }

@@ -4,6 +4,7 @@ use basalt_metrics::Counter;
 
 use crate::activity::Running;
 use crate::trace::Recorder;
+use crate::tracer::Shown;
 
 /// What a reactor has done since it was built (SPDK's `framework_get_reactors`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,6 +58,7 @@ pub(crate) struct CoreCounters {
     pub pollers: Counter,
     pub running: Running,
     pub recorder: Recorder,
+    pub shown: Shown,
 }
 
 impl CoreCounters {

@@ -5,8 +5,10 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use basalt_env::{Instant, Work};
+use basalt_env::Work;
+use basalt_metrics::Tpoint;
 
+use crate::Local;
 use crate::activity::Activity;
 use crate::rest::Bedside;
 use crate::stats::CoreCounters;
@@ -51,16 +53,21 @@ impl Tasks {
     }
 
     /// Runs each task that was woken, once. What they wake runs in the next round.
-    pub fn run(&self, now: Instant) -> Work {
+    pub fn run(&self, local: &Local) -> Work {
         let mut count = 0;
         for ready in self.runner.take() {
             count += 1;
+            let mut activity = Activity::NONE;
             if let Some(Some(named)) = self.table.borrow().tasks.get(ready.key()) {
-                self.counters.running.set(named.activity);
-                self.counters.recorder.task(now, named.activity);
+                activity = named.activity;
+                self.counters.running.set(activity);
+                self.counters.recorder.task(local.now(), activity);
             }
-            if ready.run() == Progress::Finished {
-                self.forget(ready.key());
+            let began = local.trace_begin();
+            let (key, progress) = (ready.key(), ready.run());
+            local.trace_end(Tpoint::ThreadTask, began, activity, 1);
+            if progress == Progress::Finished {
+                self.forget(key);
             }
         }
         Work(count)

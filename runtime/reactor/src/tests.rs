@@ -18,6 +18,7 @@ mod pollers;
 mod rest;
 mod tasks;
 mod timers;
+mod tracing;
 mod watchdog;
 
 /// A reactor alone in the world, and a clock for it.

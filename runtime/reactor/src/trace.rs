@@ -83,7 +83,7 @@ impl Recorder {
     #[inline]
     fn record(&self, at: Instant, kind: u64, activity: Activity, count: u32) {
         let (a, b) = (activity.to_bits(), count.into());
-        self.trace.record(TraceEntry { at_ns: at.as_ns(), kind, a, b });
+        self.trace.record(TraceEntry { at: at.as_ns(), kind, a, b, c: 0 });
     }
 
     fn line(entry: TraceEntry, running: &Running) -> TraceLine {
@@ -93,7 +93,7 @@ impl Recorder {
             POLLER => TraceEvent::Poller(name(), entry.b),
             _ => TraceEvent::Events(entry.b),
         };
-        TraceLine { at: Instant::from_ns(entry.at_ns), event }
+        TraceLine { at: Instant::from_ns(entry.at), event }
     }
 }
 

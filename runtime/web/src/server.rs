@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 
-use basalt_env::{CoreId, Instant, Work};
+use basalt_env::{CoreId, DmaRun, Instant, Work};
 use basalt_net::{ListenerId, NetStack, SocketError, SocketId};
 use basalt_reactor::Local;
 use basalt_rpc::{Access, Found, Question, WebGate, ask};
@@ -325,7 +325,7 @@ impl Client {
 
     fn write(&mut self, local: &Local, stack: &mut dyn NetStack) -> Result<Work, SocketError> {
         let Some(response) = &mut self.response else { return Ok(Work::IDLE) };
-        let sent = stack.send_vectored(self.socket, &response.unsent())?;
+        let sent = stack.send_vectored(self.socket, &response.unsent().map(DmaRun::Lent))?;
         response.sent(sent);
         if response.unsent_len() == 0 {
             self.response = None;

@@ -3,6 +3,7 @@ use alloc::rc::Rc;
 
 use basalt_bdev::{Io, IoChannel, Op, RejectReason};
 use basalt_env::{Registers, Work};
+use basalt_metrics::{Tpoint, TraceGroup};
 use basalt_nvme::Namespace;
 use basalt_reactor::Local;
 
@@ -29,6 +30,29 @@ impl<R: Registers> NvmeChannel<R> {
         Some(Box::new(Self { local: local.clone(), queue, inbox }))
     }
 
+    #[cold]
+    fn submit_traced(&self, io: &mut Io) -> Result<(), RejectReason> {
+        let small = (io.op.index() as u16, self.queue.id.number());
+        let values = [io.lba, io.blocks.into(), 0];
+        self.queue.submit(io, &self.inbox)?;
+        self.local.trace(Tpoint::NvmePcieSubmit, small, values);
+        Ok(())
+    }
+
+    #[cold]
+    fn poll_traced(&self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        self.queue.poll_for(&self.inbox, &mut |io| {
+            let small = (io.op.index() as u16, self.queue.id.number());
+            let ns = self.local.now().as_ns().saturating_sub(io.submitted.as_ns());
+            let values = [io.lba, io.blocks.into(), ns];
+            match io.status {
+                Ok(()) => self.local.trace(Tpoint::NvmePcieComplete, small, values),
+                Err(_) => self.local.trace_failed(Tpoint::NvmePcieComplete, small, values),
+            }
+            done(io);
+        })
+    }
+
     /// Submits what is for the controller as a whole.
     #[cold]
     fn send_errand(&self, io: &mut Io) -> Result<(), RejectReason> {
@@ -49,11 +73,17 @@ impl<R: Registers> IoChannel for NvmeChannel<R> {
         if matches!(io.op, Op::Reset | Op::NvmeAdmin) {
             return self.send_errand(io);
         }
+        if self.local.traces(TraceGroup::NvmePcie) {
+            return self.submit_traced(io);
+        }
         self.queue.submit(io, &self.inbox)
     }
 
     /// The first channel that asks in a round empties the completion queue for all.
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
+        if self.local.traces(TraceGroup::NvmePcie) {
+            return self.poll_traced(done);
+        }
         self.queue.poll_for(&self.inbox, done)
     }
 

@@ -14,12 +14,14 @@ mod read;
 mod receive;
 mod send;
 mod slot;
+mod traced;
 mod zones;
 
 use alloc::vec::Vec;
 
 use basalt_bdev::Io;
 use basalt_env::{Instant, Work};
+use basalt_metrics::Tpoint;
 use basalt_net::{Endpoint, NetStack, SocketError, SocketId};
 
 pub(crate) use abort::{Aborting, Preempted};
@@ -241,7 +243,10 @@ impl Connection {
             });
             match result {
                 Ok(0) => break,
-                Ok(_) => work += Work(1),
+                Ok(bytes) => {
+                    self.queue.trace_bytes(Tpoint::SockReceived, bytes);
+                    work += Work(1);
+                }
                 Err(error) => {
                     self.hung_up(core, stack, error);
                     return work + Work(1);
@@ -267,6 +272,9 @@ impl Connection {
                 Work(1)
             }
             Ok(sent) => {
+                if sent > 0 {
+                    self.queue.trace_bytes(Tpoint::SockSent, sent);
+                }
                 if matches!(self.link, Link::Draining { .. }) && self.queue.is_flushed() {
                     self.close(core, stack);
                 }

@@ -104,7 +104,7 @@ pub(super) struct Queue {
     pub(super) watchers: Vec<Watcher>,
     /// Where an I/O queue's work is counted.
     pub(super) health: Option<Arc<Health>>,
-    local: Local,
+    pub(super) local: Local,
 }
 
 impl Queue {
@@ -115,7 +115,7 @@ impl Queue {
             peer: ends.peer,
             phase: Phase::Accepted,
             slots: Slots::new(SLOTS_BEFORE_CONNECT),
-            sender: Sender::new(core.config.c2h_success),
+            sender: Sender::new(core.config.c2h_success, id.slot, &core.local),
             receiving: None,
             waiting: VecDeque::new(),
             reserve: None,
@@ -376,6 +376,7 @@ impl Queue {
         if !with_data && let SgList::One(buf) = core::mem::take(&mut slot.data) {
             self.recycle(buf);
         }
+        self.trace_completed(index);
         self.sender.enqueue(index);
     }
 

@@ -56,6 +56,7 @@ impl Queue {
         slot.state = SlotState::Running;
         (slot.transfer, slot.channel) = (plan.transfer, plan.channel);
         self.slots.hold(index, held);
+        self.trace_new(command);
         let tag = crate::group::Tag { connection: self.id.slot, slot: index, generation }.to_u64();
         let (lba, blocks) = (command.lba(), command.blocks());
         self.submit(index, Io::with_data(Op::Read, lba, blocks, SgList::One(buf), tag), core);
@@ -80,6 +81,7 @@ impl Queue {
         slot.outcome = crate::command::Outcome::OK;
         slot.state = SlotState::Sending;
         slot.outgoing = super::slot::Outgoing::Data;
+        self.trace_completed(index);
         self.sender.enqueue(index);
     }
 }

@@ -62,6 +62,7 @@ impl<'a> Handler<'a> {
         if let Transfer::InCapsule { offset, .. } = slot.transfer {
             slot.skip = offset;
         }
+        self.queue.trace_new(command);
         self.queue.pair(index);
         Some(index)
     }
@@ -134,6 +135,7 @@ pub(super) struct Plan {
 
 impl Sink for Handler<'_> {
     fn begin(&mut self, pdu: &Pdu<'_>, data_len: u32) -> Result<Admit, Fault> {
+        self.queue.trace_received(pdu, data_len);
         self.queue.receiving = None;
         match pdu {
             Pdu::IcReq(request) => Ok(Admit::Negotiated(self.queue.greet(*request, self.core))),
@@ -160,6 +162,7 @@ impl Sink for Handler<'_> {
             self.end(DataDigest::Good)?;
             return Ok(admit);
         };
+        self.queue.trace_received(pdu, 0);
         let command: &Command = zerocopy::transmute_ref!(*bytes);
         if self.queue.read_at_once(command, self.core) {
             return Ok(Admit::Ready);

@@ -1,10 +1,13 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use basalt_metrics::{Tpoint, TraceGroup};
 use basalt_net::{NetStack, SocketError, SocketId};
+use basalt_reactor::Local;
 use zerocopy::IntoBytes;
 
 use super::slot::{Outgoing, Slot, Slots};
+use super::traced::trace_pdu;
 use crate::command::Outcome;
 use crate::config::C2hSuccess;
 use crate::pdu::wire::{self, flags, kind};
@@ -30,6 +33,9 @@ pub(super) struct Sender {
     /// Where data begins in a PDU, bytes.
     data_offset: usize,
     pub(super) head: QueueHead,
+    /// What the connection is called in traces.
+    slot: u16,
+    local: Local,
 }
 
 /// The submission queue head as the host is told of it.
@@ -73,7 +79,7 @@ impl QueueHead {
 }
 
 impl Sender {
-    pub(super) fn new(policy: C2hSuccess) -> Self {
+    pub(super) fn new(policy: C2hSuccess, slot: u16, local: &Local) -> Self {
         Self {
             outbox: Outbox::default(),
             line: VecDeque::new(),
@@ -82,6 +88,8 @@ impl Sender {
             digests: Digests::default(),
             data_offset: size_of::<wire::Data>(),
             head: QueueHead::new(policy),
+            slot,
+            local: local.clone(),
         }
     }
 
@@ -224,7 +232,15 @@ impl Sender {
         Ok((sent.min(parts.bytes()), parts.bytes()))
     }
 
+    #[inline(always)]
+    fn trace(&self, kind: u8, data_len: usize) {
+        if self.local.traces(TraceGroup::NvmfTcp) {
+            trace_pdu(&self.local, Tpoint::TcpPduSent, (kind, self.slot), data_len);
+        }
+    }
+
     fn encode_response(&mut self, cid: u16, outcome: Outcome) {
+        self.trace(kind::CAPSULE_RESP, 0);
         let entry = outcome.entry(cid, self.head.tell());
         let hlen = size_of::<wire::CapsuleResp>();
         let common = common_header(kind::CAPSULE_RESP, 0, hlen, (0, 0), self.digests);
@@ -234,6 +250,7 @@ impl Sender {
     }
 
     fn encode_r2t(&mut self, index: u16, slot: &Slot) {
+        self.trace(kind::R2T, 0);
         let common = common_header(kind::R2T, 0, size_of::<wire::R2t>(), (0, 0), self.digests);
         let r2t = wire::R2t {
             common,
@@ -253,6 +270,7 @@ impl Sender {
         let respond = slot.outcome != Outcome::OK || !self.head.may_skip();
         let success = if respond { 0 } else { flags::SUCCESS };
         let len = slot.data_len();
+        self.trace(kind::C2H_DATA, len);
         let hlen = size_of::<wire::Data>();
         let pdo = self.data_offset;
         let (extra, place) = (flags::LAST | success, (pdo, len));

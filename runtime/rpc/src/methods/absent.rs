@@ -1,14 +1,12 @@
 //! What SPDK has and Basalt has not: each method is there, so that a client that asks for it, or
 //! loads a configuration with it, is told why it cannot be.
 
-use serde_json::json;
-
 use crate::{Router, RpcError, When, errno};
 
 /// Why a feature is not there, its methods, and when they may be called in SPDK.
 type Feature = (&'static str, &'static str, When);
 
-const FEATURES: [Feature; 21] = [
+const FEATURES: [Feature; 20] = [
     (
         "Logical volumes are not supported: use bdev_split_create or partitions of a drive",
         "bdev_lvol_create_lvstore bdev_lvol_delete_lvstore bdev_lvol_rename_lvstore \
@@ -127,13 +125,6 @@ const FEATURES: [Feature; 21] = [
         When::Runtime,
     ),
     (
-        "Tracing has no shared memory here to be read from: each core keeps its last events, and \
-         prints them when it fails",
-        "trace_enable_tpoint_group trace_disable_tpoint_group trace_set_tpoint_mask \
-         trace_clear_tpoint_mask trace_clear",
-        When::Any,
-    ),
-    (
         "Not supported: errors are injected into any bdev with bdev_error_create",
         "bdev_nvme_add_error_injection bdev_nvme_remove_error_injection",
         When::Runtime,
@@ -160,15 +151,5 @@ pub(super) fn register(router: &mut Router) {
         for name in methods.split_ascii_whitespace() {
             router.register(name, when, move |_, _| Err(RpcError::errno(errno::EOPNOTSUPP, why)));
         }
-    }
-    for name in ["trace_get_info", "trace_get_tpoint_group_mask"] {
-        router.register(name, When::Any, |cx, params| {
-            params.none()?;
-            // No group can be enabled, and so there is no file either.
-            Ok(match cx.method() {
-                "trace_get_info" => json!({"tpoint_shm_path": "", "tpoint_group_mask": "0x0"}),
-                _ => json!({"tpoint_group_mask": "0x0"}),
-            })
-        });
     }
 }

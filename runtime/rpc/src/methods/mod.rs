@@ -28,6 +28,7 @@ mod rpc;
 mod scheduler;
 mod sock;
 mod thread;
+mod trace;
 mod vbdev;
 mod virtio;
 
@@ -54,6 +55,7 @@ pub fn register_all(router: &mut Router) {
     framework::register(router);
     rpc::register(router);
     thread::register(router);
+    trace::register(router);
     log::register(router);
     options::register(router);
     scheduler::register(router);

@@ -28,7 +28,7 @@ pub(super) fn register(router: &mut Router) {
     router.register_async("thread_get_io_channels", When::Any, get_io_channels);
 }
 
-fn cores(local: &Local) -> impl Iterator<Item = CoreId> + use<> {
+pub(super) fn cores(local: &Local) -> impl Iterator<Item = CoreId> + use<> {
     (0..local.cores() as u16).map(CoreId)
 }
 

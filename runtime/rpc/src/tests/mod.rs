@@ -20,6 +20,7 @@ mod nvmf_discovery;
 mod nvmf_masking;
 mod protocol;
 mod server;
+mod trace;
 mod vbdev;
 mod virtio;
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use basalt_bdev::{Access, Registry};
 use basalt_env::{LOG_FLAGS, PciAddress};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Machine;
 use super::config::{apply, save};
@@ -96,7 +96,6 @@ fn what_is_not_there_is_refused_with_its_reason_and_is_listed() {
         ("bdev_crypto_create", "Encryption"),
         ("dsa_scan_accel_module", "accelerator"),
         ("vmd_rescan", "VMD"),
-        ("trace_enable_tpoint_group", "Tracing"),
         ("bdev_aio_create", "no operating system"),
     ] {
         let params = json!({"name": "a", "filename": "b", "block_size": 512});
@@ -270,13 +269,4 @@ fn devices_are_listed_with_their_configuration_space() {
         "address": "0000:5e:00.3", "type": "nvme", "numa_id": 1, "config_space": "86800A",
     }]);
     assert_eq!(devices, expected);
-}
-
-#[test]
-fn there_are_no_trace_groups() {
-    let mut machine = Machine::new();
-    let info: Map<_, _> =
-        serde_json::from_value(machine.call("trace_get_info", None).unwrap()).unwrap();
-    assert_eq!(info["tpoint_group_mask"], "0x0");
-    wants(&machine.call("trace_get_tpoint_group_mask", None).unwrap(), &["tpoint_group_mask"]);
 }
