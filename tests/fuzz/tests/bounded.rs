@@ -28,6 +28,11 @@ fn partition_tables_make_partitions_where_they_may_be() {
 }
 
 #[test]
+fn a_partition_that_a_configuration_was_saved_in_is_read_or_refused_and_can_be_saved_to() {
+    run("kept_config");
+}
+
+#[test]
 fn frames_cannot_break_the_stacks() {
     run("net_frames");
 }

@@ -4,6 +4,7 @@ pub mod acpi_tables;
 pub mod config_file;
 pub mod elf_image;
 pub mod gpt_table;
+pub mod kept_config;
 pub mod net_frames;
 pub mod nvme_device;
 pub mod nvmf_host;
@@ -49,11 +50,12 @@ impl Target {
 }
 
 /// All of them, by name.
-pub const ALL: [Target; 15] = [
+pub const ALL: [Target; 16] = [
     Target::new("acpi_tables", acpi_tables::run, acpi_tables::seeds, 15000),
     Target::new("config_file", config_file::run, config_file::seeds, 2000),
     Target::new("elf_image", elf_image::run, elf_image::seeds, 7500),
     Target::new("gpt_table", gpt_table::run, gpt_table::seeds, 750),
+    Target::new("kept_config", kept_config::run, kept_config::seeds, 750),
     Target::new("net_frames", net_frames::run, net_frames::seeds, 375),
     Target::new("nvme_device", nvme_device::run, nvme_device::seeds, 300),
     Target::new("nvmf_host", nvmf_host::run, nvmf_host::seeds, 10000),
