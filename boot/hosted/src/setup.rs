@@ -16,7 +16,7 @@ use basalt_net::{Address, Addresses, Ipv4Cidr};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{InterfaceState, NetControl};
-use basalt_rpc::{Config, Router, RpcError, errno};
+use basalt_rpc::{Config, Keeper, Router, RpcError, errno};
 use serde_json::json;
 
 use crate::ending::Ending;
@@ -65,6 +65,8 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     let environment = Environment { name: "hosted", started_at: started_at(clock), heap: || None };
     services::start(local, transport, ports, environment).await;
     Examiner::settled(local).await;
+    let config = Keeper::start(local, config).await;
+    files::give_way(&rpc, &files, &config).await?;
     let exports = configuration::carry_out(&config, &rpc).await?;
     if waits {
         let params = json!({"wait_for_rpc": true});

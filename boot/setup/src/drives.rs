@@ -48,8 +48,25 @@ impl Drives {
             Rc::new(Self { claim: Box::new(claim), nodes, path, found: RefCell::new(found) });
         local.provide(Rc::clone(&drives));
         local.provide(Rc::new(drives.control(local)));
+        drives.attach_all(local, functions).await;
+    }
+
+    /// Attaches all of them again under the same names, as what they are told at that has changed;
+    /// to be called before anybody uses them.
+    pub async fn attach_again(local: &Local) {
+        let Some(drives) = local.service::<Self>() else { return };
+        let controllers = NvmeControllers::of(local);
+        for info in controllers.list() {
+            // One that has gone meanwhile is left out below.
+            let _ = controllers.detach(&info.name).await;
+        }
+        let functions = drives.found.borrow().clone();
+        drives.attach_all(local, functions).await;
+    }
+
+    async fn attach_all(&self, local: &Local, functions: Vec<Function>) {
         for (index, function) in functions.into_iter().enumerate() {
-            drives.try_attach(local, function, format!("Nvme{index}")).await;
+            self.try_attach(local, function, format!("Nvme{index}")).await;
         }
     }
 

@@ -40,7 +40,7 @@ use basalt_bdev_nvme::PRODUCT_NAME;
 use basalt_env::{Device, Nearness};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::Local;
-use basalt_rpc::{Config, ConfigError, Router};
+use basalt_rpc::{Config, ConfigError, Keeper, Router};
 
 use crate::devices::{Devices, Firmware, Nodes};
 use crate::drives::Drives;
@@ -91,7 +91,6 @@ async fn run(local: Local, parts: Parts) {
 
 async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     let config = Config::parse(parts.config);
-    let interfaces = config.interfaces();
     if let Some(options) = config.nvme_options(local.cores()) {
         local.provide(Rc::new(options));
     }
@@ -110,9 +109,10 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     Drives::start(local, &firmware, nvme).await;
     VirtioDisks::start(local, &firmware, virtio_disks);
     first_read::run(local, move || clock.now()).await;
+    let config = saved_or(local, config).await;
     let cards = virtio_net.iter().map(Device::address).collect();
     inventory::start(local, firmware.config.clone(), Rc::clone(&firmware.nodes), cards);
-    network::start(local, &firmware, clock, virtio_net, &interfaces).await;
+    network::start(local, &firmware, clock, virtio_net, &config.interfaces()).await;
     let transport = TransportConfig::default();
     let target = Target::start(local, transport);
     let instruments = Instruments { ticks: clock, allocations };
@@ -140,6 +140,22 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
         announce::ready(&target, address, PORTS);
     }
     Ok(())
+}
+
+/// The configuration that is to be in force: what the machine itself has saved on a drive, or what
+/// was handed over. Drives that are to be told otherwise how they choose among queues are attached
+/// again.
+async fn saved_or(local: &Local, handed_over: Config) -> Config {
+    Examiner::settled(local).await;
+    let before = handed_over.nvme_options(local.cores()).unwrap_or_default();
+    let config = Keeper::start(local, handed_over).await;
+    let options = config.nvme_options(local.cores()).unwrap_or_default();
+    if (options.arbitration, &options.priorities) != (before.arbitration, &before.priorities) {
+        local.provide(Rc::new(options));
+        Drives::attach_again(local).await;
+        Examiner::settled(local).await;
+    }
+    config
 }
 
 fn heap() -> Option<Heap> {

@@ -29,7 +29,7 @@ pub enum Exports {
 /// A configuration that is a benchmark failed, which was the machine's only purpose.
 pub async fn carry_out(config: &Config, rpc: &Rc<Rpc>) -> Result<Exports, ConfigError> {
     let Err(error) = config.apply(rpc).await else {
-        let is_default = !config.has_subsystem("nvmf");
+        let is_default = !config.has_subsystem("nvmf") && !config.is_whole();
         return Ok(if is_default { Exports::Default } else { Exports::AsConfigured });
     };
     if config.has_subsystem("bench") {

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::rc::Rc;
 
-use basalt_bdev::vbdev::gpt::Examiner;
+use basalt_bdev::vbdev::gpt::{CONFIG_PRODUCT_NAME, Examiner};
 use basalt_bdev::{Bdev, Event, Registry};
 use basalt_nvmf::{DEFAULT_NQN, DISCOVERY_NQN};
 use basalt_reactor::Local;
@@ -25,7 +25,8 @@ async fn export_all(local: &Local, rpc: &Rc<Rpc>, ports: Ports) -> Result<(), Rp
     let subsystem = json!({"nqn": DEFAULT_NQN, "allow_any_host": true});
     rpc.call_at_boot("nvmf_create_subsystem", Some(subsystem)).await?;
     let bdevs = local.service::<Registry>().map(|registry| registry.list()).unwrap_or_default();
-    for bdev in bdevs {
+    // A partition for the machine's configuration is nothing for hosts.
+    for bdev in bdevs.iter().filter(|bdev| bdev.info().product_name != CONFIG_PRODUCT_NAME) {
         add(local, rpc, &bdev.info().name).await;
     }
     for (nqn, port) in [(DEFAULT_NQN, ports.nvmf), (DISCOVERY_NQN, ports.discovery)] {

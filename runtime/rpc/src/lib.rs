@@ -7,7 +7,7 @@
 //! 3. A [`Router`] knows the methods. Those of this crate are in [`methods`]; an adapter or the
 //!    image registers its own.
 //! 4. The boot [`Config`] is a list of the same calls, and what [`Rpc`] has carried out can be
-//!    saved as one.
+//!    saved as one, which [`kept`] does in a partition of the machine's own.
 //!
 //! Neighbours: `runtime/net` carries the bytes; `runtime/bdev`, `runtime/nvmf` and
 //! `runtime/reactor` do what the methods ask for. Protocol: JSON-RPC 2.0 (2013-01-04), with the
@@ -24,6 +24,7 @@ mod connection;
 mod error;
 mod framing;
 mod gate;
+pub mod kept;
 mod message;
 pub mod methods;
 mod params;
@@ -41,6 +42,7 @@ pub use connection::{Connection, PENDING_BYTES_MAX};
 pub use error::{RpcError, errno};
 pub use framing::{DEPTH_MAX, Framer, FramingError, MESSAGE_BYTES_MAX, VALUES_MAX};
 pub use gate::{Access, BadPrefix, Door, Gate, Prefix, WebGate};
+pub use kept::Keeper;
 pub use message::{BadRequest, ID_BYTES_MAX, Id, Message, Request};
 pub use params::Params;
 pub use router::{Outcome, Pending, Router, State, When};

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 #[derive(Default)]
 pub struct Saved {
     calls: Vec<SavedCall>,
+    /// How often they have changed.
+    changes: u64,
 }
 
 struct SavedCall {
@@ -35,6 +37,7 @@ pub(crate) type Renew = Box<dyn Fn(&mut Map<String, Value>)>;
 impl Saved {
     /// Files a call that made `key`.
     pub(crate) fn put(&mut self, subsystem: &'static str, key: String, call: Call) {
+        self.changes += 1;
         let call = SavedCall { subsystem, key, call };
         let same = |old: &&mut SavedCall| old.subsystem == subsystem && old.key == call.key;
         match self.calls.iter_mut().find(same) {
@@ -45,6 +48,7 @@ impl Saved {
 
     /// Drops the calls that made `key` and everything below it.
     pub(crate) fn forget(&mut self, subsystem: &'static str, key: &str) {
+        self.changes += 1;
         self.calls.retain(|call| {
             let below = call.key.strip_prefix(key);
             call.subsystem != subsystem
@@ -78,6 +82,17 @@ impl Saved {
         for (subsystem, key) in gone {
             self.forget(subsystem, &key);
         }
+    }
+
+    /// How often the calls have changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// One call of a subsystem, counted from 0, as [`Self::of`] has it.
+    pub(crate) fn nth(&self, subsystem: &str, index: usize) -> Option<Value> {
+        let mut calls = self.calls.iter().filter(|call| call.subsystem == subsystem);
+        calls.nth(index).map(SavedCall::to_json)
     }
 
     /// The calls of one subsystem as `{"method", "params"}` objects.

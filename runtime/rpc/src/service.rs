@@ -274,6 +274,16 @@ impl Rpc {
     pub fn saved(&self, subsystem: &str) -> Vec<Value> {
         self.saved.borrow().of(subsystem)
     }
+
+    /// One of them, counted from 0.
+    pub(crate) fn saved_call(&self, subsystem: &str, index: usize) -> Option<Value> {
+        self.saved.borrow().nth(subsystem, index)
+    }
+
+    /// How often any of them have changed.
+    pub(crate) fn saved_changes(&self) -> u64 {
+        self.saved.borrow().changes()
+    }
 }
 
 /// The answer to a batch as far as it has got.

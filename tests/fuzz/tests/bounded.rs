@@ -33,6 +33,11 @@ fn http_requests_are_all_answered_or_refused() {
 }
 
 #[test]
+fn a_partition_that_a_configuration_was_saved_in_is_read_or_refused_and_can_be_saved_to() {
+    run("kept_config");
+}
+
+#[test]
 fn frames_cannot_break_the_stacks() {
     run("net_frames");
 }

@@ -89,6 +89,15 @@ impl BasaltGuest {
         self.firmware(Some(Medium { path: medium.to_path_buf(), bus }))
     }
 
+    /// Boots by UEFI firmware from one of the machine's drives, which it writes.
+    ///
+    /// # Panics
+    /// There is no firmware.
+    #[must_use]
+    pub fn uefi_from_drives(self) -> Self {
+        self.firmware(None)
+    }
+
     /// Boots by UEFI firmware from the network (PXE): DHCP names the UEFI application in the
     /// directory `served`, TFTP delivers it. The card it comes by is on QEMU's own network and
     /// stays the image's; the free port of 127.0.0.1 that is returned reaches `guest_port` there.

@@ -61,7 +61,7 @@ fn two_cores_come_up_from_a_usb_stick_and_serve() {
 fn the_nvme_drive_it_boots_from_is_attached_as_well() {
     let guest = BasaltGuest::new("basalt").uefi(Bus::Nvme).start();
     guest.wait_for_line("serial basalt-boot", BOOT);
-    guest.wait_for_line("Nvme0n1: 66 MiB", BOOT);
+    guest.wait_for_line("Nvme0n1: 67 MiB", BOOT);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use basalt_bdev::{Bdev, BdevInfo, RegisterError, Registry};
 use basalt_hosted::file::{HostFile, Mode, OpenFailure};
 use basalt_reactor::Local;
 use basalt_rpc::methods::{FileControl, FileOptions};
-use basalt_rpc::{Rpc, RpcError, errno};
+use basalt_rpc::{Config, Rpc, RpcError, errno};
 use serde_json::json;
 
 use bdev::FileBdev;
@@ -46,14 +46,30 @@ fn open(filename: &str, mode: Mode) -> Result<HostFile, RpcError> {
 /// Makes a bdev of each of `paths`, by the calls a client would make.
 pub async fn create_all(rpc: &Rc<Rpc>, paths: &[PathBuf]) -> anyhow::Result<()> {
     for (index, path) in paths.iter().enumerate() {
+        let name = name(index);
         // A saved configuration is to hold wherever the program is started.
         let absolute = std::path::absolute(path)?;
         let filename = absolute.to_string_lossy();
-        let params = json!({"name": format!("Aio{index}"), "filename": filename});
+        let params = json!({"name": name, "filename": filename});
         let created = rpc.call_at_boot("bdev_aio_create", Some(params)).await;
         created.map_err(|error| anyhow!("--file {}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+/// Takes away those of them that the configuration makes as well, as one that was saved here does:
+/// it says more of them, such as their UUIDs.
+pub async fn give_way(rpc: &Rc<Rpc>, paths: &[PathBuf], config: &Config) -> Result<(), RpcError> {
+    let names = (0..paths.len()).map(name);
+    for name in names.filter(|name| config.makes("bdev_aio_create", name)) {
+        rpc.call_at_boot("bdev_aio_delete", Some(json!({"name": name}))).await?;
+    }
+    Ok(())
+}
+
+/// What the bdev of a file is called that is served without being configured.
+fn name(index: usize) -> String {
+    format!("Aio{index}")
 }
 
 fn create(registry: &Registry, options: FileOptions) -> Result<Arc<dyn Bdev>, RpcError> {

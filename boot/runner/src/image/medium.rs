@@ -1,14 +1,18 @@
-//! The boot disk: a GPT with one EFI system partition, which has a FAT32 file system with the UEFI
-//! application under the name that firmware looks for on any disk (UEFI 2.10 §3.5.1.1, §13.3).
+//! The boot disk: a GPT with an EFI system partition, which has a FAT32 file system with the UEFI
+//! application under the name that firmware looks for on any disk (UEFI 2.10 §3.5.1.1, §13.3), and
+//! a partition that the machine saves its configuration in.
 
 use std::fs::File;
 use std::io::{self, Cursor, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use basalt_bdev::uuid;
+use basalt_bdev::vbdev::gpt::CONFIG_KIND;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
+use gpt::partition_types::OperatingSystem;
 use gpt::{GptConfig, partition_types};
 
 #[cfg(test)]
@@ -16,8 +20,10 @@ mod tests;
 
 const BLOCK_SIZE: u64 = 512;
 const MIB: u64 = 1 << 20;
-/// Where the partition begins, and what is left behind it: the other copy of the table lies there.
+/// Where the partitions begin, and what is left behind them for the other copy of the table.
 const MARGIN_BYTES: u64 = MIB;
+/// Two slots of the largest size.
+const CONFIG_BYTES: u64 = MIB;
 /// Smaller ones hold too few clusters to be FAT32.
 const ESP_BYTES_MIN: u64 = 64 * MIB;
 /// Room that stays free for a configuration put there by hand.
@@ -27,7 +33,7 @@ const CLUSTER_BYTES: u32 = 512;
 /// Zeros in units of this are left out of the file.
 const HOLE_BYTES: usize = 64 << 10;
 
-/// What the partition holds.
+/// What the EFI system partition holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Contents<'a> {
     /// The UEFI application, as `\EFI\BOOT\BOOTX64.EFI`.
@@ -60,7 +66,7 @@ pub fn write(path: &Path, contents: Contents<'_>) -> anyhow::Result<()> {
 fn disk(contents: Contents<'_>) -> anyhow::Result<Vec<u8>> {
     let files = contents.application.len() + contents.config.map_or(0, <[u8]>::len);
     let esp_bytes = (files as u64 + SPARE_BYTES).next_multiple_of(MIB).max(ESP_BYTES_MIN);
-    let disk_bytes = esp_bytes + 2 * MARGIN_BYTES;
+    let disk_bytes = esp_bytes + CONFIG_BYTES + 2 * MARGIN_BYTES;
     let Ok(blocks) = u32::try_from(disk_bytes / BLOCK_SIZE) else {
         bail!("{disk_bytes} bytes are more than a FAT32 boot disk can have");
     };
@@ -72,6 +78,11 @@ fn disk(contents: Contents<'_>) -> anyhow::Result<Vec<u8>> {
     let id = table.add_partition("Basalt", esp_bytes, partition_types::EFI, 0, align)?;
     let start = table.partitions().get(&id).map(|partition| partition.first_lba * BLOCK_SIZE);
     let start = usize::try_from(start.context("no partition in the table")?)?;
+    let kept = partition_types::Type {
+        guid: uuid::format(&CONFIG_KIND).parse()?,
+        os: OperatingSystem::None,
+    };
+    table.add_partition("Basalt configuration", CONFIG_BYTES, kept, 0, align)?;
     let volume_id = table.guid().as_fields().0;
     let mut disk = table.write()?.into_inner();
     let esp =

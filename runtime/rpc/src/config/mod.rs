@@ -61,6 +61,8 @@ pub struct Config {
     calls: Vec<ConfigCall>,
     /// What is wrong with its syntax and structure.
     complaints: Vec<Complaint>,
+    /// Whether it says all that is to be exported.
+    is_whole: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -139,6 +141,28 @@ impl Config {
         config
     }
 
+    /// The same, which says all that is to be exported, as what the machine itself has saved does.
+    pub(crate) fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
+    /// One that cannot be read at all, for that reason.
+    pub(crate) fn unreadable(message: String) -> Self {
+        let complaint =
+            Complaint { line: 1, column: 1, path: String::new(), message, nearest: None };
+        Self { complaints: [complaint].into(), ..Self::default() }.whole()
+    }
+
+    /// The text, without what is ignored at its end.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether it says all that is to be exported, even if that is nothing.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// How many calls it holds.
     pub fn len(&self) -> usize {
         self.calls.len()
@@ -152,6 +176,15 @@ impl Config {
     /// Whether it holds a call for `subsystem`.
     pub fn has_subsystem(&self, subsystem: &str) -> bool {
         self.calls.iter().any(|call| call.subsystem == subsystem)
+    }
+
+    /// Whether it calls `method` for something of that name.
+    pub fn makes(&self, method: &str, name: &str) -> bool {
+        let is_it = |call: &ConfigCall| {
+            let named = call.params.as_ref().and_then(|params| params.get("name"));
+            call.method == method && named.and_then(Value::as_str) == Some(name)
+        };
+        self.calls.iter().any(is_it)
     }
 
     /// The interfaces it sets, which must be known before the network starts. Those that it sets

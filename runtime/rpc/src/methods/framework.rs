@@ -12,7 +12,7 @@ use super::rpc::WAIT_KEY;
 use crate::{Context, Outcome, Params, Router, RpcError, State, When};
 
 /// Subsystems whose calls are saved, each after those it depends on.
-const SUBSYSTEMS: [(&str, &[&str]); 13] = [
+pub(super) const SUBSYSTEMS: [(&str, &[&str]); 13] = [
     ("net", &[]),
     ("rpc", &["net"]),
     ("web", &["net"]),

@@ -6,6 +6,7 @@ mod bdev;
 mod file;
 mod framework;
 mod iostat;
+mod kept;
 mod limits;
 mod log;
 mod net;
@@ -53,6 +54,7 @@ use crate::Router;
 /// Adds the methods of this crate to a router.
 pub fn register_all(router: &mut Router) {
     framework::register(router);
+    kept::register(router);
     rpc::register(router);
     thread::register(router);
     trace::register(router);

@@ -138,9 +138,8 @@ fn check_unnamed(cx: &Context, state: &NvmeState) -> Result<(), RpcError> {
 /// Partitions go and come back with their drive, and are no users of it unless they have some.
 fn check_unused(cx: &Context, state: &NvmeState) -> Result<(), RpcError> {
     let registry = cx.service::<Registry>()?;
-    let is_partition = |name: &str| {
-        registry.get(name).is_some_and(|bdev| bdev.info().product_name == gpt::PRODUCT_NAME)
-    };
+    let is_partition =
+        |name: &str| registry.get(name).is_some_and(|bdev| gpt::is_partition(&*bdev));
     for bdev in &state.bdevs {
         let users: Vec<String> = users(cx, bdev)
             .into_iter()

@@ -22,7 +22,7 @@ pub(super) fn apply(machine: &mut Machine, config: &Value) -> Result<(), ConfigE
 }
 
 /// What the client's `save_config` would write.
-pub(super) fn save(machine: &mut Machine) -> Value {
+pub(crate) fn save(machine: &mut Machine) -> Value {
     let listed = machine.call("framework_get_subsystems", None).unwrap();
     let subsystems: Vec<Value> = listed
         .as_array()

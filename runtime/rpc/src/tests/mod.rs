@@ -1,7 +1,7 @@
 //! A machine of one or more cores with the control plane on it, and tests by subject.
 
 mod bdev;
-mod config;
+pub(crate) mod config;
 mod config_check;
 mod connection;
 mod documentation;

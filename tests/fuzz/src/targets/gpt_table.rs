@@ -9,7 +9,7 @@ use crate::input::Input;
 use crate::machine::Machine;
 use crate::seed::Seed;
 
-const BLOCKS: u64 = 512;
+pub(super) const BLOCKS: u64 = 512;
 /// Entries are 128 of 128 bytes, in as many blocks as this.
 const ENTRIES_BLOCKS: u64 = 32;
 
@@ -65,7 +65,13 @@ fn examine(bytes: &[u8], look: impl FnOnce(&Machine)) {
     assert_eq!(machine.registry.list().len(), 1, "partitions go with their disk");
 }
 
-fn put(machine: &mut Machine, channel: &mut Channel, lba: u64, bytes: &[u8], block_size: usize) {
+pub(super) fn put(
+    machine: &mut Machine,
+    channel: &mut Channel,
+    lba: u64,
+    bytes: &[u8],
+    block_size: usize,
+) {
     let room = (BLOCKS - lba).min(ENTRIES_BLOCKS + 1) as usize * block_size;
     let len = bytes.len().min(room).next_multiple_of(block_size);
     if len == 0 {
@@ -101,8 +107,31 @@ fn dword(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
-fn crc(bytes: &[u8]) -> [u8; 4] {
+pub(super) fn crc(bytes: &[u8]) -> [u8; 4] {
     Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(bytes).to_le_bytes()
+}
+
+/// An entry of that type, from block `first` to `last`.
+pub(super) fn entry(kind: [u8; 16], unique: u8, first: u64, last: u64) -> [u8; 128] {
+    let mut entry = [0; 128];
+    entry[..16].copy_from_slice(&kind);
+    entry[16..32].fill(unique);
+    entry[32..40].copy_from_slice(&first.to_le_bytes());
+    entry[40..48].copy_from_slice(&last.to_le_bytes());
+    entry[56..60].copy_from_slice(&[b'd', 0, 0xe9, 0]);
+    entry
+}
+
+/// A header at `lba`, without its checksums, of four entries that begin at block `at`.
+pub(super) fn header(lba: u64, alternate: u64, at: u64) -> Vec<u8> {
+    let mut header = vec![0; 92];
+    header[..16].copy_from_slice(b"EFI PART\0\0\x01\0\x5c\0\0\0");
+    let places = [(24, lba), (32, alternate), (40, 34), (48, BLOCKS - 34), (72, at)];
+    for (place, value) in places {
+        header[place..place + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    header[80..88].copy_from_slice(&[4, 0, 0, 0, 128, 0, 0, 0]);
+    header
 }
 
 /// A table of three partitions, of which two are SPDK's.
@@ -111,28 +140,9 @@ pub fn seeds() -> Vec<Seed> {
         0x4e, 0x99, 0x27, 0x65, 0x5a, 0x2c, 0xec, 0x4e, 0x96, 0x13, 0x8f, 0x59, 0x44, 0x07, 0x4e,
         0x8b,
     ];
-    let entry = |kind: [u8; 16], unique: u8, first: u64, last: u64| {
-        let mut entry = [0; 128];
-        entry[..16].copy_from_slice(&kind);
-        entry[16..32].fill(unique);
-        entry[32..40].copy_from_slice(&first.to_le_bytes());
-        entry[40..48].copy_from_slice(&last.to_le_bytes());
-        entry[56..60].copy_from_slice(&[b'd', 0, 0xe9, 0]);
-        entry
-    };
     let mut entries =
         [entry([7; 16], 1, 40, 99), entry(spdk, 2, 100, 199), entry(spdk, 3, 300, 301)].concat();
     entries.resize(512, 0);
-    let header = |lba: u64, alternate: u64, at: u64| {
-        let mut header = vec![0; 92];
-        header[..16].copy_from_slice(b"EFI PART\0\0\x01\0\x5c\0\0\0");
-        let places = [(24, lba), (32, alternate), (40, 34), (48, BLOCKS - 34), (72, at)];
-        for (place, value) in places {
-            header[place..place + 8].copy_from_slice(&value.to_le_bytes());
-        }
-        header[80..88].copy_from_slice(&[4, 0, 0, 0, 128, 0, 0, 0]);
-        header
-    };
     let first = header(1, BLOCKS - 1, 2);
     [3, 7]
         .map(|mode| {

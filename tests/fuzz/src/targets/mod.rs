@@ -5,6 +5,7 @@ pub mod config_file;
 pub mod elf_image;
 pub mod gpt_table;
 pub mod http_requests;
+pub mod kept_config;
 pub mod net_frames;
 pub mod nvme_device;
 pub mod nvmf_host;
@@ -50,12 +51,13 @@ impl Target {
 }
 
 /// All of them, by name.
-pub const ALL: [Target; 16] = [
+pub const ALL: [Target; 17] = [
     Target::new("acpi_tables", acpi_tables::run, acpi_tables::seeds, 15000),
     Target::new("config_file", config_file::run, config_file::seeds, 2000),
     Target::new("elf_image", elf_image::run, elf_image::seeds, 7500),
     Target::new("gpt_table", gpt_table::run, gpt_table::seeds, 750),
     Target::new("http_requests", http_requests::run, http_requests::seeds, 375),
+    Target::new("kept_config", kept_config::run, kept_config::seeds, 750),
     Target::new("net_frames", net_frames::run, net_frames::seeds, 375),
     Target::new("nvme_device", nvme_device::run, nvme_device::seeds, 300),
     Target::new("nvmf_host", nvmf_host::run, nvmf_host::seeds, 10000),

@@ -36,13 +36,20 @@ fn contents(volume: &FileSystem<Cursor<Vec<u8>>>, name: &str) -> Option<Vec<u8>>
 }
 
 #[test]
-fn the_disk_has_one_efi_system_partition() {
+fn the_disk_has_an_efi_system_partition_and_an_empty_one_for_the_configuration() {
     let file = written(None);
-    let (table, partition) = table(file.path());
-    assert_eq!(table.partitions().values().filter(|entry| entry.is_used()).count(), 1);
-    assert_eq!(partition.part_type_guid, partition_types::EFI);
-    assert_eq!(partition.first_lba * BLOCK_SIZE % MIB, 0);
-    assert!(partition.last_lba <= table.primary_header().unwrap().last_usable);
+    let (table, esp) = table(file.path());
+    assert_eq!(table.partitions().values().filter(|entry| entry.is_used()).count(), 2);
+    assert_eq!(esp.part_type_guid, partition_types::EFI);
+    assert_eq!(esp.first_lba * BLOCK_SIZE % MIB, 0);
+    let kept = &table.partitions()[&2];
+    assert!(kept.part_type_guid.guid.to_string().eq_ignore_ascii_case(&uuid::format(&CONFIG_KIND)));
+    assert_eq!(kept.first_lba, esp.last_lba + 1);
+    assert!(kept.last_lba <= table.primary_header().unwrap().last_usable);
+    let disk = std::fs::read(file.path()).unwrap();
+    let range = kept.first_lba * BLOCK_SIZE..(kept.last_lba + 1) * BLOCK_SIZE;
+    assert_eq!(range.end - range.start, MIB);
+    assert!(disk[range.start as usize..range.end as usize].iter().all(|byte| *byte == 0));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Partitions of SPDK's type in a GUID partition table (SPDK's `gpt`).
 //!
 //! Every bdev that comes is examined: its table is read, and if it has such partitions, each
-//! becomes a bdev, called `<base>p1`, `<base>p2`, … by its number. Partitions of other types belong
-//! to somebody else and are left alone.
+//! becomes a bdev, called `<base>p1`, `<base>p2`, … by its number. So does one that is meant for
+//! the machine's configuration ([`CONFIG_KIND`]). Partitions of other types belong to somebody else
+//! and are left alone.
 
 mod table;
 #[cfg(test)]
@@ -18,12 +19,13 @@ use alloc::vec::Vec;
 use alloc::{borrow::ToOwned, vec};
 use core::cell::RefCell;
 use core::num::NonZeroU16;
+use core::ops::Range;
 use core::time::Duration;
 
 use basalt_env::DmaPool;
 use basalt_reactor::Local;
 
-use self::table::{Header, Partition};
+use self::table::{FIRST_HEADER, Header, Partition};
 use super::base::Base;
 use super::part::Part;
 use super::{Recipe, Vbdevs};
@@ -36,9 +38,30 @@ use crate::{
 /// The module's product name, as SPDK prints it.
 pub const PRODUCT_NAME: &str = "GPT Disk";
 
+/// The product name of a partition that the machine's configuration is kept in.
+pub const CONFIG_PRODUCT_NAME: &str = "Basalt configuration";
+
+/// The type of such a partition.
+pub const CONFIG_KIND: Uuid = 0x775d_f5a4_d056_43fa_9356_561f_96ba_8dc9_u128.to_be_bytes();
+
 /// The types of SPDK's partitions: today's, and the one before.
-const KINDS: [&str; 2] =
-    ["6527994e-2c5a-4eec-9613-8f5944074e8b", "7c5222bd-8f5d-4087-9c00-bf9843c7b58c"];
+const KINDS: [Uuid; 2] = [
+    0x6527_994e_2c5a_4eec_9613_8f59_4407_4e8b_u128.to_be_bytes(),
+    0x7c52_22bd_8f5d_4087_9c00_bf98_43c7_b58c_u128.to_be_bytes(),
+];
+
+/// What a bdev is of a partition of that type, if it becomes one.
+fn product(kind: Uuid) -> Option<&'static str> {
+    match KINDS.contains(&kind) {
+        true => Some(PRODUCT_NAME),
+        false => (kind == CONFIG_KIND).then_some(CONFIG_PRODUCT_NAME),
+    }
+}
+
+/// Whether a bdev is a partition, of either kind.
+pub fn is_partition(bdev: &dyn Bdev) -> bool {
+    [PRODUCT_NAME, CONFIG_PRODUCT_NAME].contains(&bdev.info().product_name)
+}
 
 /// How often is looked whether examinations are over.
 const SETTLE_PERIOD: Duration = Duration::from_micros(100);
@@ -76,7 +99,7 @@ impl Examiner {
     fn examine(self: &Rc<Self>, bdev: &dyn Bdev) {
         let info = bdev.info();
         // There are no tables in partitions.
-        if info.product_name == PRODUCT_NAME {
+        if is_partition(bdev) {
             return;
         }
         let (local, name) = (self.local.clone(), info.name.clone());
@@ -106,17 +129,33 @@ async fn partitions(local: &Local, name: &str) -> Option<Vec<Partition>> {
     let channel = disk.channel(local).ok()?;
     let channel = AsyncChannel::new(local, channel, NonZeroU16::MIN, "bdev_examine").ok()?;
     let last = disk.info().num_blocks.get().checked_sub(1)?;
-    let mut all = read_table(local, &disk, &channel, 1).await;
+    let mut all = read_table(local, &disk, &channel, FIRST_HEADER).await;
     if all.is_none() {
         all = read_table(local, &disk, &channel, last).await;
         if all.is_some() {
             log::warn!(target: "bdev", "{name}: its first partition table is damaged");
         }
     }
-    let is_ours =
-        |partition: &Partition| KINDS.iter().any(|kind| uuid::parse(kind) == Some(partition.kind));
-    all.map(|all| all.into_iter().filter(is_ours).collect())
-        .filter(|ours: &Vec<_>| !ours.is_empty())
+    let mut all = all?;
+    let runs: Vec<_> = all.iter().map(|partition| (partition.number, partition.run())).collect();
+    all.retain(|partition| match product(partition.kind) {
+        Some(CONFIG_PRODUCT_NAME) => lies_apart(name, partition, &runs),
+        product => product.is_some(),
+    });
+    (!all.is_empty()).then_some(all)
+}
+
+/// Whether a partition shares no block with another one: what is written there by the machine
+/// itself must be nobody's data, whatever the table says.
+fn lies_apart(base: &str, partition: &Partition, all: &[(u32, Range<u64>)]) -> bool {
+    let (this, run) = (partition.number, partition.run());
+    let overlapped = all
+        .iter()
+        .find(|(number, other)| *number != this && other.start < run.end && run.start < other.end);
+    if let Some((other, _)) = overlapped {
+        log::warn!(target: "bdev", "{base}: partition {this} is not used: it overlaps {other}");
+    }
+    overlapped.is_none()
 }
 
 /// The partitions of the table whose header is at `lba`, if there is one.
@@ -130,7 +169,7 @@ async fn read_table(
     let block_size = u64::from(disk.info().block_size);
     let block = read(local, channel, lba, 1, block_size).await?;
     let header = Header::read(&block, lba)?;
-    let blocks = header.entries_len().div_ceil(block_size);
+    let blocks = header.entries_blocks;
     if header.entries.checked_add(blocks)? > num_blocks {
         return None;
     }
@@ -180,7 +219,8 @@ fn cut(
         let Partition { number, first, blocks, unique, .. } = partition;
         let name = format!("{}p{number}", base.descriptor.info().name);
         let uuid = Some(*unique).filter(|unique| *unique != [0; 16]);
-        let mut info = base.same_shape(&name, PRODUCT_NAME, uuid);
+        let product = product(partition.kind).unwrap_or(PRODUCT_NAME);
+        let mut info = base.same_shape(&name, product, uuid);
         info.num_blocks = (*blocks).into();
         let boundary = u64::from(info.optimal_io_boundary.max(1));
         if !first.is_multiple_of(boundary) {

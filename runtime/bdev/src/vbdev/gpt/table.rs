@@ -2,11 +2,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use crate::uuid::Uuid;
 
+/// Where the first header is, behind the protective MBR.
+pub(super) const FIRST_HEADER: u64 = 1;
 /// Bytes of a header that are defined.
 const HEADER_LEN: usize = 92;
 /// Least bytes of an entry.
@@ -23,6 +26,8 @@ pub(super) struct Header {
     last_usable: u64,
     /// First block of the entries.
     pub(super) entries: u64,
+    /// Blocks of the entries.
+    pub(super) entries_blocks: u64,
     count: u32,
     entry_len: u32,
     entries_crc: u32,
@@ -57,13 +62,16 @@ impl Header {
         if crc32(&header) != u32_at(block, 16)? {
             return None;
         }
+        let (count, entry_len) = (u32_at(block, 80)?, u32_at(block, 84)?);
+        let entries_len = u64::from(count) * u64::from(entry_len);
         let header = Self {
             alternate: u64_at(block, 32)?,
             first_usable: u64_at(block, 40)?,
             last_usable: u64_at(block, 48)?,
             entries: u64_at(block, 72)?,
-            count: u32_at(block, 80)?,
-            entry_len: u32_at(block, 84)?,
+            entries_blocks: entries_len.div_ceil(block.len() as u64),
+            count,
+            entry_len,
             entries_crc: u32_at(block, 88)?,
         };
         let sane = header.entry_len as usize >= ENTRY_LEN
@@ -78,6 +86,12 @@ impl Header {
         u64::from(self.count) * u64::from(self.entry_len)
     }
 
+    /// Whether those blocks are none of the first header's or of these entries.
+    fn is_apart(&self, first: u64, last: u64) -> bool {
+        let end = self.entries.saturating_add(self.entries_blocks);
+        first > FIRST_HEADER && (first >= end || last < self.entries)
+    }
+
     /// The partitions of a bdev of so many blocks, from its entries. `None` if they are damaged.
     ///
     /// An entry that does not lie where partitions may is left out.
@@ -89,9 +103,19 @@ impl Header {
         let all = entries.chunks_exact(self.entry_len as usize).zip(1..);
         let is_inside = |partition: &Partition| {
             let last = partition.first + (partition.blocks - 1);
-            partition.first >= self.first_usable && last <= self.last_usable && last < num_blocks
+            partition.first >= self.first_usable
+                && self.is_apart(partition.first, last)
+                && last <= self.last_usable
+                && last < num_blocks
         };
         Some(all.filter_map(|(entry, number)| partition(entry, number)).filter(is_inside).collect())
+    }
+}
+
+impl Partition {
+    /// Its blocks.
+    pub(super) fn run(&self) -> Range<u64> {
+        self.first..self.first + self.blocks
     }
 }
 

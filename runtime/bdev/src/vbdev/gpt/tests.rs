@@ -10,7 +10,9 @@ use crate::suite::{self, Medium};
 use crate::tests::Cores;
 
 const BLOCKS: u64 = 2048;
-const SPDK: &str = KINDS[0];
+const SPDK: &str = "6527994e-2c5a-4eec-9613-8f5944074e8b";
+const OLD_SPDK: &str = "7c5222bd-8f5d-4087-9c00-bf9843c7b58c";
+const CONFIG: &str = "775df5a4-d056-43fa-9356-561f96ba8dc9";
 const LINUX: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 
 fn crc(bytes: &[u8]) -> [u8; 4] {
@@ -72,7 +74,7 @@ fn usual() -> Vec<u8> {
     disk(&[
         entry(LINUX, 1, 40, 99, "root"),
         entry(SPDK, 2, 100, 355, "data \u{e9}"),
-        entry(KINDS[1], 3, 400, 499, "old"),
+        entry(OLD_SPDK, 3, 400, 499, "old"),
         entry(SPDK, 4, 2000, 5000, "beyond the end"),
     ])
 }
@@ -126,6 +128,41 @@ fn partitions_of_spdks_type_are_bdevs_and_others_are_not() {
     }
     let disk = world.cores.registry.open("Mp2", Access::ReadWrite).unwrap();
     suite::run(&mut world.cores, &disk, Medium::Keeps);
+}
+
+#[test]
+fn a_partition_for_the_configuration_is_a_bdev_of_its_own_kind() {
+    let mut world = World::new();
+    let spdk = entry(SPDK, 2, 300, 355, "data");
+    world.insert(&disk(&[entry(CONFIG, 1, 100, 299, "config"), spdk]));
+    assert_eq!(world.names(), ["M", "Mp1", "Mp2"]);
+    let products = ["Mp1", "Mp2"].map(|name| world.cores.registry.get(name).unwrap());
+    let products = products.map(|bdev| bdev.info().product_name);
+    assert_eq!(products, [CONFIG_PRODUCT_NAME, PRODUCT_NAME]);
+}
+
+#[test]
+fn a_partition_for_the_configuration_that_shares_blocks_with_another_is_not_used() {
+    for (first, last) in [(100, 300), (355, 400), (310, 320), (200, 500)] {
+        let mut world = World::new();
+        let other = entry(LINUX, 2, 300, 355, "data");
+        world.insert(&disk(&[entry(CONFIG, 1, first, last, "config"), other]));
+        assert_eq!(world.names(), ["M"], "{first}..={last}");
+    }
+}
+
+#[test]
+fn a_partition_over_the_table_is_left_out() {
+    for first in [0, 1, 2, 33] {
+        let mut world = World::new();
+        let mut bytes = disk(&[entry(SPDK, 1, first, 99, "table"), entry(SPDK, 2, 100, 199, "x")]);
+        bytes[512 + 40..512 + 48].fill(0);
+        bytes[512 + 16..512 + 20].fill(0);
+        let sum = crc(&bytes[512..512 + 92]);
+        bytes[512 + 16..512 + 20].copy_from_slice(&sum);
+        world.insert(&bytes);
+        assert_eq!(world.names(), ["M", "Mp2"], "{first}");
+    }
 }
 
 #[test]
