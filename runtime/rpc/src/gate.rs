@@ -139,8 +139,8 @@ impl fmt::Display for Prefix {
 }
 
 /// A core's word on who may connect: a service of every core that serves the control plane, and as
-/// [`WebGate`] of every one that serves the page. Closed until it is set for the first time, so that
-/// nobody comes in before what limits it is known.
+/// [`WebGate`] of every one that serves the page. Closed until it is set for the first time, so
+/// that nobody comes in before what limits it is known.
 #[derive(Debug)]
 pub struct Gate {
     access: RefCell<Rc<Access>>,

@@ -22,6 +22,7 @@ mod collector;
 mod families;
 mod json;
 mod lines;
+mod of;
 mod openmetrics;
 mod page;
 mod request;

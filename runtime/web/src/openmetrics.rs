@@ -6,7 +6,8 @@ use core::fmt::Write as _;
 
 use basalt_bdev::Latency;
 
-use crate::families::{FAMILIES, Of};
+use crate::families::FAMILIES;
+use crate::of::Of;
 use crate::snapshot::Snapshot;
 
 /// Which of the two.

@@ -11,11 +11,14 @@ use basalt_rpc::methods::InterfaceState;
 use crate::json::Json;
 use crate::snapshot::{BdevView, CoreView, Snapshot, SubsystemView};
 
-/// Writes one of the things of a list.
+/// Says how many things there are in a list.
+type Count = fn(&Snapshot) -> usize;
+
+/// Writes one of them.
 type Write = fn(&mut Json, &Snapshot, usize);
 
 /// The lists, how long they are and what writes their elements.
-const LISTS: [(&str, fn(&Snapshot) -> usize, Write); 5] = [
+const LISTS: [(&str, Count, Write); 5] = [
     ("cores", |all| all.cores.len(), |json, all, at| core(json, &all.cores[at])),
     ("bdevs", |all| all.bdevs.len(), |json, all, at| bdev(json, all, &all.bdevs[at])),
     ("drives", |all| all.drives.len(), drive),
