@@ -1,5 +1,5 @@
-//! A browser without a window: Debian's Chromium, led by its driver (W3C WebDriver 2, of which a few
-//! commands, and Chromium's own for what a screen is like).
+//! A browser without a window: Debian's Chromium, led by its driver (W3C WebDriver 2, of which a
+//! few commands, and Chromium's own for what a screen is like).
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
