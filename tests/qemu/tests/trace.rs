@@ -29,7 +29,7 @@ fn file() -> NamedTempFile {
 /// Reads by NVMe/TCP for as long as it lives.
 struct Load {
     stop: Arc<AtomicBool>,
-    reader: Option<thread::JoinHandle<u64>>,
+    reader: thread::JoinHandle<anyhow::Result<u64>>,
 }
 
 impl Load {
@@ -37,41 +37,47 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let reader = thread::spawn(move || {
-            let mut initiator = Initiator::connect(port).unwrap();
-            let disk = initiator.namespaces().unwrap()[0];
+            let mut initiator = Initiator::connect(port)?;
+            let disk = initiator.namespaces()?[0];
             let mut reads = 0;
             while !asked.load(Ordering::Relaxed) {
-                assert!(!initiator.read(disk, reads % 64 * 8, 8).unwrap().data.is_empty());
+                assert!(!initiator.read(disk, reads % 64 * 8, 8)?.data.is_empty());
                 reads += 1;
             }
-            reads
+            Ok(reads)
         });
-        Self { stop, reader: Some(reader) }
+        Self { stop, reader }
     }
 
-    fn end(mut self) -> u64 {
+    /// Ends it; how many reads that were.
+    fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.reader.take().unwrap().join().unwrap()
+        match self.reader.join() {
+            Ok(Ok(reads)) => reads,
+            failed => panic!("the reads failed: {failed:?}"),
+        }
     }
 }
 
 /// Captures for a second and reads the file.
-fn captured(port: u16, groups: &[&str]) -> Value {
-    let directory = TempDir::new().unwrap();
+fn captured(port: u16, groups: &[&str]) -> anyhow::Result<Value> {
+    let directory = TempDir::new()?;
     let output = directory.path().join("trace.json");
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
     let address = format!("127.0.0.1:{port}");
     let arguments = TraceArguments { address, groups, seconds: 1.0, output: output.clone() };
-    trace::run(&arguments).unwrap();
-    serde_json::from_slice(&fs::read(output).unwrap()).unwrap()
+    trace::run(&arguments)?;
+    Ok(serde_json::from_slice(&fs::read(output)?)?)
 }
 
 fn events(trace: &Value) -> &[Value] {
-    trace["traceEvents"].as_array().unwrap()
+    trace["traceEvents"].as_array().map_or(&[], Vec::as_slice)
 }
 
 fn ns(event: &Value, field: &str) -> u64 {
-    (event[field].as_f64().unwrap() * 1000.0).round() as u64
+    let us = event[field].as_f64();
+    let us = us.unwrap_or_else(|| panic!("{event} has no {field}"));
+    (us * 1000.0).round() as u64
 }
 
 /// Well-formed: times ascend, spans of a core nest, pairs have two ends.
@@ -82,8 +88,8 @@ fn assert_sound(trace: &Value) {
     let mut open: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let mut pairs: BTreeMap<&str, i32> = BTreeMap::new();
     for event in timed {
-        let (begins, core) = (ns(event, "ts"), event["tid"].as_u64().unwrap());
-        match event["ph"].as_str().unwrap() {
+        let (begins, core) = (ns(event, "ts"), event["tid"].as_u64().unwrap_or(u64::MAX));
+        match event["ph"].as_str().unwrap_or_default() {
             "X" => {
                 let (ends, around) = (begins + ns(event, "dur"), open.entry(core).or_default());
                 while around.last().is_some_and(|end| *end <= begins) {
@@ -92,8 +98,8 @@ fn assert_sound(trace: &Value) {
                 assert!(around.last().is_none_or(|end| ends <= *end), "{event} sticks out");
                 around.push(ends);
             }
-            "b" => *pairs.entry(event["id"].as_str().unwrap()).or_default() += 1,
-            "e" => *pairs.entry(event["id"].as_str().unwrap()).or_default() -= 1,
+            "b" => *pairs.entry(event["id"].as_str().unwrap_or_default()).or_default() += 1,
+            "e" => *pairs.entry(event["id"].as_str().unwrap_or_default()).or_default() -= 1,
             "i" => assert_eq!(event["s"], "t"),
             other => panic!("no such phase here: {other}"),
         }
@@ -137,7 +143,7 @@ fn a_trace_of_the_twin_under_load_has_every_step_of_its_reads() {
     let rpc = SpdkRpc::new(rpc_port);
     rpc.call("trace_set_tpoint_mask sock 0x1");
     let load = Load::start(nvmf);
-    let trace = captured(rpc_port, &[]);
+    let trace = captured(rpc_port, &[]).unwrap();
     assert!(load.end() > 0);
     assert_sound(&trace);
     assert_has(&trace, "cat", &TARGET);
@@ -149,7 +155,7 @@ fn a_trace_of_the_twin_under_load_has_every_step_of_its_reads() {
     assert_eq!(masks(&rpc), "0x8000");
     rpc.call("trace_clear_tpoint_mask sock 0x1");
     assert_eq!(masks(&rpc), "0x0");
-    let one = captured(rpc_port, &["thread"]);
+    let one = captured(rpc_port, &["thread"]).unwrap();
     assert!(!has(&one, "cat", "SOCK_RECEIVED") && has(&one, "cat", "THREAD_POLLER"));
     let refused = TraceArguments {
         address: format!("127.0.0.1:{rpc_port}"),
@@ -184,7 +190,7 @@ fn the_image_is_traced_down_to_its_drive_and_prints_its_trace_when_it_fails() {
     let mut guest = machine.start();
     guest.wait_for_line("basalt: ready", START);
     let load = Load::start(nvmf);
-    let trace = captured(rpc_port, &[]);
+    let trace = captured(rpc_port, &[]).unwrap();
     assert!(load.end() > 0);
     assert_sound(&trace);
     assert_has(&trace, "cat", &TARGET);
