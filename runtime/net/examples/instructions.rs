@@ -1,6 +1,6 @@
 //! Counts the stack's instructions per exchange, at both ends: a request of 72 bytes and an answer
-//! of 4 KiB in a shared buffer and its headers, so many at a time (32 unless the first argument says
-//! otherwise).
+//! of 4 KiB in a shared buffer and its headers, so many at a time (32 unless the first argument
+//! says otherwise).
 //!
 //! ```text
 //! cargo build --release -p basalt-net --example instructions

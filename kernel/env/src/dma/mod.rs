@@ -4,9 +4,9 @@
 //! a device at it must own it until the device is done. A [`DmaMem`] is memory shared with a
 //! device for good (rings, doorbell shadows); it is only accessed by value, never by reference.
 //! A [`Parcel`] is a [`DmaBuf`] that goes to another core; its memory returns to its own pool from
-//! wherever it is dropped. A [`DmaSlice`] is a part of a [`DmaBuf`] that several hold on one core, to
-//! read; a [`DmaRun`] is how such bytes, or others, are handed on. A [`SharedRegion`] is memory that all cores copy to and from, as if it
-//! were a device.
+//! wherever it is dropped. A [`DmaSlice`] is a part of a [`DmaBuf`] that several hold on one core,
+//! to read; a [`DmaRun`] is how such bytes, or others, are handed on. A [`SharedRegion`] is memory
+//! that all cores copy to and from, as if it were a device.
 
 mod buddy;
 mod buf;

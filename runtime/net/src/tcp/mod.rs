@@ -3,8 +3,8 @@
 //!
 //! Nothing is copied on the way in where it can be helped: the payload stays in the frame that it
 //! came in until it is read, so that the reader copies it to where it belongs, once. Nor on the way
-//! out: what is sent out of a shared buffer stays there, and may be sent again from there; other bytes
-//! are copied once into the queue.
+//! out: what is sent out of a shared buffer stays there, and may be sent again from there; other
+//! bytes are copied once into the queue.
 //!
 //! Besides RFC 9293: round-trip times (RFC 6298), congestion control (RFC 5681, RFC 6582, RFC 3042,
 //! RFC 6928), window scaling (RFC 7323 §2), selective acknowledgements in both directions (RFC

@@ -163,7 +163,7 @@ impl Sender {
         if self.finishing { 0 } else { self.queue.push(bytes) }
     }
 
-    /// Queues bytes of `slice`, from `from` on, where they are; gives how many there was room for.
+    /// The same with bytes of `slice`, from `from` on, where they are.
     pub fn write_shared(&mut self, slice: &DmaSlice, from: usize) -> usize {
         if self.finishing { 0 } else { self.queue.push_shared(slice, from) }
     }
@@ -205,8 +205,7 @@ impl Sender {
         self.sent_at = now;
     }
 
-    /// The SYN is acknowledged, by `header`: the peer takes segments of `mss` bytes, and shifts its
-    /// windows by `shift`.
+    /// `header` acknowledges the SYN: the peer takes `mss` bytes, and shifts windows by `shift`.
     pub fn open(&mut self, header: &Header, window: usize, mss: usize, shift: u8, now: Instant) {
         self.una = header.ack;
         self.next = header.ack;
@@ -408,8 +407,7 @@ impl Sender {
         }
     }
 
-    /// Nothing can be sent now. If nothing is under way either, the peer is asked for its window
-    /// when it is time.
+    /// Nothing can be sent now. If nothing is under way either, the peer's window is asked for.
     pub fn settle(&mut self, now: Instant) {
         if self.timer == Timer::Idle && self.queue.len() > 0 {
             self.timer = Timer::Probe(now + self.rtt.timeout());
