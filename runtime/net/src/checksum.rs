@@ -31,50 +31,26 @@ pub fn verify_frame(frame: &impl Frame) -> bool {
 /// The sum of a frame's bytes from `start` to `end`, which may lie in several buffers.
 fn sum_of(frame: &impl Frame, start: usize, end: usize) -> u64 {
     let mut at = start;
-    let mut all = Sum::default();
+    let mut total = 0;
     while at < end
         && let part @ [_, ..] = frame.from(at)
     {
         let part = &part[..part.len().min(end - at)];
-        all.add(part);
+        let sum = fold(sum(part));
+        // At an odd place, the bytes of all words are swapped.
+        let sum = if (at - start).is_multiple_of(2) { sum } else { sum.swap_bytes() };
+        total += u64::from(sum);
         at += part.len();
     }
-    all.total
-}
-
-/// The sum of bytes that come run by run.
-#[derive(Default)]
-struct Sum {
-    total: u64,
-    /// Whether there were an odd number of them so far.
-    is_odd: bool,
-}
-
-impl Sum {
-    fn add(&mut self, bytes: &[u8]) {
-        let sum = sum(bytes);
-        // At an odd place, the bytes of all words are swapped.
-        let sum = if self.is_odd { fold(sum).swap_bytes().into() } else { sum };
-        self.total = add(self.total, sum);
-        self.is_odd ^= !bytes.len().is_multiple_of(2);
-    }
+    total
 }
 
 /// Computes the checksum of a frame to be sent, which has this packet, and writes it.
 pub fn complete(frame: &mut [u8], ip: &Ip) {
-    complete_with(frame, ip, &mut core::iter::empty());
-}
-
-/// The same where only the beginning of the packet, all headers included, is in `frame`, and what
-/// comes behind it is `rest`.
-pub fn complete_with(frame: &mut [u8], ip: &Ip, rest: &mut dyn Iterator<Item = &[u8]>) {
     let Some(offset) = offset(ip) else { return };
     let field = ip.start + offset;
     frame[field..field + 2].fill(0);
-    let mut all = Sum::default();
-    all.add(&frame[ip.start..ip.end.min(frame.len())]);
-    rest.for_each(|bytes| all.add(bytes));
-    let checksum = !fold(add(all.total, pseudo_header(frame, ip)));
+    let checksum = !fold(add(sum(&frame[ip.start..ip.end]), pseudo_header(frame, ip)));
     // A UDP checksum of zero means none; its other form of zero does not. TCP takes either.
     let checksum = if checksum == 0 { u16::MAX } else { checksum };
     frame[field..field + 2].copy_from_slice(&checksum.to_ne_bytes());

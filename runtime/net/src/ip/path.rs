@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::phy::Phy;
 use crate::checksum;
-use crate::port::{Cut, FramePort, Insert, IpVersion, TxFull, frame_len};
+use crate::port::{Cut, FramePort, Insert, IpVersion, TxFull};
 use crate::tcp::{Header, Part, Parts};
 use crate::wire::{ETHERNET_LEN, Ip, TCP_LEN_MIN, protocol};
 use crate::{Endpoint, IpAddress};
@@ -142,7 +142,8 @@ impl Path {
     }
 
     /// Sends a segment; the card cuts it if it has more than `mss` bytes. What is in shared buffers
-    /// is read there, as far as the card takes so many of them.
+    /// is read there, as far as the card takes so many of them; all is copied where the processor
+    /// has to go through it anyway, for the checksum.
     pub fn send<P: FramePort>(
         &self,
         phy: &mut Phy<P>,
@@ -152,28 +153,45 @@ impl Path {
     ) -> Result<(), TxFull> {
         let Phy { port, inserts, .. } = phy;
         let headers_len = self.headers_len() + header.len();
+        let len = headers_len + payload.len();
+        if !port.completes_checksums() {
+            return port.transmit_with(len, inserts, &mut |frame| {
+                self.fill(frame, headers_len, header, len, (payload.clone(), 0));
+                checksum::complete(frame, &self.packet(len));
+                None
+            });
+        }
         let written = sort_out(payload.clone(), headers_len, port.inserts_max(), inserts);
-        let len = frame_len(written, inserts);
-        let (inserted, offload) = (inserts.len(), port.completes_checksums());
+        let inserted = inserts.len();
         let cut = (len - headers_len > mss).then(|| Cut {
             version: self.flow.version(),
             headers_len: headers_len as u16,
             segment_len: mss as u16,
         });
         let sent = port.transmit_with(written, inserts, &mut |frame| {
-            let (headers, body) = frame.split_at_mut(headers_len);
-            self.write(headers, header, len);
-            copy(payload.clone(), inserted, body);
-            let ip = self.packet(len);
-            if !offload {
-                let mut rest = payload.clone().map(|part| part.as_slice());
-                checksum::complete_with(headers, &ip, &mut rest);
-                return None;
-            }
-            checksum::prepare(headers, &ip).map(|partial| crate::PartialChecksum { cut, ..partial })
+            self.fill(frame, headers_len, header, len, (payload.clone(), inserted));
+            let partial = checksum::prepare(frame, &self.packet(len));
+            partial.map(|partial| crate::PartialChecksum { cut, ..partial })
         });
         inserts.clear();
         sent
+    }
+
+    /// Writes what is not inserted of a frame of `len` bytes: all but the first so many pieces of
+    /// shared bytes.
+    fn fill(
+        &self,
+        frame: &mut [u8],
+        headers_len: usize,
+        header: &Header,
+        len: usize,
+        (payload, inserted): (Parts<'_>, usize),
+    ) {
+        let (headers, body) = frame.split_at_mut(headers_len);
+        self.write(headers, header, len);
+        if !body.is_empty() {
+            copy(payload, inserted, body);
+        }
     }
 }
 

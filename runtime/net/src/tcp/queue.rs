@@ -208,6 +208,13 @@ pub struct Parts<'a> {
     wrapped: &'a [u8],
 }
 
+impl Parts<'_> {
+    /// How many bytes they have, before the first is taken.
+    pub fn len(&self) -> usize {
+        self.left
+    }
+}
+
 /// Bytes of a piece.
 #[derive(Clone, Copy, Debug)]
 pub enum Part<'a> {

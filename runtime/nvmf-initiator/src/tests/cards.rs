@@ -47,7 +47,7 @@ fn sort(sources: &[Segment], buffers: &[(u64, usize)]) -> (Vec<usize>, usize) {
 }
 
 #[test]
-fn what_is_read_goes_from_the_bdevs_buffer_to_the_card_and_no_byte_of_it_is_copied() {
+fn a_card_that_completes_checksums_takes_what_is_read_from_the_bdevs_buffer() {
     let plain = feature::VERSION_1 | feature::MAC;
     for features in [plain, plain | feature::CSUM, feature::ALL] {
         for digests in [Digests::default(), Digests { header: true, data: true }] {
@@ -76,8 +76,15 @@ fn what_is_read_goes_from_the_bdevs_buffer_to_the_card_and_no_byte_of_it_is_copi
             }
             let buffers = shared.reads.lock().clone();
             let (inside, elsewhere) = sort(&card.take_sources(), &buffers);
-            assert_eq!(inside, buffers.iter().map(|(_, len)| *len).collect::<Vec<_>>());
-            assert!(elsewhere < 20_000, "{elsewhere} bytes of headers");
+            let lens: Vec<_> = buffers.iter().map(|(_, len)| *len).collect();
+            if features == plain {
+                // The processor goes through it for the checksum, and copies it meanwhile.
+                let (all, frames) = (lens.iter().sum::<usize>(), elsewhere);
+                assert!(inside.iter().all(|len| *len == 0) && frames > all && frames < 2 * all);
+            } else {
+                assert_eq!(inside, lens);
+                assert!(elsewhere < 20_000, "{elsewhere} bytes of headers");
+            }
             assert_eq!(card.refused(), 0);
             two.pass(Duration::from_millis(50));
             assert_eq!(two.far.in_use(), idle, "all buffers are back");
