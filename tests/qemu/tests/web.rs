@@ -1,6 +1,7 @@
 //! Metrics as Prometheus meets them, and the HTTP server as those do who break its rules, while a
 //! host goes on using its namespace.
 
+use std::fmt::Debug;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -19,6 +20,25 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(60);
 const BOOT: Duration = Duration::from_secs(120);
 const NQN: &str = "nqn.2026-11.io.basalt:storage";
+
+/// What a test fails without.
+trait Must<T> {
+    fn must(self) -> T;
+}
+
+impl<T, E: Debug> Must<T> for Result<T, E> {
+    #[track_caller]
+    fn must(self) -> T {
+        self.unwrap_or_else(|error| panic!("{error:?}"))
+    }
+}
+
+impl<T> Must<T> for Option<T> {
+    #[track_caller]
+    fn must(self) -> T {
+        self.unwrap_or_else(|| panic!("it is not there"))
+    }
+}
 
 /// A bdev in memory that every host may use.
 fn memory(nvmf: u16) -> String {
@@ -39,19 +59,19 @@ fn memory(nvmf: u16) -> String {
 }
 
 fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.set_read_timeout(Some(START)).unwrap();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).must();
+    stream.set_read_timeout(Some(START)).must();
     stream
 }
 
 /// The head and the content of what is answered to `request`, after which the server closes.
 fn ask(port: u16, request: &str) -> (String, String) {
     let mut stream = connect(port);
-    stream.write_all(request.as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).must();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
+    stream.read_to_end(&mut answer).must();
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, content) = answer.split_once("\r\n\r\n").expect("no answer");
+    let (head, content) = answer.split_once("\r\n\r\n").must();
     (head.to_owned(), content.to_owned())
 }
 
@@ -74,10 +94,10 @@ impl Load {
     }
 
     fn run(&self, port: u16) {
-        let mut host = Initiator::connect(port).unwrap();
-        let on = host.namespaces().unwrap()[0];
+        let mut host = Initiator::connect(port).must();
+        let on = host.namespaces().must()[0];
         while !self.stops.load(Ordering::Relaxed) {
-            host.read(on, 0, 8).unwrap();
+            host.read(on, 0, 8).must();
             self.reads.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -115,14 +135,14 @@ struct Prometheus {
 impl Prometheus {
     /// One that scrapes `target` of 127.0.0.1 every second.
     fn start(target: u16) -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = TempDir::new().must();
         let config = directory.path().join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s}}\n\
              scrape_configs:\n\
              - job_name: basalt\n  static_configs:\n  - targets: ['127.0.0.1:{target}']\n"
         );
-        fs::write(&config, text).unwrap();
+        fs::write(&config, text).must();
         let [port] = free_ports([9090]);
         let mut command = Command::new("prometheus");
         command
@@ -131,7 +151,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{port}"));
         let mut command = tied(&command);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { child: child.spawn().unwrap(), port, _directory: directory }
+        Self { child: child.spawn().must(), port, _directory: directory }
     }
 
     /// The value of an expression, once it has one that `suits`.
@@ -168,17 +188,17 @@ impl Drop for Prometheus {
 }
 
 fn ensure_prometheus() {
-    let workspace = Workspace::locate().unwrap();
-    packages::ensure(&workspace, "prometheus", &["prometheus"]).unwrap();
+    let workspace = Workspace::locate().must();
+    packages::ensure(&workspace, "prometheus", &["prometheus"]).must();
 }
 
 /// What Prometheus' own checker says of the metrics.
 fn promtool(metrics: &str) -> String {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().must();
+    child.stdin.take().must().write_all(metrics.as_bytes()).must();
+    let output = child.wait_with_output().must();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     format!("{}: {said}", output.status)
 }
@@ -255,17 +275,17 @@ fn who_breaks_the_rules_of_http_is_refused_and_disturbs_nobody() {
         drop(crowd);
         let mut slow = connect(http);
         for byte in b"GET /api/state HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" {
-            slow.write_all(&[*byte]).unwrap();
+            slow.write_all(&[*byte]).must();
             thread::sleep(Duration::from_millis(5));
         }
         let mut answer = String::new();
-        slow.read_to_string(&mut answer).unwrap();
+        slow.read_to_string(&mut answer).must();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with('}'), "{answer}");
         load.wait_for(20);
     });
     check_state(&get(http, "/api/state"), load.reads());
-    let log: Value = serde_json::from_str(&get(http, "/api/log?since=0")).unwrap();
-    let lines = log["lines"].as_array().unwrap();
+    let log: Value = serde_json::from_str(&get(http, "/api/log?since=0")).must();
+    let lines = log["lines"].as_array().must();
     assert!(lines.iter().any(|line| line["message"] == "ready"), "{log}");
     let wrong = |line: &&String| line.contains("ERROR") || line.contains("PANIC");
     assert_eq!(guest.lines().iter().find(wrong), None);
@@ -285,15 +305,15 @@ fn refusal(port: u16, bytes: &[u8]) -> Option<String> {
 }
 
 fn check_state(text: &str, reads: u64) {
-    let state: Value = serde_json::from_str(text).unwrap();
+    let state: Value = serde_json::from_str(text).must();
     assert_eq!((&state["product"], &state["environment"]), (&json!("Basalt"), &json!("image")));
-    let bdevs = state["bdevs"].as_array().unwrap();
-    let ram = bdevs.iter().find(|bdev| bdev["name"] == "Ram0").unwrap();
-    assert!(ram["read"]["ios"].as_u64().unwrap() >= reads, "{ram}");
-    let buckets = ram["latency"]["read"].as_array().unwrap();
-    let counted: u64 = buckets.iter().map(|bucket| bucket[1].as_u64().unwrap()).sum();
-    assert_eq!(counted, ram["read"]["ios"].as_u64().unwrap());
-    assert!(state["network"][0]["rx_frames"].as_u64().unwrap() > reads);
-    assert!(state["memory"]["heap"]["used"].as_u64().unwrap() > 0);
-    assert!(state["unix_s"].as_u64().unwrap() > 1_700_000_000);
+    let bdevs = state["bdevs"].as_array().must();
+    let ram = bdevs.iter().find(|bdev| bdev["name"] == "Ram0").must();
+    assert!(ram["read"]["ios"].as_u64().must() >= reads, "{ram}");
+    let buckets = ram["latency"]["read"].as_array().must();
+    let counted: u64 = buckets.iter().map(|bucket| bucket[1].as_u64().must()).sum();
+    assert_eq!(counted, ram["read"]["ios"].as_u64().must());
+    assert!(state["network"][0]["rx_frames"].as_u64().must() > reads);
+    assert!(state["memory"]["heap"]["used"].as_u64().must() > 0);
+    assert!(state["unix_s"].as_u64().must() > 1_700_000_000);
 }

@@ -101,8 +101,11 @@ fn check_sample(sample: &Sample, family: &str, kind: &str) {
     assert!(names.iter().all(|name| is_name(name)));
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// The buckets of each histogram, by its labels but `le`.
-fn histograms(samples: &[Sample]) -> BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> {
+fn histograms(samples: &[Sample]) -> BTreeMap<Labels, Vec<(f64, f64)>> {
     let mut found = BTreeMap::<_, Vec<_>>::new();
     for sample in samples.iter().filter(|sample| sample.name.ends_with("_bucket")) {
         let (le, labels): (Vec<_>, Vec<_>) =
