@@ -198,6 +198,11 @@ pub struct BenchArguments {
         "rwmixread", "io_size", "cores", "boot", "idle"])]
     pub nvmf: bool,
 
+    /// With --nvmf, measure the image alone, with and without clients that call methods and read
+    /// the metrics all the time
+    #[arg(long, requires = "nvmf", conflicts_with = "hosted")]
+    pub hammer: bool,
+
     /// Print JSON instead of a table; times are in nanoseconds
     #[arg(long)]
     pub json: bool,

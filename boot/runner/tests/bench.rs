@@ -91,6 +91,15 @@ fn the_target_is_measured_by_reads_and_writes_over_one_and_two_connections() {
 }
 
 #[test]
+fn io_goes_on_while_others_call_without_a_pause() {
+    let report = bench(&["--nvmf", "--hammer", "--time", "0.3", "--depth", "4"]);
+    let [point] = report["points"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    for side in ["basalt", "called"] {
+        assert!(point[side]["iops"].as_u64() > Some(0), "{side}: {report}");
+    }
+}
+
+#[test]
 fn what_a_read_costs_the_hosted_target_is_counted_by_layer() {
     let arguments = ["--nvmf", "--hosted", "--time", "0.3", "--ios", "2000", "--depth", "128"];
     let report = bench(&arguments);

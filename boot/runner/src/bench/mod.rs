@@ -226,14 +226,17 @@ fn run_whole(
     plan: &Plan,
     arguments: &BenchArguments,
 ) -> anyhow::Result<ExitCode> {
-    let files = match arguments.skip_fio {
+    let files = match arguments.skip_fio || arguments.hammer {
         true => None,
         false => {
             let files = crate::linux::Files::make(workspace);
             Some(files.context("no files for the Linux guest")?)
         }
     };
-    let (text, json) = if arguments.nvmf {
+    let (text, json) = if arguments.hammer {
+        let report = nvmf::hammer::run(workspace, plan, accel)?;
+        (report.to_string(), report.to_json())
+    } else if arguments.nvmf {
         let report = nvmf::run(workspace, plan, accel, files.as_ref())?;
         (report.to_string(), report.to_json())
     } else if arguments.boot {

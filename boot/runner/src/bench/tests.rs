@@ -23,6 +23,7 @@ fn arguments() -> BenchArguments {
         t_io_uring: None,
         boot: false,
         idle: false,
+        hammer: false,
         nvmf: false,
         json: false,
     }

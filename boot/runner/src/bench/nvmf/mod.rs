@@ -7,6 +7,7 @@
 //! processors is for the virtual machines, each of which has two threads that work for an I/O.
 
 mod client;
+pub(super) mod hammer;
 pub(super) mod hosted;
 mod image;
 mod layers;
@@ -29,6 +30,10 @@ use crate::{Build, Workspace};
 
 use layers::Layer;
 pub(super) use report::Report;
+use report::{NVMET_KEY, Peer};
+
+/// Linux's target.
+const NVMET: &str = "nvmet-tcp";
 
 /// What the client does to the bdev.
 const WORKLOADS: [&str; 2] = ["randread", "randwrite"];
@@ -103,7 +108,9 @@ pub(super) fn run(
     let layers = image::instructions(&program, &kernel, &symbols, accel, &plan);
     let mut medians = sides.into_iter().map(|side| medians(&side.measured));
     let basalt = medians.next().unwrap_or_default();
-    Ok(Report { accel, basalt, linux: medians.next(), layers: noted(layers) })
+    let verdict = "Basalt is better by";
+    let peer = |figures| Peer { name: NVMET, key: NVMET_KEY, verdict, figures };
+    Ok(Report { accel, basalt, peer: medians.next().map(peer), layers: noted(layers) })
 }
 
 /// The rates took their time and stand for themselves if nothing could be counted.
@@ -125,7 +132,7 @@ fn linux(files: &Files, accel: Accel) -> anyhow::Result<Side> {
     let target = servers::target(servers::LINUX_SUBSYSTEM)?;
     let (machine, _initrd) = servers::linux(files, accel, target.port)?;
     let server = guest::start_until(&machine, servers::LINUX_MARK, BOOT)?;
-    Ok(Side { name: "nvmet-tcp", target, measured: Vec::new(), _server: server })
+    Ok(Side { name: NVMET, target, measured: Vec::new(), _server: server })
 }
 
 /// Of each point the median of what was measured, each figure for itself.

@@ -21,6 +21,8 @@ const LINUX_MEMORY_MIB: u64 = 1024;
 
 /// NVMe/TCP's port, and the guest's address in QEMU's own network.
 const PORT: u16 = 4420;
+const RPC_PORT: u16 = 5260;
+const HTTP_PORT: u16 = 9090;
 const ADDRESS: &str = "10.0.2.15/24";
 
 /// The kernel's documentation of nvmet calls these by the same names.
@@ -52,6 +54,15 @@ pub(super) fn target(subsystem: &'static str) -> anyhow::Result<client::Target> 
 /// A machine with the image, whose target is reached at `port` of this host.
 pub(super) fn image(kernel: &Path, accel: Accel, port: u16) -> Machine {
     server(kernel, accel, port)
+}
+
+/// The same, which is managed and read as well: at these ports of this host its target, JSON-RPC
+/// and HTTP.
+pub(super) fn managed_image(kernel: &Path, accel: Accel, ports: [u16; 3]) -> Machine {
+    let mut machine = machine(kernel, accel, None, 1);
+    let forwards = ports.into_iter().zip([PORT, RPC_PORT, HTTP_PORT]).collect();
+    machine.nics.push(Nic { network: Network::User(forwards), mac: None });
+    machine
 }
 
 /// The same with Linux; the file is to be kept as long as the machine.
