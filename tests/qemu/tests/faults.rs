@@ -38,7 +38,7 @@ fn a_panic_prints_its_message_core_and_callers() {
     let guest = failed("panic");
     assert_says(&guest, &["PANIC on core 1: a drill", "drill.rs:"]);
     assert_backtrace_names(&guest, "basalt_bare::drill::provoke");
-    assert_backtrace_names(&guest, "basalt::core_main");
+    assert_backtrace_names(&guest, "basalt_image::core_main");
 }
 
 #[test]
