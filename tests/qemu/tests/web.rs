@@ -283,6 +283,8 @@ fn who_breaks_the_rules_of_http_is_refused_and_disturbs_nobody() {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with('}'), "{answer}");
         load.wait_for(20);
     });
+    // Who asks gets what was made for another up to 200 ms before.
+    thread::sleep(Duration::from_millis(300));
     check_state(&get(http, "/api/state"), load.reads());
     let log: Value = serde_json::from_str(&get(http, "/api/log?since=0")).must();
     let lines = log["lines"].as_array().must();
