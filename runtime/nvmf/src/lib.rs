@@ -4,8 +4,9 @@
 //!    [`PollGroup`] per core drives the connections, with one bdev channel per core and bdev.
 //! 2. Subsystems and controllers live in the [`Target`] on core 0. Connect and admin commands go
 //!    there as messages; reads and writes never do.
-//! 3. Data is copied once in each direction: between the TCP stack and the `DmaBuf` that moves
-//!    through the Io. Nothing is allocated per I/O.
+//! 3. What is written is copied once, from the TCP stack to the `DmaBuf` that moves through the Io;
+//!    what is read goes to the stack in that buffer, which it keeps as long as it needs it. Nothing
+//!    is allocated per I/O.
 //! 4. What a host sends is checked before it is used: a violation of the transport ends that
 //!    connection with a C2HTermReq, a bad command fails with its status, and nobody else notices.
 //!

@@ -194,8 +194,7 @@ impl Samples {
         }
     }
 
-    /// The buckets of a histogram, one for each power of two, and what they sum
-    /// up to.
+    /// The buckets of a histogram, one for each power of two, and what they sum up to.
     #[inline(never)]
     pub fn histogram(&mut self, labels: &[(&str, &str)], latency: &Latency, total_ns: u64) {
         let mut count = 0;

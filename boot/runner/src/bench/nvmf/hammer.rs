@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::report::{Peer, Report};
-use super::{BOOT, Figures, Plan, Point, ROUNDS, client, guest, medians, servers};
+use super::{BOOT, Plan, ROUNDS, client, guest, medians, servers};
 use crate::accel::Accel;
 use crate::{Build, Workspace, ports};
 
@@ -56,7 +56,7 @@ pub(in super::super) fn run(
         eprintln!("round {round} of {ROUNDS} …");
         quiet.extend(measure()?);
         let callers = Callers::start(rpc, http);
-        let figures: anyhow::Result<Vec<(Point, Figures)>> = measure();
+        let figures = measure();
         answers += callers.stop();
         called.extend(figures?);
     }
