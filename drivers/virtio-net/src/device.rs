@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::{Device, DmaBuf, PciAddress, Registers, Work};
+use basalt_env::{Device, DmaBuf, Parcel, PciAddress, Registers, Work};
 use basalt_virtio::{Direction, Doorbell, Insert, Notice, Queue, QueueError, Transport, Used};
 
 use crate::control::Control;
@@ -165,7 +165,7 @@ impl<D: Device> VirtioNet<D> {
     /// Takes back a frame from [`Self::receive`]; its buffers go to the device at the next commit.
     pub fn recycle(&mut self, frame: Frame) {
         match frame.body {
-            Body::Single(buf, _) => self.give_rx(buf),
+            Body::Single(buf, _) => self.give_rx(buf.open_anywhere()),
             Body::Several(parts, _) => self.give_parts(parts),
         }
     }
@@ -311,7 +311,7 @@ impl<D: Device> VirtioNet<D> {
         let len = written - header::LEN;
         // Without merging the field says nothing; zero is a lie that means one.
         if !self.features.contains(Features::MRG_RXBUF) || buffers <= 1 {
-            return Some(Frame { body: Body::Single(buf, len), checksum });
+            return Some(Frame { body: Body::Single(Parcel::new(buf), len), checksum });
         }
         let parts = self.parts_free.pop();
         let partial = Partial { parts, len: 0, buffers_left: buffers, checksum };
@@ -333,7 +333,7 @@ impl<D: Device> VirtioNet<D> {
         partial.len += to - from;
         match &mut partial.parts {
             Some(parts) if partial.len <= self.frame_max && parts.len() < PARTS_MAX => {
-                parts.push(Part { buf, from, to });
+                parts.push(Part { buf: Parcel::new(buf), from, to });
             }
             _ => {
                 self.give_rx(buf);
@@ -355,7 +355,7 @@ impl<D: Device> VirtioNet<D> {
     /// Takes back the buffers of a frame, and what kept them together.
     #[inline(never)]
     fn give_parts(&mut self, mut parts: Vec<Part>) {
-        parts.drain(..).for_each(|part| self.give_rx(part.buf));
+        parts.drain(..).for_each(|part| self.give_rx(part.buf.open_anywhere()));
         self.parts_free.push(parts);
     }
 

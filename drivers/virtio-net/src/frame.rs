@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use basalt_env::DmaBuf;
+use basalt_env::Parcel;
 
 use crate::layout::header;
 
@@ -46,8 +46,9 @@ pub enum IpVersion {
     V6,
 }
 
-/// A received frame, Ethernet header first. Give it back with [`crate::VirtioNet::recycle`]; one
-/// that is dropped instead costs the device a receive buffer for good.
+/// A received frame, Ethernet header first. It can be read on any core. Give it back with
+/// [`crate::VirtioNet::recycle`]; one that is dropped instead costs the device a receive buffer for
+/// good.
 pub struct Frame {
     pub(crate) body: Body,
     pub(crate) checksum: ChecksumState,
@@ -55,14 +56,14 @@ pub struct Frame {
 
 pub(crate) enum Body {
     /// In the buffer the device wrote; this many bytes after the header.
-    Single(DmaBuf, usize),
+    Single(Parcel, usize),
     /// In several, and so many bytes in all.
     Several(Vec<Part>, usize),
 }
 
 /// A buffer with a part of a frame.
 pub(crate) struct Part {
-    pub(crate) buf: DmaBuf,
+    pub(crate) buf: Parcel,
     /// Where the part begins in the buffer, and behind its end.
     pub(crate) from: usize,
     pub(crate) to: usize,

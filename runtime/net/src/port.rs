@@ -48,8 +48,8 @@ pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]) -> Option<PartialChecksum>;
 ///
 /// Nothing blocks. Frames move when the port is polled, and are lost if there is no room.
 pub trait FramePort {
-    /// How it holds a received frame.
-    type Frame: Frame;
+    /// How it holds a received frame, which other cores may read.
+    type Frame: Frame + Send + 'static;
 
     /// The Ethernet address of this end.
     fn mac(&self) -> [u8; 6];

@@ -10,6 +10,7 @@ use basalt_env::CoreId;
 use basalt_reactor::{Local, SendError};
 
 use crate::ip::MTU_MIN_V6;
+use crate::port::Frame;
 use crate::queues::{NetQueue, OwnQueue, QueueStats};
 use crate::steer::{CorePort, LocalPort, RemoteEnd, RemotePort, Switch, SwitchStats};
 use crate::{Addresses, FramePort, InterfaceConfig, IpStack, NetStack, StackOptions, StackStats};
@@ -180,8 +181,8 @@ pub fn start<P: FramePort + 'static>(
 }
 
 /// What another core needs for its stack.
-struct Remote {
-    end: RemoteEnd,
+struct Remote<F> {
+    end: RemoteEnd<F>,
     options: StackOptions,
     seed: u64,
     /// Which of so many stacks it is.
@@ -190,8 +191,8 @@ struct Remote {
     home: CoreId,
 }
 
-impl Remote {
-    fn start<P: FramePort + 'static>(self, local: &Local) {
+impl<F: Frame> Remote<F> {
+    fn start<P: FramePort<Frame = F> + 'static>(self, local: &Local) {
         let own = local.service::<OwnQueue<P>>().and_then(|queue| queue.take());
         let port = CorePort::<P>::Remote(RemotePort::new(self.end, own, self.seed));
         let mut stack = IpStack::follower(port, self.options, self.seed, local.now());

@@ -10,7 +10,8 @@ use super::{DmaBuf, DmaPool};
 ///                           +--> open: DmaBuf -> Parcel
 /// ```
 ///
-/// Wherever it is dropped, its memory returns to the pool it is of.
+/// Whoever has it can read it without opening it. Wherever it is dropped, its memory returns to the
+/// pool it is of.
 #[derive(Debug)]
 pub struct Parcel(DmaBuf);
 
@@ -25,10 +26,22 @@ impl Parcel {
         Self(buf)
     }
 
+    /// The bytes in use.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+
     /// Opens it on the core of `pool`, whether that is the one it is of or not.
     pub fn open(self, pool: &DmaPool) -> DmaBuf {
-        let mut buf = self.0;
+        let mut buf = self.open_anywhere();
         buf.arrive(pool);
         buf
+    }
+
+    /// Opens it on any core, as if that were not the one it is of: good for what goes to a device
+    /// and comes back, but slower to drop, and not to be shared.
+    pub fn open_anywhere(self) -> DmaBuf {
+        self.0
     }
 }

@@ -58,7 +58,9 @@ impl<P: FramePort> FramePort for LocalPort<P> {
     /// A frame of another core's queue goes back to it at once.
     fn can_spare(&self, frame: &Self::Frame) -> bool {
         match frame {
-            LaneFrame::Card(frame) => self.switch.borrow().card().can_spare(frame),
+            LaneFrame::Card(frame) | LaneFrame::Lent(frame) => {
+                self.switch.borrow().card().can_spare(frame)
+            }
             LaneFrame::Crossed(..) => false,
         }
     }

@@ -4,8 +4,10 @@
 //! that the flow was given to, and keeps everything else for its own core's stack; answers to
 //! questions for neighbours and routers go to all, as any of them may have asked. Cores are
 //! numbered here as *lanes*: lane 0 is the card's core, which reaches the switch through a
-//! [`LocalPort`]; the others have a [`RemotePort`] each, at the end of four rings: frames in,
-//! frames out, and the empty buffers of both on their way back.
+//! [`LocalPort`]; the others have a [`RemotePort`] each, at the end of rings: frames in, frames
+//! out, and what both came in on its way back. Frames in are lent as the card has received them,
+//! while it has buffers enough for what comes meanwhile; others, and all frames out, are copied
+//! into buffers of the rings.
 //!
 //! A lane may have queues of the card for itself. It sends by them, and keeps a table of its own
 //! flows: what comes by them of these it keeps, and all else, requests for connections among it,
@@ -16,6 +18,7 @@
 
 mod core_port;
 mod flows;
+mod loans;
 mod local;
 mod remote;
 mod rings;

@@ -6,8 +6,10 @@ use basalt_env::{Instant, Work};
 use basalt_reactor::{Doze, Rest};
 
 use super::flows::{Flows, Side, Sighting};
+use super::loans::Borrower;
 use super::rings::{
-    Assembled, Assembler, CHUNK_LEN, Chunk, LaneFrame, Receiver, Sender, ToSwitch, Written,
+    Assembled, Assembler, CHUNK_LEN, Chunk, FromSwitch, LaneFrame, Receiver, Sender, ToSwitch,
+    Written,
 };
 use crate::port::{
     ChecksumState, Fill, Frame, FramePort, Insert, IpVersion, Listening, TxFull, frame_len,
@@ -19,14 +21,16 @@ const FLOWS_MAX: usize = 2048;
 /// Frames of others that are passed on before the rest of the core gets its turn.
 const BUDGET: u32 = 64;
 
-/// A core's end of the rings to the card's core. Made by [`crate::Switch::new`], sent there once.
-pub struct RemoteEnd {
+/// A core's end of the rings to the card's core, whose frames are of type `F`. Made by
+/// [`crate::Switch::new`], sent there once.
+pub struct RemoteEnd<F> {
     mac: [u8; 6],
     mtu: usize,
     /// Largest packets over IPv4 and IPv6 that the card cuts.
     large: [usize; 2],
     completes_checksums: bool,
-    inbound: Receiver<Chunk>,
+    inbound: Receiver<FromSwitch<F>>,
+    borrowed: Borrower<F>,
     outbound: Sender<ToSwitch>,
     assembler: Assembler,
     /// Where frames of several buffers are written.
@@ -39,7 +43,7 @@ pub struct RemoteEnd {
 
 /// The port of a core that does not have the card, but may have a pair of its queues.
 pub struct RemotePort<P: FramePort> {
-    end: RemoteEnd,
+    end: RemoteEnd<P::Frame>,
     own: Option<OwnQueues<P>>,
 }
 
@@ -62,10 +66,10 @@ pub struct Strays {
     pub dropped: u64,
 }
 
-impl RemoteEnd {
+impl<F: Frame> RemoteEnd<F> {
     pub(super) fn new(
-        card: &impl FramePort,
-        inbound: Receiver<Chunk>,
+        card: &impl FramePort<Frame = F>,
+        (inbound, borrowed): (Receiver<FromSwitch<F>>, Borrower<F>),
         outbound: Sender<ToSwitch>,
         assembler: Assembler,
     ) -> Self {
@@ -78,6 +82,7 @@ impl RemoteEnd {
             large,
             completes_checksums: card.completes_checksums(),
             inbound,
+            borrowed,
             outbound,
             assembler,
             scratch: vec![0; frame_max],
@@ -96,15 +101,23 @@ impl RemoteEnd {
         }
     }
 
-    fn receive(&mut self) -> Option<Assembled> {
+    fn receive(&mut self) -> Option<LaneFrame<F>> {
         loop {
             // Ends: each turn takes a piece, and there are only so many buffers.
-            let (frame, buffer) = self.assembler.add(self.inbound.receive()?);
+            let chunk = match self.inbound.receive()? {
+                FromSwitch::Chunk(chunk) => chunk,
+                FromSwitch::Lent(frame) => {
+                    self.borrowed.borrow();
+                    return Some(LaneFrame::Lent(frame));
+                }
+            };
+            self.inbound.borrow();
+            let (frame, buffer) = self.assembler.add(chunk);
             if let Some(buffer) = buffer {
                 self.inbound.give_back(buffer);
             }
-            if frame.is_some() {
-                return frame;
+            if let Some(frame) = frame {
+                return Some(LaneFrame::Crossed(frame, 0));
             }
         }
     }
@@ -156,7 +169,7 @@ impl RemoteEnd {
 
 impl<P: FramePort> OwnQueues<P> {
     /// The next frame that is this core's; gives others to the switch.
-    fn receive(&mut self, end: &mut RemoteEnd) -> Option<P::Frame> {
+    fn receive(&mut self, end: &mut RemoteEnd<P::Frame>) -> Option<P::Frame> {
         for _ in 0..BUDGET {
             let frame = self.card.receive()?;
             if self.knows(&frame, end) {
@@ -172,14 +185,14 @@ impl<P: FramePort> OwnQueues<P> {
 
     /// Whether a frame is of a flow of this lane. A request for a connection never is: the switch
     /// may give it to another.
-    fn knows(&mut self, frame: &P::Frame, end: &mut RemoteEnd) -> bool {
+    fn knows(&mut self, frame: &P::Frame, end: &mut RemoteEnd<P::Frame>) -> bool {
         let Some(segment) = Segment::of_frame(frame) else { return false };
         !segment.opens() && self.flows.follow(&segment, Side::Peer, &mut |seen| end.tell(seen))
     }
 
     /// Learns of a flow from a frame that the switch has found to be this lane's.
-    fn learn(&mut self, frame: &[u8]) {
-        let Some(segment) = Segment::parse(frame) else { return };
+    fn learn(&mut self, frame: &impl Frame) {
+        let Some(segment) = Segment::of_frame(frame) else { return };
         if self.flows.lane_of(&segment, Side::Peer).is_none() {
             let _ = self.flows.insert(&segment, Side::Peer, 0);
         }
@@ -187,7 +200,7 @@ impl<P: FramePort> OwnQueues<P> {
 
     fn transmit(
         &mut self,
-        end: &mut RemoteEnd,
+        end: &mut RemoteEnd<P::Frame>,
         len: usize,
         inserts: &mut Vec<Insert>,
         fill: Fill<'_>,
@@ -205,7 +218,7 @@ impl<P: FramePort> OwnQueues<P> {
 }
 
 /// Follows a segment that is sent. A flow that it begins is this lane's once the switch knows.
-fn follow(flows: &mut Flows, segment: &Segment, end: &mut RemoteEnd) {
+fn follow<F: Frame>(flows: &mut Flows, segment: &Segment, end: &mut RemoteEnd<F>) {
     let known = flows.follow(segment, Side::Ours, &mut |seen| end.tell(seen));
     if !known && segment.opens() && end.tell(Sighting::of(segment, Side::Ours)) {
         let _ = flows.insert(segment, Side::Ours, 0);
@@ -215,7 +228,7 @@ fn follow(flows: &mut Flows, segment: &Segment, end: &mut RemoteEnd) {
 impl<P: FramePort> RemotePort<P> {
     /// A port at that end of the rings, with queues of its own or without. `seed` hides where flows
     /// hash to.
-    pub fn new(mut end: RemoteEnd, queues: Option<P>, seed: u64) -> Self {
+    pub fn new(mut end: RemoteEnd<P::Frame>, queues: Option<P>, seed: u64) -> Self {
         if queues.is_some() {
             // The first that the ring carries: there is room.
             end.sent |= end.outbound.send(ToSwitch::HasQueues);
@@ -246,9 +259,9 @@ impl<P: FramePort> RemotePort<P> {
     fn receive_crossed(&mut self) -> Option<LaneFrame<P::Frame>> {
         let frame = self.end.receive()?;
         if let Some(own) = &mut self.own {
-            own.learn(frame.as_slice());
+            own.learn(&frame);
         }
-        Some(LaneFrame::Crossed(frame, 0))
+        Some(frame)
     }
 }
 
@@ -297,6 +310,7 @@ impl<P: FramePort> FramePort for RemotePort<P> {
             (LaneFrame::Crossed(Assembled::Many(bytes, ..), _), _) => {
                 self.end.assembler.recycle(bytes);
             }
+            (LaneFrame::Lent(frame), _) => self.end.borrowed.give_back(frame),
             (LaneFrame::Card(frame), Some(own)) => own.card.recycle(frame),
             // A frame goes back where it came from.
             (LaneFrame::Card(frame), None) => drop(frame),
@@ -306,6 +320,7 @@ impl<P: FramePort> FramePort for RemotePort<P> {
     fn can_spare(&self, frame: &Self::Frame) -> bool {
         match (frame, &self.own) {
             (LaneFrame::Card(frame), Some(own)) => own.card.can_spare(frame),
+            (LaneFrame::Lent(_), _) => self.end.borrowed.can_spare(),
             (LaneFrame::Crossed(Assembled::One(_), _), _) => self.end.inbound.can_spare(),
             // The memory that pieces are put together in is there once.
             _ => false,
@@ -362,7 +377,7 @@ impl<P: FramePort> FramePort for RemotePort<P> {
     }
 }
 
-impl fmt::Debug for RemoteEnd {
+impl<F> fmt::Debug for RemoteEnd<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteEnd").field("mtu", &self.mtu).finish_non_exhaustive()
     }

@@ -27,6 +27,14 @@ pub struct Chunk {
     pub partial: Option<PartialChecksum>,
 }
 
+/// What the card's core gives another.
+pub enum FromSwitch<F> {
+    /// A frame, or a piece of one, that was copied.
+    Chunk(Chunk),
+    /// A frame as the card has received it, which has to go back.
+    Lent(F),
+}
+
 /// What a core tells the card's core.
 pub enum ToSwitch {
     /// Send this.
@@ -53,7 +61,7 @@ pub struct Sender<T> {
 pub struct Receiver<T> {
     full: Consumer<T>,
     empty: Producer<Buffer>,
-    /// Messages that were received, less buffers that went back.
+    /// Buffers that were received and counted, less those that went back.
     lent: usize,
 }
 
@@ -76,6 +84,11 @@ impl<T> Sender<T> {
             }
         }
         self.spare.len() >= needed && self.full.room() >= needed
+    }
+
+    /// Whether the ring has room for something that needs no buffer.
+    pub fn takes_message(&mut self) -> bool {
+        self.full.room() > 0
     }
 
     /// Sends something that needs no buffer; `false` if the ring is full.
@@ -140,9 +153,12 @@ impl Frame for Written<'_> {
 impl<T> Receiver<T> {
     /// The next message.
     pub fn receive(&mut self) -> Option<T> {
-        let message = self.full.pop();
-        self.lent += usize::from(message.is_some());
-        message
+        self.full.pop()
+    }
+
+    /// Counts a buffer that came with a message.
+    pub fn borrow(&mut self) {
+        self.lent += 1;
     }
 
     /// Whether most of the buffers are with the other core.
@@ -171,35 +187,37 @@ pub enum Assembled {
 pub enum LaneFrame<F> {
     /// From queues of its core's own.
     Card(F),
-    /// From another core, with the lane that it came from.
+    /// From the card of another core, to which it goes back.
+    Lent(F),
+    /// Copied from another core, with the lane that it came from.
     Crossed(Assembled, u8),
 }
 
 impl<F: Frame> Frame for LaneFrame<F> {
     fn head(&self) -> &[u8] {
         match self {
-            Self::Card(frame) => frame.head(),
+            Self::Card(frame) | Self::Lent(frame) => frame.head(),
             Self::Crossed(frame, _) => frame.as_slice(),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Card(frame) => frame.len(),
+            Self::Card(frame) | Self::Lent(frame) => frame.len(),
             Self::Crossed(frame, _) => frame.as_slice().len(),
         }
     }
 
     fn from(&self, at: usize) -> &[u8] {
         match self {
-            Self::Card(frame) => frame.from(at),
+            Self::Card(frame) | Self::Lent(frame) => frame.from(at),
             Self::Crossed(frame, _) => frame.as_slice().get(at..).unwrap_or_default(),
         }
     }
 
     fn checksum(&self) -> ChecksumState {
         match self {
-            Self::Card(frame) => frame.checksum(),
+            Self::Card(frame) | Self::Lent(frame) => frame.checksum(),
             Self::Crossed(frame, _) => frame.checksum(),
         }
     }

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use basalt_env::{Instant, Work};
 
 use super::flows::{Flows, Side, Sighting};
+use super::loans::{self, LEND_MIN, Lender};
 use super::remote::RemoteEnd;
-use super::rings::{self, Assembled, Assembler, Chunk, LaneFrame, Receiver, Sender, ToSwitch};
+use super::rings::{self, Assembled, Assembler, FromSwitch, LaneFrame, Receiver, Sender, ToSwitch};
 use crate::port::{Fill, Frame, FramePort, Insert, Listening, TxFull, frame_len};
 use crate::wire::{self, Segment};
 
@@ -26,6 +27,8 @@ const LANES_MAX: usize = 256;
 pub struct SwitchStats {
     /// Frames given to other cores.
     pub to_lanes: u64,
+    /// Of those, the ones that were not copied.
+    pub lent: u64,
     /// Frames sent for other cores.
     pub from_lanes: u64,
     /// Frames that came by other cores' queues and were not known there.
@@ -35,8 +38,9 @@ pub struct SwitchStats {
 }
 
 /// The card's core's end of another core's rings.
-struct Lane {
-    sender: Sender<Chunk>,
+struct Lane<F> {
+    sender: Sender<FromSwitch<F>>,
+    lender: Lender<F>,
     receiver: Receiver<ToSwitch>,
     assembler: Assembler,
 }
@@ -44,7 +48,7 @@ struct Lane {
 /// Distributes a card's frames over cores, and sends theirs.
 pub struct Switch<P: FramePort> {
     card: P,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<P::Frame>>,
     flows: Flows,
     /// Who listens on which port: pairs of port and lane.
     listening: Vec<(u16, u8)>,
@@ -76,17 +80,18 @@ enum Owner {
 
 impl<P: FramePort> Switch<P> {
     /// A switch for `card`, with ports for `remotes` other cores. `seed` hides where flows hash to.
-    pub fn new(card: P, remotes: usize, seed: u64) -> (Self, Vec<RemoteEnd>) {
+    pub fn new(card: P, remotes: usize, seed: u64) -> (Self, Vec<RemoteEnd<P::Frame>>) {
         let remotes = remotes.min(LANES_MAX - 1);
         let mut lanes = Vec::new();
         let mut ports = Vec::new();
         for _ in 0..remotes {
             let (sender, inbound) = rings::channel();
             let (outbound, receiver) = rings::channel();
+            let (lender, borrower) = loans::loans();
             let assembler = Assembler::new(FRAME_MAX);
-            lanes.push(Lane { sender, receiver, assembler });
+            lanes.push(Lane { sender, lender, receiver, assembler });
             let assembler = Assembler::new(FRAME_MAX);
-            ports.push(RemoteEnd::new(&card, inbound, outbound, assembler));
+            ports.push(RemoteEnd::new(&card, (inbound, borrower), outbound, assembler));
         }
         let flows = Flows::new(FLOWS_MAX, remotes + 1, seed);
         let (stats, given) = (SwitchStats::default(), vec![false; remotes]);
@@ -146,10 +151,19 @@ impl<P: FramePort> Switch<P> {
         self.flows.age(now);
         let mut work = self.card.poll(now);
         for lane in 0..self.lanes.len() {
+            self.take_back(lane);
             work += self.serve(lane);
         }
         self.card.commit();
         work
+    }
+
+    /// Gives frames that another core has read back to the card.
+    fn take_back(&mut self, at: usize) {
+        let Self { lanes, card, .. } = self;
+        while let Some(frame) = lanes[at].lender.take_back() {
+            card.recycle(frame);
+        }
     }
 
     /// The next frame for lane 0; hands out those of others on the way.
@@ -161,7 +175,10 @@ impl<P: FramePort> Switch<P> {
             let frame = self.next_frame()?;
             match self.settled_owner(&frame) {
                 Owner::Lane(0) | Owner::Unknown => return Some(frame),
-                Owner::Lane(lane) => self.hand_to(lane, &frame),
+                Owner::Lane(lane) => {
+                    self.hand_over(lane, frame);
+                    continue;
+                }
                 Owner::Nobody => self.stats.dropped += 1,
                 Owner::All => {
                     (1..=self.lanes.len()).for_each(|lane| self.hand_to(lane as u8, &frame));
@@ -188,7 +205,7 @@ impl<P: FramePort> Switch<P> {
     /// Takes back a frame.
     pub(super) fn recycle(&mut self, frame: LaneFrame<P::Frame>) {
         match frame {
-            LaneFrame::Card(frame) => self.card.recycle(frame),
+            LaneFrame::Card(frame) | LaneFrame::Lent(frame) => self.card.recycle(frame),
             LaneFrame::Crossed(frame, lane) => self.give_back(frame, lane),
         }
     }
@@ -231,7 +248,7 @@ impl<P: FramePort> Switch<P> {
     /// Whose a frame is, once all that other cores have told is known.
     fn settled_owner(&mut self, frame: &LaneFrame<P::Frame>) -> Owner {
         let arrival = match frame {
-            LaneFrame::Card(_) => 0,
+            LaneFrame::Card(_) | LaneFrame::Lent(_) => 0,
             LaneFrame::Crossed(_, lane) => *lane,
         };
         match self.owner(frame, arrival) {
@@ -290,12 +307,45 @@ impl<P: FramePort> Switch<P> {
         (self.lot >> 16) as usize
     }
 
+    /// Gives a frame to another core: as it is if the card can spare it, else a copy.
+    fn hand_over(&mut self, lane: u8, frame: LaneFrame<P::Frame>) {
+        let frame = match frame {
+            LaneFrame::Card(frame) if frame.len() >= LEND_MIN && self.card.can_spare(&frame) => {
+                match self.lend_to(lane, frame) {
+                    Ok(()) => return,
+                    Err(frame) => LaneFrame::Card(frame),
+                }
+            }
+            frame => frame,
+        };
+        self.hand_to(lane, &frame);
+        self.recycle(frame);
+    }
+
+    fn lend_to(&mut self, lane: u8, frame: P::Frame) -> Result<(), P::Frame> {
+        let Some(at) = usize::from(lane).checked_sub(1) else { return Err(frame) };
+        let Some(lane) = self.lanes.get_mut(at) else { return Err(frame) };
+        if !lane.lender.has_room() || !lane.sender.takes_message() {
+            return Err(frame);
+        }
+        lane.lender.lend();
+        let sent = lane.sender.send(FromSwitch::Lent(frame));
+        self.stats.lent += 1;
+        self.has_given(at, sent);
+        Ok(())
+    }
+
     fn hand_to(&mut self, lane: u8, frame: &LaneFrame<P::Frame>) {
         let Some(at) = usize::from(lane).checked_sub(1) else { return };
         let Some(lane) = self.lanes.get_mut(at) else { return };
+        let sent = lane.sender.send_frame(frame, None, FromSwitch::Chunk);
+        self.has_given(at, sent);
+    }
+
+    /// Counts a frame for a core, which is to be woken for it.
+    fn has_given(&mut self, at: usize, sent: bool) {
         self.given[at] = true;
         self.any_given = true;
-        let sent = lane.sender.send_frame(frame, None, |chunk| chunk);
         let counter = if sent { &mut self.stats.to_lanes } else { &mut self.stats.dropped };
         *counter += 1;
     }

@@ -4,6 +4,7 @@ extern crate std;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddrV4;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 use std::vec;
@@ -17,7 +18,7 @@ use basalt_reactor::{Local, Options, Reactor, mesh};
 use crate::tests::{CLIENT, Card, PORT, SERVER, SERVER_V6, SMALL, card, fixed, read};
 use crate::{
     InterfaceConfig, IpStack, ListenerId, NetConfig, NetHandle, NetInterface, NetStack,
-    SocketError, SocketId, bring_up, start,
+    SocketError, SocketId, SwitchStats, bring_up, start,
 };
 
 const TICK: Duration = Duration::from_micros(200);
@@ -93,8 +94,13 @@ impl World {
     }
 
     pub fn step_by(&mut self, time: Duration) {
+        self.step_on(0..self.reactors.len(), time);
+    }
+
+    /// A step in which other cores do nothing.
+    fn step_on(&mut self, cores: Range<usize>, time: Duration) {
         self.now = self.now + time;
-        for reactor in &mut self.reactors {
+        for reactor in &mut self.reactors[cores] {
             let _ = reactor.poll(self.now);
         }
         let _ = self.client.poll(self.now);
@@ -298,6 +304,49 @@ fn echoes_survive_a_bad_wire_with_and_without_offloads() {
         let sockets = world.connect(4);
         world.echo(&sockets, &pattern(20_000));
     }
+}
+
+fn switch_stats(world: &World) -> SwitchStats {
+    world.reactors[0].local().service::<NetInterface>().unwrap().info().switch
+}
+
+#[test]
+fn data_crosses_cores_where_the_card_has_put_it_and_its_buffers_come_back() {
+    let plain = feature::VERSION_1 | feature::MAC;
+    for (features, most_per_frame) in [(plain, 1460), (feature::ALL, 65_535)] {
+        let mut world = World::new(2, WirePlan::default(), features);
+        let sockets = world.connect(2);
+        assert_eq!((world.connections(), switch_stats(&world).lent), (vec![1, 1], 0));
+        world.echo(&sockets, &pattern(1 << 20));
+        let SwitchStats { lent, dropped, .. } = switch_stats(&world);
+        // All but the ends of what the client was ready to send.
+        assert!(lent * most_per_frame * 10 >= 9 << 20, "{lent} of them");
+        assert_eq!(dropped, 0);
+    }
+}
+
+#[test]
+fn a_core_that_reads_nothing_does_not_keep_the_card_from_others() {
+    let plain = feature::VERSION_1 | feature::MAC;
+    let mut world = World::new(2, WirePlan::default(), plain);
+    let sockets = world.connect(64);
+    assert_eq!(world.connections(), [32, 32]);
+    let on_first = |world: &World| world.seen[0].borrow().bytes;
+    let data = pattern(8 << 10);
+    let mut sent = vec![0; sockets.len()];
+    for _ in 0..200 {
+        for (&socket, sent) in sockets.iter().zip(&mut sent) {
+            *sent += world.client.send(socket, &data[*sent..]).unwrap();
+        }
+        world.step_on(0..1, TICK);
+    }
+    let stats = switch_stats(&world);
+    assert!(stats.lent > 64 && stats.to_lanes - stats.lent > 64, "lent, then copied: {stats:?}");
+    assert_eq!(on_first(&world), 32 * data.len(), "its own core has all of its own");
+    // The other core catches up with what it has, and with what was lost meanwhile.
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.seen[1].borrow().bytes, 32 * data.len());
+    assert_eq!(sent, vec![data.len(); 64]);
 }
 
 #[test]
