@@ -121,6 +121,11 @@ pub trait NetStack {
         Ok(total)
     }
 
+    /// Whether it keeps buffers that are shared with it; if not, it copies them as it does others.
+    fn keeps_shared(&self) -> bool {
+        false
+    }
+
     /// Memory of shared buffers that is kept for a connection, bytes.
     fn held(&self, socket: SocketId) -> usize {
         let _ = socket;

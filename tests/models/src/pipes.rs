@@ -144,6 +144,11 @@ impl NetStack for TestStack {
         Ok(taken)
     }
 
+    /// It copies at once; what is shared with it takes the way that it would take to be kept.
+    fn keeps_shared(&self) -> bool {
+        true
+    }
+
     fn held(&self, _: SocketId) -> usize {
         self.held
     }

@@ -400,6 +400,10 @@ impl<P: FramePort> NetStack for IpStack<P> {
         Ok(total)
     }
 
+    fn keeps_shared(&self) -> bool {
+        true
+    }
+
     fn held(&self, socket: SocketId) -> usize {
         self.table.open(socket).map_or(0, |connection| connection.tcp.held())
     }

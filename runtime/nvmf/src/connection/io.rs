@@ -317,7 +317,7 @@ impl Queue {
         if slot.command.opcode == NvmOpcode::READ.0 {
             self.count(core, Op::Read, io.data.len());
             let data = core::mem::take(&mut io.data);
-            return self.answer_read(tag.slot, data, &core.pool);
+            return self.answer_read(tag.slot, data, core);
         }
         self.continue_io(tag.slot, io, core);
     }

@@ -2,7 +2,6 @@
 //! buffer. Whatever else there is about a command, [`Handler`](super::receive::Handler) finds.
 
 use basalt_bdev::{Io, Op, SgList};
-use basalt_env::DmaPool;
 use basalt_nvme_spec::{Command, NvmOpcode, SglDescriptor};
 
 use super::queue::{Phase, Queue, Role};
@@ -66,16 +65,18 @@ impl Queue {
     /// A Read is done: `data` goes in line to the host, and from the buffer that it is in to the
     /// network, which may keep that.
     #[inline]
-    pub(super) fn answer_read(&mut self, index: u16, data: SgList, pool: &DmaPool) {
+    pub(super) fn answer_read(&mut self, index: u16, data: SgList, core: &Core) {
         if !self.watchers.is_empty() {
             self.tell_watchers(index, basalt_nvme_spec::Status::SUCCESS);
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
         match data {
-            SgList::One(buf) if buf.len() >= SHARED_MIN => match pool.share(buf) {
-                Ok(slice) => slot.shared = Some(slice),
-                Err(buf) => slot.data.put(SgList::One(buf)),
-            },
+            SgList::One(buf) if core.keeps_shared && buf.len() >= SHARED_MIN => {
+                match core.pool.share(buf) {
+                    Ok(slice) => slot.shared = Some(slice),
+                    Err(buf) => slot.data.put(SgList::One(buf)),
+                }
+            }
             data => slot.data.put(data),
         }
         slot.outcome = crate::command::Outcome::OK;

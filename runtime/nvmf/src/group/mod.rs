@@ -85,6 +85,8 @@ pub struct GroupStats {
 pub(crate) struct Core {
     pub(crate) local: Local,
     pub(crate) pool: DmaPool,
+    /// Whether the network keeps what is shared with it.
+    pub(crate) keeps_shared: bool,
     pub(crate) config: TransportConfig,
     pub(crate) channels: Channels,
     pub(crate) views: Views,
@@ -154,6 +156,7 @@ impl PollGroup {
         let core = Core {
             local: local.clone(),
             pool,
+            keeps_shared: stack.borrow().keeps_shared(),
             config: config.clamped(),
             channels: Channels::default(),
             views: Views::default(),
