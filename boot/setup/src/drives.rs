@@ -15,7 +15,7 @@ use basalt_bdev_nvme::{
 use basalt_env::Device;
 use basalt_pci::{Claimed, Function, PciAddress};
 use basalt_reactor::Local;
-use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeRefusal, NvmeState};
+use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeRefusal, NvmeState, NvmeSwitch};
 use basalt_rpc::{Rpc, RpcError, errno};
 
 use crate::devices::{Firmware, Nodes, PciDevice};
@@ -155,7 +155,7 @@ impl Drives {
 
     fn control(self: &Rc<Self>, local: &Local) -> NvmeControl {
         let controllers = NvmeControllers::of(local);
-        let [reset, detach, admin, manage] = [(); 4].map(|()| Rc::clone(&controllers));
+        let [switch, detach, admin, manage] = [(); 4].map(|()| Rc::clone(&controllers));
         let (drives, local) = (Rc::clone(self), local.clone());
         NvmeControl::new(
             move || controllers.list().into_iter().map(state).collect(),
@@ -163,9 +163,15 @@ impl Drives {
                 let (drives, local) = (Rc::clone(&drives), local.clone());
                 Box::pin(async move { drives.attach_at(&local, name, address).await })
             },
-            move |name| {
-                let controllers = Rc::clone(&reset);
-                done(async move { controllers.reset(&name).await })
+            move |name, to| {
+                let controllers = Rc::clone(&switch);
+                done(async move {
+                    match to {
+                        NvmeSwitch::Reset => controllers.reset(&name).await,
+                        NvmeSwitch::Disable => controllers.disable(&name).await,
+                        NvmeSwitch::Enable => controllers.enable(&name).await,
+                    }
+                })
             },
             move |name| {
                 let controllers = Rc::clone(&detach);
@@ -234,9 +240,13 @@ fn refusal(error: ManageError) -> NvmeRefusal {
 
 fn done(order: impl Future<Output = Result<(), ControlError>> + 'static) -> NvmeDone {
     Box::pin(async move {
-        order.await.map_err(|error| match error {
-            ControlError::NoSuchController => RpcError::errno(errno::ENODEV, error),
-            ControlError::ResetFailed | ControlError::Gone => RpcError::errno(errno::EIO, error),
+        order.await.map_err(|error| {
+            let code = match error {
+                ControlError::NoSuchController => errno::ENODEV,
+                ControlError::Disabled | ControlError::Enabled => errno::EALREADY,
+                ControlError::ResetFailed | ControlError::Gone => errno::EIO,
+            };
+            RpcError::errno(code, error)
         })
     })
 }

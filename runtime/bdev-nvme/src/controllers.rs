@@ -30,6 +30,8 @@ pub enum ControllerState {
     Enabled,
     /// Being disabled and brought up again; submissions find the queue full meanwhile.
     Resetting,
+    /// Stopped, because somebody wanted it so; submissions find the queue full until it is enabled.
+    Disabled,
     /// Gone, or not worth another try; its bdevs have been removed.
     Failed,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for ControllerState {
         f.write_str(match self {
             Self::Enabled => "enabled",
             Self::Resetting => "resetting",
+            Self::Disabled => "disabled",
             Self::Failed => "failed",
         })
     }
@@ -80,6 +83,10 @@ pub enum ControlError {
     ResetFailed,
     /// It has failed, or was detached meanwhile.
     Gone,
+    /// It is disabled, and has to be enabled first.
+    Disabled,
+    /// It is to be enabled, and is.
+    Enabled,
 }
 
 impl fmt::Display for ControlError {
@@ -88,6 +95,8 @@ impl fmt::Display for ControlError {
             Self::NoSuchController => "there is no NVMe controller of that name",
             Self::ResetFailed => "the controller did not come back from its reset",
             Self::Gone => "the controller is gone",
+            Self::Disabled => "the controller is disabled: enable it first",
+            Self::Enabled => "the controller is not disabled",
         })
     }
 }
@@ -100,6 +109,10 @@ pub(crate) enum Request {
     Abort(Run, QueueId, Ticket, Unwanted),
     /// Somebody wants a reset.
     Reset(oneshot::Sender<Result<(), ControlError>>),
+    /// Somebody wants it stopped until it is enabled.
+    Disable(oneshot::Sender<Result<(), ControlError>>),
+    /// Somebody wants it to work again.
+    Enable(oneshot::Sender<Result<(), ControlError>>),
     /// Somebody has an admin command for it.
     Admin(Command, Option<DmaBuf>, oneshot::Sender<Result<Outcome, AdminError>>),
     /// Somebody has an order for it.
@@ -210,7 +223,18 @@ impl NvmeControllers {
         self.ask(name, Request::Reset).await
     }
 
-    /// The same, by what it is called among cores.
+    /// Stops a controller until it is enabled. What it has in flight comes back aborted; what is
+    /// submitted meanwhile finds its queues full.
+    pub async fn disable(&self, name: &str) -> Result<(), ControlError> {
+        self.ask(name, Request::Disable).await
+    }
+
+    /// Brings a disabled controller up again.
+    pub async fn enable(&self, name: &str) -> Result<(), ControlError> {
+        self.ask(name, Request::Enable).await
+    }
+
+    /// The same as [`Self::reset`], by what it is called among cores.
     pub(crate) async fn reset_by_id(&self, id: ControllerId) -> Result<(), ControlError> {
         let (answer, result) = oneshot::channel();
         self.by_id(id).ok_or(ControlError::NoSuchController)?.ask(Request::Reset(answer));

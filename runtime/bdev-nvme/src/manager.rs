@@ -1,4 +1,5 @@
 mod queues;
+mod switch;
 
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -84,10 +85,13 @@ where
                 }
                 Ok(Next::Asked(request)) => request,
             };
+            let Some(request) = self.unless_disabled(request) else { continue };
             match request {
                 Request::Fault(run, fault) => self.see_to(run, fault).await,
                 Request::Abort(run, qid, ticket, why) => self.abort(run, qid, ticket, why).await,
                 Request::Reset(answer) => answer.send(self.reset_if_alive().await),
+                Request::Disable(answer) => answer.send(self.disable().await),
+                Request::Enable(answer) => answer.send(self.enable().await),
                 Request::Admin(command, data, answer) => {
                     jobs.add(self.admin(command, data, answer));
                 }
@@ -112,7 +116,7 @@ where
 
     /// The controller tells of what has befallen it, and of changes of its namespaces.
     async fn look_for_events(&self) {
-        if self.has_failed() {
+        if self.has_failed() || self.is_disabled() {
             return;
         }
         let changed = match self.controller.see_to_events().await {
@@ -251,9 +255,9 @@ where
 
     /// Lets the bdevs go, waits for what is in flight, and shuts the controller down.
     async fn detach(&self) {
-        let failed = self.has_failed();
+        let stopped = self.has_failed() || self.is_disabled();
         self.remove_bdevs(|_| true);
-        if !failed {
+        if !stopped {
             self.drain().await;
             self.on_each_core(|queue| queue.suspend()).await;
             for qid in 1..=self.controller.queues() {

@@ -137,8 +137,9 @@ impl RemoteChannel {
         let (waits, inbox) = (self.local.clone(), Rc::clone(&self.inbox));
         let (mut io, name) = (io.take(), self.controller.clone());
         self.local.spawn("bdev_nvme_reset", async move {
-            let order =
-                move |local: Local| async move { Remotes::of(&local).reset(&name).await.is_ok() };
+            let order = move |local: Local| async move {
+                Remotes::of(&local).reset(&name, None).await.is_ok()
+            };
             let is_back = waits.run_on(CoreId::BOOT, order).await.unwrap_or(false);
             io.status = if is_back { Ok(()) } else { Err(IoError::Removed) };
             inbox.put(io);

@@ -37,6 +37,10 @@ pub enum PathError {
     OtherSubsystem,
     /// Out of DMA memory.
     NoMemory,
+    /// It is disabled, and has to be enabled first.
+    Disabled,
+    /// It is to be enabled, and is.
+    Enabled,
 }
 
 impl fmt::Display for PathError {
@@ -56,6 +60,8 @@ impl fmt::Display for PathError {
             Self::NoQueues => "the controller grants no I/O queue",
             Self::OtherSubsystem => "the path leads to another subsystem than the others",
             Self::NoMemory => "out of DMA memory",
+            Self::Disabled => "the controller is disabled: enable it first",
+            Self::Enabled => "the controller is not disabled",
         })
     }
 }

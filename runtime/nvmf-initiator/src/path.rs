@@ -28,7 +28,8 @@ use basalt_nvmf_host::{PathId, Run};
 ///   Connecting -(1) connected-> Live -(2) lost, or to be reset-> Connecting -> ...
 ///        | (3) not in time: waits, tries again                      |
 ///        | (4) to be tried no more -> Failed -(5) to be reset-> Connecting
-///        +-(6) given up, or detached-> removed, with the bdevs that no other path leads to
+///        | (6) given up, or detached-> removed, with the bdevs that no other path leads to
+///        +-(7) to be disabled, also from Live and Failed -> Disabled -(8) enabled-> Connecting
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PathState {
@@ -38,6 +39,8 @@ pub enum PathState {
     Live,
     /// It could not be connected again, and nobody has asked for another try.
     Failed,
+    /// Somebody has disabled it. Ios that have no other path wait until it is enabled.
+    Disabled,
 }
 
 impl fmt::Display for PathState {
@@ -47,9 +50,13 @@ impl fmt::Display for PathState {
             Self::Connecting => "reconnect_is_delayed",
             Self::Live => "enabled",
             Self::Failed => "failed",
+            Self::Disabled => "disabled",
         })
     }
 }
+
+/// Where it goes how an order has ended.
+type Answer = oneshot::Sender<Result<(), PathError>>;
 
 /// What the task is to see to.
 pub(super) enum Request {
@@ -61,8 +68,12 @@ pub(super) enum Request {
     Event(Run, AsyncEvent),
     /// A command is to be sent; nobody waits for its answer.
     Command(Run, Command),
-    /// It is to be connected anew.
-    Reset(oneshot::Sender<Result<(), PathError>>),
+    /// It is to be connected anew, unless it is disabled.
+    Reset(Answer),
+    /// It is to be let go, and not connected again before it is enabled.
+    Disable(Answer),
+    /// It is to be disabled no longer.
+    Enable(Answer),
     /// It is to end.
     Detach(oneshot::Sender<()>),
 }
@@ -70,7 +81,8 @@ pub(super) enum Request {
 /// Why a connected path is one no longer.
 enum Over {
     Lost(PathError),
-    Reset(oneshot::Sender<Result<(), PathError>>),
+    Reset(Answer),
+    Disabled(Answer),
     Detached(oneshot::Sender<()>),
 }
 
@@ -122,7 +134,7 @@ impl Path {
         let fast = remote.options.reconnect.fast_io_fail;
         let down = self.local.now().since(self.down_since.get());
         match self.state.get() {
-            PathState::Live => true,
+            PathState::Live | PathState::Disabled => true,
             PathState::Failed => false,
             PathState::Connecting => fast.is_none_or(|limit| down < limit),
         }
@@ -177,7 +189,8 @@ impl Path {
             let Some(remote) = self.remote.upgrade() else { return };
             self.state.set(PathState::Connecting);
             self.down_since.set(self.local.now());
-            let waiting = match over {
+            let mut disabled = None;
+            let next = match over {
                 Over::Detached(answer) => {
                     session.shut_down().await;
                     self.drop_links().await;
@@ -186,18 +199,27 @@ impl Path {
                 }
                 Over::Reset(answer) => {
                     session.shut_down().await;
-                    Some(answer)
+                    Rested::Again(Some(answer))
+                }
+                Over::Disabled(answer) => {
+                    session.shut_down().await;
+                    disabled = Some(answer);
+                    Rested::Again(None)
                 }
                 Over::Lost(error) => {
                     let (name, peer) = (&remote.options.name, self.transport.peer);
                     log::warn!(target: "bdev_nvme", "{name}: path {peer}: {error}");
-                    None
+                    Rested::Again(None)
                 }
             };
             drop(session);
             self.drop_links().await;
             remote.publish_all().await;
-            match self.come_back(&remote, waiting).await {
+            let next = match disabled {
+                Some(answer) => self.stay_disabled(&remote, answer).await,
+                None => next,
+            };
+            match self.come_back(&remote, next).await {
                 Some(next) => session = next,
                 None => return,
             }
@@ -205,32 +227,13 @@ impl Path {
     }
 
     /// Connects again, however long that takes; `None` if the path is no more.
-    async fn come_back(
-        &self,
-        remote: &Rc<Remote>,
-        mut waiting: Option<oneshot::Sender<Result<(), PathError>>>,
-    ) -> Option<Session> {
+    async fn come_back(&self, remote: &Rc<Remote>, first: Rested) -> Option<Session> {
+        let (name, peer) = (&remote.options.name, self.transport.peer);
+        let mut next = first;
         loop {
-            match self.connect(remote).await {
-                Ok((session, namespaces)) => {
-                    let (name, peer) = (&remote.options.name, self.transport.peer);
-                    log::info!(target: "bdev_nvme", "{name}: path {peer} is back");
-                    remote.found(self.id, &session, namespaces).await;
-                    waiting.take().into_iter().for_each(|answer| answer.send(Ok(())));
-                    return Some(session);
-                }
-                Err(error) => {
-                    log::debug!(target: "bdev_nvme", "{}: {error}", remote.options.name);
-                    waiting.take().into_iter().for_each(|answer| answer.send(Err(error)));
-                }
-            }
-            match self.rest(remote).await {
-                Rested::Again(answer) => {
-                    self.state.set(PathState::Connecting);
-                    waiting = answer;
-                }
+            let waiting = match next {
+                Rested::Again(answer) => answer,
                 Rested::GivenUp => {
-                    let (name, peer) = (&remote.options.name, self.transport.peer);
                     log::error!(target: "bdev_nvme", "{name}: path {peer} is given up");
                     remote.remove_path(self.id).await;
                     return None;
@@ -240,8 +243,57 @@ impl Path {
                     answer.send(());
                     return None;
                 }
+            };
+            self.state.set(PathState::Connecting);
+            match self.connect(remote).await {
+                Ok((session, namespaces)) => {
+                    log::info!(target: "bdev_nvme", "{name}: path {peer} is back");
+                    remote.found(self.id, &session, namespaces).await;
+                    waiting.into_iter().for_each(|answer| answer.send(Ok(())));
+                    return Some(session);
+                }
+                Err(error) => {
+                    log::debug!(target: "bdev_nvme", "{name}: {error}");
+                    waiting.into_iter().for_each(|answer| answer.send(Err(error)));
+                }
+            }
+            next = self.rest(remote).await;
+        }
+    }
+
+    /// Waits until it is to be used again, or to go.
+    async fn stay_disabled(&self, remote: &Rc<Remote>, disabled: Answer) -> Rested {
+        self.state.set(PathState::Disabled);
+        log::info!(
+            target: "bdev_nvme", "{}: path {} is disabled", remote.options.name, self.transport.peer
+        );
+        remote.publish_all().await;
+        disabled.send(Ok(()));
+        loop {
+            match self.next().await {
+                Request::Enable(answer) => {
+                    self.down_since.set(self.local.now());
+                    return Rested::Again(Some(answer));
+                }
+                Request::Detach(answer) => return Rested::Detached(answer),
+                Request::Reset(answer) | Request::Disable(answer) => {
+                    answer.send(Err(PathError::Disabled));
+                }
+                Request::Lost(..) | Request::Doubt | Request::Event(..) | Request::Command(..) => {}
             }
         }
+    }
+
+    /// What a request makes of a path that waits for another try.
+    async fn stir(&self, remote: &Rc<Remote>, request: Request) -> Option<Rested> {
+        match request {
+            Request::Reset(answer) => return Some(Rested::Again(Some(answer))),
+            Request::Detach(answer) => return Some(Rested::Detached(answer)),
+            Request::Disable(answer) => return Some(self.stay_disabled(remote, answer).await),
+            Request::Enable(answer) => answer.send(Err(PathError::Enabled)),
+            Request::Lost(..) | Request::Doubt | Request::Event(..) | Request::Command(..) => {}
+        }
+        None
     }
 
     /// Waits until it is time for another try.
@@ -251,10 +303,9 @@ impl Path {
             self.state.set(PathState::Failed);
             remote.publish_all().await;
             loop {
-                match self.next().await {
-                    Request::Reset(answer) => return Rested::Again(Some(answer)),
-                    Request::Detach(answer) => return Rested::Detached(answer),
-                    _ => {}
+                let request = self.next().await;
+                if let Some(rested) = self.stir(remote, request).await {
+                    return rested;
                 }
             }
         }
@@ -280,10 +331,10 @@ impl Path {
             let ahead = [given_up_at, fails_at].into_iter().flatten().filter(|at| *at > now);
             let next = ahead.fold(until, Instant::min);
             let limit = next.since(now);
-            match self.local.timeout(limit, self.next()).await {
-                Ok(Request::Reset(answer)) => return Rested::Again(Some(answer)),
-                Ok(Request::Detach(answer)) => return Rested::Detached(answer),
-                Ok(_) | Err(_) => {}
+            if let Ok(request) = self.local.timeout(limit, self.next()).await
+                && let Some(rested) = self.stir(remote, request).await
+            {
+                return rested;
             }
         }
     }
@@ -327,6 +378,11 @@ impl Path {
             Request::Command(run, _) if run != self.run.get() => None,
             Request::Command(_, command) => self.send(session, command).await,
             Request::Reset(answer) => Some(Over::Reset(answer)),
+            Request::Disable(answer) => Some(Over::Disabled(answer)),
+            Request::Enable(answer) => {
+                answer.send(Err(PathError::Enabled));
+                None
+            }
             Request::Detach(answer) => Some(Over::Detached(answer)),
             Request::Event(run, _) if run != self.run.get() => None,
             Request::Doubt => self.look_again(session).await.err(),
@@ -404,8 +460,9 @@ impl Path {
     }
 }
 
+/// How waiting for another try has ended.
 enum Rested {
-    Again(Option<oneshot::Sender<Result<(), PathError>>>),
+    Again(Option<Answer>),
     GivenUp,
     Detached(oneshot::Sender<()>),
 }

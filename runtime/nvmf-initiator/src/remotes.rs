@@ -252,23 +252,51 @@ impl Remotes {
         Ok(())
     }
 
-    /// Connects all paths of a controller anew.
+    /// Connects all paths of a controller anew, or that of one identifier (CNTLID).
     ///
     /// # Errors
-    /// There is no such controller, or one of its paths does not come back; it is tried further.
-    pub fn reset<'a>(&'a self, name: &'a str) -> Doing<'a, ()> {
-        Box::pin(self.reset_paths(name))
+    /// There is no such controller, one of its paths is disabled, or does not come back; it is
+    /// tried further.
+    pub fn reset<'a>(&'a self, name: &'a str, cntlid: Option<u16>) -> Doing<'a, ()> {
+        Box::pin(self.order_paths(name, cntlid, Request::Reset))
     }
 
-    async fn reset_paths(&self, name: &str) -> Result<(), RemoteError> {
+    /// Lets all paths of a controller go, or that of one identifier, until they are enabled. Ios
+    /// that have no other path wait.
+    ///
+    /// # Errors
+    /// There is no such controller, or it is disabled.
+    pub fn disable<'a>(&'a self, name: &'a str, cntlid: Option<u16>) -> Doing<'a, ()> {
+        Box::pin(self.order_paths(name, cntlid, Request::Disable))
+    }
+
+    /// Connects all paths again that were disabled, or that of one identifier.
+    ///
+    /// # Errors
+    /// There is no such controller, it is not disabled, or a path cannot be connected now: then it
+    /// is tried again as after a loss.
+    pub fn enable<'a>(&'a self, name: &'a str, cntlid: Option<u16>) -> Doing<'a, ()> {
+        Box::pin(self.order_paths(name, cntlid, Request::Enable))
+    }
+
+    async fn order_paths(
+        &self,
+        name: &str,
+        cntlid: Option<u16>,
+        order: fn(oneshot::Sender<Result<(), PathError>>) -> Request,
+    ) -> Result<(), RemoteError> {
         let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
-        let paths: Vec<_> = remote.paths.borrow().iter().map(Rc::clone).collect();
+        let is_meant = |path: &&Rc<Path>| cntlid.is_none_or(|cntlid| path.cntlid.get() == cntlid);
+        let paths: Vec<_> = remote.paths.borrow().iter().filter(is_meant).map(Rc::clone).collect();
+        if paths.is_empty() {
+            return Err(RemoteError::NoSuchController);
+        }
         let mut result = Ok(());
         for path in paths {
             let (answer, done) = oneshot::channel();
-            path.ask(Request::Reset(answer));
-            let reset = done.await.unwrap_or(Err(PathError::Dropped));
-            result = result.and(reset.map_err(RemoteError::Path));
+            path.ask(order(answer));
+            let ended = done.await.unwrap_or(Err(PathError::Dropped));
+            result = result.and(ended.map_err(RemoteError::Path));
         }
         result
     }

@@ -34,6 +34,8 @@ pub mod errno {
     pub const ERANGE: i64 = 34;
     /// Timed out.
     pub const ETIMEDOUT: i64 = 110;
+    /// It is so already.
+    pub const EALREADY: i64 = 114;
 }
 
 /// The error object of a reply (JSON-RPC 2.0 §5.1, with SPDK's codes).

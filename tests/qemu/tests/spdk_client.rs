@@ -154,6 +154,7 @@ const SCRIPT: &str = "
     bdev_set_qos_limit M2 --rw-ios-per-sec 10000
     bdev_enable_histogram --histogram M2
     bdev_get_histogram M2
+    bdev_get_histogram_borders M2 --borders 10,100
     bdev_set_qd_sampling_period M2 100
     bdev_get_iostat --names M2 --per-channel
     bdev_wait_for_examine
@@ -163,6 +164,9 @@ const SCRIPT: &str = "
     bdev_nvme_get_controllers
     bdev_nvme_get_controller_health_info -c Nvme0
     bdev_nvme_reset_controller Nvme0
+    bdev_nvme_disable_controller Nvme0
+    bdev_nvme_get_controllers -n Nvme0
+    bdev_nvme_enable_controller Nvme0
     bdev_nvme_set_options --action-on-timeout none
     bdev_nvme_set_hotplug --no-hotplug
     bdev_nvme_get_io_paths

@@ -103,11 +103,37 @@ fn without_a_delay_it_is_tried_once_and_then_when_asked_to() {
     two.pass(Duration::from_secs(2));
     assert_eq!(two.remotes().list()[0].paths[0].state, PathState::Failed);
     let remotes = two.remotes();
-    assert_eq!(two.wait_for(async move { remotes.reset("Nvme0").await }), Ok(()));
+    assert_eq!(two.wait_for(async move { remotes.reset("Nvme0", None).await }), Ok(()));
     assert_eq!(two.remotes().list()[0].paths[0].state, PathState::Live);
     let mut channel = two.channel(0);
     channel.submit(two.read(0, 0, 1, 1)).unwrap();
     assert_eq!(two.drain(&mut channel, 1)[0].status, Ok(()));
+}
+
+#[test]
+fn ios_wait_for_a_disabled_controller_until_it_is_enabled() {
+    let mut two = Two::new(1, 1, disk());
+    let options = two.options();
+    two.attach(options).unwrap();
+    let cntlid = two.remotes().list()[0].paths[0].cntlid;
+    assert_eq!(two.switch(Switch::Enable, None), Err(RemoteError::Path(PathError::Enabled)));
+    let other = two.switch(Switch::Disable, Some(cntlid + 1));
+    assert_eq!(other, Err(RemoteError::NoSuchController));
+    assert_eq!(two.switch(Switch::Disable, Some(cntlid)), Ok(()));
+    for again in [Switch::Disable, Switch::Reset] {
+        assert_eq!(two.switch(again, None), Err(RemoteError::Path(PathError::Disabled)));
+    }
+    assert_eq!(two.remotes().list()[0].paths[0].state, PathState::Disabled);
+    let mut channel = two.channel(0);
+    channel.submit(two.read(0, 0, 1, 1)).unwrap();
+    two.pass(Duration::from_secs(30));
+    assert_eq!((channel.in_flight(), two.at_target()), (1, (0, 0)), "nobody connects meanwhile");
+    assert_eq!(two.switch(Switch::Enable, None), Ok(()));
+    assert_eq!(two.drain(&mut channel, 1)[0].status, Ok(()));
+    two.switch(Switch::Disable, None).unwrap();
+    drop(channel);
+    assert_eq!(two.detach(), Ok(()));
+    assert!(two.remotes().list().is_empty());
 }
 
 #[test]

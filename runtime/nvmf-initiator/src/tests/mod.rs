@@ -103,6 +103,13 @@ pub struct Two {
     pub suite_core: usize,
 }
 
+/// What a controller's paths can be told.
+pub enum Switch {
+    Reset,
+    Disable,
+    Enable,
+}
+
 impl Two {
     /// Machines of so many cores; the target's disk is in the default subsystem, on port 4420.
     pub fn new(cores: usize, target_cores: usize, disk: Arc<dyn Bdev>) -> Self {
@@ -269,6 +276,18 @@ impl Two {
     pub fn detach(&mut self) -> Result<(), RemoteError> {
         let remotes = self.remotes();
         self.wait_for(async move { remotes.detach("Nvme0", None).await })
+    }
+
+    /// Has the paths of `Nvme0` reset, disabled or enabled: all, or that of one identifier.
+    pub fn switch(&mut self, what: Switch, cntlid: Option<u16>) -> Result<(), RemoteError> {
+        let remotes = self.remotes();
+        self.wait_for(async move {
+            match what {
+                Switch::Reset => remotes.reset("Nvme0", cntlid).await,
+                Switch::Disable => remotes.disable("Nvme0", cntlid).await,
+                Switch::Enable => remotes.enable("Nvme0", cntlid).await,
+            }
+        })
     }
 
     pub fn open(&self, name: &str) -> Descriptor {

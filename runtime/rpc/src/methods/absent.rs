@@ -6,7 +6,7 @@ use crate::{Router, RpcError, When, errno};
 /// Why a feature is not there, its methods, and when they may be called in SPDK.
 type Feature = (&'static str, &'static str, When);
 
-const FEATURES: [Feature; 20] = [
+const FEATURES: [Feature; 18] = [
     (
         "Logical volumes are not supported: use bdev_split_create or partitions of a drive",
         "bdev_lvol_create_lvstore bdev_lvol_delete_lvstore bdev_lvol_rename_lvstore \
@@ -127,16 +127,6 @@ const FEATURES: [Feature; 20] = [
     (
         "Not supported: errors are injected into any bdev with bdev_error_create",
         "bdev_nvme_add_error_injection bdev_nvme_remove_error_injection",
-        When::Runtime,
-    ),
-    (
-        "Not supported: detach the controller, or reset it",
-        "bdev_nvme_enable_controller bdev_nvme_disable_controller",
-        When::Runtime,
-    ),
-    (
-        "Not supported: bdev_get_histogram has all counts",
-        "bdev_get_histogram_borders",
         When::Runtime,
     ),
     (

@@ -2,9 +2,10 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_bdev::{HistogramShape, Op, OpenError, QosLimits, Registry};
+use basalt_bdev::{HistogramShape, LatencyHistogram, Op, OpenError, QosLimits, Registry};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ pub(super) fn register(router: &mut Router) {
     router.register("bdev_set_qos_limit", When::Runtime, set_qos_limit);
     router.register("bdev_enable_histogram", When::Runtime, enable_histogram);
     router.register("bdev_get_histogram", When::Runtime, get_histogram);
+    router.register("bdev_get_histogram_borders", When::Runtime, get_histogram_borders);
     router.register_async("bdev_set_qd_sampling_period", When::Runtime, set_qd_sampling_period);
 }
 
@@ -144,14 +146,8 @@ fn read_op(name: &str) -> Result<Op, RpcError> {
 fn get_histogram(cx: Context, mut params: Params) -> Outcome {
     let name: String = params.required("name")?;
     params.finish()?;
-    let registry = cx.service::<Registry>()?;
-    registry.get(&name).ok_or_else(|| no_such_device(&name))?;
-    let histogram = registry.histogram(&name).ok_or_else(|| {
-        let message = "no histogram is kept: bdev_enable_histogram begins one";
-        RpcError::errno(errno::ENOENT, message)
-    })?;
-    let bytes: alloc::vec::Vec<u8> =
-        histogram.counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+    let histogram = histogram(&cx, &name)?;
+    let bytes: Vec<u8> = histogram.counts.iter().flat_map(|count| count.to_le_bytes()).collect();
     Ok(json!({
         "histogram": STANDARD.encode(bytes),
         "granularity": histogram.shape.granularity,
@@ -159,6 +155,29 @@ fn get_histogram(cx: Context, mut params: Params) -> Outcome {
         "max_range": histogram.shape.max_range,
         "tsc_rate": TICK_RATE,
     }))
+}
+
+/// How many were shorter than each border, in µs, and how many there were.
+fn get_histogram_borders(cx: Context, mut params: Params) -> Outcome {
+    let name: String = params.required("name")?;
+    let borders: Vec<u64> = params.required("borders")?;
+    params.finish()?;
+    if borders.is_empty() || !borders.is_sorted() {
+        return Err(RpcError::params("'borders' are to be in ascending order, one at least"));
+    }
+    let histogram = histogram(&cx, &name)?;
+    let below = borders.iter().map(|us| histogram.below(us.saturating_mul(1000)));
+    let counts: Vec<u64> = below.chain([histogram.counts.iter().sum()]).collect();
+    Ok(json!({"borders": borders, "histogram": counts}))
+}
+
+fn histogram(cx: &Context, name: &str) -> Result<LatencyHistogram, RpcError> {
+    let registry = cx.service::<Registry>()?;
+    registry.get(name).ok_or_else(|| no_such_device(name))?;
+    registry.histogram(name).ok_or_else(|| {
+        let message = "no histogram is kept: bdev_enable_histogram begins one";
+        RpcError::errno(errno::ENOENT, message)
+    })
 }
 
 async fn set_qd_sampling_period(cx: Context, mut params: Params) -> Outcome {

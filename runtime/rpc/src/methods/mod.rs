@@ -37,7 +37,7 @@ pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
 pub(crate) use self::notify::Notifications;
 pub use self::nvme::{
-    NvmeAdmin, NvmeAttached, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState,
+    NvmeAdmin, NvmeAttached, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState, NvmeSwitch,
 };
 pub use self::nvme_command::NvmeAnswer;
 pub(crate) use self::nvme_local::key as nvme_local_key;

@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -27,7 +28,7 @@ pub struct NvmeState {
     pub address: PciAddress,
     /// Controller identifier (CNTLID).
     pub cntlid: u16,
-    /// `enabled`, `resetting` or `failed`.
+    /// `enabled`, `resetting`, `disabled` or `failed`.
     pub state: String,
     /// Its bdevs, in order of namespace.
     pub bdevs: Vec<String>,
@@ -63,12 +64,24 @@ pub enum NvmeRefusal {
 type List = Box<dyn Fn() -> Vec<NvmeState>>;
 type Attach = Box<dyn Fn(String, PciAddress) -> NvmeAttached>;
 type Order = Box<dyn Fn(String) -> NvmeDone>;
+type Switch = Box<dyn Fn(String, NvmeSwitch) -> NvmeDone>;
+
+/// What a controller is told to do with itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NvmeSwitch {
+    /// To come up anew.
+    Reset,
+    /// To do nothing until it is enabled.
+    Disable,
+    /// To work again.
+    Enable,
+}
 
 /// How the methods reach the controllers: a service of the boot core.
 pub struct NvmeControl {
     list: List,
     attach: Attach,
-    reset: Order,
+    switch: Switch,
     detach: Order,
     admin: Box<dyn Fn(String, NvmePassthru) -> NvmeAdmin>,
     manage: Box<dyn Fn(String, NvmeOrder) -> NvmeManaged>,
@@ -76,20 +89,20 @@ pub struct NvmeControl {
 
 impl NvmeControl {
     /// A control of six parts: one lists the controllers; one attaches the one at an address, that
-    /// was not listed, under a name; the others reset and detach the one of a name that was just
+    /// was not listed, under a name; the others switch and detach the one of a name that was just
     /// listed, and have it carry out an admin command, and an order.
     pub fn new(
         list: impl Fn() -> Vec<NvmeState> + 'static,
         attach: impl Fn(String, PciAddress) -> NvmeAttached + 'static,
-        reset: impl Fn(String) -> NvmeDone + 'static,
+        switch: impl Fn(String, NvmeSwitch) -> NvmeDone + 'static,
         detach: impl Fn(String) -> NvmeDone + 'static,
         admin: impl Fn(String, NvmePassthru) -> NvmeAdmin + 'static,
         manage: impl Fn(String, NvmeOrder) -> NvmeManaged + 'static,
     ) -> Self {
-        let (reset, detach) = (Box::new(reset), Box::new(detach));
+        let (switch, detach) = (Box::new(switch), Box::new(detach));
         let (admin, manage) = (Box::new(admin), Box::new(manage));
         let (list, attach) = (Box::new(list), Box::new(attach));
-        Self { list, attach, reset, detach, admin, manage }
+        Self { list, attach, switch, detach, admin, manage }
     }
 
     /// The controllers that are attached.
@@ -131,7 +144,14 @@ impl fmt::Debug for NvmeControl {
 
 pub(super) fn register(router: &mut Router) {
     router.register("bdev_nvme_get_controllers", When::Runtime, get_controllers);
-    router.register_async("bdev_nvme_reset_controller", When::Runtime, reset_controller);
+    let switches = [
+        ("bdev_nvme_reset_controller", NvmeSwitch::Reset),
+        ("bdev_nvme_disable_controller", NvmeSwitch::Disable),
+        ("bdev_nvme_enable_controller", NvmeSwitch::Enable),
+    ];
+    for (method, to) in switches {
+        router.register_async(method, When::Runtime, move |cx, params| switch(cx, params, to));
+    }
     router.register_async("bdev_nvme_send_cmd", When::Runtime, nvme_command::send_cmd);
     router.register_async("bdev_nvme_detach_controller", When::Runtime, detach_controller);
     let health = nvme_health::get_controller_health_info;
@@ -154,14 +174,17 @@ fn get_controllers(cx: Context, mut params: Params) -> Outcome {
     }
 }
 
-async fn reset_controller(cx: Context, mut params: Params) -> Outcome {
+async fn switch(cx: Context, mut params: Params, to: NvmeSwitch) -> Outcome {
     let name: String = params.required("name")?;
+    let cntlid: Option<u16> = params.optional("cntlid")?;
+    params.finish()?;
     if nvme_remote::has(&cx, &name) {
-        return nvme_remote::reset(&cx, &name, params).await;
+        return nvme_remote::switch(&cx, &name, cntlid, to).await;
     }
-    // There is one.
-    let _cntlid: Option<u16> = params.optional("cntlid")?;
-    order(&cx, name, None, params, |control| &control.reset).await
+    let is_meant = |state: &NvmeState| cntlid.is_none_or(|cntlid| state.cntlid == cntlid);
+    let control = find(&cx, &name, is_meant)?;
+    (control.switch)(name, to).await?;
+    Ok(Value::Bool(true))
 }
 
 async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
@@ -171,30 +194,25 @@ async fn detach_controller(cx: Context, mut params: Params) -> Outcome {
     }
     let traddr: Option<String> = params.optional("traddr")?;
     params.ignore(&nvme_remote::PATH);
-    let done = order(&cx, name.clone(), traddr, params, |control| &control.detach).await?;
+    params.finish()?;
+    let is_at = |state: &NvmeState| {
+        traddr.as_ref().is_none_or(|traddr| read_address(traddr) == Some(state.address))
+    };
+    let control = find(&cx, &name, is_at)?;
+    control.detach(name.clone()).await?;
     cx.forget("bdev", &nvme_local::key(&name));
-    Ok(done)
+    Ok(Value::Bool(true))
 }
 
-/// Gives an order to the controller of that name, which has to be at `traddr` if that is said.
-async fn order(
+/// The control, if it has a controller of that name of which `is_it` is true.
+fn find(
     cx: &Context,
-    name: String,
-    traddr: Option<String>,
-    params: Params,
-    which: fn(&NvmeControl) -> &Order,
-) -> Outcome {
-    params.finish()?;
-    let control = cx.service::<NvmeControl>().map_err(|_| no_such_device(&name))?;
-    let is_there = |state: &NvmeState| {
-        let is_at = |traddr: &String| read_address(traddr) == Some(state.address);
-        state.name == name && traddr.as_ref().is_none_or(is_at)
-    };
-    if !control.list().iter().any(is_there) {
-        return Err(no_such_device(&name));
-    }
-    which(&control)(name).await?;
-    Ok(Value::Bool(true))
+    name: &str,
+    is_it: impl Fn(&NvmeState) -> bool,
+) -> Result<Rc<NvmeControl>, RpcError> {
+    let control = cx.service::<NvmeControl>().map_err(|_| no_such_device(name))?;
+    let is_there = control.list().iter().any(|state| state.name == name && is_it(state));
+    if is_there { Ok(control) } else { Err(no_such_device(name)) }
 }
 
 fn controller_to_json(controller: &NvmeState) -> Value {

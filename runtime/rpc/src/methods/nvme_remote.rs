@@ -9,13 +9,13 @@ use core::time::Duration;
 use basalt_net::{Endpoint, NetHandle};
 use basalt_nvme_spec::ascii_field;
 use basalt_nvmf_initiator::{
-    Access, Digests, Host, Loss, Multipath, PathState, Policy, Reconnect, RemoteError, RemoteInfo,
-    RemoteOptions, Remotes, TransportId,
+    Access, Digests, Host, Loss, Multipath, PathError, PathState, Policy, Reconnect, RemoteError,
+    RemoteInfo, RemoteOptions, Remotes, TransportId,
 };
 use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
-use super::nvme::NvmeControl;
+use super::nvme::{NvmeControl, NvmeSwitch};
 use super::nvme_local;
 use super::nvme_options::NvmeOptions;
 use super::object;
@@ -246,7 +246,8 @@ pub(super) fn refusal(error: &RemoteError) -> RpcError {
         RemoteError::NoSuchController | RemoteError::NoSuchPath | RemoteError::NoSuchBdev => {
             errno::ENODEV
         }
-        RemoteError::Path(basalt_nvmf_initiator::PathError::Timeout) => errno::ETIMEDOUT,
+        RemoteError::Path(PathError::Timeout) => errno::ETIMEDOUT,
+        RemoteError::Path(PathError::Disabled | PathError::Enabled) => errno::EALREADY,
         RemoteError::Path(_) => errno::EIO,
         _ => errno::EINVAL,
     };
@@ -275,12 +276,20 @@ pub(super) async fn detach(cx: &Context, name: &str, mut params: Params) -> Outc
     Ok(Value::Bool(true))
 }
 
-/// Connects all paths anew.
-pub(super) async fn reset(cx: &Context, name: &str, mut params: Params) -> Outcome {
-    params.ignore(&["cntlid"]);
-    params.finish()?;
-    let reset = Remotes::of(cx.local()).reset(name).await;
-    reset.map_err(|error| refusal(&error))?;
+/// Connects all paths anew, or lets them go, or ends that; or the path of one identifier.
+pub(super) async fn switch(
+    cx: &Context,
+    name: &str,
+    cntlid: Option<u16>,
+    to: NvmeSwitch,
+) -> Outcome {
+    let remotes = Remotes::of(cx.local());
+    let switched = match to {
+        NvmeSwitch::Reset => remotes.reset(name, cntlid),
+        NvmeSwitch::Disable => remotes.disable(name, cntlid),
+        NvmeSwitch::Enable => remotes.enable(name, cntlid),
+    };
+    switched.await.map_err(|error| refusal(&error))?;
     Ok(Value::Bool(true))
 }
 

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
 
 use super::Machine;
-use crate::methods::{NvmeControl, NvmeState};
+use crate::methods::{NvmeControl, NvmeState, NvmeSwitch};
 use crate::{RpcError, errno};
 
 const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
@@ -160,10 +160,17 @@ fn nvme_controllers_are_listed_reset_and_detached() {
     };
     let attached = Rc::new(RefCell::new(vec![state]));
     let (list, detach) = (Rc::clone(&attached), attached);
+    let switched = Rc::new(RefCell::new(vec![]));
+    let notes = Rc::clone(&switched);
     let control = NvmeControl::new(
         move || list.borrow().clone(),
         |_, _| Box::pin(async { Err(RpcError::errno(errno::ENODEV, "there is none")) }),
-        |_| Box::pin(async { Err(RpcError::errno(errno::EIO, "the controller is stuck")) }),
+        move |_, to| {
+            notes.borrow_mut().push(to);
+            let stuck = RpcError::errno(errno::EIO, "the controller is stuck");
+            let result = if to == NvmeSwitch::Reset { Err(stuck) } else { Ok(()) };
+            Box::pin(async { result })
+        },
         move |_| {
             detach.borrow_mut().clear();
             Box::pin(async { Ok(()) })
@@ -191,6 +198,12 @@ fn nvme_controllers_are_listed_reset_and_detached() {
     assert_eq!(machine.call("bdev_nvme_get_controllers", name.clone()).unwrap(), expected);
     assert_eq!(machine.code("bdev_nvme_get_controllers", json!({"name": "Nvme1"})), -19);
     assert_eq!(machine.code("bdev_nvme_reset_controller", name.clone()), -5);
+    for method in ["bdev_nvme_disable_controller", "bdev_nvme_enable_controller"] {
+        assert_eq!(machine.code(method, json!({"name": "Nvme0", "cntlid": 8})), -19);
+        assert_eq!(machine.call(method, json!({"name": "Nvme0", "cntlid": 7})).unwrap(), true);
+    }
+    let all = [NvmeSwitch::Reset, NvmeSwitch::Disable, NvmeSwitch::Enable];
+    assert_eq!(*switched.borrow(), all);
     admin_commands_are_sent_as_they_are(&mut machine);
     the_health_is_that_of_the_log_page(&mut machine);
     assert_eq!(machine.call("bdev_nvme_detach_controller", name.clone()).unwrap(), true);
@@ -294,6 +307,13 @@ fn histograms_are_those_of_spdk() {
     // 58 ranges of 128 counters of eight bytes, in base64.
     let len = histogram["histogram"].as_str().unwrap().len();
     assert_eq!(len, (58_usize * 128 * 8).div_ceil(3) * 4);
+    let borders = |borders: Value| json!({"name": "M", "borders": borders});
+    let method = "bdev_get_histogram_borders";
+    let counts = machine.call(method, borders(json!([10, 1000]))).unwrap();
+    assert_eq!(counts, json!({"borders": [10, 1000], "histogram": [0, 0, 0]}));
+    for wrong in [json!([]), json!([2, 1]), json!(["1"])] {
+        assert_eq!(machine.code(method, borders(wrong)), -32602);
+    }
     let wrong = [
         json!({"opc": "smell"}),
         json!({"granularity": 30}),
@@ -307,6 +327,7 @@ fn histograms_are_those_of_spdk() {
     let disable = json!({"name": "M", "enable": false});
     assert_eq!(machine.call("bdev_enable_histogram", disable).unwrap(), true);
     assert_eq!(machine.code("bdev_get_histogram", name), -2);
+    assert_eq!(machine.code(method, borders(json!([10]))), -2);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn machine() -> (Machine, Attached) {
             let none = RpcError::errno(errno::ENODEV, "there is none");
             Box::pin(async move { bdevs.ok_or(none) })
         },
-        |_| Box::pin(async { Ok(()) }),
+        |_, _| Box::pin(async { Ok(()) }),
         move |name| {
             let is_it = |state: &mut NvmeState| state.name == name;
             for state in from.borrow_mut().extract_if(.., is_it) {

@@ -97,7 +97,7 @@ fn machine() -> (Machine, Orders) {
     let control = NvmeControl::new(
         move || vec![state.clone()],
         |_, _| Box::pin(async { Ok(Vec::new()) }),
-        |_| Box::pin(async { Ok(()) }),
+        |_, _| Box::pin(async { Ok(()) }),
         |_| Box::pin(async { Ok(()) }),
         |_, passthru| Box::pin(async { (passthru, Ok(())) }),
         move |_, order| {
