@@ -1,5 +1,6 @@
 //! A configuration is checked as a whole before anything is done.
 
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -146,6 +147,35 @@ fn what_a_method_finds_in_the_values_is_told() {
     assert_eq!(wrong, [": Transport type 'RDMA' unavailable; there is TCP"]);
     let wrong = wrong_with("bdev_wait_for_examine", &json!({}));
     assert_eq!(wrong, [": the method takes no parameters"]);
+}
+
+#[test]
+fn who_may_come_in_is_checked_value_by_value() {
+    let text = r#"{"subsystems": [
+  {"subsystem": "rpc", "config": [
+    {"method": "rpc_set_listener", "params": {
+      "address": "here",
+      "allow": ["10.0.0.0/8",
+                "ten", "fd00::/129"], "port": 1}}]},
+  {"subsystem": "web", "config": [
+    {"method": "web_set_listener", "params": {
+      "port": 0, "allow": []}},
+    {"method": "web_set_listener", "params": {"port": 65536}}]}]}"#;
+    let prefix = "is neither an address nor a prefix like 10.0.0.0/8";
+    assert_eq!(
+        complaints(text),
+        [
+            "4:7: subsystems[0].config[0].params.address: 'here' is not an IP address",
+            &format!("6:17: subsystems[0].config[0].params.allow[1]: 'ten' {prefix}"),
+            &format!("6:24: subsystems[0].config[0].params.allow[2]: 'fd00::/129' {prefix}"),
+            "6:39: subsystems[0].config[0].params.port: unknown parameter",
+            "9:7: subsystems[1].config[0].params.port: a port is from 1 to 65535",
+            "9:18: subsystems[1].config[0].params.allow: it is empty: leave it out for everybody, \
+             or set 'enabled' to false",
+            "10:47: subsystems[1].config[1].params.port: invalid value: integer `65536`, expected \
+             u16",
+        ]
+    );
 }
 
 /// Methods that mean nothing here, and keep whatever they get; besides those named `…options`.
