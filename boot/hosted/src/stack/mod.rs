@@ -3,6 +3,7 @@
 
 mod buffer;
 mod connection;
+mod datagrams;
 mod network;
 mod table;
 #[cfg(test)]
@@ -17,11 +18,13 @@ use std::time::Duration;
 use basalt_env::{DmaRun, Instant, Work};
 use basalt_hosted::{Readiness, Ready};
 use basalt_net::{
-    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+    ConnectError, DatagramError, DatagramId, Endpoint, IpAddress, ListenError, ListenerId,
+    NetStack, SocketError, SocketId,
 };
 use basalt_reactor::Local;
 
 use connection::Connection;
+use datagrams::Datagrams;
 pub use network::Network;
 use table::Table;
 
@@ -57,6 +60,7 @@ pub struct HostStack {
     unsent: Vec<SocketId>,
     listeners: Vec<Listener>,
     listener_next: u32,
+    datagrams: Datagrams,
     now: Instant,
 }
 
@@ -80,6 +84,7 @@ impl HostStack {
             unsent: Vec::new(),
             listeners: Vec::new(),
             listener_next: 0,
+            datagrams: Datagrams::default(),
             now: Instant::ZERO,
         }
     }
@@ -276,5 +281,17 @@ impl NetStack for HostStack {
 
     fn address(&self) -> Option<IpAddress> {
         Some(self.network.address().into())
+    }
+
+    fn open_datagrams(&mut self, peer: Endpoint) -> Result<DatagramId, ConnectError> {
+        self.datagrams.open(peer)
+    }
+
+    fn send_datagram(&mut self, to: DatagramId, bytes: &[u8]) -> Result<(), DatagramError> {
+        self.datagrams.send(to, bytes)
+    }
+
+    fn close_datagrams(&mut self, to: DatagramId) {
+        self.datagrams.close(to);
     }
 }

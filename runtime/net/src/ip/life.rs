@@ -126,8 +126,10 @@ impl<P: FramePort> IpStack<P> {
         });
     }
 
-    /// Resets every connection from an address that is not ours any more.
+    /// Resets every connection from an address that is not ours any more, and drops what can no
+    /// longer be sent.
     pub(super) fn reset_foreign(&mut self) {
+        self.drop_unsendable();
         let addresses = self.interface.ip_addrs().to_vec();
         let is_ours = |address: IpAddress| {
             addresses.iter().any(|cidr| IpAddress::from(cidr.address()) == address)

@@ -178,6 +178,27 @@ fn who_may_come_in_is_checked_value_by_value() {
     );
 }
 
+#[test]
+fn where_the_log_is_sent_is_checked_value_by_value() {
+    let wrong = |params: Value| wrong_with("log_set_syslog", &params);
+    assert_eq!(wrong(json!({"enabled": false})), [""; 0]);
+    assert_eq!(wrong(json!({"address": "fd00::2", "facility": "local0", "port": 5514})), [""; 0]);
+    let bad = json!({"address": "0.0.0.0", "port": 0, "facility": "loud", "hostname": "a b"});
+    let wrong = wrong(bad);
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    for (name, reason) in [
+        ("address", "'0.0.0.0' is not the IP address of a server"),
+        ("port", "a port is from 1 to 65535"),
+        ("facility", "'loud' is none of kern, user, "),
+        ("hostname", "it has from 1 to 255 letters, "),
+    ] {
+        let expected = format!(".{name}: {reason}");
+        assert!(wrong.iter().any(|said| said.starts_with(&expected)), "{wrong:?}");
+    }
+    let missing = wrong_with("log_set_syslog", &json!({"port": 1}));
+    assert_eq!(missing, [".address: the parameter is missing: that of the syslog server"]);
+}
+
 /// Methods that mean nothing here, and keep whatever they get; besides those named `…options`.
 const KEPT: [&str; 6] = [
     "bdev_nvme_set_hotplug",
