@@ -164,8 +164,10 @@ fn heap() -> Option<Heap> {
 }
 
 fn heap_use() -> Option<HeapUse> {
-    let HeapStats { bytes_total, bytes_free, .. } = basalt_bare::heap_stats();
-    Some(HeapUse { bytes_total: bytes_total as u64, bytes_free: bytes_free as u64 })
+    let HeapStats { bytes_total, bytes_free, bytes_peak, .. } = basalt_bare::heap_stats();
+    let [bytes_total, bytes_free, bytes_peak] =
+        [bytes_total, bytes_free, bytes_peak].map(|bytes| bytes as u64);
+    Some(HeapUse { bytes_total, bytes_free, bytes_peak })
 }
 
 fn allocations() -> u64 {

@@ -48,3 +48,4 @@ pub use stack::{
 };
 pub use start::{NetConfig, NetHandle, NetInfo, NetInterface, start};
 pub use steer::{LocalPort, RemoteEnd, RemotePort, Switch, SwitchStats};
+pub use tcp::SegmentStats;

@@ -19,7 +19,7 @@ use basalt_env::{DmaRun, Instant, Work};
 use basalt_hosted::{Readiness, Ready};
 use basalt_net::{
     ConnectError, DatagramError, DatagramId, Endpoint, IpAddress, ListenError, ListenerId,
-    NetStack, SocketError, SocketId,
+    NetStack, SocketError, SocketId, StackStats,
 };
 use basalt_reactor::Local;
 
@@ -61,6 +61,7 @@ pub struct HostStack {
     listeners: Vec<Listener>,
     listener_next: u32,
     datagrams: Datagrams,
+    stats: StackStats,
     now: Instant,
 }
 
@@ -85,6 +86,7 @@ impl HostStack {
             listeners: Vec::new(),
             listener_next: 0,
             datagrams: Datagrams::default(),
+            stats: StackStats::default(),
             now: Instant::ZERO,
         }
     }
@@ -124,6 +126,7 @@ impl HostStack {
         if self.table.len() == CONNECTIONS_MAX {
             log::warn!(target: "net", "refused a connection: {CONNECTIONS_MAX} are open");
             connection.reset();
+            self.stats.refused += 1;
             return None;
         }
         let id = self.table.insert(connection);
@@ -204,6 +207,7 @@ impl NetStack for HostStack {
                 Ok((stream, _)) => {
                     let connection = Connection::new(stream).ok();
                     if let Some(id) = connection.and_then(|connection| self.admit(connection)) {
+                        self.stats.accepted += 1;
                         return Some(id);
                     }
                 }
@@ -288,10 +292,17 @@ impl NetStack for HostStack {
     }
 
     fn send_datagram(&mut self, to: DatagramId, bytes: &[u8]) -> Result<(), DatagramError> {
-        self.datagrams.send(to, bytes)
+        self.datagrams.send(to, bytes)?;
+        self.stats.datagrams += 1;
+        Ok(())
     }
 
     fn close_datagrams(&mut self, to: DatagramId) {
         self.datagrams.close(to);
+    }
+
+    /// Segments and frames are the host's.
+    fn stats(&self) -> StackStats {
+        StackStats { connections: self.table.len(), ..self.stats }
     }
 }

@@ -22,7 +22,7 @@ use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use crate::port::{Frame, FramePort, Listening};
-use crate::tcp::{self, State};
+use crate::tcp::{self, SegmentStats, State};
 use crate::wire::Segment;
 use crate::{
     Addresses, ConnectError, DatagramError, DatagramId, Endpoint, IpAddress, Ipv6Cidr, ListenError,
@@ -94,8 +94,12 @@ pub struct StackStats {
     pub accepted: u64,
     /// Requests for a connection that were ignored for want of room.
     pub refused: u64,
+    /// Of those, frames there was no room to send.
+    pub tx_dropped: u64,
     /// Connections now, in whatever state.
     pub connections: usize,
+    /// What did not simply come and go in order, if it is counted.
+    pub segments: Option<SegmentStats>,
     /// Datagrams sent.
     pub datagrams: u64,
     /// Datagrams that were queued and not sent: whom they were for was given up, or the address
@@ -161,6 +165,8 @@ pub struct IpStack<P: FramePort> {
     tcp_timer: Option<Instant>,
     now: Instant,
     stats: StackStats,
+    /// Of connections that are no more.
+    ended: SegmentStats,
 }
 
 impl<P: FramePort> IpStack<P> {
@@ -212,6 +218,7 @@ impl<P: FramePort> IpStack<P> {
             tcp_timer: None,
             now,
             stats: StackStats::default(),
+            ended: SegmentStats::default(),
         }
     }
 
@@ -222,8 +229,15 @@ impl<P: FramePort> IpStack<P> {
 
     /// What it has counted.
     pub fn stats(&self) -> StackStats {
-        let frames_dropped = self.phy.dropped;
-        StackStats { frames_dropped, connections: self.table.len(), ..self.stats }
+        let tx_dropped = self.phy.tx_dropped;
+        let connections = self.table.iter().map(|connection| connection.tcp.segments());
+        StackStats {
+            frames_dropped: self.phy.dropped + tx_dropped,
+            tx_dropped,
+            connections: self.table.len(),
+            segments: Some(connections.fold(self.ended, SegmentStats::plus)),
+            ..self.stats
+        }
     }
 
     /// How its core's rest may end as far as it knows; its port may know of more.
