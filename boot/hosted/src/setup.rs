@@ -78,7 +78,7 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     rpc.open().await;
     announce::pollers(local).await;
     local.mesh().settle();
-    announce::ready(&target, address.into(), ports);
+    announce::ready(&target, address.into(), ports, &rpc);
     Ok(())
 }
 

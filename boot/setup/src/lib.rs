@@ -137,7 +137,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     announce::pollers(local).await;
     local.mesh().settle();
     if let Some(address) = network::address(local).await {
-        announce::ready(&target, address, PORTS);
+        announce::ready(&target, address, PORTS, &rpc);
     }
     Ok(())
 }
