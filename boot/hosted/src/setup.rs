@@ -78,7 +78,7 @@ async fn bring_up(local: &Local, parts: Parts) -> anyhow::Result<()> {
     rpc.open().await;
     announce::pollers(local).await;
     local.mesh().settle();
-    announce::ready(&target, address.into(), ports);
+    announce::ready(&target, address.into(), ports, &rpc);
     Ok(())
 }
 
@@ -96,7 +96,8 @@ fn net_control(address: Ipv4Addr) -> NetControl {
     let addresses = v4.map(Addresses::from).unwrap_or_default();
     let list = move || {
         let (name, mac, mtu) = ("host".into(), [0; 6], 65536);
-        vec![InterfaceState { name, mac, addresses, link_local: None, dhcp: false, mtu }]
+        let (link_local, link_up) = (None, None);
+        vec![InterfaceState { name, mac, addresses, link_local, dhcp: false, mtu, link_up }]
     };
     let set = |_| {
         let message = "The host's network is used as it is: give it its addresses there, and \

@@ -137,7 +137,7 @@ async fn bring_up(local: &Local, parts: Parts) -> Result<(), ConfigError> {
     announce::pollers(local).await;
     local.mesh().settle();
     if let Some(address) = network::address(local).await {
-        announce::ready(&target, address, PORTS);
+        announce::ready(&target, address, PORTS, &rpc);
     }
     Ok(())
 }
@@ -164,8 +164,10 @@ fn heap() -> Option<Heap> {
 }
 
 fn heap_use() -> Option<HeapUse> {
-    let HeapStats { bytes_total, bytes_free, .. } = basalt_bare::heap_stats();
-    Some(HeapUse { bytes_total: bytes_total as u64, bytes_free: bytes_free as u64 })
+    let HeapStats { bytes_total, bytes_free, bytes_peak, .. } = basalt_bare::heap_stats();
+    let [bytes_total, bytes_free, bytes_peak] =
+        [bytes_total, bytes_free, bytes_peak].map(|bytes| bytes as u64);
+    Some(HeapUse { bytes_total, bytes_free, bytes_peak })
 }
 
 fn allocations() -> u64 {

@@ -113,8 +113,8 @@ fn provide_control(local: &Local, dhcp: bool) {
         let info = interface.info();
         let (name, mac, mtu) = ("net0".into(), info.mac, info.mtu);
         let link_local = info.has_ipv6().then(|| Ipv6Cidr::link_local(mac));
-        let (addresses, dhcp) = (info.addresses, dhcp.get());
-        vec![InterfaceState { name, mac, addresses, link_local, dhcp, mtu }]
+        let (addresses, dhcp, link_up) = (info.addresses, dhcp.get(), Some(info.link_up));
+        vec![InterfaceState { name, mac, addresses, link_local, dhcp, mtu, link_up }]
     };
     local.provide(Rc::new(NetControl::new(set, list)));
 }

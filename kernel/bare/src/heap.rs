@@ -37,10 +37,12 @@ struct Heaps {
     rests: Vec<Heap, RESTS_MAX>,
     /// Blocks handed out since the start.
     allocations: u64,
+    /// The most that was ever handed out at once, bytes.
+    peak: usize,
 }
 
 impl Heaps {
-    const NONE: Self = Self { first: Heap::empty(), rests: Vec::new(), allocations: 0 };
+    const NONE: Self = Self { first: Heap::empty(), rests: Vec::new(), allocations: 0, peak: 0 };
 
     fn all(&self) -> impl Iterator<Item = &Heap> {
         core::iter::once(&self.first).chain(&self.rests)
@@ -49,15 +51,17 @@ impl Heaps {
     /// Out of line, as [`Self::give_back`]: otherwise the whole program is built of copies of it.
     #[inline(never)]
     fn allocate(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        let Self { first, rests, allocations } = self;
+        let Self { first, rests, allocations, .. } = self;
         *allocations += 1;
-        if layout.size() < LARGE {
+        let block = if layout.size() < LARGE {
             let mut heaps = core::iter::once(first).chain(rests);
             heaps.find_map(|heap| heap.allocate_first_fit(layout).ok())
         } else {
             let mut heaps = rests.iter_mut().chain(core::iter::once(first));
             heaps.find_map(|heap| heap.allocate_first_fit(layout).ok())
-        }
+        };
+        self.peak = self.peak.max(self.all().map(Heap::used).sum());
+        block
     }
 
     /// Gives `block` back to the heap it is of.
@@ -84,6 +88,8 @@ pub struct HeapStats {
     pub bytes_free: usize,
     /// Blocks handed out since the start.
     pub allocations: u64,
+    /// The most that was ever handed out at once.
+    pub bytes_peak: usize,
 }
 
 /// Use of the heap now.
@@ -94,6 +100,7 @@ pub fn heap_stats() -> HeapStats {
         bytes_total: sum(Heap::size),
         bytes_free: sum(Heap::free),
         allocations: heaps.allocations,
+        bytes_peak: heaps.peak,
     }
 }
 

@@ -8,9 +8,10 @@
 //! 3. [`control`]: the JSON-RPC methods, with [`memory`]'s own.
 //! 4. [`services`]: the NVMe/TCP target, the JSON-RPC server and the page on every core with a
 //!    stack.
-//! 5. [`configuration`]: what the machine was told to be.
-//! 6. [`export`]: what is served when that says nothing of it.
-//! 7. [`announce`]: how to reach it.
+//! 5. [`mod@syslog`]: what sends the log, if that is asked for.
+//! 6. [`configuration`]: what the machine was told to be.
+//! 7. [`export`]: what is served when that says nothing of it.
+//! 8. [`announce`]: how to reach it.
 //!
 //! An [`Application`] is what a program of one's own adds. [`mod@bench`] measures the block layer
 //! of the running program.
@@ -32,6 +33,7 @@ pub mod first_read;
 pub mod memory;
 pub mod roll_call;
 pub mod services;
+pub mod syslog;
 
 pub use application::{Application, NO_APPLICATION};
 pub use basalt_web::{Environment, HeapUse};

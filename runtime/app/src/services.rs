@@ -9,7 +9,7 @@ use basalt_reactor::Local;
 use basalt_rpc::{Gate, WebGate};
 use basalt_web::{Collector, Environment};
 
-use crate::roll_call;
+use crate::{roll_call, syslog};
 
 /// The TCP ports that are served unless a configuration says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,7 @@ pub async fn start(
 ) {
     Collector::start(local, environment);
     let Environment { started_at, .. } = environment;
+    syslog::start(local, started_at);
     for core in roll_call::ids(local.cores()) {
         let serve = move |local: &Local| serve(local, transport, ports, started_at);
         let started = local.call(core, serve).await;

@@ -13,8 +13,9 @@
 //! 5. What comes off the wire is parsed into checked views (`wire`) before anybody acts on it.
 //!
 //! Neighbours: `drivers/virtio-net` below, `runtime/nvmf` and `runtime/rpc` above. IPv4 (RFC 791),
-//! ARP (RFC 826), ICMP echo (RFC 792, RFC 4443), TCP (RFC 9293), DHCP (RFC 2131), IPv6 (RFC 8200),
-//! neighbour and router discovery (RFC 4861), addresses from routers (RFC 4862).
+//! ARP (RFC 826), ICMP echo (RFC 792, RFC 4443), TCP (RFC 9293), UDP as far as it is sent
+//! (RFC 768), DHCP (RFC 2131), IPv6 (RFC 8200), neighbour and router discovery (RFC 4861),
+//! addresses from routers (RFC 4862).
 #![no_std]
 
 extern crate alloc;
@@ -42,7 +43,9 @@ pub use port::{
 };
 pub use queues::{NetQueue, OwnQueue, QueueStats, bring_up, queue_stats};
 pub use stack::{
-    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+    ConnectError, DatagramError, DatagramId, Endpoint, IpAddress, ListenError, ListenerId,
+    NetStack, SocketError, SocketId,
 };
 pub use start::{NetConfig, NetHandle, NetInfo, NetInterface, start};
 pub use steer::{LocalPort, RemoteEnd, RemotePort, Switch, SwitchStats};
+pub use tcp::SegmentStats;

@@ -64,6 +64,11 @@ pub trait FramePort {
         self.mtu()
     }
 
+    /// Whether there is a link, as far as it knows.
+    fn link_up(&self) -> bool {
+        true
+    }
+
     /// Whether it completes checksums; if not, what `fill` returns to [`Self::transmit`] is lost.
     fn completes_checksums(&self) -> bool;
 
@@ -165,6 +170,10 @@ impl<D: Device> FramePort for VirtioNet<D> {
 
     fn large_send_max(&self, version: IpVersion) -> usize {
         self.large_send_max(version)
+    }
+
+    fn link_up(&self) -> bool {
+        self.link_up()
     }
 
     fn completes_checksums(&self) -> bool {

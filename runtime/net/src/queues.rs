@@ -51,11 +51,13 @@ pub struct QueueStats {
     pub card: NetStats,
     /// Frames received that had to be given to another core.
     pub steered: u64,
+    /// Frames of other cores that there was no room to send.
+    pub tx_dropped: u64,
 }
 
 impl QueueStats {
     pub(crate) fn of(queue: &impl FramePort, steered: u64) -> Self {
-        Self { card: queue.stats(), steered }
+        Self { card: queue.stats(), steered, tx_dropped: 0 }
     }
 }
 

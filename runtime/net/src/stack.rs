@@ -71,6 +71,34 @@ impl fmt::Display for SocketError {
     }
 }
 
+/// Whom a [`NetStack`] sends datagrams to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DatagramId(pub u32);
+
+/// Why a datagram was not taken to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DatagramError {
+    /// As many wait to be sent there as may.
+    Full,
+    /// It is longer than that many bytes, which is the most that one holds.
+    TooLong(usize),
+    /// We have no address yet from which the peer could be reached.
+    NoAddress,
+    /// Nothing is sent there any more.
+    Closed,
+}
+
+impl fmt::Display for DatagramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("as many datagrams wait to be sent as may"),
+            Self::TooLong(most) => write!(f, "a datagram holds at most {most} bytes"),
+            Self::NoAddress => f.write_str("there is no address of our own yet to send from"),
+            Self::Closed => f.write_str("nothing is sent there any more"),
+        }
+    }
+}
+
 /// One core's TCP/IP stack. Nothing blocks; everything moves in [`Self::poll`].
 pub trait NetStack {
     /// Moves frames and timers; call once per reactor round, before and after using sockets.
@@ -146,6 +174,25 @@ pub trait NetStack {
 
     /// Our address, once there is one.
     fn address(&self) -> Option<IpAddress>;
+
+    /// Has datagrams (UDP, RFC 768) to `peer` sent from now on, from a port of ours that is chosen
+    /// here. None are received. Without this method there is room for none.
+    fn open_datagrams(&mut self, peer: Endpoint) -> Result<DatagramId, ConnectError> {
+        let _ = peer;
+        Err(ConnectError::NoRoom)
+    }
+
+    /// Queues a datagram. It is sent once it is known who on the link takes it; whether it arrives,
+    /// nobody says. One that is refused was not taken, so that it can be sent again.
+    fn send_datagram(&mut self, to: DatagramId, bytes: &[u8]) -> Result<(), DatagramError> {
+        let _ = (to, bytes);
+        Err(DatagramError::Closed)
+    }
+
+    /// Sends nothing there any more; what is still queued is dropped.
+    fn close_datagrams(&mut self, to: DatagramId) {
+        let _ = to;
+    }
 
     /// What it has counted, if it counts.
     fn stats(&self) -> StackStats {

@@ -58,6 +58,8 @@ pub struct NetInfo {
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: usize,
+    /// Whether there is a link, as far as the card knows.
+    pub link_up: bool,
     /// What addresses there are, but the link-local one.
     pub addresses: Addresses,
     /// Of the stack on the card's core.
@@ -117,6 +119,7 @@ impl<P: FramePort> Interface for Card<P> {
         NetInfo {
             mac: switch.card().mac(),
             mtu: switch.card().mtu(),
+            link_up: switch.card().link_up(),
             addresses: stack.addresses(),
             stack: stack.stats(),
             switch: switch.stats(),
@@ -160,7 +163,8 @@ pub fn start<P: FramePort + 'static>(
     let counted = Rc::clone(&switch);
     local.provide(Rc::new(NetQueue::new(move || {
         let switch = counted.borrow();
-        Some(QueueStats::of(switch.card(), switch.stats().to_lanes))
+        let SwitchStats { to_lanes, tx_dropped, .. } = switch.stats();
+        Some(QueueStats { tx_dropped, ..QueueStats::of(switch.card(), to_lanes) })
     })));
     let (resting_card, resting_stack) = (Rc::clone(&switch), Rc::clone(&stack));
     local.on_rest(move |_, rest| resting_card.borrow_mut().card_mut().doze(rest));

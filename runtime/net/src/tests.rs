@@ -1,6 +1,7 @@
 extern crate std;
 
 mod checksum;
+mod datagrams;
 mod dhcp;
 pub(crate) mod ipv6;
 mod large;

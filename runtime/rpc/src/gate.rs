@@ -44,10 +44,11 @@ impl Door {
 
 /// Who comes in by a door, and where it is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Entrance {
-    pub(crate) access: Access,
+pub struct Entrance {
+    /// Who comes in.
+    pub access: Access,
     /// The TCP port; that which its server was started with if there is none.
-    pub(crate) port: Option<u16>,
+    pub port: Option<u16>,
 }
 
 /// Who reaches a server over the network.

@@ -41,7 +41,7 @@ pub use config::{Applying, Complaint, Config, ConfigError, InterfaceSetting};
 pub use connection::{Connection, PENDING_BYTES_MAX};
 pub use error::{RpcError, errno};
 pub use framing::{DEPTH_MAX, Framer, FramingError, MESSAGE_BYTES_MAX, VALUES_MAX};
-pub use gate::{Access, BadPrefix, Door, Gate, Prefix, WebGate};
+pub use gate::{Access, BadPrefix, Door, Entrance, Gate, Prefix, WebGate};
 pub use kept::Keeper;
 pub use message::{BadRequest, ID_BYTES_MAX, Id, Message, Request};
 pub use params::Params;

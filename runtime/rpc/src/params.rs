@@ -163,6 +163,21 @@ impl Params {
         Self { fields: Some(fields), parent, report: self.report.clone() }
     }
 
+    /// Refuses the value at `path` of the parameters, `name` or `list[1]`, for that reason. Where
+    /// they are only read, that is noted, and the rest is read as well.
+    pub fn refuse(
+        &self,
+        path: fmt::Arguments<'_>,
+        reason: fmt::Arguments<'_>,
+    ) -> Result<(), RpcError> {
+        let path = format!("{}{path}", self.parent);
+        let Some(report) = &self.report else {
+            return Err(RpcError::params(format_args!("'{path}': {reason}")));
+        };
+        report.borrow_mut().note(&path, "", reason.to_string(), None);
+        Ok(())
+    }
+
     /// Drops parameters that mean nothing here but that SPDK's client always sends.
     pub fn ignore(&mut self, names: &[&str]) {
         for name in names {

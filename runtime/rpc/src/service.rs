@@ -127,7 +127,7 @@ impl Rpc {
     }
 
     /// Who may come in by a door.
-    pub(crate) fn entrance(&self, door: Door) -> Entrance {
+    pub fn entrance(&self, door: Door) -> Entrance {
         self.entrances.borrow()[door as usize].clone()
     }
 

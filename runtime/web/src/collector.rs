@@ -40,6 +40,8 @@ pub struct HeapUse {
     pub bytes_total: u64,
     /// Not handed out, bytes.
     pub bytes_free: u64,
+    /// The most that was ever handed out at once, bytes.
+    pub bytes_peak: u64,
 }
 
 /// What an environment knows of itself.

@@ -6,6 +6,7 @@ use basalt_bdev::IoError;
 
 use crate::of::{OPERATIONS, Of, bdev};
 use crate::openmetrics::{Family, Kind, Unit};
+use crate::snapshot::CoreView;
 use crate::state::kelvin;
 
 use Kind::{Counter, Gauge, Histogram, Info};
@@ -43,6 +44,13 @@ pub const FAMILIES: &[Family] = &[
         Bytes,
         "Bytes of it in use.",
         Of::Heap(|heap| heap.bytes_total - heap.bytes_free),
+    ),
+    family(
+        "heap_peak_bytes",
+        Gauge,
+        Bytes,
+        "Most bytes of it that were in use.",
+        Of::Heap(|heap| heap.bytes_peak),
     ),
     family(
         "errors",
@@ -272,8 +280,27 @@ pub const FAMILIES: &[Family] = &[
         "Controllers of hosts in a subsystem.",
         Of::Subsystems(|all, view| all.controllers.iter().filter(|c| c.nqn == view.nqn).count()),
     ),
-    family("queue_slots", Gauge, One, "Command slots of a host's queue.", Of::Queues(|q| q.slots)),
-    family("queue_commands", Gauge, One, "Commands under way there.", Of::Queues(|q| q.in_use)),
+    family(
+        "queue_slots",
+        Gauge,
+        One,
+        "Command slots of a host's queue.",
+        Of::Queues(|queue| queue.slots.into()),
+    ),
+    family(
+        "queue_commands",
+        Gauge,
+        One,
+        "Commands under way there.",
+        Of::Queues(|queue| queue.in_use.into()),
+    ),
+    family(
+        "queue_done_commands",
+        Counter,
+        One,
+        "Commands carried out there.",
+        Of::Queues(|queue| queue.commands),
+    ),
     family(
         "nvmf_connections",
         Gauge,
@@ -338,8 +365,22 @@ pub const FAMILIES: &[Family] = &[
         "Frames that a card spoilt.",
         Of::Cards(|card| card.rx_dropped),
     ),
+    family(
+        "net_link_up",
+        Gauge,
+        One,
+        "Whether a network card has a link.",
+        Of::Links(|interface| interface.link_up),
+    ),
     family("net_sent_frames", Counter, One, "Frames sent.", Of::Cards(|card| card.tx_frames)),
     family("net_sent_bytes", Counter, Bytes, "Bytes of those.", Of::Cards(|card| card.tx_bytes)),
+    family(
+        "net_sent_dropped",
+        Counter,
+        One,
+        "Frames that there was no room to send.",
+        Of::Ways(CoreView::tx_dropped),
+    ),
     family(
         "net_dropped_frames",
         Counter,
@@ -367,6 +408,35 @@ pub const FAMILIES: &[Family] = &[
         One,
         "Connections of TCP without room.",
         Of::Stacks(|stack| stack.refused),
+    ),
+    family(
+        "tcp_retransmits",
+        Counter,
+        One,
+        "Segments of TCP sent again.",
+        Of::Segments(|segments| segments.resent),
+    ),
+    family(
+        "tcp_out_of_order",
+        Counter,
+        One,
+        "Segments of TCP that came before one that was missing.",
+        Of::Segments(|segments| segments.early),
+    ),
+    family(
+        "tcp_duplicates",
+        Counter,
+        One,
+        "Segments of TCP that had come before.",
+        Of::Segments(|segments| segments.repeated),
+    ),
+    family("udp_sent", Counter, One, "Datagrams sent.", Of::Stacks(|stack| stack.datagrams)),
+    family(
+        "udp_dropped",
+        Counter,
+        One,
+        "Datagrams that were queued and not sent.",
+        Of::Stacks(|stack| stack.datagrams_dropped),
     ),
 ];
 

@@ -4,9 +4,10 @@ use alloc::string::ToString as _;
 
 use basalt_bdev::{Op, OpStat};
 use basalt_env::DmaStats;
-use basalt_net::{NetStats, StackStats};
+use basalt_net::{NetStats, SegmentStats, StackStats};
 use basalt_nvmf::{GroupStats, QueueInfo};
 use basalt_reactor::{PollerStats, ReactorStats};
+use basalt_rpc::methods::InterfaceState;
 use serde_json::Value;
 
 use crate::HeapUse;
@@ -41,8 +42,14 @@ pub enum Of {
     Cards(fn(&NetStats) -> u64),
     /// Each core's TCP/IP.
     Stacks(fn(&StackStats) -> u64),
+    /// Each core's segments of TCP, where they are counted.
+    Segments(fn(&SegmentStats) -> u64),
+    /// Each core's part of a network card and of TCP/IP.
+    Ways(fn(&CoreView) -> u64),
+    /// The network interfaces whose link is known.
+    Links(fn(&InterfaceState) -> Option<bool>),
     /// The queues of hosts, which are connections.
-    Queues(fn(&QueueInfo) -> u16),
+    Queues(fn(&QueueInfo) -> u64),
     Bdevs(fn(&mut Samples, &Snapshot, &BdevView)),
     /// What each bdev did, by operation.
     Ops(fn(&OpStat) -> u64),
@@ -61,7 +68,8 @@ impl Of {
             Self::Bdevs(_) | Self::Ops(_) => all.bdevs.len(),
             Self::Drives(_) | Self::Health(_) => all.drives.len(),
             Self::Subsystems(_) => all.subsystems.len(),
-            Self::Cards(_) if all.moved().is_none() => 0,
+            Self::Links(_) => all.interfaces.len(),
+            Self::Cards(_) | Self::Ways(_) if all.moved().is_none() => 0,
             _ => all.cores.len(),
         }
     }
@@ -88,6 +96,11 @@ impl Of {
                 let view = &all.subsystems[at];
                 samples.add(&[("nqn", &view.nqn)], of(all, view) as u64);
             }
+            Self::Links(of) => {
+                let interface = &all.interfaces[at];
+                let label = ("interface", interface.name.as_str());
+                of(interface).iter().for_each(|is_up| samples.add(&[label], u64::from(*is_up)));
+            }
             of => of.write_core(samples, &all.cores[at]),
         }
     }
@@ -102,6 +115,8 @@ impl Of {
             Self::Groups(of) => core.group.as_ref().map(of),
             Self::Cards(of) => core.card.as_ref().map(|card| of(&card.card)),
             Self::Stacks(of) => core.stack.as_ref().map(of),
+            Self::Segments(of) => core.stack.and_then(|stack| stack.segments).as_ref().map(of),
+            Self::Ways(of) => Some(of(core)),
             Self::Pollers(of) => return pollers(samples, label, &core.pollers, *of),
             Self::Queues(of) => return queues(samples, label, &core.queues, *of),
             _ => None,
@@ -135,12 +150,12 @@ fn queues(
     samples: &mut Samples,
     core: (&str, &str),
     queues: &[QueueInfo],
-    of: fn(&QueueInfo) -> u16,
+    of: fn(&QueueInfo) -> u64,
 ) {
     for queue in queues {
         let (Some(cntlid), Some(qid)) = (queue.cntlid, queue.qid) else { continue };
         let [cntlid, qid, slot] = [cntlid, qid, queue.connection.slot].map(|n| n.to_string());
         let labels = [core, ("connection", &slot), ("cntlid", &cntlid), ("qid", &qid)];
-        samples.add(&labels, of(queue).into());
+        samples.add(&labels, of(queue));
     }
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use basalt_bdev::{Bdev, IoError, IoStat, Latency, Registry, under_way};
 use basalt_env::{CoreId, DmaPool, DmaStats, log_lines_lost};
-use basalt_net::{NetHandle, NetStats, QueueStats, StackStats};
+use basalt_net::{NetHandle, NetStats, QueueStats, SegmentStats, StackStats};
 use basalt_nvmf::pdu::FaultKind;
 use basalt_nvmf::{
     AnaState, ControllerInfo, DISCOVERY_NQN, GroupStats, Listener, NamespaceInfo, PollGroup,
@@ -37,6 +37,14 @@ pub struct CoreView {
     pub stack: Option<StackStats>,
     /// Ios under way, by bdevs' names.
     pub under_way: Vec<(String, u32)>,
+}
+
+impl CoreView {
+    /// Frames that there was no room to send.
+    pub fn tx_dropped(&self) -> u64 {
+        let card = self.card.map_or(0, |card| card.tx_dropped);
+        card + self.stack.map_or(0, |stack| stack.tx_dropped)
+    }
 }
 
 /// A bdev and what it has done.
@@ -141,6 +149,12 @@ impl Snapshot {
         })
     }
 
+    /// What of all segments of TCP did not simply come and go in order, if that is counted.
+    pub fn segments(&self) -> Option<SegmentStats> {
+        let counted = self.cores.iter().filter_map(|core| core.stack?.segments);
+        counted.reduce(SegmentStats::plus)
+    }
+
     /// What has gone wrong, by kind.
     pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let groups =
@@ -149,8 +163,10 @@ impl Snapshot {
             |of: fn(&StackStats) -> u64| self.sum(|core| core.stack.as_ref().map_or(0, of));
         let own = [
             ("nvmf_stale_completion", groups(|group| group.stale)),
-            ("net_frame", stacks(|stack| stack.frames_dropped)),
+            ("net_frame", stacks(|stack| stack.frames_dropped - stack.tx_dropped)),
             ("net_card_dropped", self.moved().map_or(0, |moved| moved.rx_dropped)),
+            ("net_sent_dropped", self.sum(CoreView::tx_dropped)),
+            ("udp_dropped", stacks(|stack| stack.datagrams_dropped)),
             ("tcp_refused", stacks(|stack| stack.refused)),
             ("log_line_lost", log_lines_lost()),
         ];

@@ -259,7 +259,7 @@ fn host(json: &mut Json, all: &Snapshot, controller: &ControllerInfo) {
         json.open("", '{');
         json.numbers(&[("qid", qid.into()), ("core", core.0.into())]);
         json.text("peer", &queue.peer.map(|peer| format!("{peer}")).unwrap_or_default());
-        json.number("commands", None);
+        json.number("commands", queue.commands);
         json.number("in_flight", u64::from(queue.in_use));
         json.close('}');
     }
@@ -282,7 +282,12 @@ fn interface(json: &mut Json, all: &Snapshot, interface: &InterfaceState, at: us
     json.text("name", &interface.name);
     json.text("mac", &format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
     json.number("mtu", interface.mtu as u64);
-    json.literal("link", "null");
+    let link = match interface.link_up {
+        Some(true) => "true",
+        Some(false) => "false",
+        None => "null",
+    };
+    json.literal("link", link);
     let v4 = interface.addresses.v4.map(|address| format!("{}", address.cidr));
     let v6 = interface.addresses.v6().chain(interface.link_local);
     json.open("addresses", '[');
@@ -298,7 +303,7 @@ fn interface(json: &mut Json, all: &Snapshot, interface: &InterfaceState, at: us
     for (at, name) in names.into_iter().enumerate() {
         json.number(name, numbers.map(|numbers| numbers[at]));
     }
-    json.number("tx_dropped", None);
+    json.number("tx_dropped", moved.map(|_| all.sum(CoreView::tx_dropped)));
 }
 
 #[inline(never)]
@@ -309,8 +314,8 @@ fn memory(json: &mut Json, all: &Snapshot) {
         Some(heap) => {
             json.open("heap", '{');
             let used = heap.bytes_total - heap.bytes_free;
-            json.numbers(&[("size", heap.bytes_total), ("used", used)]);
-            json.number("peak", None);
+            let size = heap.bytes_total;
+            json.numbers(&[("size", size), ("used", used), ("peak", heap.bytes_peak)]);
             json.close('}');
         }
     }
@@ -335,6 +340,9 @@ fn tcp(json: &mut Json, all: &Snapshot) {
         ("accepted", sum(|stack| stack.accepted)),
         ("refused", sum(|stack| stack.refused)),
     ]);
-    json.number("retransmits", None);
+    let segments = all.segments();
+    json.number("retransmits", segments.map(|of| of.resent));
+    json.number("out_of_order", segments.map(|of| of.early));
+    json.number("duplicates", segments.map(|of| of.repeated));
     json.close('}');
 }

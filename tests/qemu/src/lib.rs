@@ -12,6 +12,7 @@
 //! - [`Monitor`] is QEMU's own, which also shows a guest's screen.
 //! - [`browser`] is Chromium without a window.
 //! - [`rpc_client`] is SPDK's own client, and one that breaks the rules.
+//! - [`syslog`] is a syslog server that knows its grammar.
 //! - [`initiator`] is a small NVMe/TCP initiator inside the test, also for breaking the rules.
 //!
 //! Every wait has a limit; each panics with what was waited for.
@@ -27,6 +28,7 @@ mod monitor;
 mod relay;
 pub mod rpc_client;
 mod screen;
+pub mod syslog;
 mod tap;
 mod wire;
 

@@ -282,8 +282,11 @@ fn who_breaks_the_rules_of_http_is_refused_and_disturbs_nobody() {
         slow.read_to_string(&mut answer).must();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with('}'), "{answer}");
         load.wait_for(20);
+        let reads = load.reads();
+        // Who asks gets what was made for another up to 200 ms before.
+        thread::sleep(Duration::from_millis(300));
+        check_queues(&get(http, "/api/state"), reads);
     });
-    // Who asks gets what was made for another up to 200 ms before.
     thread::sleep(Duration::from_millis(300));
     check_state(&get(http, "/api/state"), load.reads());
     let log: Value = serde_json::from_str(&get(http, "/api/log?since=0")).must();
@@ -306,6 +309,19 @@ fn refusal(port: u16, bytes: &[u8]) -> Option<String> {
     (!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// The queue by which so much was read tells of it, and the admin queue of what it was asked.
+fn check_queues(text: &str, reads: u64) {
+    let state: Value = serde_json::from_str(text).must();
+    let subsystems = state["subsystems"].as_array().must();
+    let ours = subsystems.iter().find(|subsystem| subsystem["nqn"] == NQN).must();
+    let queues = ours["hosts"][0]["queues"].as_array().must();
+    let commands = |qid: u64| {
+        let queue = queues.iter().find(|queue| queue["qid"] == qid).must();
+        queue["commands"].as_u64().must()
+    };
+    assert!(commands(1) >= reads && commands(0) > 0, "{queues:?}");
+}
+
 fn check_state(text: &str, reads: u64) {
     let state: Value = serde_json::from_str(text).must();
     assert_eq!((&state["product"], &state["environment"]), (&json!("Basalt"), &json!("image")));
@@ -315,7 +331,14 @@ fn check_state(text: &str, reads: u64) {
     let buckets = ram["latency"]["read"].as_array().must();
     let counted: u64 = buckets.iter().map(|bucket| bucket[1].as_u64().must()).sum();
     assert_eq!(counted, ram["read"]["ios"].as_u64().must());
-    assert!(state["network"][0]["rx_frames"].as_u64().must() > reads);
-    assert!(state["memory"]["heap"]["used"].as_u64().must() > 0);
+    let network = &state["network"][0];
+    assert!(network["rx_frames"].as_u64().must() > reads);
+    assert_eq!((&network["link"], &network["tx_dropped"]), (&json!(true), &json!(0)));
+    let heap = &state["memory"]["heap"];
+    let [used, peak] = ["used", "peak"].map(|name| heap[name].as_u64().must());
+    assert!(0 < used && used <= peak && peak < heap["size"].as_u64().must(), "{heap}");
+    for name in ["retransmits", "out_of_order", "duplicates"] {
+        assert!(state["tcp"][name].is_u64(), "{}", state["tcp"]);
+    }
     assert!(state["unix_s"].as_u64().must() > 1_700_000_000);
 }

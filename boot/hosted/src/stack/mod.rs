@@ -3,6 +3,7 @@
 
 mod buffer;
 mod connection;
+mod datagrams;
 mod network;
 mod table;
 #[cfg(test)]
@@ -17,11 +18,13 @@ use std::time::Duration;
 use basalt_env::{DmaRun, Instant, Work};
 use basalt_hosted::{Readiness, Ready};
 use basalt_net::{
-    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
+    ConnectError, DatagramError, DatagramId, Endpoint, IpAddress, ListenError, ListenerId,
+    NetStack, SocketError, SocketId, StackStats,
 };
 use basalt_reactor::Local;
 
 use connection::Connection;
+use datagrams::Datagrams;
 pub use network::Network;
 use table::Table;
 
@@ -57,6 +60,8 @@ pub struct HostStack {
     unsent: Vec<SocketId>,
     listeners: Vec<Listener>,
     listener_next: u32,
+    datagrams: Datagrams,
+    stats: StackStats,
     now: Instant,
 }
 
@@ -80,6 +85,8 @@ impl HostStack {
             unsent: Vec::new(),
             listeners: Vec::new(),
             listener_next: 0,
+            datagrams: Datagrams::default(),
+            stats: StackStats::default(),
             now: Instant::ZERO,
         }
     }
@@ -119,6 +126,7 @@ impl HostStack {
         if self.table.len() == CONNECTIONS_MAX {
             log::warn!(target: "net", "refused a connection: {CONNECTIONS_MAX} are open");
             connection.reset();
+            self.stats.refused += 1;
             return None;
         }
         let id = self.table.insert(connection);
@@ -199,6 +207,7 @@ impl NetStack for HostStack {
                 Ok((stream, _)) => {
                     let connection = Connection::new(stream).ok();
                     if let Some(id) = connection.and_then(|connection| self.admit(connection)) {
+                        self.stats.accepted += 1;
                         return Some(id);
                     }
                 }
@@ -276,5 +285,24 @@ impl NetStack for HostStack {
 
     fn address(&self) -> Option<IpAddress> {
         Some(self.network.address().into())
+    }
+
+    fn open_datagrams(&mut self, peer: Endpoint) -> Result<DatagramId, ConnectError> {
+        self.datagrams.open(peer)
+    }
+
+    fn send_datagram(&mut self, to: DatagramId, bytes: &[u8]) -> Result<(), DatagramError> {
+        self.datagrams.send(to, bytes)?;
+        self.stats.datagrams += 1;
+        Ok(())
+    }
+
+    fn close_datagrams(&mut self, to: DatagramId) {
+        self.datagrams.close(to);
+    }
+
+    /// Segments and frames are the host's.
+    fn stats(&self) -> StackStats {
+        StackStats { connections: self.table.len(), ..self.stats }
     }
 }

@@ -126,8 +126,10 @@ impl<P: FramePort> IpStack<P> {
         });
     }
 
-    /// Resets every connection from an address that is not ours any more.
+    /// Resets every connection from an address that is not ours any more, and drops what can no
+    /// longer be sent.
     pub(super) fn reset_foreign(&mut self) {
+        self.drop_unsendable();
         let addresses = self.interface.ip_addrs().to_vec();
         let is_ours = |address: IpAddress| {
             addresses.iter().any(|cidr| IpAddress::from(cidr.address()) == address)
@@ -167,7 +169,7 @@ impl<P: FramePort> IpStack<P> {
     #[inline(never)]
     pub(super) fn sweep(&mut self) {
         self.sweep = Sweep::Idle;
-        let Self { table, now, stats, queued, phy, linger, .. } = self;
+        let Self { table, now, stats, queued, phy, linger, ended, .. } = self;
         table.sweep(|slot, connection| {
             let late = *now >= connection.deadline;
             let tcp = &mut connection.tcp;
@@ -200,6 +202,7 @@ impl<P: FramePort> IpStack<P> {
                 (Phase::Opening | Phase::Ready | Phase::Open, _) => Fate::Kept,
             };
             if fate == Fate::Done {
+                *ended = ended.plus(tcp.segments());
                 tcp.clear(&mut |frame| phy.port.recycle(frame));
             } else if tcp.is_pressed() {
                 connection.join(queued, slot);

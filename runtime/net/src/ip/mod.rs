@@ -1,6 +1,7 @@
 //! The stack of one core: IP, neighbours and addresses by smoltcp, TCP by [`crate::tcp`].
 
 mod configure;
+mod datagrams;
 mod life;
 mod linger;
 mod neighbours;
@@ -21,14 +22,15 @@ use smoltcp::iface::{self, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use crate::port::{Frame, FramePort, Listening};
-use crate::tcp::{self, State};
+use crate::tcp::{self, SegmentStats, State};
 use crate::wire::Segment;
 use crate::{
-    Addresses, ConnectError, Endpoint, IpAddress, Ipv6Cidr, ListenError, ListenerId, NetStack,
-    SocketError, SocketId,
+    Addresses, ConnectError, DatagramError, DatagramId, Endpoint, IpAddress, Ipv6Cidr, ListenError,
+    ListenerId, NetStack, SocketError, SocketId,
 };
 pub use configure::MTU_MIN_V6;
 use configure::smol_v6;
+use datagrams::Addressee;
 use linger::Linger;
 use phy::Phy;
 use ports::LocalPorts;
@@ -92,8 +94,17 @@ pub struct StackStats {
     pub accepted: u64,
     /// Requests for a connection that were ignored for want of room.
     pub refused: u64,
+    /// Of those, frames there was no room to send.
+    pub tx_dropped: u64,
     /// Connections now, in whatever state.
     pub connections: usize,
+    /// What did not simply come and go in order, if it is counted.
+    pub segments: Option<SegmentStats>,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Datagrams that were queued and not sent: whom they were for was given up, or the address
+    /// they were to be sent from.
+    pub datagrams_dropped: u64,
 }
 
 /// Where a stack knows of routers from.
@@ -138,6 +149,8 @@ pub struct IpStack<P: FramePort> {
     ports: LocalPorts,
     secret: Secret,
     options: StackOptions,
+    addressees: Vec<Addressee>,
+    addressee_next: u32,
     dhcp: Option<SocketHandle>,
     /// Fixed ones and the one from DHCP; the interface has those that routers advertise too.
     addresses: Addresses,
@@ -152,6 +165,8 @@ pub struct IpStack<P: FramePort> {
     tcp_timer: Option<Instant>,
     now: Instant,
     stats: StackStats,
+    /// Of connections that are no more.
+    ended: SegmentStats,
 }
 
 impl<P: FramePort> IpStack<P> {
@@ -192,6 +207,8 @@ impl<P: FramePort> IpStack<P> {
             ports: LocalPorts::new(seed, 0, 1),
             secret: Secret::new(seed),
             options,
+            addressees: Vec::new(),
+            addressee_next: 0,
             dhcp: None,
             addresses: Addresses::default(),
             addresses_version: 0,
@@ -201,6 +218,7 @@ impl<P: FramePort> IpStack<P> {
             tcp_timer: None,
             now,
             stats: StackStats::default(),
+            ended: SegmentStats::default(),
         }
     }
 
@@ -211,8 +229,15 @@ impl<P: FramePort> IpStack<P> {
 
     /// What it has counted.
     pub fn stats(&self) -> StackStats {
-        let frames_dropped = self.phy.dropped;
-        StackStats { frames_dropped, connections: self.table.len(), ..self.stats }
+        let tx_dropped = self.phy.tx_dropped;
+        let connections = self.table.iter().map(|connection| connection.tcp.segments());
+        StackStats {
+            frames_dropped: self.phy.dropped + tx_dropped,
+            tx_dropped,
+            connections: self.table.len(),
+            segments: Some(connections.fold(self.ended, SegmentStats::plus)),
+            ..self.stats
+        }
     }
 
     /// How its core's rest may end as far as it knows; its port may know of more.
@@ -276,12 +301,14 @@ impl<P: FramePort> IpStack<P> {
         self.interface.poll_maintenance(now);
         self.dirty = true; // Until there is nothing left to send.
         for _ in 0..EGRESS_ROUNDS {
+            self.feed_datagrams();
             let result = self.interface.poll_egress(now, &mut self.phy, &mut self.sockets);
             if result == PollResult::None {
                 self.dirty = !self.phy.port.can_transmit(1);
                 break;
             }
         }
+        self.ask_for_addressees();
         self.follow_dhcp();
         self.follow_routers();
         let next = self.interface.poll_at(smol_time(self.now), &self.sockets);
@@ -426,6 +453,18 @@ impl<P: FramePort> NetStack for IpStack<P> {
 
     fn address(&self) -> Option<IpAddress> {
         self.addresses().iter().next()
+    }
+
+    fn open_datagrams(&mut self, peer: Endpoint) -> Result<DatagramId, ConnectError> {
+        self.add_addressee(peer)
+    }
+
+    fn send_datagram(&mut self, to: DatagramId, bytes: &[u8]) -> Result<(), DatagramError> {
+        self.queue_datagram(to, bytes)
+    }
+
+    fn close_datagrams(&mut self, to: DatagramId) {
+        self.remove_addressee(to);
     }
 
     fn stats(&self) -> StackStats {

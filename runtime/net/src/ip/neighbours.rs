@@ -51,7 +51,7 @@ impl<P: FramePort> IpStack<P> {
             }
             _ => Ok(()),
         };
-        self.phy.dropped += u64::from(sent.is_err());
+        self.phy.tx_dropped += u64::from(sent.is_err());
     }
 
     /// The neighbour that takes what goes to `peer`.

@@ -18,8 +18,10 @@ pub struct Phy<P: FramePort> {
     staged: Option<P::Frame>,
     /// The staged frame in one piece, if it is not.
     whole: Vec<u8>,
-    /// Frames with a wrong checksum, and frames there was no room to send.
+    /// Frames with a wrong checksum or a malformed header.
     pub dropped: u64,
+    /// Frames there was no room to send.
+    pub tx_dropped: u64,
     /// Where those of a segment are collected.
     pub inserts: Vec<Insert>,
 }
@@ -27,7 +29,14 @@ pub struct Phy<P: FramePort> {
 impl<P: FramePort> Phy<P> {
     /// Over that port.
     pub fn new(port: P) -> Self {
-        Self { port, staged: None, whole: Vec::new(), dropped: 0, inserts: Vec::new() }
+        Self {
+            port,
+            staged: None,
+            whole: Vec::new(),
+            dropped: 0,
+            tx_dropped: 0,
+            inserts: Vec::new(),
+        }
     }
 
     /// Whether a frame is staged.
@@ -88,15 +97,15 @@ impl<P: FramePort> phy::Device for Phy<P> {
         P: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let Self { port, staged, whole, dropped, .. } = self;
+        let Self { port, staged, whole, tx_dropped, .. } = self;
         let head = staged.as_ref()?.head();
         let frame = if whole.is_empty() { head } else { whole };
-        Some((RxToken { frame }, TxToken { port, dropped }))
+        Some((RxToken { frame }, TxToken { port, tx_dropped }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Self::TxToken<'_>> {
-        let Self { port, dropped, .. } = self;
-        port.can_transmit(1).then_some(TxToken { port, dropped })
+        let Self { port, tx_dropped, .. } = self;
+        port.can_transmit(1).then_some(TxToken { port, tx_dropped })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -122,7 +131,7 @@ impl phy::RxToken for RxToken<'_> {
 
 pub struct TxToken<'a, P> {
     port: &'a mut P,
-    dropped: &'a mut u64,
+    tx_dropped: &'a mut u64,
 }
 
 impl<P: FramePort> TxToken<'_, P> {
@@ -143,7 +152,7 @@ impl<P: FramePort> TxToken<'_, P> {
         });
         if !written {
             // The port promised room and had none; smoltcp needs its frame written all the same.
-            *self.dropped += 1;
+            *self.tx_dropped += 1;
             write(&mut vec![0; len]);
         }
     }

@@ -125,7 +125,7 @@ impl<P: FramePort> IpStack<P> {
     fn reply(&mut self, flow: &Flow, header: &Header, link: [u8; 6]) {
         let path = Path::new(*flow, self.mac, Some(link));
         if path.send(&mut self.phy, header, Parts::default(), usize::MAX).is_err() {
-            self.phy.dropped += 1;
+            self.phy.tx_dropped += 1;
         }
     }
 

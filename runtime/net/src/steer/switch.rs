@@ -35,6 +35,8 @@ pub struct SwitchStats {
     pub strays: u64,
     /// Frames that found the way to their core, or a flow that found the table, full.
     pub dropped: u64,
+    /// Frames of other cores that found no room at the card.
+    pub tx_dropped: u64,
 }
 
 /// The card's core's end of another core's rings.
@@ -375,7 +377,7 @@ impl<P: FramePort> Switch<P> {
         });
         follow(&mut self.flows, Segment::parse(bytes), at as u8 + 1);
         let counter =
-            if sent.is_ok() { &mut self.stats.from_lanes } else { &mut self.stats.dropped };
+            if sent.is_ok() { &mut self.stats.from_lanes } else { &mut self.stats.tx_dropped };
         *counter += 1;
         self.give_back(frame, at as u8 + 1);
     }

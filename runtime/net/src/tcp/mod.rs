@@ -16,6 +16,7 @@ mod congestion;
 mod connection;
 mod header;
 mod inbox;
+mod plan;
 mod queue;
 mod receive;
 mod ring;
@@ -32,3 +33,26 @@ pub use inbox::{Arrived, Keep};
 pub use queue::{Part, Parts};
 pub use send::Ticked;
 pub use seq::Seq;
+
+/// Segments that did not simply come and go in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SegmentStats {
+    /// Segments sent again.
+    pub resent: u64,
+    /// Segments that came before one that is missing.
+    pub early: u64,
+    /// Segments that had come before.
+    pub repeated: u64,
+}
+
+impl SegmentStats {
+    /// Those of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            resent: self.resent + other.resent,
+            early: self.early + other.early,
+            repeated: self.repeated + other.repeated,
+        }
+    }
+}

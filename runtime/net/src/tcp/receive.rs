@@ -37,6 +37,8 @@ pub struct Receiver<F> {
     owed: usize,
     /// Payload of a full segment of the peer's, bytes.
     mss: usize,
+    /// Segments that came before one that is missing.
+    early: u64,
 }
 
 impl<F: Frame> Receiver<F> {
@@ -52,7 +54,13 @@ impl<F: Frame> Receiver<F> {
             ack: AckDue::No,
             owed: 0,
             mss,
+            early: 0,
         }
+    }
+
+    /// Segments that came before one that is missing.
+    pub fn early(&self) -> u64 {
+        self.early
     }
 
     /// The peer's stream begins at `first`.
@@ -131,6 +139,7 @@ impl<F: Frame> Receiver<F> {
         let frame = if self.next.is_before(seq) {
             let room = limit.saturating_sub(seq.since(self.next));
             self.ack = AckDue::Now;
+            self.early += 1;
             Some(self.inbox.push_early(seq, arrived, room, self.capacity))
         } else {
             self.take_next(seq, arrived, limit, now)

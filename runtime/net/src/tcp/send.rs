@@ -4,6 +4,7 @@ use basalt_env::{DmaSlice, Instant};
 
 use super::congestion::{Congestion, Duplicate};
 use super::header::{Blocks, Header};
+use super::plan::{Plan, Reason};
 use super::queue::{Parts, Queue};
 use super::rtt::Rtt;
 use super::sacked::Sacked;
@@ -21,39 +22,6 @@ enum Timer {
     Resend(Instant),
     /// The peer's window; it is asked for then.
     Probe(Instant),
-}
-
-/// Why bytes are sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
-    /// They are next.
-    Next,
-    /// They are missing at the peer.
-    Hole,
-}
-
-/// Bytes to be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Plan {
-    /// Of the first.
-    pub seq: Seq,
-    /// Where they are in the queue of [`Sender::parts`].
-    pub offset: usize,
-    /// How many.
-    pub len: usize,
-    /// Whether nothing is queued behind them.
-    pub is_last: bool,
-    /// Whether the stream ends behind them.
-    pub fin: bool,
-    /// Why.
-    pub reason: Reason,
-}
-
-impl Plan {
-    /// Behind the last, and the end of the stream if that comes with them.
-    fn end(&self) -> Seq {
-        self.seq + self.len + usize::from(self.fin)
-    }
 }
 
 /// The sending half of a connection.
@@ -97,6 +65,8 @@ pub struct Sender {
     sent_at: Instant,
     /// When the first unacknowledged byte became that.
     progress_at: Instant,
+    /// Segments sent again.
+    resent: u64,
 }
 
 impl Sender {
@@ -125,7 +95,13 @@ impl Sender {
             probe: false,
             sent_at: now,
             progress_at: now,
+            resent: 0,
         }
+    }
+
+    /// Segments sent again.
+    pub fn resent(&self) -> u64 {
+        self.resent
     }
 
     /// The first byte that is not acknowledged.
@@ -200,6 +176,8 @@ impl Sender {
             self.max = self.una + 1;
             self.next = self.max;
             self.timed = Some((self.max, now));
+        } else {
+            self.resent += 1;
         }
         self.timer = Timer::Resend(now + self.rtt.timeout());
         self.sent_at = now;
@@ -383,13 +361,19 @@ impl Sender {
             Reason::Hole => {
                 self.filled = end;
                 self.fills -= 1;
+                self.resent += 1;
             }
             Reason::Next => {
                 if self.una == self.max {
                     self.progress_at = now;
                 }
-                if self.timed.is_none() && !plan.seq.is_before(self.max) {
-                    self.timed = Some((end, now));
+                // Nothing is measured while anything is sent again.
+                if self.timed.is_none() {
+                    if plan.seq.is_before(self.max) {
+                        self.resent += plan.len.div_ceil(self.mss).max(1) as u64;
+                    } else {
+                        self.timed = Some((end, now));
+                    }
                 }
                 self.next = end;
                 self.max = self.max.later(end);

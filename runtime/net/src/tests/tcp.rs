@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use std::collections::BTreeSet;
 
-use crate::{Addresses, ConnectError, Endpoint, ListenError};
+use crate::{Addresses, ConnectError, Endpoint, ListenError, SegmentStats};
 
 const MINUTES: Duration = Duration::from_secs(600);
 
@@ -40,6 +40,25 @@ pub fn exchange(pair: &mut Pair, bytes: &[u8]) {
 
 pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed).collect()
+}
+
+#[test]
+fn segments_that_do_not_simply_come_and_go_are_counted_beyond_the_end_of_their_connection() {
+    let segments = |plan: WirePlan| {
+        let mut pair = Pair::with(plan, 9, SMALL, feature::VERSION_1 | feature::MAC);
+        exchange(&mut pair, &pattern(200_000, 1));
+        let [server, client] = [pair.server.stats(), pair.client.stats()];
+        assert_eq!((server.connections, client.connections), (0, 0));
+        server.segments.unwrap().plus(client.segments.unwrap())
+    };
+    let quiet = WirePlan::default();
+    assert_eq!(segments(quiet), SegmentStats::default());
+    let doubled = segments(WirePlan { doubled: 100, ..quiet });
+    assert!(doubled.repeated > 3 && doubled.early == 0, "{doubled:?}");
+    let overtaken = segments(WirePlan { overtaken: 100, ..quiet });
+    assert!(overtaken.early > 3, "{overtaken:?}");
+    let lost = segments(WirePlan { lost: 50, ..quiet });
+    assert!(lost.resent > 3 && lost.early > 3, "{lost:?}");
 }
 
 proptest! {

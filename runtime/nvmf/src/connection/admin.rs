@@ -109,6 +109,7 @@ impl Queue {
         if slot.state == SlotState::Running {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
+        self.answered += 1;
         if ended {
             drop(self.slots.free(tag.slot));
             return;

@@ -282,7 +282,7 @@ impl Queue {
     /// The bdev has an Io less.
     fn returned(&mut self, core: &mut Core, io: &Io) {
         self.outstanding = self.outstanding.saturating_sub(1);
-        core.counters.ios += 1;
+        self.ios += 1;
         if let Some(health) = &self.health {
             health.finished(core.local.core(), io, core.local.now());
         }

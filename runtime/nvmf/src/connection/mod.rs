@@ -178,6 +178,11 @@ impl Connection {
         self.queue.outstanding()
     }
 
+    /// Ios that came back.
+    pub(crate) fn ios(&self) -> u64 {
+        self.queue.ios
+    }
+
     /// What it is, for the console and for RPC.
     pub(crate) fn info(&self) -> QueueInfo {
         self.queue.info()

@@ -71,6 +71,8 @@ pub struct QueueInfo {
     pub slots: u16,
     /// Commands outstanding.
     pub in_use: u16,
+    /// Commands that bdevs, or the control plane, have carried out.
+    pub commands: u64,
 }
 
 /// Slots before Connect has said how many there will be.
@@ -97,6 +99,10 @@ pub(super) struct Queue {
     reserve_len: usize,
     /// Commands at bdevs or the control plane.
     pub(super) outstanding: u32,
+    /// Ios that came back.
+    pub(super) ios: u64,
+    /// Commands that the control plane has answered.
+    pub(super) answered: u64,
     pub(super) host_left: bool,
     /// Of a fused operation whose second half has not come, the slot and the command of the first.
     pub(super) first_half: Option<(u16, u32)>,
@@ -121,6 +127,8 @@ impl Queue {
             reserve: None,
             reserve_len: 0,
             outstanding: 0,
+            ios: 0,
+            answered: 0,
             host_left: false,
             first_half: None,
             watchers: Vec::new(),
@@ -177,8 +185,9 @@ impl Queue {
             _ => (None, None),
         };
         let (slots, in_use) = (self.slots.len() as u16, self.slots.in_use() as u16);
-        let (reached_at, peer) = (self.reached_at, self.peer);
-        QueueInfo { connection: self.id, cntlid, qid, reached_at, peer, slots, in_use }
+        let (connection, reached_at, peer) = (self.id, self.reached_at, self.peer);
+        let commands = self.ios + self.answered;
+        QueueInfo { connection, cntlid, qid, reached_at, peer, slots, in_use, commands }
     }
 
     /// Makes it a queue of `size` entries.

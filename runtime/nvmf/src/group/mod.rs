@@ -215,6 +215,7 @@ impl PollGroup {
             stats.slots += u32::from(info.slots);
             stats.commands += u32::from(info.in_use);
             stats.outstanding += connection.outstanding();
+            stats.ios += connection.ios();
         }
         stats
     }
@@ -334,6 +335,7 @@ impl PollGroup {
             if connection.is_reclaimable() {
                 connection.leave(core);
                 let info = connection.info();
+                core.counters.ios += connection.ios();
                 place.connection = None;
                 core.farewell(info);
             }

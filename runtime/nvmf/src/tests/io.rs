@@ -45,6 +45,31 @@ fn status(host: &mut Host, world: &mut World, command: Command) -> Status {
     host.run(world, command, &[], &[]).0.status()
 }
 
+#[test]
+fn the_commands_of_each_queue_are_counted_and_those_of_one_that_is_gone_stay_in_the_sum() {
+    let mut world = World::new();
+    let (mut admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+    let digests = ALL_DIGESTS[0];
+    let mut hosts = [1, 2].map(|qid| Host::io(&mut world, 0, cntlid, qid, digests));
+    let commands = |world: &World| {
+        let mut queues = world.groups[0].queues();
+        queues.sort_by_key(|queue| queue.qid);
+        queues.iter().map(|queue| (queue.qid.unwrap(), queue.commands)).collect::<Vec<_>>()
+    };
+    let before = commands(&world);
+    for (host, count) in hosts.iter_mut().zip([3, 5]) {
+        (0..count).for_each(|lba| write(host, &mut world, lba, &pattern(512, 1)));
+    }
+    let (_, _) = admin.fetch(&mut world, Command::identify(Cns::CONTROLLER, 0), 4096);
+    let more =
+        commands(&world).into_iter().zip(before).map(|((qid, now), (_, then))| (qid, now - then));
+    assert_eq!(more.collect::<Vec<_>>(), [(0, 1), (1, 3), (2, 5)]);
+    assert_eq!(world.stats(0).ios, 8);
+    hosts[1].hang_up(&world);
+    world.rounds(200);
+    assert_eq!((commands(&world).len(), world.stats(0).ios), (2, 8));
+}
+
 const ALL_DIGESTS: [Digests; 4] = [
     Digests { header: false, data: false },
     Digests { header: true, data: false },

@@ -23,7 +23,7 @@ use crate::{Access, Door, Params, Rpc, RpcError};
 
 /// Subsystems that a configuration may have: SPDK's, of which some have no methods here, and our
 /// own.
-const SUBSYSTEMS: [&str; 19] = [
+const SUBSYSTEMS: [&str; 20] = [
     "accel",
     "bdev",
     "bench",
@@ -31,6 +31,7 @@ const SUBSYSTEMS: [&str; 19] = [
     "iobuf",
     "iscsi",
     "keyring",
+    "log",
     "nbd",
     "net",
     "nvmf",

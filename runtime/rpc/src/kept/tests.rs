@@ -184,7 +184,7 @@ fn what_was_saved_is_in_force_at_the_next_start_and_is_saved_as_the_same_again()
     let mut second = start(slice(&disk), "");
     assert!(second.config.is_whole());
     let text = second.text();
-    assert_eq!(text.lines().count(), 13 + 2 + 4, "a line for each subsystem and call: {text}");
+    assert_eq!(text.lines().count(), 14 + 2 + 4, "a line for each subsystem and call: {text}");
     second.apply();
     assert!(second.machine.boot().service::<Registry>().unwrap().get("Over").is_some());
     let again = second.machine.call("framework_save_config", json!({})).unwrap();

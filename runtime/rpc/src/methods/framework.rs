@@ -12,8 +12,9 @@ use super::rpc::WAIT_KEY;
 use crate::{Context, Outcome, Params, Router, RpcError, State, When};
 
 /// Subsystems whose calls are saved, each after those it depends on.
-pub(super) const SUBSYSTEMS: [(&str, &[&str]); 13] = [
+pub(super) const SUBSYSTEMS: [(&str, &[&str]); 14] = [
     ("net", &[]),
+    ("log", &["net"]),
     ("rpc", &["net"]),
     ("web", &["net"]),
     ("scheduler", &[]),

@@ -28,6 +28,7 @@ mod raid;
 mod rpc;
 mod scheduler;
 mod sock;
+mod syslog;
 mod thread;
 mod trace;
 mod vbdev;
@@ -45,6 +46,7 @@ pub(crate) use self::nvme_options::METHOD as NVME_SET_OPTIONS;
 pub use self::nvme_options::NvmeOptions;
 pub use self::pci::{PciControl, PciState};
 pub(crate) use self::rpc::WAIT_KEY;
+pub use self::syslog::{SyslogControl, SyslogSetting, SyslogState};
 pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
 
 use serde_json::{Map, Value};
@@ -59,6 +61,7 @@ pub fn register_all(router: &mut Router) {
     thread::register(router);
     trace::register(router);
     log::register(router);
+    syslog::register(router);
     options::register(router);
     scheduler::register(router);
     sock::register(router);

@@ -28,6 +28,8 @@ pub struct InterfaceState {
     pub dhcp: bool,
     /// Largest IP packet, bytes.
     pub mtu: usize,
+    /// Whether there is a link, if that is known.
+    pub link_up: Option<bool>,
 }
 
 type Set = Box<dyn Fn(InterfaceSetting) -> Result<(), RpcError>>;
@@ -173,5 +175,6 @@ fn interface_to_json(interface: &InterfaceState) -> Value {
         ("ipv6_gateway", Value::from(gateway_v6.map(|gateway| format!("{gateway}")))),
         ("dhcp", Value::from(interface.dhcp)),
         ("mtu", Value::from(interface.mtu)),
+        ("link_up", Value::from(interface.link_up)),
     ])
 }

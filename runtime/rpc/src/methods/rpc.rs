@@ -28,7 +28,8 @@ pub(super) fn register(router: &mut Router) {
 
 async fn set_listener(cx: Context, mut params: Params, door: Door) -> Outcome {
     let port = if door == Door::Web { read_port(&mut params)? } else { None };
-    let access = read_access(params)?;
+    let access = read_access(&mut params)?;
+    params.finish()?;
     if let Access::Limited { address: Some(address), .. } = access
         && !may_have(&cx, address)
     {
@@ -42,19 +43,22 @@ async fn set_listener(cx: Context, mut params: Params, door: Door) -> Outcome {
 }
 
 fn read_port(params: &mut Params) -> Result<Option<u16>, RpcError> {
-    match params.optional("port")? {
-        Some(0) => Err(RpcError::params("'port' is from 1 to 65535")),
-        port => Ok(port),
+    let port = params.optional("port")?;
+    if port == Some(0) {
+        params.refuse(format_args!("port"), format_args!("a port is from 1 to 65535"))?;
     }
+    Ok(port)
 }
 
-fn read_access(mut params: Params) -> Result<Access, RpcError> {
+fn read_access(params: &mut Params) -> Result<Access, RpcError> {
     let enabled: Option<bool> = params.optional("enabled")?;
     let address: Option<String> = params.optional("address")?;
     let allow: Option<Vec<String>> = params.optional("allow")?;
-    params.finish()?;
-    let address = address.map(|text| read_address(&text)).transpose()?;
-    let allow = allow.map(|list| read_allowed(&list)).transpose()?;
+    let address = match address {
+        Some(text) => read_address(params, &text)?,
+        None => None,
+    };
+    let allow = allow.map(|list| read_allowed(params, &list)).transpose()?;
     Ok(match (enabled, address, allow) {
         (Some(false), _, _) => Access::Closed,
         (_, None, None) => Access::Open,
@@ -65,26 +69,34 @@ fn read_access(mut params: Params) -> Result<Access, RpcError> {
     })
 }
 
-fn read_address(text: &str) -> Result<IpAddress, RpcError> {
-    text.parse()
-        .map_err(|_| RpcError::params(format_args!("'address': '{text}' is not an IP address")))
+fn read_address(params: &Params, text: &str) -> Result<Option<IpAddress>, RpcError> {
+    let address = text.parse().ok();
+    if address.is_none() {
+        params.refuse(format_args!("address"), format_args!("'{text}' is not an IP address"))?;
+    }
+    Ok(address)
 }
 
-fn read_allowed(list: &[String]) -> Result<Vec<Prefix>, RpcError> {
+fn read_allowed(params: &Params, list: &[String]) -> Result<Vec<Prefix>, RpcError> {
+    let at = format_args!("allow");
     if list.is_empty() {
-        let message = "'allow' is empty: leave it out for everybody, or set 'enabled' to false";
-        return Err(RpcError::params(message));
+        let reason = "it is empty: leave it out for everybody, or set 'enabled' to false";
+        params.refuse(at, format_args!("{reason}"))?;
     }
     if list.len() > ALLOWED_MAX {
-        return Err(RpcError::params(format_args!("'allow' has at most {ALLOWED_MAX} entries")));
+        params.refuse(at, format_args!("it has at most {ALLOWED_MAX} entries"))?;
     }
-    let read = |text: &String| {
-        text.parse().map_err(|_| {
-            let form = "is neither an address nor a prefix like 10.0.0.0/8";
-            RpcError::params(format_args!("'allow': '{text}' {form}"))
-        })
-    };
-    list.iter().map(read).collect()
+    let mut allowed = Vec::new();
+    for (index, text) in list.iter().enumerate() {
+        match text.parse() {
+            Ok(prefix) => allowed.push(prefix),
+            Err(_) => {
+                let form = "is neither an address nor a prefix like 10.0.0.0/8";
+                params.refuse(format_args!("allow[{index}]"), format_args!("'{text}' {form}"))?;
+            }
+        }
+    }
+    Ok(allowed)
 }
 
 fn get_listener(cx: &Context, params: Params, door: Door) -> Outcome {

@@ -1,5 +1,6 @@
 //! A configuration is checked as a whole before anything is done.
 
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -146,6 +147,56 @@ fn what_a_method_finds_in_the_values_is_told() {
     assert_eq!(wrong, [": Transport type 'RDMA' unavailable; there is TCP"]);
     let wrong = wrong_with("bdev_wait_for_examine", &json!({}));
     assert_eq!(wrong, [": the method takes no parameters"]);
+}
+
+#[test]
+fn who_may_come_in_is_checked_value_by_value() {
+    let text = r#"{"subsystems": [
+  {"subsystem": "rpc", "config": [
+    {"method": "rpc_set_listener", "params": {
+      "address": "here",
+      "allow": ["10.0.0.0/8",
+                "ten", "fd00::/129"], "port": 1}}]},
+  {"subsystem": "web", "config": [
+    {"method": "web_set_listener", "params": {
+      "port": 0, "allow": []}},
+    {"method": "web_set_listener", "params": {"port": 65536}}]}]}"#;
+    let prefix = "is neither an address nor a prefix like 10.0.0.0/8";
+    assert_eq!(
+        complaints(text),
+        [
+            "4:7: subsystems[0].config[0].params.address: 'here' is not an IP address",
+            &format!("6:17: subsystems[0].config[0].params.allow[1]: 'ten' {prefix}"),
+            &format!("6:24: subsystems[0].config[0].params.allow[2]: 'fd00::/129' {prefix}"),
+            "6:39: subsystems[0].config[0].params.port: unknown parameter",
+            "9:7: subsystems[1].config[0].params.port: a port is from 1 to 65535",
+            "9:18: subsystems[1].config[0].params.allow: it is empty: leave it out for everybody, \
+             or set 'enabled' to false",
+            "10:47: subsystems[1].config[1].params.port: invalid value: integer `65536`, expected \
+             u16",
+        ]
+    );
+}
+
+#[test]
+fn where_the_log_is_sent_is_checked_value_by_value() {
+    let wrong = |params: Value| wrong_with("log_set_syslog", &params);
+    assert_eq!(wrong(json!({"enabled": false})), [""; 0]);
+    assert_eq!(wrong(json!({"address": "fd00::2", "facility": "local0", "port": 5514})), [""; 0]);
+    let bad = json!({"address": "0.0.0.0", "port": 0, "facility": "loud", "hostname": "a b"});
+    let wrong = wrong(bad);
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    for (name, reason) in [
+        ("address", "'0.0.0.0' is not the IP address of a server"),
+        ("port", "a port is from 1 to 65535"),
+        ("facility", "'loud' is none of kern, user, "),
+        ("hostname", "it has from 1 to 255 letters, "),
+    ] {
+        let expected = format!(".{name}: {reason}");
+        assert!(wrong.iter().any(|said| said.starts_with(&expected)), "{wrong:?}");
+    }
+    let missing = wrong_with("log_set_syslog", &json!({"port": 1}));
+    assert_eq!(missing, [".address: the parameter is missing: that of the syslog server"]);
 }
 
 /// Methods that mean nothing here, and keep whatever they get; besides those named `…options`.

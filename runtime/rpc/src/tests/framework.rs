@@ -152,6 +152,7 @@ fn interfaces_are_set_listed_and_saved() {
                 link_local: Some(basalt_net::Ipv6Cidr::link_local([0x52, 0x54, 0, 0, 0, 1])),
                 dhcp: config.is_none(),
                 mtu: 1500,
+                link_up: Some(true),
             }]
         },
     );
@@ -168,6 +169,7 @@ fn interfaces_are_set_listed_and_saved() {
         "ipv6_gateway": null,
         "dhcp": false,
         "mtu": 1500,
+        "link_up": true,
         "queues": [],
     }]);
     assert_eq!(machine.call("net_get_interfaces", None).unwrap(), expected);

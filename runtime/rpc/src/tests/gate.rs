@@ -124,8 +124,8 @@ fn what_makes_no_sense_of_a_listener_is_refused_by_name() {
     let many: Vec<&str> = vec!["10.0.0.1"; 65];
     for (params, says) in [
         (json!({"address": "here"}), "'address': 'here'"),
-        (json!({"allow": []}), "'allow' is empty"),
-        (json!({"allow": ["10.0.0.0/33"]}), "'10.0.0.0/33'"),
+        (json!({"allow": []}), "'allow': it is empty"),
+        (json!({"allow": ["10.0.0.0/33"]}), "'allow[0]': '10.0.0.0/33'"),
         (json!({"allow": ["fd00::/129"]}), "'fd00::/129'"),
         (json!({"allow": ["10.0.0.0/"]}), "'10.0.0.0/'"),
         (json!({"allow": ["host"]}), "'host'"),

@@ -349,6 +349,7 @@ fn a_listener_that_cannot_be_is_refused() {
         link_local: None,
         dhcp: false,
         mtu: 1500,
+        link_up: Some(true),
     };
     let control = NetControl::new(|_| Ok(()), move || [interface.clone()].into());
     machine.boot().provide(Rc::new(control));
@@ -384,6 +385,7 @@ fn listeners_may_be_at_ipv6_addresses_and_are_shown_so() {
         link_local: None,
         dhcp: false,
         mtu: 1500,
+        link_up: Some(true),
     };
     machine
         .boot()

@@ -52,7 +52,7 @@ impl Machine {
         methods::register_all(&mut router);
         let rpc = Rpc::start(&boot, router, State::Runtime);
         Target::start(&boot, TransportConfig::default());
-        let heap = || Some(HeapUse { bytes_total: 1000, bytes_free: 600 });
+        let heap = || Some(HeapUse { bytes_total: 1000, bytes_free: 600, bytes_peak: 700 });
         let environment = Environment { name: "test", started_at: Some(STARTED_AT), heap };
         Collector::start(&boot, environment);
         let gate = Rc::new(WebGate::default());

@@ -66,7 +66,7 @@ fn the_state_has_what_the_contract_names() {
     assert_eq!(state["product"], "Basalt");
     assert_eq!(state["environment"], "test");
     assert_eq!(state["cores"].as_array().unwrap().len(), 2);
-    assert_eq!(state["memory"]["heap"], json!({"size": 1000, "used": 400, "peak": null}));
+    assert_eq!(state["memory"]["heap"], json!({"size": 1000, "used": 400, "peak": 700}));
     let bdev = &state["bdevs"][0];
     assert_eq!(bdev["name"], "odd \"na\\me\"");
     assert_eq!((&bdev["blocks"], &bdev["claimed"]), (&json!(64), &json!(true)));

@@ -384,6 +384,17 @@ fn closed_connections_leave_no_flow_and_no_socket() {
 }
 
 #[test]
+fn a_link_that_is_gone_is_told_of() {
+    let world = World::new(2, WirePlan::default(), feature::ALL);
+    let interface = world.reactors[0].local().service::<NetInterface>().unwrap();
+    assert!(interface.info().link_up);
+    world.models[0].set_link(0);
+    assert!(!interface.info().link_up);
+    world.models[0].set_link(1);
+    assert!(interface.info().link_up);
+}
+
+#[test]
 fn a_new_address_reaches_every_core() {
     let mut world = World::new(3, WirePlan::default(), feature::ALL);
     let interface = world.reactors[0].local().service::<NetInterface>().unwrap();

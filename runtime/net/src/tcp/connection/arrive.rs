@@ -103,6 +103,9 @@ impl<F: Frame> Connection<F> {
         let flags = header.flags;
         let payload = arrived.len();
         if !self.is_acceptable(header, payload) {
+            if payload > 0 && header.seq.is_before(self.receiver.next()) {
+                self.repeated += 1;
+            }
             if self.state == State::SynReceived && flags.contains(TcpFlags::SYN) {
                 self.syn_due = true; // Our answer was lost.
             } else if !flags.contains(TcpFlags::RST) {

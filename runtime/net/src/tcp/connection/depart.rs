@@ -3,8 +3,8 @@
 use basalt_env::Instant;
 
 use super::super::header::{Header, Offer};
+use super::super::plan::Plan;
 use super::super::receive::AckDue;
-use super::super::send::Plan;
 use super::super::seq::Seq;
 use super::{Connection, State};
 use crate::port::Frame;

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use basalt_env::{DmaSlice, Instant};
 
+use super::SegmentStats;
 use super::header::{Header, Offer};
 use super::queue::Parts;
 use super::receive::{AckDue, Receiver};
@@ -70,6 +71,8 @@ pub struct Connection<F> {
     /// When the peer was last asked whether it is there.
     asked_at: Instant,
     challenged_at: Option<Instant>,
+    /// Segments that had come before.
+    repeated: u64,
 }
 
 impl<F: Frame> Connection<F> {
@@ -103,7 +106,14 @@ impl<F: Frame> Connection<F> {
             heard_at: now,
             asked_at: now,
             challenged_at: None,
+            repeated: 0,
         }
+    }
+
+    /// What did not simply come and go in order.
+    pub fn segments(&self) -> SegmentStats {
+        let (resent, early) = (self.sender.resent(), self.receiver.early());
+        SegmentStats { resent, early, repeated: self.repeated }
     }
 
     /// Notes what the peer's SYN says.
