@@ -97,11 +97,8 @@ fn read_setting(mut params: Params) -> Result<Option<SyslogSetting>, RpcError> {
     let hostname: Option<String> = params.optional("hostname")?;
     let server = match address {
         Some(text) => read_address(&params, &text)?,
-        None if is_enabled => {
-            let reason = format_args!("the parameter is missing: that of the syslog server");
-            params.refuse(format_args!("address"), reason)?;
-            None
-        }
+        // It is missing, which is said as of any other.
+        None if is_enabled => params.required::<String>("address").map(|_| None)?,
         None => None,
     };
     if port == 0 {
