@@ -140,6 +140,31 @@ fn a_tracepoint_is_found_by_what_an_entry_says_it_is() {
     assert_eq!(Tpoint::of(TraceEntry { kind: 0x3ff, ..TraceEntry::default() }), None);
 }
 
+/// As in `include/spdk_internal/trace_defs.h`, with the names that `lib/bdev`, `lib/nvmf/tcp.c` and
+/// `lib/nvme` register.
+const OF_SPDK: [(&str, u16, u16); 6] = [
+    ("BDEV_IO_START", 0x3, 0x0),
+    ("BDEV_IO_DONE", 0x3, 0x1),
+    ("TCP_REQ_NEW", 0x5, 0x00),
+    ("TCP_REQ_COMPLETED", 0x5, 0x0c),
+    ("NVME_PCIE_SUBMIT", 0xb, 0x0),
+    ("NVME_PCIE_COMPLETE", 0xb, 0x1),
+];
+
+#[test]
+fn tracepoints_that_spdk_has_are_numbered_as_there_and_others_as_none_there() {
+    for tpoint in Tpoint::ALL {
+        let (group, number) = (tpoint.id() / 64, tpoint.id() % 64);
+        assert_eq!(tpoint.bit(), 1 << number);
+        match OF_SPDK.iter().find(|(name, ..)| *name == tpoint.name()) {
+            Some(expected) => assert_eq!((tpoint.name(), group, number), *expected),
+            None => assert!(number >= 0x20, "{}", tpoint.name()),
+        }
+    }
+    let known = |name: &str| Tpoint::ALL.iter().any(|tpoint| tpoint.name() == name);
+    assert!(OF_SPDK.iter().all(|(name, ..)| known(name)));
+}
+
 #[test]
 fn groups_are_found_by_name() {
     for group in TraceGroup::ALL {

@@ -64,6 +64,8 @@ impl TraceGroup {
 
 /// Tracepoints that a group has room for.
 const PER_GROUP: u16 = 64;
+/// The first number of those that SPDK does not have: it has some twenty in a group.
+const OWN: u16 = 0x20;
 /// The bits of [`TraceEntry::kind`] that say which tracepoint it is.
 const ID_MASK: u64 = 0x3ff;
 /// What was traced has failed.
@@ -189,17 +191,17 @@ const DESCRIPTIONS: [Description; Tpoint::ALL.len()] = {
         (Bdev, 0, "BDEV_IO_START", &[OP, BDEV, LBA, BLOCKS]),
         (Bdev, 1, "BDEV_IO_DONE", &[OP, BDEV, LBA, BLOCKS, LATENCY]),
         (NvmfTcp, 0, "TCP_REQ_NEW", &REQ_NEW),
-        (NvmfTcp, 1, "TCP_REQ_COMPLETED", &REQ_COMPLETED),
-        (NvmfTcp, 2, "TCP_PDU_RECEIVED", &PDU),
-        (NvmfTcp, 3, "TCP_PDU_SENT", &PDU),
-        (Thread, 0, "THREAD_ROUND", &[WORK, TOOK]),
-        (Thread, 1, "THREAD_EVENTS", &[WORK, TOOK]),
-        (Thread, 2, "THREAD_POLLER", &[NAME, WORK, TOOK]),
-        (Thread, 3, "THREAD_TASK", &[NAME, TOOK]),
+        (NvmfTcp, 12, "TCP_REQ_COMPLETED", &REQ_COMPLETED),
+        (NvmfTcp, OWN, "TCP_PDU_RECEIVED", &PDU),
+        (NvmfTcp, OWN + 1, "TCP_PDU_SENT", &PDU),
+        (Thread, OWN, "THREAD_ROUND", &[WORK, TOOK]),
+        (Thread, OWN + 1, "THREAD_EVENTS", &[WORK, TOOK]),
+        (Thread, OWN + 2, "THREAD_POLLER", &[NAME, WORK, TOOK]),
+        (Thread, OWN + 3, "THREAD_TASK", &[NAME, TOOK]),
         (NvmePcie, 0, "NVME_PCIE_SUBMIT", &[OP, CONTROLLER, LBA, BLOCKS]),
         (NvmePcie, 1, "NVME_PCIE_COMPLETE", &[OP, CONTROLLER, LBA, BLOCKS, LATENCY]),
-        (Sock, 0, "SOCK_RECEIVED", &[CONNECTION, BYTES]),
-        (Sock, 1, "SOCK_SENT", &[CONNECTION, BYTES]),
+        (Sock, OWN, "SOCK_RECEIVED", &[CONNECTION, BYTES]),
+        (Sock, OWN + 1, "SOCK_SENT", &[CONNECTION, BYTES]),
     ]
 };
 

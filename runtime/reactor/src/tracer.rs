@@ -19,22 +19,22 @@ const NS_PER_S: u64 = 1_000_000_000;
 
 /// Which tracepoints of which groups write entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TraceMasks([u16; TraceGroup::ALL.len()]);
+pub struct TraceMasks([u64; TraceGroup::ALL.len()]);
 
 impl TraceMasks {
     /// The tracepoints of `group` that are on.
     pub const fn get(&self, group: TraceGroup) -> u64 {
-        self.0[group.index()] as u64
+        self.0[group.index()]
     }
 
     /// Switches those of `mask` on, as far as there are such.
     pub fn set(&mut self, group: TraceGroup, mask: u64) {
-        self.0[group.index()] |= (mask & group.tpoints()) as u16;
+        self.0[group.index()] |= mask & group.tpoints();
     }
 
     /// Switches those of `mask` off.
     pub const fn clear(&mut self, group: TraceGroup, mask: u64) {
-        self.0[group.index()] &= !(mask as u16);
+        self.0[group.index()] &= !mask;
     }
 
     /// The groups of which any is on.
@@ -157,7 +157,7 @@ impl fmt::Debug for Shown {
 
 /// [`TraceMasks`] that change.
 #[derive(Default)]
-struct OwnMasks([Cell<u16>; TraceGroup::ALL.len()]);
+struct OwnMasks([Cell<u64>; TraceGroup::ALL.len()]);
 
 /// A core's own side.
 #[derive(Default)]
@@ -199,7 +199,7 @@ impl Local {
     #[inline(never)]
     fn write_entry(&self, (group, bit): (usize, u64), entry: TraceEntry) {
         let tracer = &self.inner.tracer;
-        if u64::from(tracer.masks.0[group].get()) & bit == 0 {
+        if tracer.masks.0[group].get() & bit == 0 {
             return;
         }
         let Some(ring) = &*tracer.ring.borrow() else { return };

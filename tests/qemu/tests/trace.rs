@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use basalt_qemu_tests::initiator::Initiator;
-use basalt_qemu_tests::rpc_client::SpdkRpc;
+use basalt_qemu_tests::rpc_client::{Raw, SpdkRpc};
 use basalt_qemu_tests::{BasaltGuest, Guest, HostedTwin};
 use basalt_runner::DebugExit;
 use basalt_runner::trace::{self, TraceArguments};
@@ -59,15 +60,43 @@ impl Load {
     }
 }
 
-/// Captures for a second and reads the file.
-fn captured(port: u16, groups: &[&str]) -> anyhow::Result<Value> {
+/// Of the machine at that port, for a second, into nothing.
+fn arguments(port: u16) -> TraceArguments {
+    TraceArguments {
+        address: format!("127.0.0.1:{port}"),
+        groups: Vec::new(),
+        seconds: 1.0,
+        from: Vec::new(),
+        output: "/dev/null".into(),
+    }
+}
+
+/// Makes a file and reads it.
+fn made(arguments: TraceArguments) -> anyhow::Result<Value> {
     let directory = TempDir::new()?;
     let output = directory.path().join("trace.json");
-    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-    let address = format!("127.0.0.1:{port}");
-    let arguments = TraceArguments { address, groups, seconds: 1.0, output: output.clone() };
-    trace::run(&arguments)?;
+    trace::run(&TraceArguments { output: output.clone(), ..arguments })?;
     Ok(serde_json::from_slice(&fs::read(output)?)?)
+}
+
+/// Captures for a second and reads the file.
+fn captured(port: u16, groups: &[&str]) -> anyhow::Result<Value> {
+    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    made(TraceArguments { groups, ..arguments(port) })
+}
+
+/// The same of answers that are saved as they come.
+fn saved(port: u16) -> anyhow::Result<Value> {
+    let file = NamedTempFile::new()?;
+    let mut client = Raw::connect(port);
+    for core in 0..2 {
+        let params = json!({"core": core, "max": 1000});
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "trace_get_events",
+            "params": params});
+        client.send(call.to_string().as_bytes());
+        writeln!(file.as_file(), "{}", client.receive())?;
+    }
+    made(TraceArguments { from: vec![file.path().to_owned()], ..arguments(port) })
 }
 
 fn events(trace: &Value) -> &[Value] {
@@ -141,7 +170,7 @@ fn a_trace_of_the_twin_under_load_has_every_step_of_its_reads() {
     let guest = twin.start();
     guest.wait_for_line("basalt: ready", START);
     let rpc = SpdkRpc::new(rpc_port);
-    rpc.call("trace_set_tpoint_mask sock 0x1");
+    rpc.call("trace_set_tpoint_mask sock 0x100000000");
     let load = Load::start(nvmf);
     let trace = captured(rpc_port, &[]).unwrap();
     assert!(load.end() > 0);
@@ -153,25 +182,23 @@ fn a_trace_of_the_twin_under_load_has_every_step_of_its_reads() {
     assert_eq!((&read["args"]["op"], &read["args"]["blocks"]), (&json!("read"), &json!(8)));
     // What was on before still is, and nothing else.
     assert_eq!(masks(&rpc), "0x8000");
-    rpc.call("trace_clear_tpoint_mask sock 0x1");
+    rpc.call("trace_clear_tpoint_mask sock 0x100000000");
     assert_eq!(masks(&rpc), "0x0");
     let one = captured(rpc_port, &["thread"]).unwrap();
     assert!(!has(&one, "cat", "SOCK_RECEIVED") && has(&one, "cat", "THREAD_POLLER"));
-    let refused = TraceArguments {
-        address: format!("127.0.0.1:{rpc_port}"),
-        groups: vec!["nvmf_rdma".to_owned()],
-        seconds: 1.0,
-        output: "/dev/null".into(),
-    };
+    rpc.call("trace_enable_tpoint_group bdev");
+    let load = Load::start(nvmf);
+    thread::sleep(Duration::from_millis(300));
+    assert!(load.end() > 0);
+    let later = saved(rpc_port).unwrap();
+    rpc.call("trace_disable_tpoint_group bdev");
+    assert_sound(&later);
+    assert_has(&later, "cat", &["BDEV_IO_START", "BDEV_IO_DONE"]);
+    assert_has(&later, "name", &["thread_name", "read Aio0"]);
+    let refused = TraceArguments { groups: vec!["nvmf_rdma".to_owned()], ..arguments(rpc_port) };
     let refused = format!("{:#}", trace::run(&refused).unwrap_err());
     assert!(refused.contains("there are bdev, "), "{refused}");
-    let wrong = TraceArguments {
-        address: format!("127.0.0.1:{nvmf}"),
-        groups: Vec::new(),
-        seconds: 1.0,
-        output: "/dev/null".into(),
-    };
-    let wrong = format!("{:#}", trace::run(&wrong).unwrap_err());
+    let wrong = format!("{:#}", trace::run(&arguments(nvmf)).unwrap_err());
     assert!(wrong.contains("4420 is NVMe/TCP"), "{wrong}");
     assert_silent(&guest);
 }

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 
 use crate::rpc::{Client, DEFAULT_ADDRESS};
 use sample::Sample;
+use table::Sorting;
 use view::{Section, tables};
 
 /// Columns of what is printed where there is no terminal.
@@ -74,7 +75,7 @@ pub fn print(
         let now = Sample::take(&mut client)?;
         for (section, table) in Section::ALL.into_iter().zip(tables(&before, &now)) {
             writeln!(out, "{}", section.title())?;
-            for line in table.lines(PRINTED_WIDTH) {
+            for line in table.lines(PRINTED_WIDTH, Sorting::default()) {
                 writeln!(out, "  {line}")?;
             }
             writeln!(out)?;

@@ -20,8 +20,15 @@ use crate::rpc::Client;
 
 /// How long a key may wait for its effect.
 const TICK: Duration = Duration::from_millis(50);
-const HELP: &str = "1-4 or Tab: section   s: sort by the next column   r: reverse   \
-                    Up, Down: scroll   q: quit";
+/// What keys do, at the length that there is room for.
+const HELPS: [&str; 3] = [
+    "q: quit   1-4 or Tab: section   s: sort by the next column   r: reverse   \
+     arrows, Page Up and Down: scroll",
+    "q: quit  1-4, Tab: section  s: sort  r: reverse  arrows: scroll",
+    "q: quit  1-4  s: sort  r: reverse",
+];
+/// Lines above the rows: sections, keys, heading.
+const HEAD: usize = 3;
 
 /// Whether a signal asks for the end.
 static ENDED: AtomicBool = AtomicBool::new(false);
@@ -103,12 +110,14 @@ struct View {
     sorting: [Sorting; 4],
     /// Rows above the first that is shown.
     above: usize,
+    /// Rows that there is room for.
+    room: usize,
     samples: Option<(Sample, Sample)>,
 }
 
 impl View {
     fn new(address: String) -> Self {
-        Self { address, section: 0, sorting: Default::default(), above: 0, samples: None }
+        Self { address, section: 0, sorting: Default::default(), above: 0, room: 1, samples: None }
     }
 
     fn show(&mut self, samples: &Receiver<anyhow::Result<Sample>>) -> anyhow::Result<()> {
@@ -165,6 +174,11 @@ impl View {
             KeyCode::Char('r') => self.sorting[self.section].reversed ^= true,
             KeyCode::Down => self.above += 1,
             KeyCode::Up => self.above = self.above.saturating_sub(1),
+            KeyCode::PageDown => self.above += self.room.max(1),
+            KeyCode::PageUp => self.above = self.above.saturating_sub(self.room.max(1)),
+            KeyCode::Home => self.above = 0,
+            // The next frame knows where that is.
+            KeyCode::End => self.above = usize::MAX - self.room,
             _ => return Effect::Nothing,
         }
         Effect::Redraw
@@ -186,33 +200,33 @@ impl View {
 
     /// The lines of the whole screen, of which the one with that number is a heading.
     fn frame(&mut self, width: usize, height: usize) -> (Vec<String>, usize) {
-        const HEAD: usize = 3;
-        let titles: Vec<String> = (1..)
-            .zip(Section::ALL)
-            .map(|(number, section)| match number == self.section + 1 {
+        let titles =
+            (1..).zip(Section::ALL).map(|(number, section)| match number == self.section + 1 {
                 true => format!("[{number} {}]", section.title()),
                 false => format!(" {number} {} ", section.title()),
-            })
-            .collect();
+            });
         let cut = |line: String| line.chars().take(width).collect::<String>();
-        let mut lines = vec![
-            cut(format!("Basalt at {}  {}", self.address, titles.join(" "))),
-            cut(HELP.to_owned()),
-        ];
+        let titles = titles.collect::<Vec<_>>().join(" ");
+        let mut lines = vec![cut(format!("{titles}  Basalt at {}", self.address))];
+        self.room = height.saturating_sub(HEAD);
         let Some((before, now)) = &self.samples else {
-            lines.push(cut("looking...".to_owned()));
+            lines.extend([cut(help(width)), cut("looking...".to_owned())]);
+            lines.truncate(height);
             return (lines, HEAD - 1);
         };
         let sorting = self.sorting[self.section];
         let mut tables = tables(before, now);
         let table = &mut tables[self.section];
         table.sort(sorting);
-        let body = table.lines(width);
-        let room = height.saturating_sub(HEAD);
-        self.above = self.above.min(body.len().saturating_sub(room + 1));
+        let body = table.lines(width, sorting);
         let (head, rows) = body.split_at(1.min(body.len()));
+        self.above = self.above.min(rows.len().saturating_sub(self.room));
+        lines.push(cut(keys(width, self.above, self.room, rows.len())));
         lines.extend(head.iter().cloned());
-        lines.extend(rows.iter().skip(self.above).take(room).cloned());
+        if rows.is_empty() {
+            lines.push(cut(Section::ALL[self.section].nothing().to_owned()));
+        }
+        lines.extend(rows.iter().skip(self.above).take(self.room).cloned());
         lines.truncate(height);
         (lines, HEAD - 1)
     }
@@ -230,6 +244,22 @@ impl View {
         queue!(out, Clear(ClearType::FromCursorDown))?;
         out.flush()
     }
+}
+
+/// The keys, in at most `width` letters.
+fn help(width: usize) -> String {
+    let fits = |help: &&&str| help.len() <= width;
+    HELPS.iter().find(fits).or(HELPS.last()).copied().unwrap_or_default().to_owned()
+}
+
+/// The keys, and which of so many rows are shown if those are not all.
+fn keys(width: usize, above: usize, room: usize, rows: usize) -> String {
+    if rows <= room {
+        return help(width);
+    }
+    let shown = format!("  rows {}-{} of {rows}", above + 1, above + room);
+    let left = width.saturating_sub(shown.len());
+    format!("{:left$}{shown}", help(left))
 }
 
 #[cfg(test)]

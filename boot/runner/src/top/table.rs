@@ -87,34 +87,89 @@ impl Table {
         }
     }
 
-    /// The heading and the rows as lines of at most `width` letters.
-    pub fn lines(&self, width: usize) -> Vec<String> {
+    /// The heading and the rows as lines of at most `width` letters, with the mark of `sorting` in
+    /// the heading. Where there is not room for all, texts are shortened, and of what is still too
+    /// wide the last columns are left out: no number is ever cut.
+    pub fn lines(&self, width: usize, sorting: Sorting) -> Vec<String> {
+        let head = self.heading(sorting);
         let body: Vec<Vec<String>> =
             self.rows.iter().map(|row| row.iter().map(Cell::print).collect()).collect();
-        let letters = |text: &str| text.chars().count();
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|at| {
-                let cells = body.iter().filter_map(|row| row.get(at)).map(|cell| letters(cell));
-                cells.chain([letters(self.columns[at])]).max().unwrap_or(0)
-            })
-            .collect();
-        let is_number = |at: usize| {
-            let cells = self.rows.first().and_then(|row| row.get(at));
-            matches!(cells, Some(Cell::Number(..)))
-        };
+        let widths = self.widths(&head, &body, width);
         let line = |cells: &[String]| {
             let mut line = String::new();
-            for (at, cell) in cells.iter().enumerate() {
-                let space = " ".repeat(widths[at] - letters(cell));
-                let (before, after) = if is_number(at) { (&*space, "") } else { ("", &*space) };
+            for (at, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                let cell = shortened(cell, *width);
+                let space = " ".repeat(width.saturating_sub(letters(&cell)));
+                let (before, after) =
+                    if self.is_number(at) { (&*space, "") } else { ("", &*space) };
                 line.push_str(&format!("{before}{cell}{after}  "));
             }
-            let cut: String = line.chars().take(width).collect();
-            cut.trim_end().to_owned()
+            line.trim_end().to_owned()
         };
-        let head: Vec<String> = self.columns.iter().map(|name| (*name).to_owned()).collect();
         [line(&head)].into_iter().chain(body.iter().map(|cells| line(cells))).collect()
     }
+
+    fn heading(&self, sorting: Sorting) -> Vec<String> {
+        let mark = if sorting.reversed { "^" } else { "v" };
+        let named = self.columns.iter().enumerate().map(|(at, name)| match sorting.column {
+            Some(column) if column == at => format!("{name} {mark}"),
+            _ => (*name).to_owned(),
+        });
+        named.collect()
+    }
+
+    fn is_number(&self, at: usize) -> bool {
+        let cell = self.rows.first().and_then(|row| row.get(at));
+        matches!(cell, Some(Cell::Number(..)))
+    }
+
+    /// How wide each column is that there is room for.
+    fn widths(&self, head: &[String], body: &[Vec<String>], width: usize) -> Vec<usize> {
+        let widest = |at: usize| {
+            let cells = body.iter().filter_map(|row| row.get(at)).chain(head.get(at));
+            cells.map(|cell| letters(cell)).max().unwrap_or(0)
+        };
+        let mut widths: Vec<usize> = (0..head.len()).map(widest).collect();
+        let total = |widths: &[usize]| (widths.len() * GAP + widths.iter().sum::<usize>()) - GAP;
+        let least = |widths: &[usize]| {
+            let least = widths.iter().enumerate().map(|(at, width)| match self.is_number(at) {
+                true => *width,
+                false => TEXT_MIN.min(*width),
+            });
+            total(&least.collect::<Vec<_>>())
+        };
+        while widths.len() > 1 && least(&widths) > width {
+            widths.pop();
+        }
+        while total(&widths) > width {
+            let is_long = |at: &usize| !self.is_number(*at) && widths[*at] > TEXT_MIN;
+            let longest = (0..widths.len()).filter(is_long).max_by_key(|at| widths[*at]);
+            let Some(longest) = longest else { break };
+            widths[longest] -= 1;
+        }
+        if let [only] = &mut widths[..] {
+            *only = width.min(*only);
+        }
+        widths
+    }
+}
+
+/// Spaces between columns.
+const GAP: usize = 2;
+/// What is left of a text that has to be shortened, letters.
+const TEXT_MIN: usize = 12;
+
+fn letters(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// A text of at most `width` letters, whose last says that there were more.
+fn shortened(text: &str, width: usize) -> String {
+    if letters(text) <= width {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(width.saturating_sub(1));
+    kept.chain("…".chars().take(width)).collect()
 }
 
 #[cfg(test)]
@@ -126,10 +181,38 @@ mod tests {
         Table { columns: &["NAME", "RATE"], rows: vec![row("b", 7.0), row("a", 1_234_567.4)] }
     }
 
+    fn lines(table: &Table, width: usize) -> Vec<String> {
+        table.lines(width, Sorting::default())
+    }
+
     #[test]
     fn words_stand_left_and_numbers_right_and_nothing_beyond_the_width() {
-        assert_eq!(table().lines(80), ["NAME       RATE", "b             7", "a     1,234,567"]);
-        assert_eq!(table().lines(6), ["NAME", "b", "a"]);
+        let all = ["NAME       RATE", "b             7", "a     1,234,567"];
+        assert_eq!(lines(&table(), 80), all);
+        assert_eq!(lines(&table(), 15), all);
+        assert_eq!(lines(&table(), 14), ["NAME", "b", "a"], "a number is there or is not");
+        assert_eq!(lines(&table(), 3), ["NA…", "b", "a"]);
+        assert_eq!(lines(&table(), 0), [""; 3]);
+    }
+
+    #[test]
+    fn texts_are_shortened_so_that_numbers_stay() {
+        let name = "nqn.2026-11.io.basalt:storage";
+        let row = vec![Cell::text(name), Cell::whole(7.0), Cell::text("short")];
+        let table = Table { columns: &["SUBSYSTEM", "QID", "HOST"], rows: vec![row] };
+        assert_eq!(lines(&table, 41)[1], "nqn.2026-11.io.basalt:storage    7  short");
+        assert_eq!(lines(&table, 30)[1], "nqn.2026-11.io.ba…    7  short");
+        assert_eq!(lines(&table, 24)[1], "nqn.2026-11…    7  short");
+        assert_eq!(lines(&table, 23)[1], "nqn.2026-11.io.ba…    7");
+        assert_eq!(lines(&table, 17)[1], "nqn.2026-11…    7");
+    }
+
+    #[test]
+    fn the_column_that_rows_are_sorted_by_is_marked() {
+        let head = |column, reversed| table().lines(80, Sorting { column, reversed })[0].clone();
+        assert_eq!(head(None, true), "NAME       RATE");
+        assert_eq!(head(Some(0), false), "NAME v       RATE");
+        assert_eq!(head(Some(1), true), "NAME     RATE ^");
     }
 
     #[test]

@@ -34,6 +34,16 @@ impl Section {
             Self::Connections => "Connections",
         }
     }
+
+    /// What is said where there is nothing.
+    pub const fn nothing(self) -> &'static str {
+        match self {
+            Self::Cores => "no core answers",
+            Self::Pollers => "nothing is polled",
+            Self::Bdevs => "there is no bdev",
+            Self::Connections => "no host is connected",
+        }
+    }
 }
 
 /// The tables of all sections.
@@ -173,6 +183,7 @@ fn text(value: &Value) -> Cell {
 mod tests {
     use serde_json::json;
 
+    use super::super::table::Sorting;
     use super::*;
 
     fn list(value: Value) -> Vec<Value> {
@@ -206,7 +217,8 @@ mod tests {
 
     #[test]
     fn what_was_counted_between_two_moments_is_shown_by_the_second() {
-        let lines = tables(&sample(4), &sample(6)).map(|table| table.lines(100).join("\n"));
+        let lines = tables(&sample(4), &sample(6))
+            .map(|table| table.lines(100, Sorting::default()).join("\n"));
         let expected = [
             "CORE  BUSY %  ROUNDS/s  RESTS/s  POLLERS  TIMED  QUEUES   IO/s\n   \
                 0    75.0    10,000        6        1      1       2  2,000",
@@ -241,6 +253,10 @@ mod tests {
             groups: Vec::new(),
             queues: Vec::new(),
         };
-        assert!(tables(&nothing(), &nothing()).iter().all(|table| table.lines(80).len() == 1));
+        assert!(
+            tables(&nothing(), &nothing())
+                .iter()
+                .all(|table| table.lines(80, Sorting::default()).len() == 1)
+        );
     }
 }

@@ -70,20 +70,58 @@ impl Capture {
     fn take(&mut self, client: &mut Client, index: usize) -> anyhow::Result<(usize, u64)> {
         let core = &mut self.cores[index];
         let params = json!({"core": core.core, "since": core.next, "max": PIECE});
-        let mut piece = client.call("trace_get_events", params)?;
-        let number = |name: &str| piece[name].as_u64().context("an answer without numbers");
-        let (next, lost, written) = (number("next")?, number("lost")?, number("written")?);
-        for (name, fields) in piece["tpoints"].as_object().into_iter().flatten() {
-            let fields = fields.as_array().into_iter().flatten();
-            let fields = fields.filter_map(|field| Some(field.as_str()?.to_owned())).collect();
-            self.fields.insert(name.clone(), fields);
+        let piece = Piece::read(client.call("trace_get_events", params)?)?;
+        let count = piece.events.len();
+        self.fields.extend(piece.fields);
+        core.events.extend(piece.events);
+        core.lost += piece.lost;
+        core.next = piece.next;
+        Ok((count, piece.written))
+    }
+}
+
+/// An answer of `trace_get_events`.
+#[derive(Debug)]
+pub struct Piece {
+    /// The core that it is of.
+    pub core: u64,
+    /// The number of the event after its last.
+    pub next: u64,
+    /// How many events there were when it was made.
+    pub written: u64,
+    /// How many events before its first were overwritten.
+    pub lost: u64,
+    /// The names of the values, by tracepoint.
+    pub fields: BTreeMap<String, Vec<String>>,
+    /// The events.
+    pub events: Vec<Event>,
+}
+
+impl Piece {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// It is none of `trace_get_events`.
+    pub fn read(mut answer: Value) -> anyhow::Result<Self> {
+        let number = |name: &str| {
+            let number = answer[name].as_u64();
+            number.with_context(|| format!("it has no number {name:?}"))
+        };
+        let (core, next, written) = (number("core")?, number("next")?, number("written")?);
+        let lost = number("lost")?;
+        let mut fields = BTreeMap::new();
+        for (name, values) in answer["tpoints"].as_object().into_iter().flatten() {
+            let values = values.as_array().into_iter().flatten();
+            let values = values.filter_map(|value| Some(value.as_str()?.to_owned()));
+            fields.insert(name.clone(), values.collect());
         }
-        let before = core.events.len();
-        let events = piece["events"].as_array_mut().map(core::mem::take).unwrap_or_default();
-        core.events.extend(events.into_iter().filter_map(Event::read));
-        core.lost += lost;
-        core.next = next;
-        Ok((core.events.len() - before, written))
+        let events = answer["events"].as_array_mut().context("it has no list \"events\"")?;
+        let events = core::mem::take(events).into_iter().map(|event| {
+            let text = event.to_string();
+            Event::read(event).with_context(|| format!("{text} is no event: [name, ns, …]"))
+        });
+        let events = events.collect::<anyhow::Result<Vec<Event>>>()?;
+        Ok(Self { core, next, written, lost, fields, events })
     }
 }
 

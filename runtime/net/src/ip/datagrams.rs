@@ -40,6 +40,7 @@ pub(super) struct Addressee {
 
 impl<P: FramePort> IpStack<P> {
     /// Makes room for datagrams to `peer`.
+    #[cold]
     pub(super) fn add_addressee(&mut self, peer: Endpoint) -> Result<DatagramId, ConnectError> {
         let is_other = can_be_peer(peer.ip()) && !self.interface.has_ip_addr(peer.ip());
         if peer.port() == 0 || !is_other {
@@ -66,6 +67,7 @@ impl<P: FramePort> IpStack<P> {
     }
 
     /// Queues a datagram.
+    #[cold]
     pub(super) fn queue_datagram(
         &mut self,
         to: DatagramId,
@@ -91,6 +93,7 @@ impl<P: FramePort> IpStack<P> {
     }
 
     /// Drops what is queued, and forgets whom it was for.
+    #[cold]
     pub(super) fn remove_addressee(&mut self, id: DatagramId) {
         let Some(at) = self.addressees.iter().position(|addressee| addressee.id == id) else {
             return;
@@ -101,6 +104,7 @@ impl<P: FramePort> IpStack<P> {
     }
 
     /// Gives smoltcp what it is to send next, where it has sent what it was given.
+    #[cold]
     pub(super) fn feed_datagrams(&mut self) {
         for Addressee { peer, socket, given_at, queue, .. } in &mut self.addressees {
             let socket = self.sockets.get_mut::<Socket<'_>>(*socket);
@@ -117,6 +121,7 @@ impl<P: FramePort> IpStack<P> {
 
     /// Asks for those who have kept a datagram waiting. smoltcp asks for one neighbour a second, of
     /// whom the first that does not answer keeps it from asking for any other.
+    #[cold]
     pub(super) fn ask_for_addressees(&mut self) {
         for at in 0..self.addressees.len() {
             let Addressee { peer, given_at, .. } = &mut self.addressees[at];
@@ -132,6 +137,7 @@ impl<P: FramePort> IpStack<P> {
     }
 
     /// Drops what can only be sent from an address that is not ours any more.
+    #[cold]
     pub(super) fn drop_unsendable(&mut self) {
         for at in 0..self.addressees.len() {
             if !self.can_reach(&self.addressees[at].peer) {
@@ -141,11 +147,13 @@ impl<P: FramePort> IpStack<P> {
     }
 
     /// Whether there is an address to send from to `peer`.
+    #[cold]
     fn can_reach(&self, peer: &Endpoint) -> bool {
         let source = self.interface.get_source_address(&peer.ip().into());
         source.is_some_and(|source| self.interface.has_ip_addr(source))
     }
 
+    #[cold]
     fn drop_datagrams(&mut self, at: usize) {
         self.feed_datagrams();
         let Addressee { socket, given_at, queue, .. } = &mut self.addressees[at];

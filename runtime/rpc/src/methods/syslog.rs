@@ -15,29 +15,12 @@ use crate::{Context, Outcome, Params, Router, RpcError, When};
 const PORT: u16 = 514;
 /// Most bytes of a host's name (RFC 5424 §6).
 const HOSTNAME_BYTES_MAX: usize = 255;
-/// Names and numbers of facilities (RFC 5424 §6.2.1), as Linux's `syslog.h` has them.
-const FACILITIES: [(&str, u8); 20] = [
-    ("kern", 0),
-    ("user", 1),
-    ("mail", 2),
-    ("daemon", 3),
-    ("auth", 4),
-    ("syslog", 5),
-    ("lpr", 6),
-    ("news", 7),
-    ("uucp", 8),
-    ("cron", 9),
-    ("authpriv", 10),
-    ("ftp", 11),
-    ("local0", 16),
-    ("local1", 17),
-    ("local2", 18),
-    ("local3", 19),
-    ("local4", 20),
-    ("local5", 21),
-    ("local6", 22),
-    ("local7", 23),
-];
+/// The facilities by number (RFC 5424 §6.2.1), as Linux's `syslog.h` names them; `-` has no name.
+const FACILITIES: &str = "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp \
+                          - - - - local0 local1 local2 local3 local4 local5 local6 local7";
+/// The same for people.
+const FACILITIES_TOLD: &str = "kern, user, mail, daemon, auth, syslog, lpr, news, uucp, cron, \
+                               authpriv, ftp, local0 to local7";
 /// That of SPDK.
 const FACILITY: &str = "local7";
 
@@ -114,11 +97,8 @@ fn read_setting(mut params: Params) -> Result<Option<SyslogSetting>, RpcError> {
     let hostname: Option<String> = params.optional("hostname")?;
     let server = match address {
         Some(text) => read_address(&params, &text)?,
-        None if is_enabled => {
-            let reason = format_args!("the parameter is missing: that of the syslog server");
-            params.refuse(format_args!("address"), reason)?;
-            None
-        }
+        // It is missing, which is said as of any other.
+        None if is_enabled => params.required::<String>("address").map(|_| None)?,
         None => None,
     };
     if port == 0 {
@@ -145,13 +125,12 @@ fn read_address(params: &Params, text: &str) -> Result<Option<IpAddress>, RpcErr
 }
 
 fn read_facility(params: &Params, name: &str) -> Result<u8, RpcError> {
-    let known = FACILITIES.iter().find(|(known, _)| *known == name);
-    if known.is_none() {
-        let all = FACILITIES.map(|(name, _)| name).join(", ");
-        let reason = format_args!("'{name}' is none of {all}");
+    let number = FACILITIES.split(' ').position(|known| known == name && known != "-");
+    if number.is_none() {
+        let reason = format_args!("'{name}' is none of {FACILITIES_TOLD}");
         params.refuse(format_args!("facility"), reason)?;
     }
-    Ok(known.map_or(0, |(_, number)| *number))
+    Ok(number.unwrap_or(0) as u8)
 }
 
 /// RFC 5424 §6: signs of ASCII that can be seen.
@@ -168,12 +147,12 @@ fn get_syslog(cx: Context, params: Params) -> Outcome {
     params.none()?;
     let SyslogState { setting, lines_sent, lines_lost } = (cx.service::<SyslogControl>()?.get)();
     let setting = setting.as_ref();
-    let facility = setting.and_then(|of| FACILITIES.iter().find(|(_, n)| *n == of.facility));
+    let facility = setting.and_then(|of| FACILITIES.split(' ').nth(of.facility.into()));
     Ok(object(&mut [
         ("enabled", setting.is_some().into()),
         ("address", setting.map(|of| of.server.ip().to_string()).into()),
         ("port", setting.map(|of| of.server.port()).into()),
-        ("facility", facility.map(|(name, _)| *name).into()),
+        ("facility", facility.into()),
         ("hostname", setting.and_then(|of| of.hostname.clone()).into()),
         ("lines_sent", lines_sent.into()),
         ("lines_lost", lines_lost.into()),

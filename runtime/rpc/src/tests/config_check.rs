@@ -196,7 +196,9 @@ fn where_the_log_is_sent_is_checked_value_by_value() {
         assert!(wrong.iter().any(|said| said.starts_with(&expected)), "{wrong:?}");
     }
     let missing = wrong_with("log_set_syslog", &json!({"port": 1}));
-    assert_eq!(missing, [".address: the parameter is missing: that of the syslog server"]);
+    assert_eq!(missing, [".address: the parameter is missing"]);
+    let slip = wrong_with("log_set_syslog", &json!({"adress": "10.0.0.1"}));
+    assert_eq!(slip, [".adress: unknown parameter (did you mean \"address\"?)"]);
 }
 
 /// Methods that mean nothing here, and keep whatever they get; besides those named `…options`.

@@ -28,12 +28,12 @@ fn groups_are_shown_as_spdk_shows_them() {
     assert_eq!((&info["tpoint_shm_path"], &info["tpoint_group_mask"]), (&json!(""), &json!("0x0")));
     assert_eq!(info["bdev"], json!({"mask": "0x8", "tpoint_mask": "0x0"}));
     switch(&mut machine, "trace_enable_tpoint_group", json!({"name": "bdev"}));
-    let mask = json!({"name": "nvmf_tcp", "tpoint_mask": 2});
+    let mask = json!({"name": "nvmf_tcp", "tpoint_mask": 0x1000});
     switch(&mut machine, "trace_set_tpoint_mask", mask);
     let info = machine.call("trace_get_info", None).unwrap();
     assert_eq!(info["tpoint_group_mask"], "0x28");
     assert_eq!(info["bdev"], json!({"mask": "0x8", "tpoint_mask": "0x3"}));
-    assert_eq!(info["nvmf_tcp"], json!({"mask": "0x20", "tpoint_mask": "0x2"}));
+    assert_eq!(info["nvmf_tcp"], json!({"mask": "0x20", "tpoint_mask": "0x1000"}));
     let groups = machine.call("trace_get_tpoint_group_mask", None).unwrap();
     assert_eq!(groups["tpoint_group_mask"], "0x28");
     assert_eq!(groups["bdev"], json!({"enabled": true, "mask": "0x8"}));
