@@ -100,7 +100,9 @@ pub trait NetStack {
     ) -> Result<usize, SocketError>;
 
     /// Queues as many of `bytes` as there is room for; gives that number.
-    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError>;
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
+        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
+    }
 
     /// Queues as many bytes of `runs`, in order, as there is room for; gives that number. Buffers
     /// that are shared may be kept, until the peer has what is queued of them or the connection is
@@ -109,17 +111,7 @@ pub trait NetStack {
         &mut self,
         socket: SocketId,
         runs: &[DmaRun<'_>],
-    ) -> Result<usize, SocketError> {
-        let mut total = 0;
-        for run in runs {
-            let sent = self.send(socket, run.as_slice())?;
-            total += sent;
-            if sent < run.len() {
-                break;
-            }
-        }
-        Ok(total)
-    }
+    ) -> Result<usize, SocketError>;
 
     /// Memory of shared buffers that is kept for a connection, bytes.
     fn held(&self, socket: SocketId) -> usize {

@@ -232,10 +232,6 @@ impl NetStack for HostStack {
         self.open(socket)?.recv(take)
     }
 
-    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
-    }
-
     /// The host copies: nothing is kept.
     fn send_vectored(
         &mut self,
