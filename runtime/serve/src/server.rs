@@ -11,6 +11,9 @@ use basalt_reactor::Local;
 use crate::client::{Client, Step};
 use crate::{Access, Conversation, Gate};
 
+/// Reads, writes and replies found of a round, beyond which the other clients wait for the next.
+const WORK_MAX: u32 = 8;
+
 /// What a server lets its clients do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
@@ -62,6 +65,8 @@ pub struct Server {
     version: u32,
     listener: Option<(u16, ListenerId)>,
     clients: Vec<Client>,
+    /// Whose turn it is.
+    turn: usize,
 }
 
 impl fmt::Debug for Server {
@@ -83,8 +88,8 @@ impl Server {
         begin: impl Fn() -> Box<dyn Conversation> + 'static,
     ) -> Self {
         let (access, begin) = (Rc::new(Access::Closed), Box::new(begin));
-        let (version, listener, clients) = (0, None, Vec::new());
-        Self { rules, port, gate, begin, access, version, listener, clients }
+        let (version, listener, clients, turn) = (0, None, Vec::new(), 0);
+        Self { rules, port, gate, begin, access, version, listener, clients, turn }
     }
 
     /// Accepts, reads, has replies found and sends them; call once per reactor round.
@@ -97,15 +102,33 @@ impl Server {
         if self.clients.is_empty() {
             return work;
         }
-        let rules = &self.rules;
-        self.clients.retain_mut(|client| match client.step(rules, local, stack) {
-            Step::Alive(done) => {
-                work += done;
-                true
-            }
-            Step::Gone => false,
-        });
+        work += self.serve(local, stack);
         self.spare_memory(stack);
+        work
+    }
+
+    /// Gives each client a turn, from the one on whose turn it is, as long as that is not too much
+    /// for one round.
+    fn serve(&mut self, local: &Local, stack: &mut dyn NetStack) -> Work {
+        let (mut work, mut at) = (Work::IDLE, self.turn);
+        for _ in 0..self.clients.len() {
+            at = if at < self.clients.len() { at } else { 0 };
+            match self.clients[at].step(&self.rules, local, stack) {
+                Step::Alive(done) => {
+                    work += done;
+                    at += 1;
+                }
+                Step::Gone => {
+                    self.clients.remove(at);
+                    // What it was sent last has yet to go.
+                    work += Work(1);
+                }
+            }
+            if work.0 >= WORK_MAX {
+                break;
+            }
+        }
+        self.turn = at;
         work
     }
 

@@ -137,6 +137,26 @@ fn a_reply_that_nobody_takes_ends_the_connection_and_so_does_one_too_long_to_be_
 }
 
 #[test]
+fn a_round_is_not_for_all_who_have_much_to_say_but_everybody_gets_a_turn() {
+    let mut world = World::new(Rules { connections_max: 20, ..RULES });
+    let peers: Vec<_> = (0..20).map(|_| world.say("")).collect();
+    world.run(20);
+    for peer in &peers {
+        world.stack.pipes[*peer].to_target.extend(b"x\n".repeat(50));
+    }
+    let got = |world: &World| peers.iter().map(|peer| world.said(*peer).len()).collect::<Vec<_>>();
+    let mut most = 0;
+    while got(&world).iter().min() < Some(&40) {
+        let before: usize = got(&world).iter().sum();
+        world.run(1);
+        most = most.max(got(&world).iter().sum::<usize>() - before);
+    }
+    assert!(most <= 16, "{most} bytes, of at most 2 for each of 8 pieces");
+    let (least, most) = (got(&world).into_iter().min(), got(&world).into_iter().max());
+    assert!(most.unwrap() - least.unwrap() <= 4, "{:?}", got(&world));
+}
+
+#[test]
 fn there_are_no_more_connections_than_allowed_and_who_makes_way_follows_the_rules() {
     let mut world = World::new(RULES);
     let peers = [world.say(""), world.say("half"), world.say("")];
