@@ -31,6 +31,7 @@ mod router;
 mod saved;
 mod server;
 mod service;
+mod text;
 
 #[cfg(test)]
 mod tests;
