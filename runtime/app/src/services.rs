@@ -68,5 +68,5 @@ fn serve(local: &Local, transport: TransportConfig, ports: Ports, started_at: Op
 
 fn run(local: &Local, name: &'static str, stack: SharedStack, mut server: Server) {
     let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
-    local.poller(name, poll).detach();
+    local.background_poller(name, poll).detach();
 }

@@ -156,7 +156,7 @@ impl Client {
     fn find(&mut self, name: &'static str, local: &Local, finding: Finding) {
         *self.found.borrow_mut() = Found::Waiting;
         let found = Rc::clone(&self.found);
-        local.spawn(name, async move {
+        local.spawn_background(name, async move {
             let reply = finding.await;
             *found.borrow_mut() = Found::Ready(reply);
         });
