@@ -4,9 +4,10 @@ use alloc::rc::Rc;
 
 use basalt_env::DmaPool;
 use basalt_net::NetHandle;
-use basalt_nvmf::{PollGroup, TransportConfig};
+use basalt_nvmf::{PollGroup, SharedStack, TransportConfig};
 use basalt_reactor::Local;
 use basalt_rpc::{Gate, WebGate};
+use basalt_serve::Server;
 use basalt_web::{Collector, Environment};
 
 use crate::{roll_call, syslog};
@@ -59,13 +60,14 @@ fn serve(local: &Local, transport: TransportConfig, ports: Ports, started_at: Op
     PollGroup::start(local, stack.clone(), (*pool).clone(), transport);
     let gate = Rc::new(Gate::default());
     local.provide(Rc::clone(&gate));
-    let mut server = basalt_rpc::Server::new(gate, ports.rpc);
-    let rpc_stack = Rc::clone(&stack);
-    let poll = move |local: &Local| server.poll(local, &mut *rpc_stack.borrow_mut());
-    local.poller("rpc", poll).detach();
+    run(local, "rpc", Rc::clone(&stack), basalt_rpc::server(gate, ports.rpc));
     let gate = Rc::new(WebGate::default());
     local.provide(Rc::clone(&gate));
-    let mut server = basalt_web::Server::new(gate, ports.http, started_at);
+    let server = basalt_web::server(Rc::clone(&gate.0), ports.http, started_at);
+    run(local, "web", stack, server);
+}
+
+fn run(local: &Local, name: &'static str, stack: SharedStack, mut server: Server) {
     let poll = move |local: &Local| server.poll(local, &mut *stack.borrow_mut());
-    local.poller("web", poll).detach();
+    local.background_poller(name, poll).detach();
 }

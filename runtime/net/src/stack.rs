@@ -128,7 +128,9 @@ pub trait NetStack {
     ) -> Result<usize, SocketError>;
 
     /// Queues as many of `bytes` as there is room for; gives that number.
-    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError>;
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
+        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
+    }
 
     /// Queues as many bytes of `runs`, in order, as there is room for; gives that number. Buffers
     /// that are shared may be kept, until the peer has what is queued of them or the connection is
@@ -137,17 +139,7 @@ pub trait NetStack {
         &mut self,
         socket: SocketId,
         runs: &[DmaRun<'_>],
-    ) -> Result<usize, SocketError> {
-        let mut total = 0;
-        for run in runs {
-            let sent = self.send(socket, run.as_slice())?;
-            total += sent;
-            if sent < run.len() {
-                break;
-            }
-        }
-        Ok(total)
-    }
+    ) -> Result<usize, SocketError>;
 
     /// Whether it keeps buffers that are shared with it; if not, it copies them as it does others.
     fn keeps_shared(&self) -> bool {

@@ -170,7 +170,8 @@ pub fn start<P: FramePort + 'static>(
     local.on_rest(move |_, rest| resting_card.borrow_mut().card_mut().doze(rest));
     local.on_rest(move |_, _| resting_stack.borrow().doze());
     let nic = Rc::clone(&switch);
-    local.poller("net_nic", move |local| nic.borrow_mut().poll(local.now())).detach();
+    let poll_nic = move |local: &Local| nic.borrow_mut().poll(local.now());
+    local.poller("net_nic", poll_nic).for_both().detach();
     let poll = move |local: &Local| {
         let work = stack.borrow_mut().poll(local.now());
         switch.borrow_mut().wake_receivers(|port| {
@@ -180,7 +181,7 @@ pub fn start<P: FramePort + 'static>(
         followers.iter_mut().for_each(|follower| follower.tell(local, &stack));
         work
     };
-    local.poller("net_stack", poll).detach();
+    local.poller("net_stack", poll).for_both().detach();
     Ok(())
 }
 
@@ -219,7 +220,7 @@ impl<F: Frame> Remote<F> {
             }
             work
         };
-        local.poller("net_stack", poll).detach();
+        local.poller("net_stack", poll).for_both().detach();
     }
 }
 

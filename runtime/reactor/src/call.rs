@@ -66,6 +66,22 @@ impl Local {
         result.await.map_err(|_| CallError::Lost)
     }
 
+    /// The same as a task of the background: see [`Self::spawn_background`].
+    pub async fn run_in_background_on<R, F, Fut>(&self, core: CoreId, f: F) -> Result<R, CallError>
+    where
+        R: Send + 'static,
+        F: FnOnce(Self) -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        let start = move |local: &Self| {
+            let body = f(local.clone());
+            local.spawn_background("run_on", async move { answer.send(body.await) });
+        };
+        self.deliver(core, start).await?;
+        result.await.map_err(|_| CallError::Lost)
+    }
+
     /// Sends a closure of any size, waiting for room.
     async fn deliver(
         &self,

@@ -10,6 +10,8 @@
 //!    ([`Local::late_poller`]). Late pollers pass on what the round has brought about: a device
 //!    driver's takes in completions as a poller, so that those above see them in the same round,
 //!    and rings its doorbells as a late one, so that the device sees what those above submitted.
+//!    Behind them comes the background, which gets a share of a core's time while the others find
+//!    work ([`Local::spawn_background`]).
 //! 4. Nothing allocates in a round but what a poller or task asks for.
 //!
 //! [`mesh`] makes one [`Seed`] per core, a core builds its [`Reactor`] from it, and everything that
@@ -24,6 +26,7 @@
 extern crate alloc;
 
 mod activity;
+mod background;
 mod call;
 mod local;
 mod mesh;
@@ -45,6 +48,7 @@ extern crate std;
 #[cfg(test)]
 mod tests;
 
+pub use background::BACKGROUND_SHARE_DEFAULT;
 pub use call::CallError;
 pub use local::{Local, SendError};
 pub use mesh::{Cores, Options, Seed, mesh};

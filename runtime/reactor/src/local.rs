@@ -11,6 +11,7 @@ use core::time::Duration;
 use basalt_env::{CoreId, Instant, Work};
 use basalt_ring::{Full, spsc};
 
+use crate::background::Background;
 use crate::mesh::Event;
 use crate::poller::{Poller, Pollers, When};
 use crate::rest::{Doze, Rest, Sources, Wakes};
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub pollers: Pollers,
     pub timers: Timers,
     pub tasks: Tasks,
+    pub background: Background,
     pub sources: Sources,
     pub wakes: Wakes,
     pub services: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
@@ -93,6 +95,24 @@ impl Local {
         if !self.inner.ended.get() {
             self.inner.tasks.spawn(name, task);
         }
+    }
+
+    /// Starts a task of the background: while the foreground of the core has work, all of those get
+    /// [a share](Cores::background_share) of its time.
+    pub fn spawn_background(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        if !self.inner.ended.get() {
+            self.inner.tasks.spawn_background(name, task);
+        }
+    }
+
+    /// Runs `f` in the background of every round that has one, from the next on, until the
+    /// [`Poller`] is dropped. See [`Self::spawn_background`].
+    pub fn background_poller(
+        &self,
+        name: &'static str,
+        f: impl FnMut(&Self) -> Work + 'static,
+    ) -> Poller {
+        Poller::register(self, name, When::InBackground, f)
     }
 
     /// Runs `f` every round, from the next on, until the [`Poller`] is dropped.

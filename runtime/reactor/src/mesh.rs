@@ -7,6 +7,7 @@ use basalt_env::CoreId;
 use basalt_ring::InlineFn;
 use basalt_ring::mpsc::{self, Consumer, Producer, PushError};
 
+use crate::background::BackgroundPolicy;
 use crate::rest::{Bedside, IdlePolicy, REST_AFTER_DEFAULT};
 use crate::stats::{CoreCounters, ReactorStats};
 use crate::tracer::TraceClock;
@@ -44,6 +45,7 @@ struct Shared {
 pub struct Cores {
     shared: Arc<[Shared]>,
     idle_policy: Arc<IdlePolicy>,
+    background_policy: Arc<BackgroundPolicy>,
     trace_clock: Arc<TraceClock>,
 }
 
@@ -95,6 +97,10 @@ impl Cores {
 
     pub(crate) fn idle_policy(&self) -> &IdlePolicy {
         &self.idle_policy
+    }
+
+    pub(crate) fn background_policy(&self) -> &BackgroundPolicy {
+        &self.background_policy
     }
 
     pub(crate) fn trace_clock(&self) -> &TraceClock {
@@ -151,7 +157,8 @@ pub fn mesh(cores: usize, options: Options) -> Vec<Seed> {
         })
         .unzip();
     let idle_policy = Arc::new(IdlePolicy::new(options.rest_after));
-    let cores = Cores { shared: shared.into(), idle_policy, trace_clock: Arc::default() };
+    let (background_policy, trace_clock) = (Arc::default(), Arc::default());
+    let cores = Cores { shared: shared.into(), idle_policy, background_policy, trace_clock };
     mailboxes
         .into_iter()
         .zip(ids)

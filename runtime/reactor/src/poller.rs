@@ -20,6 +20,7 @@ type Body = Box<dyn FnMut(&Local) -> Work>;
 pub(crate) enum When {
     EveryRound,
     EndOfRound,
+    InBackground,
     Every(Duration),
 }
 
@@ -34,6 +35,8 @@ pub(crate) struct Entry {
     idle_ns: Cell<u64>,
     name: &'static str,
     activity: Activity,
+    /// Whether its work is the foreground's.
+    foreground: Cell<bool>,
     when: When,
     /// Its place among the timers, if timed.
     timer: Cell<Option<TimerKey>>,
@@ -55,6 +58,9 @@ impl Entry {
         if work.is_busy() {
             self.busy.set(self.busy.get() + 1);
             local.inner.counters.recorder.poller(local.now(), self.activity, work.0);
+            if self.foreground.get() {
+                local.inner.background.found_work(local.now());
+            }
         }
         if !self.registered.get() {
             // It unregistered itself: its captures go now that it no longer runs.
@@ -88,7 +94,7 @@ impl Entry {
     pub const fn period(&self) -> Option<Duration> {
         match self.when {
             When::Every(period) => Some(period),
-            When::EveryRound | When::EndOfRound => None,
+            When::EveryRound | When::EndOfRound | When::InBackground => None,
         }
     }
 
@@ -155,6 +161,7 @@ impl Pollers {
 pub(crate) struct RunList {
     every_round: Vec<Rc<Entry>>,
     end_of_round: Vec<Rc<Entry>>,
+    in_background: Vec<Rc<Entry>>,
 }
 
 impl RunList {
@@ -178,12 +185,20 @@ impl RunList {
         run_all(&self.end_of_round, local, watch)
     }
 
+    /// Runs every poller of the background once.
+    #[inline]
+    pub fn run_background(&self, local: &Local, watch: &Stopwatch<'_>) -> Work {
+        run_all(&self.in_background, local, watch)
+    }
+
     #[cold]
     fn copy(&mut self, local: &Local) {
         let all = local.inner.pollers.all.borrow();
-        for (list, when) in
-            [(&mut self.every_round, When::EveryRound), (&mut self.end_of_round, When::EndOfRound)]
-        {
+        for (list, when) in [
+            (&mut self.every_round, When::EveryRound),
+            (&mut self.end_of_round, When::EndOfRound),
+            (&mut self.in_background, When::InBackground),
+        ] {
             list.clear();
             list.extend(all.iter().filter(|entry| entry.when == when).cloned());
         }
@@ -244,6 +259,7 @@ impl Poller {
             idle_ns: Cell::new(0),
             name,
             activity: local.inner.counters.running.activity(name),
+            foreground: Cell::new(matches!(when, When::EveryRound | When::EndOfRound)),
             when,
             timer: Cell::new(None),
         });
@@ -259,6 +275,14 @@ impl Poller {
     /// Leaves the poller running for as long as the reactor lives.
     pub fn detach(mut self) {
         self.owned = Owned::ByReactor;
+    }
+
+    /// Makes it one that serves foreground and background alike, as a network card's does: that it
+    /// finds work says nothing of the foreground.
+    #[must_use = "dropping a Poller unregisters it"]
+    pub fn for_both(self) -> Self {
+        self.entry.foreground.set(false);
+        self
     }
 
     /// What it has done so far.

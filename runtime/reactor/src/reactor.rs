@@ -9,6 +9,7 @@ use basalt_metrics::Tpoint;
 use basalt_ring::{mpsc, spsc};
 
 use crate::activity::Activity;
+use crate::background::Background;
 use crate::local::Inner;
 use crate::mesh::{Event, Options};
 use crate::poller::{Pollers, RunList};
@@ -25,10 +26,10 @@ use crate::{Cores, Local, ReactorStats};
 /// Dropping it drops its tasks, pollers, services and unread events; a [`Local`] that outlives it
 /// refuses everything new.
 pub struct Reactor {
-    local: Local,
+    pub(crate) local: Local,
     mailbox: mpsc::Consumer<Event>,
     loopback: spsc::Consumer<Event>,
-    run_list: RunList,
+    pub(crate) run_list: RunList,
     event_budget: u32,
     /// What running an event is called.
     event: Activity,
@@ -61,6 +62,7 @@ impl Reactor {
             pollers: Pollers::default(),
             timers: Timers::default(),
             tasks: Tasks::new(counters, bedside),
+            background: Background::default(),
             sources: Sources::default(),
             wakes: Wakes::default(),
             services: RefCell::new(Vec::new()),
@@ -119,6 +121,7 @@ impl Reactor {
         work += self.run_list.run(&self.local, watch);
         work += self.local.inner.tasks.run(&self.local);
         work += self.run_list.run_late(&self.local, watch);
+        work += self.run_background(now, watch);
         self.local.inner.wakes.flush(&self.local.inner.cores);
         self.local.inner.counters.running.set(Activity::NONE);
         if work.is_busy() {

@@ -327,7 +327,9 @@ impl Reactor {
     }
 
     fn rest(&mut self, now: Instant, limit: Limit, rest: impl FnOnce(Duration)) {
-        let expired = limit.until.is_some_and(|until| until <= now);
+        let until = limit.until.into_iter().chain(self.local.inner.background.due()).min();
+        let limit = Limit { until, ..limit };
+        let expired = until.is_some_and(|until| until <= now);
         if expired || !limit.settled && self.cores().is_settled() {
             // Whose time that was may have another by now, or the sources can be told at last.
             self.bedside().bell.get_up();

@@ -70,6 +70,11 @@ impl<'a> Stopwatch<'a> {
         self.all
     }
 
+    /// The time.
+    pub fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
     /// Runs `f`; how many nanoseconds it took as well.
     pub fn time<T>(&self, f: impl FnOnce() -> T) -> (T, u64) {
         let began = (self.clock)().as_ns();

@@ -270,7 +270,7 @@ impl Runner {
     /// batch.
     pub fn take(&self) -> Batch {
         if self.queue.head.load(Ordering::SeqCst).is_null() {
-            return Batch { first: ptr::null_mut() };
+            return Batch::default();
         }
         // Acquire: see the links stored before each push.
         self.take_leaving(ptr::null_mut())
@@ -301,6 +301,20 @@ impl Drop for Runner {
 /// Tasks taken to be run, oldest first.
 pub(crate) struct Batch {
     first: *mut Header,
+}
+
+impl Batch {
+    /// Whether all have been run, or there were none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+}
+
+impl Default for Batch {
+    /// No tasks.
+    fn default() -> Self {
+        Self { first: ptr::null_mut() }
+    }
 }
 
 impl Iterator for Batch {

@@ -13,6 +13,7 @@ use crate::sync::{Notify, oneshot};
 use crate::{CallError, Cores, Elapsed, Local, Options, Reactor, SendError, mesh, yield_now};
 
 mod accounting;
+mod background;
 mod cores;
 mod pollers;
 mod rest;

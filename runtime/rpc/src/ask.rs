@@ -16,12 +16,12 @@ pub type Finding = Pin<Box<dyn Future<Output = Found>>>;
 /// What it is asked.
 pub type Question = Box<dyn FnOnce(Local) -> Finding + Send>;
 
-/// Has `core` answer `question`, as [`Local::run_on`] does.
+/// Has `core` answer `question` in its background, as [`Local::run_in_background_on`] does.
 pub fn ask(
     local: &Local,
     core: CoreId,
     question: Question,
 ) -> Pin<Box<dyn Future<Output = Result<Found, CallError>>>> {
     let local = local.clone();
-    Box::pin(async move { local.run_on(core, question).await })
+    Box::pin(async move { local.run_in_background_on(core, question).await })
 }

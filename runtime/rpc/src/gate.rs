@@ -1,14 +1,10 @@
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
-use core::fmt;
-use core::str::FromStr;
 
 use basalt_env::CoreId;
-use basalt_net::{Endpoint, IpAddress};
 use basalt_reactor::Local;
+use basalt_serve::{Access, Gate};
 
 /// Most prefixes of a list of who may connect: it is gone through for each connection.
 pub const ALLOWED_MAX: usize = 64;
@@ -51,142 +47,9 @@ pub struct Entrance {
     pub port: Option<u16>,
 }
 
-/// Who reaches a server over the network.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Access {
-    /// Everybody, at every address.
-    #[default]
-    Open,
-    /// Those who come to `address`, or to any if there is none, from one of `allow`, or from
-    /// anywhere if that is empty.
-    Limited {
-        /// The address of ours that is listened at.
-        address: Option<IpAddress>,
-        /// Where clients may be.
-        allow: Vec<Prefix>,
-    },
-    /// Nobody.
-    Closed,
-}
-
-impl Access {
-    /// Whether a connection from `peer` to our `local` end is let in. One whose ends are not known
-    /// is let in by [`Self::Open`] only.
-    pub fn admits(&self, local: Option<Endpoint>, peer: Option<Endpoint>) -> bool {
-        let (address, allow) = match self {
-            Self::Open => return true,
-            Self::Closed => return false,
-            Self::Limited { address, allow } => (address, allow),
-        };
-        let (Some(local), Some(peer)) = (local, peer) else { return false };
-        let peer = peer.ip().to_canonical();
-        address.is_none_or(|address| address == local.ip().to_canonical())
-            && (allow.is_empty() || allow.iter().any(|prefix| prefix.contains(peer)))
-    }
-}
-
-/// The addresses that begin with the same bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Prefix {
-    address: IpAddress,
-    /// How many bits: at most those of the address.
-    len: u8,
-}
-
-/// A text is no prefix.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BadPrefix;
-
-impl Prefix {
-    /// Whether `address` begins with these bits; one of the other version does not.
-    pub fn contains(&self, address: IpAddress) -> bool {
-        match (self.address, address) {
-            (IpAddress::V4(own), IpAddress::V4(other)) => {
-                let differs = own.to_bits() ^ other.to_bits();
-                differs.leading_zeros() >= u32::from(self.len)
-            }
-            (IpAddress::V6(own), IpAddress::V6(other)) => {
-                let differs = own.to_bits() ^ other.to_bits();
-                differs.leading_zeros() >= u32::from(self.len)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = BadPrefix;
-
-    /// Reads `10.0.0.0/8`, `fd00::/8`, or an address, which is a prefix of all its bits.
-    fn from_str(text: &str) -> Result<Self, BadPrefix> {
-        let (address, len) = match text.split_once('/') {
-            Some((address, len)) => (address, Some(len.parse::<u8>().map_err(|_| BadPrefix)?)),
-            None => (text, None),
-        };
-        let address: IpAddress = address.parse().map_err(|_| BadPrefix)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let len = len.unwrap_or(most);
-        if len > most {
-            return Err(BadPrefix);
-        }
-        Ok(Self { address, len })
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.len)
-    }
-}
-
-/// A core's word on who may connect: a service of every core that serves the control plane, and as
-/// [`WebGate`] of every one that serves the page. Closed until it is set for the first time, so
-/// that nobody comes in before what limits it is known.
-#[derive(Debug)]
-pub struct Gate {
-    access: RefCell<Rc<Access>>,
-    port: Cell<Option<u16>>,
-    version: Cell<u32>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        let access = RefCell::new(Rc::new(Access::Closed));
-        Self { access, port: Cell::new(None), version: Cell::new(0) }
-    }
-}
-
-impl Gate {
-    /// Says who may connect from now on, at the port that there is by default.
-    pub fn set(&self, access: Access) {
-        self.set_entrance(Entrance { access, port: None });
-    }
-
-    fn set_entrance(&self, Entrance { access, port }: Entrance) {
-        self.port.set(port);
-        *self.access.borrow_mut() = Rc::new(access);
-        self.version.set(self.version.get().wrapping_add(1));
-    }
-
-    /// Who may connect.
-    pub fn access(&self) -> Rc<Access> {
-        Rc::clone(&self.access.borrow())
-    }
-
-    /// The TCP port that was chosen instead of the default, if one was.
-    pub fn port(&self) -> Option<u16> {
-        self.port.get()
-    }
-
-    /// Changes whenever [`Self::set`] is called.
-    pub fn version(&self) -> u32 {
-        self.version.get()
-    }
-}
-
 /// The gate of the page and the metrics: a service of every core that serves them.
 #[derive(Debug, Default)]
-pub struct WebGate(pub Gate);
+pub struct WebGate(pub Rc<Gate>);
 
 /// Says on every core who may come in by a door. The text names the first core that does not
 /// answer.
@@ -196,13 +59,14 @@ pub(crate) async fn set_everywhere(
     entrance: &Entrance,
 ) -> Result<(), String> {
     for core in (0..local.cores() as u16).map(CoreId) {
-        let entrance = entrance.clone();
-        let set = local.call(core, move |local| match door {
-            Door::Rpc => {
-                local.service::<Gate>().inspect(|gate| gate.set_entrance(entrance));
-            }
-            Door::Web => {
-                local.service::<WebGate>().inspect(|gate| gate.0.set_entrance(entrance));
+        let Entrance { access, port } = entrance.clone();
+        let set = local.call(core, move |local| {
+            let gate = match door {
+                Door::Rpc => local.service::<Gate>(),
+                Door::Web => local.service::<WebGate>().map(|web| Rc::clone(&web.0)),
+            };
+            if let Some(gate) = gate {
+                gate.set_at(access, port);
             }
         });
         set.await.map_err(|error| format!("core {core} does not answer: {error}"))?;

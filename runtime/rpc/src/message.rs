@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value, json};
 
-use crate::RpcError;
+use crate::{RpcError, text};
 
 /// Longest `id` in bytes, as in SPDK.
 pub const ID_BYTES_MAX: usize = 128;
@@ -112,12 +112,24 @@ impl Id {
     }
 }
 
-/// The reply to one call (JSON-RPC 2.0 §5), as text on one line.
-pub(crate) fn reply(id: Value, outcome: Result<Value, RpcError>) -> Vec<u8> {
-    let reply = match outcome {
-        Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
-        Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error.to_json()}),
+/// The reply to one call (JSON-RPC 2.0 §5).
+fn reply_value(id: Value, outcome: Result<Value, RpcError>) -> Value {
+    let (member, value) = match outcome {
+        Ok(result) => ("result", result),
+        Err(error) => ("error", error.to_json()),
     };
+    let mut reply = json!({"jsonrpc": "2.0", "id": id});
+    reply[member] = value;
+    reply
+}
+
+/// The reply to one call, as text on one line.
+pub(crate) fn reply(id: Value, outcome: Result<Value, RpcError>) -> Vec<u8> {
     // Writing a `Value` to memory cannot fail: its keys are strings.
-    serde_json::to_vec(&reply).unwrap_or_default()
+    serde_json::to_vec(&reply_value(id, outcome)).unwrap_or_default()
+}
+
+/// The same, between whose parts the core does other work.
+pub(crate) async fn reply_in_parts(id: Value, outcome: Result<Value, RpcError>) -> Vec<u8> {
+    text::in_parts(reply_value(id, outcome)).await
 }

@@ -13,7 +13,7 @@ use basalt_reactor::{Local, yield_now};
 use serde_json::{Map, Value};
 
 use crate::gate::{self, Door, Entrance};
-use crate::message::{BadRequest, Id, Message, Request, reply};
+use crate::message::{BadRequest, Id, Message, Request, reply, reply_in_parts};
 use crate::methods::{Notifications, WAIT_KEY, nvme_local_key};
 use crate::params::{Report, Wrong};
 use crate::saved::{Call, Renew};
@@ -251,7 +251,7 @@ impl Rpc {
             log::debug!(target: "rpc", "{} failed: {error}", request.method);
         }
         match request.id {
-            Id::Call(id) => Some(reply(id, outcome)),
+            Id::Call(id) => Some(reply_in_parts(id, outcome).await),
             Id::Notification => None,
         }
     }

@@ -232,7 +232,7 @@ impl Collector {
         let Some(rpc) = self.local.service::<Rpc>() else { return };
         self.health_asked.set(Some(now));
         let collector = Rc::clone(self);
-        self.local.spawn("web_health", async move {
+        self.local.spawn_background("web_health", async move {
             let mut all = Vec::new();
             for name in drives {
                 let params = Some(json!({"name": name}));

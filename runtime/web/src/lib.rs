@@ -2,15 +2,15 @@
 //! metrics.
 //!
 //! 1. [`RequestReader`] is sans-I/O: bytes in, a [`Request`] or the [`Status`] that refuses it out.
-//! 2. [`Server`] serves the connections of one core that its gate lets in: one request of a
+//! 2. A [`server`] serves the connections of one core that its gate lets in: one request of a
 //!    connection at a time, read only.
 //! 3. A [`Collector`] on the boot core gathers what all cores have counted into a snapshot, once
 //!    for all who ask at about the same time, and renders it in parts between which the core does
 //!    its other work.
 //!
-//! Neighbours: `runtime/net` carries the bytes; `runtime/rpc` says who may come in, and how network
-//! and drives are reached; `runtime/bdev`, `runtime/nvmf` and `runtime/reactor` count. HTTP/1.1
-//! (RFC 9110, RFC 9112), OpenMetrics 1.0 and the text format 0.0.4 of Prometheus.
+//! Neighbours: `runtime/serve` serves connections; `runtime/rpc` says who may come in, and how
+//! network and drives are reached; `runtime/bdev`, `runtime/nvmf` and `runtime/reactor` count.
+//! HTTP/1.1 (RFC 9110, RFC 9112), OpenMetrics 1.0 and the text format 0.0.4 of Prometheus.
 #![no_std]
 
 extern crate alloc;
@@ -38,4 +38,4 @@ pub use request::{
     After, Method, REQUEST_BYTES_MAX, Request, RequestReader, Resource, TARGET_BYTES_MAX,
 };
 pub use response::Status;
-pub use server::{CONNECTIONS_MAX, PORT, Server};
+pub use server::{CONNECTIONS_MAX, PORT, server};

@@ -1,8 +1,8 @@
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
+use basalt_serve::{Content, Reply};
 use time::{Date, UtcDateTime};
 
 use crate::page;
@@ -72,7 +72,7 @@ impl Status {
 
 /// What an answer holds.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum Found {
     /// The page.
     Page,
     /// Text that was made for this and perhaps other requests, and its media type.
@@ -83,7 +83,7 @@ pub enum Content {
     SamePage,
 }
 
-impl Content {
+impl Found {
     fn status(&self) -> Status {
         match self {
             Self::Page | Self::Text(..) => Status::Ok,
@@ -93,87 +93,55 @@ impl Content {
     }
 }
 
-/// A response on its way: what is unsent of its head and of its content.
-#[derive(Debug)]
-pub struct Response {
-    head: Vec<u8>,
-    content: Content,
-    /// Bytes of the content that are to be sent.
-    len: usize,
-    sent: usize,
-}
-
-impl Response {
-    /// The answer to a request of `method`, after which the connection does as `after` says.
-    /// `unix_s` is the time of day, if it is known.
-    pub fn new(method: Method, mut content: Content, after: After, unix_s: Option<u64>) -> Self {
-        let status = content.status();
-        let mut head = String::new();
-        // Writing to a string does not fail.
-        let _ = write!(head, "HTTP/1.1 {}\r\n", status.phrase());
-        if let Some(date) = unix_s.and_then(date) {
-            let _ = write!(head, "Date: {date}\r\n");
-        }
-        if let Content::Refusal(status) = content {
+/// The answer to a request of `method`, after which the connection does as `after` says. `unix_s`
+/// is the time of day, if it is known.
+pub fn reply(method: Method, found: Found, after: After, unix_s: Option<u64>) -> Reply {
+    let status = found.status();
+    let mut head = String::new();
+    // Writing to a string does not fail.
+    let _ = write!(head, "HTTP/1.1 {}\r\n", status.phrase());
+    if let Some(date) = unix_s.and_then(date) {
+        let _ = write!(head, "Date: {date}\r\n");
+    }
+    let (media, mut content) = match found {
+        Found::Text(media, text) => (Some(media), Content::Shared(text)),
+        Found::Refusal(status) => {
             let text = alloc::format!("{}: {}\n", status.phrase(), status.remedy());
-            content = Content::Text("text/plain; charset=utf-8", text.into_bytes().into());
+            (Some("text/plain; charset=utf-8"), Content::Shared(text.into_bytes().into()))
         }
-        match &content {
-            Content::Text(media, _) => {
-                let _ = write!(head, "Content-Type: {media}\r\nCache-Control: no-store\r\n");
-            }
-            Content::Page | Content::SamePage | Content::Refusal(_) => {
-                let (tag, policy) = (page::TAG, page::POLICY);
-                let _ = write!(
-                    head,
-                    "Content-Type: text/html; charset=utf-8\r\nContent-Encoding: gzip\r\n\
-                     Vary: Accept-Encoding\r\nCache-Control: no-cache\r\nETag: {tag}\r\n\
-                     Content-Security-Policy: {policy}\r\n"
-                );
-            }
-        }
-        if status == Status::MethodNotAllowed {
-            head.push_str("Allow: GET, HEAD\r\n");
-        }
-        if status != Status::NotModified {
-            let _ = write!(head, "Content-Length: {}\r\n", bytes_of(&content).len());
-        }
-        if after == After::Close {
-            head.push_str("Connection: close\r\n");
-        }
-        // Nobody else's page is to make use of it, nor a browser of what it is not said to be.
-        head.push_str(
-            "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
-             Cross-Origin-Resource-Policy: same-origin\r\n\r\n",
+        Found::Page => (None, Content::Static(page::PAGE)),
+        Found::SamePage => (None, Content::None),
+    };
+    if let Some(media) = media {
+        let _ = write!(head, "Content-Type: {media}\r\nCache-Control: no-store\r\n");
+    } else {
+        let (tag, policy) = (page::TAG, page::POLICY);
+        let _ = write!(
+            head,
+            "Content-Type: text/html; charset=utf-8\r\nContent-Encoding: gzip\r\n\
+             Vary: Accept-Encoding\r\nCache-Control: no-cache\r\nETag: {tag}\r\n\
+             Content-Security-Policy: {policy}\r\n"
         );
-        let len = if method == Method::Head { 0 } else { bytes_of(&content).len() };
-        Self { head: head.into_bytes(), content, len, sent: 0 }
     }
-
-    /// What is still to be sent.
-    pub fn unsent(&self) -> [&[u8]; 2] {
-        let content = &bytes_of(&self.content)[..self.len];
-        let (head, of_content) = (self.head.len(), self.sent.saturating_sub(self.head.len()));
-        [&self.head[self.sent.min(head)..], &content[of_content..]]
+    if status == Status::MethodNotAllowed {
+        head.push_str("Allow: GET, HEAD\r\n");
     }
-
-    /// Bytes that are still to be sent.
-    pub fn unsent_len(&self) -> usize {
-        self.head.len() + self.len - self.sent
+    if status != Status::NotModified {
+        let _ = write!(head, "Content-Length: {}\r\n", content.as_slice().len());
     }
-
-    /// So many bytes of [`Self::unsent`] were sent.
-    pub fn sent(&mut self, count: usize) {
-        self.sent += count;
+    if after == After::Close {
+        head.push_str("Connection: close\r\n");
     }
-}
-
-fn bytes_of(content: &Content) -> &[u8] {
-    match content {
-        Content::Page => page::PAGE,
-        Content::Text(_, text) => text,
-        Content::Refusal(_) | Content::SamePage => &[],
+    // Nobody else's page is to make use of it, nor a browser of what it is not said to be.
+    head.push_str(
+        "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+         Cross-Origin-Resource-Policy: same-origin\r\n\r\n",
+    );
+    if method == Method::Head {
+        content = Content::None;
     }
+    let reply = Reply::new(head.into_bytes(), content);
+    if after == After::Close { reply.last() } else { reply }
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).

@@ -23,6 +23,7 @@ mod nvmf;
 mod random;
 mod rpc;
 mod seed;
+mod served;
 pub mod targets;
 mod wire;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use basalt_env::{Instant, Work};
+use basalt_env::{DmaRun, Instant, Work};
 use basalt_net::{
     ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
 };
@@ -20,9 +20,20 @@ pub struct Pipe {
     pub host_closed: bool,
     /// Whether the target has closed its own.
     pub target_closed: bool,
-    /// Whether it has cut the connection.
+    /// Whether it has cut the connection, or the host has.
     pub target_reset: bool,
+    /// Bytes to the host that fit this connection, if that is another number than for the others.
+    pub window: Option<usize>,
+    /// Where the host is, and where it thinks that we are, if those are others than for the rest.
+    pub ends: Option<[IpAddress; 2]>,
     accepted: bool,
+}
+
+impl Pipe {
+    /// What the target has sent and nobody has taken.
+    pub fn said(&self) -> Vec<u8> {
+        self.to_host.iter().copied().collect()
+    }
 }
 
 /// A core's stack, driven by tests from the other side.
@@ -33,6 +44,8 @@ pub struct TestStack {
     pub ports: Vec<u16>,
     /// Bytes handed out per receive call at most.
     pub chunk: usize,
+    /// Bytes taken per call that sends at most.
+    pub piece: usize,
     /// Bytes to the host that fit a connection.
     pub window: usize,
     /// Memory of shared buffers that it says it keeps for each connection, bytes.
@@ -52,6 +65,7 @@ impl Default for TestStack {
             pipes: Vec::new(),
             ports: Vec::new(),
             chunk: usize::MAX,
+            piece: usize::MAX,
             window: usize::MAX,
             held: 0,
             settled: 0,
@@ -67,14 +81,33 @@ impl TestStack {
         Self::default()
     }
 
+    /// One that hands over at most `chunk` bytes at once, and takes at most `piece`.
+    pub fn in_pieces(chunk: usize, piece: usize) -> Self {
+        Self { chunk, piece, ..Self::default() }
+    }
+
     /// A connection to a port that is listened on; its place in [`Self::pipes`].
     ///
     /// # Panics
     /// Nobody listens there.
     pub fn connect(&mut self, port: u16) -> usize {
         assert!(self.ports.contains(&port), "nobody listens on port {port}");
-        self.pipes.push(Pipe { port, ..Pipe::default() });
+        self.say(port, &[])
+    }
+
+    /// A connection to a port, whether or not somebody listens there yet, on which the host has
+    /// sent `bytes`; its place in [`Self::pipes`].
+    pub fn say(&mut self, port: u16, bytes: &[u8]) -> usize {
+        let to_target = bytes.iter().copied().collect();
+        self.pipes.push(Pipe { port, to_target, ..Pipe::default() });
         self.pipes.len() - 1
+    }
+
+    /// As [`Self::say`], from one address to another.
+    pub fn say_from(&mut self, ends: [IpAddress; 2], port: u16, bytes: &[u8]) -> usize {
+        let at = self.say(port, bytes);
+        self.pipes[at].ends = Some(ends);
+        at
     }
 
     fn open(&mut self, socket: SocketId) -> Result<&mut Pipe, SocketError> {
@@ -136,12 +169,22 @@ impl NetStack for TestStack {
         Ok(taken)
     }
 
-    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        let window = self.window;
+    fn send_vectored(
+        &mut self,
+        socket: SocketId,
+        runs: &[DmaRun<'_>],
+    ) -> Result<usize, SocketError> {
+        let (window, mut piece) = (self.window, self.piece);
         let pipe = self.open(socket)?;
-        let taken = bytes.len().min(window.saturating_sub(pipe.to_host.len()));
-        pipe.to_host.extend(&bytes[..taken]);
-        Ok(taken)
+        let window = pipe.window.unwrap_or(window);
+        let mut total = 0;
+        for run in runs {
+            let room = window.saturating_sub(pipe.to_host.len()).min(piece);
+            let taken = run.len().min(room);
+            pipe.to_host.extend(&run.as_slice()[..taken]);
+            (total, piece) = (total + taken, piece - taken);
+        }
+        Ok(total)
     }
 
     /// It copies at once; what is shared with it takes the way that it would take to be kept.
@@ -161,12 +204,14 @@ impl NetStack for TestStack {
         self.pipes[socket.slot as usize].target_reset = true;
     }
 
-    fn peer(&self, _: SocketId) -> Option<Endpoint> {
-        Some(Endpoint::from(([10, 0, 0, 2], 50_000)))
+    fn peer(&self, socket: SocketId) -> Option<Endpoint> {
+        let ends = self.pipes[socket.slot as usize].ends;
+        Some(Endpoint::new(ends.map_or([10, 0, 0, 2].into(), |[peer, _]| peer), 50_000))
     }
 
     fn local(&self, socket: SocketId) -> Option<Endpoint> {
-        Some(Endpoint::new(self.ours, self.pipes[socket.slot as usize].port))
+        let pipe = &self.pipes[socket.slot as usize];
+        Some(Endpoint::new(pipe.ends.map_or(self.ours, |[_, ours]| ours), pipe.port))
     }
 
     fn address(&self) -> Option<IpAddress> {

@@ -71,8 +71,10 @@ impl HostStack {
     pub fn start(local: &Local, network: Network, readiness: Rc<Readiness>) -> Rc<RefCell<Self>> {
         let stack = Rc::new(RefCell::new(Self::new(network, readiness)));
         let (polled, flushed) = (Rc::clone(&stack), Rc::clone(&stack));
-        local.poller("net_stack", move |local| polled.borrow_mut().poll(local.now())).detach();
-        local.late_poller("net_flush", move |_| flushed.borrow_mut().flush()).detach();
+        let poll = move |local: &Local| polled.borrow_mut().poll(local.now());
+        local.poller("net_stack", poll).for_both().detach();
+        let flush = move |_: &Local| flushed.borrow_mut().flush();
+        local.late_poller("net_flush", flush).for_both().detach();
         stack
     }
 
@@ -239,10 +241,6 @@ impl NetStack for HostStack {
         take: &mut dyn FnMut(&[u8]) -> usize,
     ) -> Result<usize, SocketError> {
         self.open(socket)?.recv(take)
-    }
-
-    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
     }
 
     /// The host copies: nothing is kept.

@@ -397,10 +397,6 @@ impl<P: FramePort> NetStack for IpStack<P> {
         Ok(total)
     }
 
-    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        self.send_vectored(socket, &[DmaRun::Lent(bytes)])
-    }
-
     fn send_vectored(
         &mut self,
         socket: SocketId,

@@ -8,8 +8,8 @@ use basalt_net::IpAddress;
 use serde_json::{Value, json};
 
 use super::net::may_have;
-use crate::gate::{ALLOWED_MAX, Access, Door, Entrance, Prefix};
-use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+use crate::gate::{ALLOWED_MAX, Entrance};
+use crate::{Access, Context, Door, Outcome, Params, Prefix, Router, RpcError, When, errno};
 
 /// What the wait is saved under.
 pub(crate) const WAIT_KEY: &str = "options";

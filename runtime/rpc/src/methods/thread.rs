@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use basalt_bdev::open_channels;
 use basalt_env::CoreId;
-use basalt_reactor::{CallError, Local, PollerStats, ReactorStats};
+use basalt_reactor::{BACKGROUND_SHARE_DEFAULT, CallError, Local, PollerStats, ReactorStats};
 use serde_json::{Value, json};
 
 use super::object;
@@ -84,15 +84,23 @@ fn reactor_to_json(core: CoreId, stats: ReactorStats) -> Value {
     ])
 }
 
-/// Basalt's own: whether a core without work rests, and after how many microseconds.
+/// Basalt's own: whether a core without work rests, after how many microseconds, and what the
+/// control plane gets of one that has work, percent.
 fn set_options(cx: Context, mut params: Params) -> Outcome {
     let rest = params.optional::<bool>("rest")?.unwrap_or(true);
     let after = params.optional::<u64>("rest_after_us")?.map(Duration::from_micros);
+    let share = params.optional::<u64>("background_share")?;
     params.finish()?;
     if after.is_some() && !rest {
         return Err(RpcError::params("'rest_after_us' says nothing where 'rest' is false"));
     }
+    let share = match share.map(u8::try_from) {
+        None => BACKGROUND_SHARE_DEFAULT,
+        Some(Ok(percent @ 1..=100)) => percent,
+        Some(_) => return Err(RpcError::params("'background_share' is 1 to 100 percent")),
+    };
     let mesh = cx.local().mesh();
+    mesh.set_background_share(share);
     mesh.set_rest_after(rest.then(|| after.unwrap_or(mesh.rest_after_by_default())));
     cx.remember("scheduler", cx.method());
     Ok(Value::Bool(true))
@@ -100,9 +108,10 @@ fn set_options(cx: Context, mut params: Params) -> Outcome {
 
 fn get_options(cx: Context, params: Params) -> Outcome {
     params.none()?;
-    let after = cx.local().mesh().rest_after();
+    let mesh = cx.local().mesh();
+    let (after, share) = (mesh.rest_after(), mesh.background_share());
     let after_us = after.map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
-    Ok(json!({"rest": after.is_some(), "rest_after_us": after_us}))
+    Ok(json!({"rest": after.is_some(), "rest_after_us": after_us, "background_share": share}))
 }
 
 async fn get_stats(cx: Context, params: Params) -> Outcome {

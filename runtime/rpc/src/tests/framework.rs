@@ -84,15 +84,19 @@ fn reactors_and_threads_are_those_of_the_cores() {
 }
 
 #[test]
-fn how_long_cores_poll_before_they_rest_is_set_saved_and_read_back() {
+fn when_cores_rest_and_what_the_control_plane_gets_of_them_is_set_saved_and_read_back() {
     let mut machine = Machine::new();
     let options = |machine: &mut Machine| machine.call("reactor_get_options", None).unwrap();
-    assert_eq!(options(&mut machine), json!({"rest": true, "rest_after_us": 1000}));
+    let told = |after: Option<u64>, share: u8| {
+        let rest = after.is_some();
+        json!({"rest": rest, "rest_after_us": after, "background_share": share})
+    };
+    assert_eq!(options(&mut machine), told(Some(1000), 10));
     for (set, then) in [
-        (json!({"rest_after_us": 250}), json!({"rest": true, "rest_after_us": 250})),
-        (json!({"rest": false}), json!({"rest": false, "rest_after_us": null})),
-        (json!({"rest": true}), json!({"rest": true, "rest_after_us": 1000})),
-        (json!({"rest_after_us": 0}), json!({"rest": true, "rest_after_us": 0})),
+        (json!({"rest_after_us": 250}), told(Some(250), 10)),
+        (json!({"rest": false, "background_share": 100}), told(None, 100)),
+        (json!({"rest": true, "background_share": 1}), told(Some(1000), 1)),
+        (json!({"rest_after_us": 0}), told(Some(0), 10)),
     ] {
         machine.call("reactor_set_options", set).unwrap();
         assert_eq!(options(&mut machine), then);
@@ -103,6 +107,9 @@ fn how_long_cores_poll_before_they_rest_is_set_saved_and_read_back() {
     let contradiction = json!({"rest": false, "rest_after_us": 5});
     assert_eq!(machine.code("reactor_set_options", contradiction), -32602);
     assert_eq!(machine.code("reactor_set_options", json!({"rest_after_us": -1})), -32602);
+    for share in [0, 101, 300] {
+        assert_eq!(machine.code("reactor_set_options", json!({"background_share": share})), -32602);
+    }
 }
 
 #[test]

@@ -21,18 +21,18 @@ fn open(served: &mut Served) {
 
 /// Whether a client from `peer` that comes to `local` is answered.
 fn is_answered(served: &mut Served, ends: [&str; 2]) -> bool {
-    let at = served.stack.connect_from(ends, CALL);
+    let at = served.connect_from(ends, CALL);
     served.run(200);
-    let peer = &served.stack.peers[at];
-    assert_eq!(peer.aborted, served.stack.replies(at).is_empty(), "refused, or answered");
-    !served.stack.peers[at].aborted
+    let is_refused = served.peer(at).target_reset;
+    assert_eq!(is_refused, served.replies(at).is_empty(), "refused, or answered");
+    !is_refused
 }
 
 #[test]
 fn nobody_is_let_in_before_the_boot_is_over_and_everybody_after_it() {
     let mut served = Served::in_state(State::Startup);
     served.run(10);
-    assert!(!served.stack.listens);
+    assert!(!served.listens());
     open(&mut served);
     assert_eq!(served.machine.rpc.state(), State::Runtime);
     assert!(is_answered(&mut served, ["192.0.2.9", OURS]));
@@ -59,7 +59,7 @@ fn a_slip_elsewhere_in_the_configuration_opens_nothing() {
         served.machine.run(async move { config.apply(&rpc).await.unwrap_err() });
         open(&mut served);
         served.run(10);
-        assert_eq!(served.stack.listens, inside, "{calls}");
+        assert_eq!(served.listens(), inside, "{calls}");
         if inside {
             assert!(is_answered(&mut served, ["10.1.2.3", OURS]), "{calls}");
             assert_eq!(is_answered(&mut served, ["192.0.2.9", OURS]), outside, "{calls}");
@@ -77,7 +77,7 @@ fn what_the_boot_sets_counts_from_the_first_connection_on() {
     let set = async move { rpc.call_at_boot("rpc_set_listener", Some(params)).await };
     assert_eq!(served.machine.run(set).unwrap(), true);
     served.run(10);
-    assert!(!served.stack.listens, "the boot is not over");
+    assert!(!served.listens(), "the boot is not over");
     open(&mut served);
     for (peer, local, answered) in [
         ("10.0.0.255", OURS, true),
@@ -101,20 +101,20 @@ fn a_call_that_shuts_its_caller_out_is_answered_and_ends_the_connections_of_othe
         let mut served = Served::in_state(State::Startup);
         open(&mut served);
         served.run(1);
-        let idle = served.stack.connect_from(["10.0.0.2", OURS], CALL);
-        let stays = served.stack.connect_from(["10.0.0.3", OURS], CALL);
+        let idle = served.connect_from(["10.0.0.2", OURS], CALL);
+        let stays = served.connect_from(["10.0.0.3", OURS], CALL);
         served.run(200);
         let call = alloc::format!(
             "{{\"id\": 5, \"method\": \"rpc_set_listener\", \"params\": {params}}}{CALL}"
         );
-        let caller = served.stack.connect_from(["10.0.0.4", OURS], &call);
+        let caller = served.connect_from(["10.0.0.4", OURS], &call);
         served.run(300);
-        let replies = served.stack.replies(caller);
+        let replies = served.replies(caller);
         assert_eq!((replies.len(), &replies[0]["result"]), (1, &json!(true)));
-        assert!(served.stack.peers[caller].closed && served.stack.peers[idle].closed);
+        assert!(served.peer(caller).target_closed && served.peer(idle).target_closed);
         let is_limited = params.contains("allow");
-        assert_eq!(served.stack.peers[stays].closed, !is_limited);
-        assert_eq!(served.stack.listens, is_limited);
+        assert_eq!(served.peer(stays).target_closed, !is_limited);
+        assert_eq!(served.listens(), is_limited);
     }
 }
 

@@ -3,7 +3,6 @@
 mod bdev;
 pub(crate) mod config;
 mod config_check;
-mod connection;
 mod documentation;
 mod framework;
 mod framing;

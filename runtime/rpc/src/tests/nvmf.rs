@@ -3,11 +3,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use basalt_env::{Instant, Work};
 use basalt_hosted::Machine as Hosted;
-use basalt_net::{
-    ConnectError, Endpoint, IpAddress, ListenError, ListenerId, NetStack, SocketError, SocketId,
-};
+use basalt_models::pipes::TestStack;
 use basalt_nvmf::{DISCOVERY_NQN, PollGroup, Target, TransportConfig};
 use serde_json::{Value, json};
 
@@ -23,86 +20,29 @@ pub(super) const HOST: &str =
     "nqn.2014-08.org.nvmexpress:uuid:01234567-89ab-4cde-8f01-23456789abcd";
 const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
 
-/// A stack nobody connects to, and the ports it listens on.
-#[derive(Default)]
-struct Silent {
-    ports: Rc<RefCell<Vec<u16>>>,
-}
+/// Each core's stack, which nobody connects to.
+type Stacks = [Rc<RefCell<TestStack>>; 2];
 
-impl NetStack for Silent {
-    fn poll(&mut self, _: Instant) -> Work {
-        Work::IDLE
-    }
-
-    fn listen(&mut self, port: u16) -> Result<ListenerId, ListenError> {
-        self.ports.borrow_mut().push(port);
-        Ok(ListenerId(port.into()))
-    }
-
-    fn unlisten(&mut self, listener: ListenerId) {
-        self.ports.borrow_mut().retain(|port| u32::from(*port) != listener.0);
-    }
-
-    fn accept(&mut self, _: ListenerId) -> Option<SocketId> {
-        None
-    }
-
-    /// There is nobody to connect to.
-    fn connect(&mut self, _: Endpoint) -> Result<SocketId, ConnectError> {
-        Err(ConnectError::BadAddress)
-    }
-
-    fn recv(
-        &mut self,
-        _: SocketId,
-        _: &mut dyn FnMut(&[u8]) -> usize,
-    ) -> Result<usize, SocketError> {
-        Err(SocketError::Reset)
-    }
-
-    fn send(&mut self, _: SocketId, _: &[u8]) -> Result<usize, SocketError> {
-        Err(SocketError::Reset)
-    }
-
-    fn close(&mut self, _: SocketId) {}
-
-    fn abort(&mut self, _: SocketId) {}
-
-    fn peer(&self, _: SocketId) -> Option<Endpoint> {
-        None
-    }
-
-    fn local(&self, _: SocketId) -> Option<Endpoint> {
-        None
-    }
-
-    fn address(&self) -> Option<IpAddress> {
-        None
-    }
-}
-
-/// A machine of two cores with a target, and the ports each core listens on.
-pub(super) fn serving() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
+/// A machine of two cores with a target.
+pub(super) fn serving() -> (Machine, Stacks) {
     let machine = Machine::with_cores(2);
     Target::start(&machine.boot(), TransportConfig::default());
     let hosted = Hosted::new();
-    let ports = [0, 1].map(|core: usize| {
+    let stacks = [0, 1].map(|core: usize| {
         let (local, pool) = (machine.reactors[core].local(), hosted.pool(1 << 20));
-        let stack = Silent::default();
-        let ports = Rc::clone(&stack.ports);
-        let stack = Rc::new(RefCell::new(stack));
-        PollGroup::start(&local, stack, pool, TransportConfig::default());
-        ports
+        let stack = Rc::new(RefCell::new(TestStack::new()));
+        PollGroup::start(&local, stack.clone(), pool, TransportConfig::default());
+        stack
     });
-    (machine, ports)
+    (machine, stacks)
 }
 
 /// The same, with the transport and an empty subsystem.
-pub(super) fn with_subsystem() -> (Machine, [Rc<RefCell<Vec<u16>>>; 2]) {
-    let (mut machine, ports) = serving();
+pub(super) fn with_subsystem() -> (Machine, Stacks) {
+    let (mut machine, stacks) = serving();
     ok(&mut machine, "nvmf_create_transport", json!({"trtype": "tcp"}));
     ok(&mut machine, "nvmf_create_subsystem", json!({"nqn": NQN}));
-    (machine, ports)
+    (machine, stacks)
 }
 
 pub(super) fn ok(machine: &mut Machine, method: &str, params: Value) {
@@ -316,22 +256,22 @@ fn a_namespace_ends_with_its_bdev_and_is_saved_no_longer() {
 
 #[test]
 fn every_core_listens_where_a_listener_was_added_until_the_last_is_removed() {
-    let (mut machine, ports) = with_subsystem();
+    let (mut machine, stacks) = with_subsystem();
     let (add, remove) = ("nvmf_subsystem_add_listener", "nvmf_subsystem_remove_listener");
     ok(&mut machine, add, listener(NQN, "0.0.0.0", "4420"));
     ok(&mut machine, add, listener(NQN, "10.0.0.1", "4420"));
     ok(&mut machine, add, listener(NQN, "10.0.0.1", "4420"));
     ok(&mut machine, add, listener(DISCOVERY_NQN, "0.0.0.0", "8009"));
-    assert!(ports.iter().all(|ports| *ports.borrow() == [4420, 8009]));
+    assert!(stacks.iter().all(|stack| stack.borrow().ports == [4420, 8009]));
     let listed = machine.call("nvmf_subsystem_get_listeners", json!({"nqn": NQN})).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 2);
     assert_eq!(listed[1]["address"]["traddr"], "10.0.0.1");
     ok(&mut machine, remove, listener(NQN, "0.0.0.0", "4420"));
     assert_eq!(machine.code(remove, listener(NQN, "0.0.0.0", "4420")), -2);
-    assert!(ports[1].borrow().contains(&4420));
+    assert!(stacks[1].borrow().ports.contains(&4420));
     ok(&mut machine, remove, listener(NQN, "10.0.0.1", "4420"));
     (0..50).for_each(|_| machine.round());
-    assert!(ports.iter().all(|ports| *ports.borrow() == [8009]));
+    assert!(stacks.iter().all(|stack| stack.borrow().ports == [8009]));
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod conformance;
 mod page;
 mod request;
 mod server;
-mod stack;
 
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -14,13 +13,14 @@ use core::time::Duration;
 
 use basalt_bdev::Registry;
 use basalt_env::Instant;
+use basalt_models::pipes::{Pipe, TestStack};
 use basalt_nvmf::{Target, TransportConfig};
 use basalt_reactor::{Local, Options, Reactor, mesh};
 use basalt_rpc::{Access, Router, Rpc, State, WebGate, methods};
+use basalt_serve::Server;
 use serde_json::{Value, json};
 
-use crate::{Collector, Environment, HeapUse, PORT, Server};
-use stack::FakeStack;
+use crate::{Collector, Environment, HeapUse, PORT};
 
 /// The time of day when the clocks of tests start: Sun, 06 Nov 1994 08:49:37 GMT.
 const STARTED_AT: u64 = 784_111_777;
@@ -29,7 +29,7 @@ const STARTED_AT: u64 = 784_111_777;
 struct Machine {
     reactors: Vec<Reactor>,
     rpc: Rc<Rpc>,
-    stack: FakeStack,
+    stack: TestStack,
     server: Server,
     gate: Rc<WebGate>,
     now: Instant,
@@ -57,8 +57,9 @@ impl Machine {
         Collector::start(&boot, environment);
         let gate = Rc::new(WebGate::default());
         reactors[1].local().provide(Rc::clone(&gate));
-        let server = Server::new(Rc::clone(&gate), PORT, Some(STARTED_AT));
-        let (stack, now) = (FakeStack::default(), Instant::ZERO);
+        let server = crate::server(Rc::clone(&gate.0), PORT, Some(STARTED_AT));
+        let stack = TestStack::in_pieces(11, 700);
+        let now = Instant::ZERO;
         Self { reactors, rpc, stack, server, gate, now }
     }
 
@@ -111,14 +112,52 @@ impl Machine {
 
     /// What is answered to a request on a connection of its own, and the content of it.
     fn ask(&mut self, request: &str) -> (String, Vec<u8>) {
-        let peer = self.stack.connect(request);
+        let peer = self.connect(request);
         for _ in 0..5000 {
             self.run(1);
-            if self.stack.has_answer(peer) {
+            if self.has_answer(peer) {
                 break;
             }
         }
-        self.stack.answer(peer)
+        self.answer(peer)
+    }
+
+    /// A client that says `text`.
+    fn connect(&mut self, text: &str) -> usize {
+        self.stack.say(PORT, text.as_bytes())
+    }
+
+    /// One at `address` that says it to a port.
+    fn connect_from(&mut self, address: &str, port: u16, text: &str) -> usize {
+        let ends = [address, "10.0.0.1"].map(|ip| ip.parse().unwrap());
+        self.stack.say_from(ends, port, text.as_bytes())
+    }
+
+    fn peer(&mut self, peer: usize) -> &mut Pipe {
+        &mut self.stack.pipes[peer]
+    }
+
+    /// Whether a peer has got a whole answer to a request that is no `HEAD`.
+    fn has_answer(&self, peer: usize) -> bool {
+        let bytes = self.stack.pipes[peer].said();
+        let Some(at) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
+        let head = core::str::from_utf8(&bytes[..at]).unwrap();
+        let len = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        bytes.len() - at - 4 >= len.map_or(0, |len| len.parse().unwrap())
+    }
+
+    /// The head and the content of what a peer has got.
+    fn answer(&self, peer: usize) -> (String, Vec<u8>) {
+        let bytes = self.stack.pipes[peer].said();
+        let end = bytes.windows(4).position(|end| end == b"\r\n\r\n").expect("no answer") + 4;
+        (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end..].to_vec())
+    }
+
+    /// The first lines of all answers that a peer has got.
+    fn statuses(&self, peer: usize) -> Vec<String> {
+        let bytes = self.stack.pipes[peer].said();
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().filter(|line| line.contains("HTTP/1.1 ")).map(String::from).collect()
     }
 
     fn get(&mut self, target: &str) -> (String, String) {

@@ -20,13 +20,13 @@ fn requests_that_arrive_together_are_answered_in_order_on_one_connection() {
                     HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n\
                     GET /api/log HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n\
                     GET / HTTP/1.1\r\n";
-    let peer = machine.stack.connect(requests);
+    let peer = machine.connect(requests);
     machine.run(400);
     let ok = "HTTP/1.1 200 OK";
-    let statuses = machine.stack.statuses(peer);
+    let statuses = machine.statuses(peer);
     assert_eq!(statuses[0], "HTTP/1.1 404 Not Found");
     assert!(statuses[1].ends_with(ok) && statuses[2] == ok && statuses.len() == 3, "{statuses:?}");
-    assert!(machine.stack.peers[peer].closed, "the last request was said to be the last");
+    assert!(machine.peer(peer).target_closed, "the last request was said to be the last");
     assert_eq!(machine.server.connections(), 0);
 }
 
@@ -111,9 +111,9 @@ fn the_log_is_told_from_the_line_that_was_asked_for() {
 #[test]
 fn who_asks_at_the_same_time_gets_the_same_text_made_once() {
     let mut machine = Machine::new();
-    let peers: Vec<_> = (0..20).map(|_| machine.stack.connect(ASK)).collect();
+    let peers: Vec<_> = (0..20).map(|_| machine.connect(ASK)).collect();
     machine.run(400);
-    let answers: Vec<_> = peers.iter().map(|peer| machine.stack.answer(*peer).1).collect();
+    let answers: Vec<_> = peers.iter().map(|peer| machine.answer(*peer).1).collect();
     assert!(answers.iter().all(|answer| *answer == answers[0]));
     machine.pass(Duration::from_secs(1));
     let (_, later) = machine.ask(ASK);
@@ -123,66 +123,66 @@ fn who_asks_at_the_same_time_gets_the_same_text_made_once() {
 #[test]
 fn a_request_that_does_not_end_is_answered_by_its_time_out() {
     let mut machine = Machine::new();
-    let peer = machine.stack.connect("GET / HTTP/1.1\r\nHost: a\r\n");
+    let peer = machine.connect("GET / HTTP/1.1\r\nHost: a\r\n");
     for _ in 0..9 {
         machine.pass(Duration::from_secs(1));
-        machine.stack.peers[peer].to_server.extend(b"X: y\r\n");
+        machine.peer(peer).to_target.extend(b"X: y\r\n");
     }
-    assert!(machine.stack.peers[peer].from_server.is_empty());
+    assert!(machine.peer(peer).to_host.is_empty());
     machine.pass(Duration::from_secs(2));
     machine.run(4);
-    assert_eq!(machine.stack.statuses(peer), ["HTTP/1.1 408 Request Timeout"]);
-    assert!(machine.stack.peers[peer].closed);
+    assert_eq!(machine.statuses(peer), ["HTTP/1.1 408 Request Timeout"]);
+    assert!(machine.peer(peer).target_closed);
 }
 
 #[test]
 fn a_client_that_asks_for_nothing_is_let_go_of() {
     let mut machine = Machine::new();
-    let peer = machine.stack.connect("");
+    let peer = machine.connect("");
     machine.run(5);
     machine.pass(Duration::from_secs(119));
     assert_eq!(machine.server.connections(), 1);
     machine.pass(Duration::from_secs(2));
-    assert!(machine.stack.peers[peer].closed && machine.server.connections() == 0);
+    assert!(machine.peer(peer).target_closed && machine.server.connections() == 0);
 }
 
 #[test]
 fn a_client_that_does_not_take_its_answer_is_dropped() {
     let mut machine = Machine::new();
-    let peer = machine.stack.connect(ASK);
-    machine.stack.peers[peer].window = 10;
+    let peer = machine.connect(ASK);
+    machine.peer(peer).window = Some(10);
     machine.run(200);
-    assert_eq!(machine.stack.peers[peer].from_server.len(), 10);
+    assert_eq!(machine.peer(peer).to_host.len(), 10);
     machine.pass(Duration::from_secs(31));
-    assert!(machine.stack.peers[peer].aborted && machine.server.connections() == 0);
+    assert!(machine.peer(peer).target_reset && machine.server.connections() == 0);
 }
 
 #[test]
 fn busy_clients_keep_their_places_and_quiet_ones_make_way() {
     let mut machine = Machine::new();
-    let quiet = machine.stack.connect("");
+    let quiet = machine.connect("");
     for _ in 1..CONNECTIONS_MAX {
-        machine.stack.connect("GET /");
+        machine.connect("GET /");
     }
     machine.run(CONNECTIONS_MAX + 2);
     assert_eq!(machine.server.connections(), CONNECTIONS_MAX);
-    let next = machine.stack.connect(ASK);
+    let next = machine.connect(ASK);
     machine.run(300);
-    assert!(machine.stack.peers[quiet].closed && machine.stack.has_answer(next));
+    assert!(machine.peer(quiet).target_closed && machine.has_answer(next));
     // It has asked and was answered, so that it makes way in turn; then all are busy.
-    machine.stack.connect("GET /");
-    let last = machine.stack.connect(ASK);
+    machine.connect("GET /");
+    let last = machine.connect(ASK);
     machine.run(10);
-    assert!(machine.stack.peers[next].closed && machine.stack.peers[last].aborted);
+    assert!(machine.peer(next).target_closed && machine.peer(last).target_reset);
 }
 
 #[test]
 fn a_peer_that_has_finished_sending_still_gets_its_answer() {
     let mut machine = Machine::new();
-    let peer = machine.stack.connect(ASK);
-    machine.stack.peers[peer].finished = true;
+    let peer = machine.connect(ASK);
+    machine.peer(peer).host_closed = true;
     machine.run(300);
-    assert!(machine.stack.has_answer(peer) && machine.stack.peers[peer].closed);
+    assert!(machine.has_answer(peer) && machine.peer(peer).target_closed);
 }
 
 #[test]
@@ -192,13 +192,13 @@ fn nobody_is_let_in_before_the_gate_says_so_and_then_who_may_come_where_it_says(
     assert!(machine.stack.ports.is_empty());
     machine.call("web_set_listener", json!({"allow": ["10.0.0.0/8"], "port": 8080}));
     assert_eq!(machine.stack.ports, [8080]);
-    let inside = machine.stack.connect_from(["10.1.2.3", "10.0.0.1"], ASK);
-    let outside = machine.stack.connect_from(["192.0.2.9", "10.0.0.1"], ASK);
+    let inside = machine.connect_from("10.1.2.3", 8080, ASK);
+    let outside = machine.connect_from("192.0.2.9", 8080, ASK);
     machine.run(300);
-    assert!(machine.stack.has_answer(inside) && machine.stack.peers[outside].aborted);
+    assert!(machine.has_answer(inside) && machine.peer(outside).target_reset);
     machine.call("web_set_listener", json!({"allow": ["192.0.2.9"]}));
     assert_eq!(machine.stack.ports, [PORT]);
-    assert!(machine.stack.peers[inside].closed, "it is not welcome any more");
+    assert!(machine.peer(inside).target_closed, "it is not welcome any more");
     machine.call("web_set_listener", json!({"enabled": false}));
     assert!(machine.stack.ports.is_empty());
     machine.gate.0.set(Access::Open);

@@ -4,88 +4,42 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use basalt_rpc::{Access, WebGate};
-use basalt_web::{Collector, Environment, PORT, Server};
+use basalt_serve::{Access, Gate, Server};
+use basalt_web::{Collector, Environment, PORT};
 
 use crate::input::Input;
 use crate::rpc::Controlled;
 use crate::seed::Seed;
+use crate::served::Served;
 
 const OTHER: &[u8] = b"GET /api/log HTTP/1.1\r\nHost: other\r\n\r\n";
-/// Rounds in which the other client is answered.
-const PATIENCE: u32 = 2000;
-
-struct Served {
-    controlled: Controlled,
-    server: Server,
-}
 
 /// Byte 0: how much the server gets at once. Then the stream.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let chunk = [usize::MAX, 1, 13, 300][input.below(4)];
-    let mut served = Served::new(chunk);
+    let mut served = Served::new(&mut input, PORT, start);
     let pipe = served.connect(input.rest());
     served.rounds(200);
-    served.ask_beside();
-    check(&served.answers(pipe));
-    served.controlled.machine.pass(Duration::from_secs(200));
-    served.rounds(100);
+    ask_log(&mut served);
+    check(&served.replies(pipe));
+    served.pass(Duration::from_secs(200));
     assert_eq!(served.server.connections(), 0, "a client that is done is let go of");
-    check(&served.answers(pipe));
-    served.ask_beside();
+    check(&served.replies(pipe));
+    ask_log(&mut served);
 }
 
-impl Served {
-    /// A server that gets so many bytes at once.
-    fn new(chunk: usize) -> Self {
-        let controlled = Controlled::new();
-        let environment = Environment { name: "fuzz", started_at: Some(0), heap: || None };
-        Collector::start(&controlled.machine.local(0), environment);
-        let gate = Rc::new(WebGate::default());
-        gate.0.set(Access::Open);
-        let server = Server::new(gate, PORT, Some(0));
-        controlled.stack.borrow_mut().chunk = chunk;
-        let mut served = Self { controlled, server };
-        // It listens from its first round on.
-        served.rounds(1);
-        served
-    }
+fn start(controlled: &Controlled) -> Server {
+    let environment = Environment { name: "fuzz", started_at: Some(0), heap: || None };
+    Collector::start(&controlled.machine.local(0), environment);
+    let gate = Rc::new(Gate::default());
+    gate.set(Access::Open);
+    basalt_web::server(gate, PORT, Some(0))
+}
 
-    fn connect(&self, bytes: &[u8]) -> usize {
-        let mut stack = self.controlled.stack.borrow_mut();
-        let pipe = stack.connect(PORT);
-        stack.pipes[pipe].to_target.extend(bytes);
-        pipe
-    }
-
-    fn rounds(&mut self, count: u32) {
-        let local = self.controlled.machine.local(0);
-        let stack = Rc::clone(&self.controlled.stack);
-        for _ in 0..count {
-            self.controlled.machine.step();
-            let _ = self.server.poll(&local, &mut *stack.borrow_mut());
-        }
-    }
-
-    fn answers(&self, pipe: usize) -> Vec<u8> {
-        self.controlled.stack.borrow().pipes[pipe].to_host.iter().copied().collect()
-    }
-
-    /// Another client gets its answer.
-    fn ask_beside(&mut self) {
-        let pipe = self.connect(OTHER);
-        for _ in 0..PATIENCE {
-            self.rounds(1);
-            if self.answers(pipe).ends_with(b"}") {
-                break;
-            }
-        }
-        let answer = self.answers(pipe);
-        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"}"), "no answer");
-        self.controlled.stack.borrow_mut().pipes[pipe].host_closed = true;
-        self.rounds(3);
-    }
+/// Another client gets its answer.
+fn ask_log(served: &mut Served) {
+    let answer = served.ask_beside(OTHER, b"}");
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"}"), "no answer");
 }
 
 /// Heads, each with its content unless it was asked for without.
@@ -134,10 +88,10 @@ mod tests {
 
     #[test]
     fn the_requests_of_the_first_seed_are_answered_up_to_the_last_one() {
-        let mut served = Served::new(usize::MAX);
+        let mut served = Served::new(&mut Input::new(&[]), PORT, start);
         let pipe = served.connect(&seeds()[0].bytes[1..]);
         served.rounds(2000);
-        let text = String::from_utf8_lossy(&served.answers(pipe)).into_owned();
+        let text = String::from_utf8_lossy(&served.replies(pipe)).into_owned();
         assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 5, "{text}");
         assert_eq!(text.matches("HTTP/1.1 404").count(), 1, "{text}");
     }

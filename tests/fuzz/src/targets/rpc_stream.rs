@@ -5,89 +5,45 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use basalt_rpc::{Access, Gate, PORT, Server};
+use basalt_rpc::PORT;
+use basalt_serve::{Access, Gate, Server};
 use serde_json::Value;
 
 use crate::input::Input;
 use crate::rpc::Controlled;
 use crate::seed::Seed;
+use crate::served::Served;
 
 const VERSION: &[u8] = br#"{"jsonrpc":"2.0","id":77,"method":"spdk_get_version"}"#;
-/// Rounds in which the other client is answered.
-const PATIENCE: u32 = 2000;
-
-struct Served {
-    controlled: Controlled,
-    server: Server,
-}
 
 /// Byte 0: how much the server gets at once. Then the stream.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let chunk = [usize::MAX, 1, 13, 300][input.below(4)];
-    let mut served = Served::new(chunk);
+    let mut served = Served::new(&mut input, PORT, start);
     let pipe = served.connect(input.rest());
     served.rounds(400);
-    served.ask_version();
-    served.controlled.machine.pass(Duration::from_secs(2));
-    served.rounds(100);
+    ask_version(&mut served);
+    served.pass(Duration::from_secs(2));
     check(&served.replies(pipe));
-    served.controlled.stack.borrow_mut().pipes[pipe].host_closed = true;
+    served.close(pipe);
     served.rounds(50);
-    served.ask_version();
+    ask_version(&mut served);
     if served.server.connections() == 0 {
         served.controlled.check_saved();
     }
 }
 
-impl Served {
-    /// A server that gets so many bytes at once.
-    fn new(chunk: usize) -> Self {
-        let controlled = Controlled::new();
-        let gate = Rc::new(Gate::default());
-        gate.set(Access::Open);
-        let server = Server::new(gate, PORT);
-        controlled.stack.borrow_mut().chunk = chunk;
-        let mut served = Self { controlled, server };
-        // It listens from its first round on.
-        served.rounds(1);
-        served
-    }
+fn start(_: &Controlled) -> Server {
+    let gate = Rc::new(Gate::default());
+    gate.set(Access::Open);
+    basalt_rpc::server(gate, PORT)
+}
 
-    fn connect(&self, bytes: &[u8]) -> usize {
-        let mut stack = self.controlled.stack.borrow_mut();
-        let pipe = stack.connect(PORT);
-        stack.pipes[pipe].to_target.extend(bytes);
-        pipe
-    }
-
-    fn rounds(&mut self, count: u32) {
-        let local = self.controlled.machine.local(0);
-        let stack = Rc::clone(&self.controlled.stack);
-        for _ in 0..count {
-            self.controlled.machine.step();
-            let _ = self.server.poll(&local, &mut *stack.borrow_mut());
-        }
-    }
-
-    fn replies(&self, pipe: usize) -> Vec<u8> {
-        self.controlled.stack.borrow().pipes[pipe].to_host.iter().copied().collect()
-    }
-
-    /// Another client gets its answer.
-    fn ask_version(&mut self) {
-        let pipe = self.connect(VERSION);
-        for _ in 0..PATIENCE {
-            self.rounds(1);
-            if self.replies(pipe).ends_with(b"\n") {
-                break;
-            }
-        }
-        let reply: Value = serde_json::from_slice(&self.replies(pipe)).expect("no answer");
-        assert_eq!(reply["id"], 77);
-        self.controlled.stack.borrow_mut().pipes[pipe].host_closed = true;
-        self.rounds(3);
-    }
+/// Another client gets its answer.
+fn ask_version(served: &mut Served) {
+    let reply = served.ask_beside(VERSION, b"\n");
+    let reply: Value = serde_json::from_slice(&reply).expect("no answer");
+    assert_eq!(reply["id"], 77);
 }
 
 fn check(replies: &[u8]) {
@@ -131,7 +87,7 @@ mod tests {
     #[test]
     fn most_calls_of_the_seeds_succeed() {
         for seed in seeds() {
-            let mut served = Served::new(usize::MAX);
+            let mut served = Served::new(&mut Input::new(&[]), PORT, start);
             let pipe = served.connect(&seed.bytes[1..]);
             served.rounds(20_000);
             let text = String::from_utf8(served.replies(pipe)).unwrap();
