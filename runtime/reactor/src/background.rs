@@ -95,6 +95,7 @@ impl Reactor {
         if is_left_out { Work::IDLE } else { self.run_section(watch) }
     }
 
+    #[inline(never)]
     fn run_section(&self, watch: &Stopwatch<'_>) -> Work {
         let (local, inner) = (&self.local, &self.local.inner);
         let began = watch.now();

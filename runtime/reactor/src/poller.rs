@@ -208,6 +208,9 @@ impl RunList {
 
 #[inline]
 fn run_all(entries: &[Rc<Entry>], local: &Local, watch: &Stopwatch<'_>) -> Work {
+    if entries.is_empty() {
+        return Work::IDLE;
+    }
     if watch.times_all() {
         return run_all_timed(entries, local, watch);
     }

@@ -1,9 +1,12 @@
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
+use basalt_env::{Instant, Work};
 use basalt_models::pipes::{Pipe, TestStack};
+use basalt_reactor::Local;
 use basalt_serve::Server;
 use serde_json::{Value, json};
 
@@ -173,4 +176,46 @@ fn calls_are_answered_while_a_long_batch_is_carried_out() {
     served.run(100);
     assert_eq!(served.replies(quick).len(), 1);
     assert!(served.peer(slow).to_host.is_empty(), "the batch is not over");
+}
+
+#[test]
+fn calls_get_their_share_of_a_core_that_has_io_and_all_of_one_that_has_none() {
+    const CALLS: usize = 200;
+    let mut machine = Machine::new();
+    let (clock, is_busy) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(true)));
+    let passing = |us: u64| {
+        let clock = Rc::clone(&clock);
+        move || clock.set(clock.get() + us * 1000)
+    };
+    let mut router = crate::Router::new();
+    let take = passing(2000);
+    router.register("slow", crate::When::Any, move |_, _| {
+        take();
+        Ok(Value::Null)
+    });
+    machine.rpc = crate::Rpc::start(&machine.boot(), router, State::Runtime);
+    let (pass, busy) = (passing(5), Rc::clone(&is_busy));
+    let io = move |_: &Local| {
+        pass();
+        Work(u32::from(busy.get()))
+    };
+    machine.boot().poller("io", io).detach();
+    let gate = Rc::new(Gate::default());
+    gate.set(Access::Open);
+    let (mut server, stack) = (server(gate, PORT), Rc::new(RefCell::new(TestStack::new())));
+    let peer = stack.borrow_mut().say(PORT, &b"{\"id\": 1, \"method\": \"slow\"}".repeat(CALLS));
+    let served = Rc::clone(&stack);
+    let poll = move |local: &Local| server.poll(local, &mut *served.borrow_mut());
+    machine.boot().background_poller("rpc", poll).detach();
+    let mut answered_after = |ms: u64| {
+        let end = clock.get() + ms * 1_000_000;
+        while clock.get() < end {
+            machine.reactors[0].turn(|| Instant::from_ns(clock.get()), |_| {});
+        }
+        String::from_utf8(stack.borrow().pipes[peer].said()).unwrap().lines().count()
+    };
+    let answered = answered_after(1000);
+    assert!((40..=51).contains(&answered), "{answered} calls of 2 ms in a tenth of a second");
+    is_busy.set(false);
+    assert!(answered_after(400) > CALLS - 20, "all the time there is");
 }
