@@ -64,7 +64,7 @@ pub fn start(local: &Local, started_at: Option<u64>) {
     let set = move |to| setting.set(to);
     let get = move || state.forwarder.borrow().state();
     local.provide(Rc::new(SyslogControl::new(set, get)));
-    local.spawn("syslog", async move { shared.run().await });
+    local.spawn_background("syslog", async move { shared.run().await });
 }
 
 impl Shared {
