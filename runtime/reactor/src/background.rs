@@ -21,6 +21,9 @@ pub const BACKGROUND_SHARE_DEFAULT: u8 = 10;
 const AT_WORK: Duration = Duration::from_millis(5);
 /// A section begins no more tasks once it has taken this long.
 const SECTION: Duration = Duration::from_micros(20);
+/// The shortest wait for the next section, however short the last one was: to find out that nobody
+/// calls costs a round something, too.
+const PAUSE_MIN: Duration = Duration::from_micros(20);
 /// The longest wait for the next section: a bound to what a stopped clock or machine may look like.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
@@ -74,9 +77,13 @@ impl Background {
     /// A section has ended that took so long.
     fn pause(&self, began: Instant, ended: Instant, share: u8) {
         let took = ended.since(began).as_nanos() as u64;
-        let share = u64::from(share.max(1));
-        let pause = Duration::from_nanos(took.saturating_mul(100 - share.min(100)) / share);
-        self.next.set(ended + pause.min(PAUSE_MAX));
+        let share = u64::from(share.clamp(1, 100));
+        // Without a clock nobody can say what is due.
+        if share == 100 || took == 0 {
+            return self.next.set(ended);
+        }
+        let pause = Duration::from_nanos(took.saturating_mul(100 - share) / share);
+        self.next.set(ended + pause.clamp(PAUSE_MIN, PAUSE_MAX));
     }
 }
 

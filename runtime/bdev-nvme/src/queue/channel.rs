@@ -19,6 +19,9 @@ pub(crate) struct NvmeChannel<R: Registers> {
     pub(super) inbox: Rc<Inbox>,
 }
 
+/// What is traced of an Io that is under way: its operation and its blocks.
+type Seen = (Op, u64, u32);
+
 impl<R: Registers> NvmeChannel<R> {
     pub(crate) fn boxed(
         local: &Local,
@@ -31,12 +34,9 @@ impl<R: Registers> NvmeChannel<R> {
     }
 
     #[cold]
-    fn submit_traced(&self, io: &mut Io) -> Result<(), RejectReason> {
-        let small = (io.op.index() as u16, self.queue.id.number());
-        let values = [io.lba, io.blocks.into(), 0];
-        self.queue.submit(io, &self.inbox)?;
-        self.local.trace(Tpoint::NvmePcieSubmit, small, values);
-        Ok(())
+    fn trace_submitted(&self, (op, lba, blocks): Seen) {
+        let small = (op.index() as u16, self.queue.id.number());
+        self.local.trace(Tpoint::NvmePcieSubmit, small, [lba, blocks.into(), 0]);
     }
 
     #[cold]
@@ -73,10 +73,14 @@ impl<R: Registers> IoChannel for NvmeChannel<R> {
         if matches!(io.op, Op::Reset | Op::NvmeAdmin) {
             return self.send_errand(io);
         }
-        if self.local.traces(TraceGroup::NvmePcie) {
-            return self.submit_traced(io);
+        let traced = self.local.traces(TraceGroup::NvmePcie);
+        let seen: Option<Seen> = traced.then_some((io.op, io.lba, io.blocks));
+        // The only place that calls it, for it to be compiled into this one.
+        self.queue.submit(io, &self.inbox)?;
+        if let Some(seen) = seen {
+            self.trace_submitted(seen);
         }
-        self.queue.submit(io, &self.inbox)
+        Ok(())
     }
 
     /// The first channel that asks in a round empties the completion queue for all.
