@@ -223,8 +223,9 @@ impl NvmeControllers {
         self.ask(name, Request::Reset).await
     }
 
-    /// Stops a controller until it is enabled. What it has in flight comes back aborted; what is
-    /// submitted meanwhile finds its queues full.
+    /// Stops a controller until it is enabled. What it has in flight is sent again then, as far as
+    /// it may be done twice, and comes back aborted otherwise; what is submitted meanwhile finds
+    /// its queues full.
     pub async fn disable(&self, name: &str) -> Result<(), ControlError> {
         self.ask(name, Request::Disable).await
     }

@@ -37,7 +37,7 @@ where
         None
     }
 
-    /// Stops the controller; what it has in flight is handed back as aborted.
+    /// Stops the controller; what it has in flight waits, or is handed back as aborted.
     pub(super) async fn disable(&self) -> Result<(), ControlError> {
         if self.has_failed() {
             return Err(ControlError::Gone);
