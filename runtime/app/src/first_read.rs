@@ -42,7 +42,7 @@ pub async fn run(local: &Local, now: impl Fn() -> Instant) {
             Ok(()) => {
                 told = true;
                 let us = now().as_us();
-                log::info!(target: "bdev", "{name}: first block read {us} µs after the start");
+                log::info!(target: "bdev", "{name}: first block read {us} us after the start");
             }
             Err(failure) => {
                 log::warn!(target: "bdev", "{name}: its first block cannot be read: {failure}");

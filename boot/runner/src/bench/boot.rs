@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_number_after_a_mark_is_read() {
-        let line = "[0.07] INFO bdev: Nvme0n1: first block read 70297 µs after the start";
+        let line = "[0.07] INFO bdev: Nvme0n1: first block read 70297 us after the start";
         assert_eq!(number_after(line, FIRST_READ).unwrap(), 70_297);
         assert!(number_after("first block read soon", FIRST_READ).is_err());
     }
