@@ -1,8 +1,11 @@
 //! What the cores do, and when they rest. A reactor is one thread here, and a tick is a nanosecond.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::pin::Pin;
 use core::time::Duration;
 
 use basalt_bdev::open_channels;
@@ -18,6 +21,9 @@ pub(super) const TICK_RATE: u64 = 1_000_000_000;
 
 /// The process identifier SPDK's tools expect: there is one program, the machine's first.
 const PID: u64 = 1;
+
+/// What all cores have said.
+pub(super) type Asked = Pin<Box<dyn Future<Output = Outcome>>>;
 
 pub(super) fn register(router: &mut Router) {
     router.register("framework_get_reactors", When::Any, get_reactors);
@@ -116,13 +122,11 @@ fn get_options(cx: Context, params: Params) -> Outcome {
 
 async fn get_stats(cx: Context, params: Params) -> Outcome {
     params.none()?;
-    let mesh = cx.local().mesh();
-    let mut threads = Vec::new();
-    for core in cores(cx.local()) {
-        let stats = mesh.stats(core).unwrap_or_default();
-        let pollers = pollers_of(cx.local(), core).await?;
+    let threads = on_each_core(cx.local(), |local| {
+        let core = local.core();
+        let (stats, pollers) = (local.mesh().stats(core).unwrap_or_default(), local.pollers());
         let timed = pollers.iter().filter(|poller| poller.period.is_some()).count();
-        threads.push(object(&mut [
+        object(&mut [
             ("name", Value::from(thread_name(core))),
             ("id", Value::from(thread_id(core))),
             ("cpumask", Value::from(cpumask(core))),
@@ -132,45 +136,41 @@ async fn get_stats(cx: Context, params: Params) -> Outcome {
             ("active_pollers_count", Value::from(pollers.len() - timed)),
             ("timed_pollers_count", Value::from(timed)),
             ("paused_pollers_count", 0.into()),
-        ]));
-    }
-    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+        ])
+    });
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads.await?}))
 }
 
 async fn get_pollers(cx: Context, params: Params) -> Outcome {
     params.none()?;
-    let mut threads = Vec::new();
-    for core in cores(cx.local()) {
-        let pollers = pollers_of(cx.local(), core).await?;
+    let threads = on_each_core(cx.local(), |local| {
+        let (core, pollers) = (local.core(), local.pollers());
         let of_kind = |timed: bool| -> Vec<Value> {
             let all = pollers.iter().enumerate();
             all.filter(|(_, poller)| poller.period.is_some() == timed)
                 .map(|(index, poller)| poller_to_json(index, poller))
                 .collect()
         };
-        threads.push(json!({
+        json!({
             "name": thread_name(core),
             "id": thread_id(core),
             "active_pollers": of_kind(false),
             "timed_pollers": of_kind(true),
             "paused_pollers": [],
-        }));
-    }
-    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+        })
+    });
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads.await?}))
 }
 
 async fn get_io_channels(cx: Context, params: Params) -> Outcome {
     params.none()?;
-    let mut threads = Vec::new();
-    for core in cores(cx.local()) {
-        let open = cx.local().call(core, open_channels).await;
-        let open = open.map_err(|error| silent(core, error))?;
+    let threads = on_each_core(cx.local(), |local| {
         let to_json =
             |(bdev, count): &(String, u32)| json!({"name": format!("bdev_{bdev}"), "ref": count});
-        let channels: Vec<Value> = open.iter().map(to_json).collect();
-        threads.push(json!({"name": thread_name(core), "io_channels": channels}));
-    }
-    Ok(json!({"tick_rate": TICK_RATE, "threads": threads}))
+        let channels: Vec<Value> = open_channels(local).iter().map(to_json).collect();
+        json!({"name": thread_name(local.core()), "io_channels": channels})
+    });
+    Ok(json!({"tick_rate": TICK_RATE, "threads": threads.await?}))
 }
 
 fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
@@ -190,11 +190,25 @@ fn poller_to_json(index: usize, poller: &PollerStats) -> Value {
     fields
 }
 
-async fn pollers_of(local: &Local, core: CoreId) -> Result<Vec<PollerStats>, RpcError> {
-    if core == local.core() {
-        return Ok(local.pollers());
-    }
-    local.call(core, Local::pollers).await.map_err(|error| silent(core, error))
+/// What each core says, in their order. It becomes JSON where it is found, so that one way to ask
+/// does for all methods.
+pub(super) fn on_each_core(
+    local: &Local,
+    look: impl Fn(&Local) -> Value + Send + Sync + 'static,
+) -> Asked {
+    ask_cores(local.clone(), Arc::new(look))
+}
+
+fn ask_cores(local: Local, look: Arc<dyn Fn(&Local) -> Value + Send + Sync>) -> Asked {
+    Box::pin(async move {
+        let mut said = Vec::new();
+        for core in cores(&local) {
+            let look = Arc::clone(&look);
+            let answer = local.call(core, move |local| look(local)).await;
+            said.push(answer.map_err(|error| silent(core, error))?);
+        }
+        Ok(Value::Array(said))
+    })
 }
 
 pub(super) fn silent(core: CoreId, error: CallError) -> RpcError {
