@@ -39,6 +39,11 @@ impl<R: Registers> Elsewhere<R> {
         }
     }
 
+    /// Whether the doorbells are in memory.
+    pub(crate) const fn has_doorbells(&self) -> bool {
+        matches!(self, Self::Doorbells(_))
+    }
+
     /// Where the controller finds the entries, if not in memory.
     pub(crate) const fn entries_bus(&self) -> Option<u64> {
         match self {

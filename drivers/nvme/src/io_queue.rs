@@ -160,10 +160,14 @@ impl<R: Registers, T> IoQueue<R, T> {
         self.fault
     }
 
-    /// What it has seen.
+    /// What it has seen and done.
     pub fn stats(&self) -> IoQueueStats {
         let ended = self.stats.completed + self.aborted;
-        IoQueueStats { submitted: ended + self.outstanding() as u64, ..self.stats }
+        IoQueueStats {
+            submitted: ended + self.outstanding() as u64,
+            doorbells: self.rings.rung(),
+            ..self.stats
+        }
     }
 
     /// Keeps the payload, has `data` describe what it carries, and writes the entry.
@@ -240,7 +244,11 @@ impl<R: Registers, T> IoQueue<R, T> {
     /// A completion that names nothing outstanding fails the queue: see [`Self::fault`].
     #[inline]
     pub fn poll(&mut self, budget: u32, done: impl FnMut(T, Status)) -> Work {
-        if self.rings.is_idle() { Work::IDLE } else { self.poll_some(budget, done) }
+        if self.rings.is_idle() {
+            self.stats.polls += 1;
+            return Work::IDLE;
+        }
+        self.poll_some(budget, done)
     }
 
     // Apart, so that finding nothing costs next to nothing.
@@ -289,7 +297,9 @@ impl<R: Registers, T> IoQueue<R, T> {
                 self.stats.failed += 1;
             }
         }
+        self.stats.polls += 1;
         if found != 0 {
+            self.stats.busy_polls += 1;
             self.stats.completed += u64::from(found);
         }
         self.rings.release();

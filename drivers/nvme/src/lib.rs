@@ -66,4 +66,4 @@ pub use namespace::{Namespace, ReadsCross, Zones};
 pub use options::Options;
 pub use payload::{Payload, Window};
 pub use queue_spec::{QueueAddress, QueueSpec, Quiesced, Sgls};
-pub use ticket::{IoQueueStats, Ticket};
+pub use ticket::{DoorbellStats, IoQueueStats, Ticket};

@@ -8,6 +8,7 @@ use basalt_nvme_spec::{Command, Completion, QueueId, Status};
 use basalt_ring::Cursor;
 use zerocopy::IntoBytes;
 
+use crate::DoorbellStats;
 use crate::elsewhere::Elsewhere;
 
 /// The memory both ends see. Shared so that dropping a queue in use can leak it.
@@ -50,6 +51,7 @@ pub(crate) struct Rings<R> {
     taken_max: u32,
     sq_doorbell: usize,
     cq_doorbell: usize,
+    rung: DoorbellStats,
     /// What few devices need. Apart, so that the others pay for no more than a look.
     elsewhere: Option<Box<Elsewhere<R>>>,
     registers: R,
@@ -79,6 +81,7 @@ impl<R: Registers> Rings<R> {
             taken_max: u32::from(entries).div_ceil(TAKEN_PART),
             sq_doorbell: sq_tail_doorbell(qid, stride),
             cq_doorbell: cq_head_doorbell(qid, stride),
+            rung: DoorbellStats::default(),
             elsewhere: elsewhere.map(Box::new),
             registers,
         })
@@ -86,6 +89,11 @@ impl<R: Registers> Rings<R> {
 
     pub(crate) fn registers(&self) -> &R {
         &self.registers
+    }
+
+    /// How often the doorbells were rung.
+    pub(crate) const fn rung(&self) -> DoorbellStats {
+        self.rung
     }
 
     pub(crate) fn entries(&self) -> u16 {
@@ -117,11 +125,13 @@ impl<R: Registers> Rings<R> {
         let before = core::mem::replace(&mut self.sq_rung, self.sq.index());
         // The entries and what they point to must be in memory before the device is told.
         fence(Ordering::Release);
-        if let Some(elsewhere) = &self.elsewhere
-            && !elsewhere.set_tail(&self.memory.sq, self.sq.ring_len(), before, self.sq_rung)
-        {
-            return Work(1);
+        if let Some(elsewhere) = &self.elsewhere {
+            self.rung.sq_shadow += u64::from(elsewhere.has_doorbells());
+            if !elsewhere.set_tail(&self.memory.sq, self.sq.ring_len(), before, self.sq_rung) {
+                return Work(1);
+            }
         }
+        self.rung.sq_mmio += 1;
         self.registers.write32(self.sq_doorbell, self.sq_rung as u32);
         Work(1)
     }
@@ -177,8 +187,10 @@ impl<R: Registers> Rings<R> {
         self.taken = 0;
         let head = self.cq.index();
         if let Some(elsewhere) = &self.elsewhere {
+            self.rung.cq_shadow += u64::from(elsewhere.has_doorbells());
             elsewhere.set_head(head as u16);
         }
+        self.rung.cq_mmio += 1;
         self.registers.write32(self.cq_doorbell, head as u32);
     }
 

@@ -13,7 +13,7 @@ use basalt_reactor::Local;
 use crate::controllers::ControllerId;
 use crate::json::Text;
 use crate::path::IoPath;
-use crate::queue::CoreQueues;
+use crate::poll_group::CoreQueues;
 use crate::split::{Dataless, Limits};
 
 /// What the bdevs are, as SPDK prints it.

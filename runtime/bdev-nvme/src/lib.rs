@@ -35,6 +35,7 @@ mod manage;
 mod manager;
 mod path;
 mod pending;
+mod poll_group;
 mod queue;
 mod split;
 #[cfg(test)]
@@ -46,3 +47,4 @@ pub use bdev::PRODUCT_NAME;
 pub use controllers::{ControlError, ControllerInfo, ControllerState, NvmeControllers};
 pub use manage::ManageError;
 pub use path::IoPath;
+pub use poll_group::PollGroupStats;

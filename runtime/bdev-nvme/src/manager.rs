@@ -22,7 +22,8 @@ use crate::controllers::{
 };
 use crate::jobs::{Jobs, Next};
 use crate::path::IoPath;
-use crate::queue::{CoreQueue, CoreQueues};
+use crate::poll_group::CoreQueues;
+use crate::queue::CoreQueue;
 
 /// How long another core may take to do as told.
 const CORE_PATIENCE: Duration = Duration::from_secs(5);

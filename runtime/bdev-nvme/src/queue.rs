@@ -11,12 +11,13 @@ use core::time::Duration;
 
 use basalt_bdev::{Io, IoError, Op, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
-use basalt_nvme::{Ended, IoQueue, NotQuiesced, QueueAddress, QueueError, Quiesced};
+use basalt_nvme::{Ended, IoQueue, IoQueueStats, NotQuiesced, QueueAddress, QueueError, Quiesced};
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run, Unwanted};
 use crate::inbox::{Inbox, Inboxes};
 use crate::pending::{Pending, plain_transfer};
+use crate::poll_group::PollGroupStats;
 
 pub(crate) use self::channel::NvmeChannel;
 
@@ -37,7 +38,7 @@ const BUDGET: u32 = 128;
 /// a live queue takes Ios. A closed one says that the device is gone; in between, the queue is said
 /// to be full, for it may come back.
 pub(crate) struct CoreQueue<R: Registers> {
-    id: ControllerId,
+    pub(crate) id: ControllerId,
     state: Cell<State>,
     /// Whether it is live and nothing waits for a slot: all that [`Self::submit`] has to know.
     open: Cell<bool>,
@@ -59,6 +60,10 @@ pub(crate) struct CoreQueue<R: Registers> {
     pairs: RefCell<Option<Box<fused::Pairs>>>,
     /// Whether a channel has emptied the completion queue in this round.
     polled: Cell<bool>,
+    /// What the queue pairs of earlier runs have done.
+    past: Cell<IoQueueStats>,
+    /// Commands that did not go out with the submission of their Io, but in a later round.
+    queued: Cell<u64>,
     pollers: RefCell<Vec<Poller>>,
 }
 
@@ -87,6 +92,8 @@ impl<R: Registers> CoreQueue<R> {
             inboxes: Inboxes::default(),
             pairs: RefCell::default(),
             polled: Cell::new(false),
+            past: Cell::default(),
+            queued: Cell::new(0),
             pollers: RefCell::default(),
         })
     }
@@ -176,12 +183,24 @@ impl<R: Registers> CoreQueue<R> {
                 pending.fail(error, &self.inboxes);
             })?;
         }
-        self.queue.take();
+        self.drop_pair();
+        self.queued.set(self.queued.get() + kept.len() as u64);
         self.backlog.borrow_mut().extend(kept);
         if !comes_back {
             self.fail_backlog();
         }
         Ok(())
+    }
+
+    fn drop_pair(&self) {
+        self.past.set(self.stats().queues);
+        self.queue.take();
+    }
+
+    /// What its queue pairs have done so far.
+    pub(crate) fn stats(&self) -> PollGroupStats {
+        let now = self.queue.borrow().as_ref().map_or_else(Default::default, IoQueue::stats);
+        PollGroupStats { queues: self.past.get().plus(now), queued: self.queued.get() }
     }
 
     /// Ends what was to be sent, for there is nowhere to send it any more.
@@ -199,7 +218,7 @@ impl<R: Registers> CoreQueue<R> {
     pub(crate) fn close(&self) {
         self.set_state(State::Closed);
         self.pollers.take();
-        self.queue.take();
+        self.drop_pair();
         self.fail_backlog();
     }
 
@@ -276,6 +295,7 @@ impl<R: Registers> CoreQueue<R> {
         if pending.is_given_up() {
             return pending.fail(IoError::Aborted, &self.inboxes);
         }
+        self.queued.set(self.queued.get() + 1);
         self.backlog.borrow_mut().push_back(pending);
         self.open.set(false);
     }
@@ -422,33 +442,5 @@ fn refusal(reason: basalt_nvme::RejectReason) -> RejectReason {
         basalt_nvme::RejectReason::BadLength
         | basalt_nvme::RejectReason::Misaligned
         | basalt_nvme::RejectReason::MaxTransfer => RejectReason::BadBuffer,
-    }
-}
-
-/// The queues of one core, one for each controller: a service of the core.
-pub(crate) struct CoreQueues<R: Registers> {
-    queues: RefCell<Vec<Rc<CoreQueue<R>>>>,
-}
-
-impl<R: Registers> CoreQueues<R> {
-    /// This core's instance.
-    pub(crate) fn of(local: &Local) -> Rc<Self> {
-        local.service().unwrap_or_else(|| {
-            let queues = Rc::new(Self { queues: RefCell::default() });
-            local.provide(Rc::clone(&queues));
-            queues
-        })
-    }
-
-    pub(crate) fn add(&self, queue: Rc<CoreQueue<R>>) {
-        self.queues.borrow_mut().push(queue);
-    }
-
-    pub(crate) fn find(&self, id: ControllerId) -> Option<Rc<CoreQueue<R>>> {
-        self.queues.borrow().iter().find(|queue| queue.id == id).map(Rc::clone)
-    }
-
-    pub(crate) fn remove(&self, id: ControllerId) {
-        self.queues.borrow_mut().retain(|queue| queue.id != id);
     }
 }

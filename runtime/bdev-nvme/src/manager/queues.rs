@@ -11,7 +11,8 @@ use basalt_reactor::Local;
 use super::Manager;
 use crate::controllers::ControllerId;
 use crate::path::IoPath;
-use crate::queue::{CoreQueue, CoreQueues};
+use crate::poll_group::CoreQueues;
+use crate::queue::CoreQueue;
 
 /// Why a core has no queue pair.
 enum NoQueue {

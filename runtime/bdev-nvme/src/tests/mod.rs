@@ -8,6 +8,7 @@ mod faults;
 mod fused;
 mod manage;
 mod memory_buffer;
+mod poll_group;
 mod switch;
 mod transfer;
 mod zones;
