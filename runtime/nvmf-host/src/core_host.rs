@@ -11,6 +11,7 @@ use basalt_env::{CoreId, Work};
 use basalt_net::{ConnectError, Endpoint, NetHandle, NetStack};
 use basalt_reactor::{Local, Poller};
 
+use crate::counters::{Counters, HostStats};
 use crate::link::Link;
 use crate::namespace::{CoreNamespace, Routes};
 use crate::queue::{HostQueue, LinkError, QueueOptions};
@@ -41,6 +42,7 @@ pub struct CoreHost {
     /// What core 0 has not been told yet.
     news: RefCell<VecDeque<News>>,
     pollers: RefCell<Vec<Poller>>,
+    counters: Rc<Counters>,
 }
 
 impl CoreHost {
@@ -56,6 +58,7 @@ impl CoreHost {
             namespaces: RefCell::default(),
             news: RefCell::default(),
             pollers: RefCell::default(),
+            counters: Rc::default(),
         });
         let [polled, flushed, checked] = [(); 3].map(|()| Rc::downgrade(&host));
         let poll = local.poller("bdev_nvme_tcp", move |local| {
@@ -96,7 +99,7 @@ impl CoreHost {
             self.stack.borrow_mut().abort(socket);
             return Err(ConnectError::NoRoom);
         };
-        let link = Rc::new(Link::new(local.clone(), at, queue, io_timeout));
+        let link = Rc::new(Link::new(local.clone(), at, queue, io_timeout, &self.counters));
         self.links.borrow_mut().push(Rc::clone(&link));
         Ok(link)
     }
@@ -119,7 +122,7 @@ impl CoreHost {
     /// Takes over what core 0 says of a namespace of blocks of `block` bytes.
     pub fn route(&self, id: NamespaceId, block: usize, routes: Routes) {
         let namespace = self.namespace(id).unwrap_or_else(|| {
-            let new = CoreNamespace::new(id, block);
+            let new = CoreNamespace::new(id, block, &self.counters);
             self.namespaces.borrow_mut().push(Rc::clone(&new));
             new
         });
@@ -145,8 +148,18 @@ impl CoreHost {
         self.links.borrow().iter().filter(|link| link.carries_io()).map(Rc::clone).collect()
     }
 
+    pub(crate) fn stats(&self) -> HostStats {
+        self.counters.read()
+    }
+
     fn poll(&self, local: &Local) -> Work {
         let work = self.on_each(|link, stack| link.receive(stack));
+        if !self.links.borrow().is_empty() {
+            self.counters.polls.count();
+            if !work.is_busy() {
+                self.counters.idle_polls.count();
+            }
+        }
         self.namespaces.borrow().iter().for_each(|namespace| namespace.retry());
         work + self.pass_on(local)
     }

@@ -67,6 +67,7 @@ impl Inbox {
             return pending.fail(IoError::Aborted);
         }
         if let Err(pending) = self.namespace.send(pending) {
+            self.namespace.note_queued();
             self.park(pending);
         }
     }

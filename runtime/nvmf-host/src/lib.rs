@@ -16,6 +16,7 @@
 extern crate alloc;
 
 mod core_host;
+mod counters;
 mod inbox;
 mod link;
 mod namespace;
@@ -23,6 +24,7 @@ mod pending;
 mod queue;
 
 pub use core_host::{CoreHost, Hear, News};
+pub use counters::HostStats;
 pub use inbox::Inbox;
 pub use link::{CallError, Link};
 pub use namespace::{Access, CoreNamespace, Hope, Limits, Policy, Route, Routes};

@@ -11,6 +11,7 @@ use basalt_reactor::Local;
 use basalt_reactor::sync::oneshot;
 
 use crate::core_host::{CoreHost, News};
+use crate::counters::Counters;
 use crate::pending::{Answered, Next, Pending};
 use crate::queue::{Answer, Data, Ended, HostQueue, LinkError, Load};
 use crate::{PathId, Run};
@@ -32,6 +33,7 @@ pub struct Link {
     state: Cell<State>,
     error: Cell<Option<LinkError>>,
     io_timeout: Option<Duration>,
+    counters: Rc<Counters>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,9 +58,11 @@ impl Link {
         (path, run, qid): (PathId, Run, u16),
         queue: HostQueue,
         io_timeout: Option<Duration>,
+        counters: &Rc<Counters>,
     ) -> Self {
         let (queue, state) = (RefCell::new(queue), Cell::new(State::Connecting));
-        Self { path, run, qid, local, queue, state, error: Cell::new(None), io_timeout }
+        let (error, counters) = (Cell::new(None), Rc::clone(counters));
+        Self { path, run, qid, local, queue, state, error, io_timeout, counters }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -96,6 +100,7 @@ impl Link {
         pending: Pending,
     ) -> Result<(), Pending> {
         let now = self.local.now();
+        self.counters.submitted_requests.count();
         let sent = self.queue.borrow_mut().submit(command, data, Load::Io(pending), now);
         sent.map_err(|load| match load {
             Load::Io(pending) => pending,
@@ -128,7 +133,11 @@ impl Link {
         if self.is_dead() {
             return Ok(Work::IDLE);
         }
-        self.queue.borrow_mut().receive(stack, &mut |ended| self.ended(ended))
+        let work = self.queue.borrow_mut().receive(stack, &mut |ended| self.ended(ended));
+        if self.carries_io() && work.is_ok_and(Work::is_busy) {
+            self.counters.socket_completions.count();
+        }
+        work
     }
 
     /// Sends what there is to send.
@@ -183,9 +192,13 @@ impl Link {
             Load::Call(answer, data) => return answer.send(Answer { completion, data }),
             Load::Io(pending) => pending,
         };
+        self.counters.nvme_completions.count();
         let answered = Answered { status: completion.status(), received, expected };
         match pending.ended(&answered) {
-            Next::Ended => pending.finish(),
+            Next::Ended => {
+                pending.inbox.namespace.count(self.path, &pending.io, &self.local);
+                pending.finish();
+            }
             Next::Send => {
                 let inbox = Rc::clone(&pending.inbox);
                 inbox.park(pending);

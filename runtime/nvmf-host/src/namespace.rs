@@ -1,12 +1,15 @@
 //! A namespace as one core sees it: the paths to it, and which of them an Io takes.
 
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use basalt_bdev::{IoError, Op};
+use basalt_bdev::{Io, IoCounters, IoError, Op};
 use basalt_nvme_spec::Status;
+use basalt_reactor::Local;
 
+use crate::counters::Counters;
 use crate::inbox::Inbox;
 use crate::link::Link;
 use crate::pending::Pending;
@@ -66,7 +69,7 @@ impl Access {
 }
 
 /// One path to a namespace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The path.
     pub path: PathId,
@@ -78,10 +81,12 @@ pub struct Route {
     pub limits: Limits,
     /// Whether the path is preferred to others of the same access.
     pub preferred: bool,
+    /// What has gone that way is counted there, if anywhere.
+    pub counters: Option<Arc<IoCounters>>,
 }
 
 /// What a core has to know of a namespace; core 0 says it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Routes {
     /// The paths to it.
     pub routes: Vec<Route>,
@@ -127,11 +132,14 @@ pub struct CoreNamespace {
     turn: Cell<(usize, u32)>,
     inboxes: RefCell<Vec<Rc<Inbox>>>,
     has_parked: Cell<bool>,
+    /// Whether there are paths that are counted one by one.
+    has_counters: Cell<bool>,
+    counters: Rc<Counters>,
 }
 
 impl CoreNamespace {
     /// One of blocks of `block` bytes, to which there is no path yet.
-    pub(crate) fn new(id: NamespaceId, block: usize) -> Rc<Self> {
+    pub(crate) fn new(id: NamespaceId, block: usize, counters: &Rc<Counters>) -> Rc<Self> {
         Rc::new(Self {
             id,
             block,
@@ -141,6 +149,8 @@ impl CoreNamespace {
             turn: Cell::new((0, 0)),
             inboxes: RefCell::default(),
             has_parked: Cell::new(false),
+            has_counters: Cell::new(false),
+            counters: Rc::clone(counters),
         })
     }
 
@@ -156,7 +166,11 @@ impl CoreNamespace {
     /// Takes over what core 0 says. `link_of` knows this core's connections.
     pub(crate) fn update(&self, new: Routes, link_of: impl Fn(PathId) -> Option<Rc<Link>>) {
         let Routes { routes, policy, hope } = new;
-        let with_link = |route: Route| (route, link_of(route.path));
+        self.has_counters.set(routes.iter().any(|route| route.counters.is_some()));
+        let with_link = |route: Route| {
+            let link = link_of(route.path);
+            (route, link)
+        };
         *self.routes.borrow_mut() = routes.into_iter().map(with_link).collect();
         self.policy.set(policy);
         self.hope.set(hope);
@@ -199,6 +213,23 @@ impl CoreNamespace {
                 route.access = Access::Changing;
             }
         }
+    }
+
+    /// An Io has ended that went by that path.
+    pub(crate) fn count(&self, path: PathId, io: &Io, local: &Local) {
+        if !self.has_counters.get() {
+            return;
+        }
+        let routes = self.routes.borrow();
+        let route = routes.iter().find(|(route, _)| route.path == path);
+        if let Some(counters) = route.and_then(|(route, _)| route.counters.as_ref()) {
+            counters.record(local.core(), io, local.now());
+        }
+    }
+
+    /// An Io could not be sent when it came.
+    pub(crate) fn note_queued(&self) {
+        self.counters.queued_requests.count();
     }
 
     pub(crate) fn note_parked(&self) {

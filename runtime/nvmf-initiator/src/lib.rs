@@ -40,14 +40,15 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use basalt_nvmf_host::{Access, LinkError, Policy};
+pub use basalt_nvmf_host::{Access, HostStats, LinkError, Policy};
 pub use basalt_nvmf_pdu::Digests;
 pub use discovery::{Discoveries, DiscoveryInfo, DiscoveryOptions};
 pub use error::PathError;
 pub use options::{Host, Loss, Reconnect, RemoteOptions, TransportId};
 pub use path::PathState;
 pub use remotes::{
-    ControllerData, Multipath, PathInfo, RemoteBdevInfo, RemoteError, RemoteInfo, Remotes,
+    ControllerData, Multipath, PathInfo, PathStat, RemoteBdevInfo, RemoteError, RemoteInfo,
+    Remotes, Way,
 };
 
 /// Something that takes its time. It is boxed, so that whoever waits for it does not get a copy of

@@ -79,6 +79,8 @@ pub struct RemoteOptions {
     pub reconnect: Reconnect,
     /// Which of several paths Ios take.
     pub policy: Policy,
+    /// Whether what goes by each of several paths is counted (SPDK's `io_path_stat`).
+    pub io_path_stat: bool,
 }
 
 impl RemoteOptions {
@@ -101,6 +103,7 @@ impl RemoteOptions {
                 fast_io_fail: None,
             },
             policy: Policy::ActivePassive,
+            io_path_stat: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use basalt_bdev::{Lenders, RegisterError, Registry};
+use basalt_bdev::{IoCounters, Lenders, RegisterError, Registry};
 use basalt_env::{CoreId, sort_few_by_key};
 use basalt_reactor::Local;
 
@@ -15,7 +15,7 @@ use super::bdev::RemoteBdev;
 use super::discover::Namespace;
 use super::options::RemoteOptions;
 use super::path::{Path, Request};
-use super::remotes::RemoteBdevInfo;
+use super::remotes::{PathStat, RemoteBdevInfo, Way};
 use super::session::Session;
 use basalt_nvmf_host::CoreHost;
 use basalt_nvmf_host::{Hope, Limits, Policy, Route, Routes};
@@ -103,7 +103,10 @@ impl Remote {
 
     /// Its bdevs as they are now; `place` says where a path is among the paths.
     pub(super) fn shown(&self, place: &dyn Fn(PathId) -> Option<usize>) -> Vec<RemoteBdevInfo> {
-        let way = |route: &Route| Some((place(route.path)?, route.access));
+        let way = |route: &Route| {
+            let Route { access, preferred, .. } = *route;
+            Some(Way { path: place(route.path)?, access, preferred })
+        };
         let info = |shown: &Shown| RemoteBdevInfo {
             name: shown.name.clone(),
             nsid: shown.namespace.nsid,
@@ -111,6 +114,18 @@ impl Remote {
             paths: shown.routes.iter().filter_map(way).collect(),
         };
         self.shown.borrow().iter().filter(|shown| shown.registered).map(info).collect()
+    }
+
+    /// What has gone by each path of a bdev. `None` if it is not one of ours.
+    pub(super) fn path_stats(&self, bdev: &str) -> Option<Vec<PathStat>> {
+        let shown = self.shown.borrow();
+        let known = shown.iter().find(|shown| shown.name == bdev && shown.registered)?;
+        let stat = |route: &Route| {
+            let stat = route.counters.as_ref().map(|counters| counters.total());
+            let (transport, subnqn) = (self.path(route.path)?.transport, &self.options.subnqn);
+            Some(PathStat { transport, subnqn: subnqn.clone(), stat })
+        };
+        Some(known.routes.iter().filter_map(stat).collect())
     }
 
     /// Whether one of those namespaces is another's by its identifier.
@@ -149,6 +164,7 @@ impl Remote {
                 access: namespace.access,
                 limits: limits(session, namespace),
                 preferred: false,
+                counters: None,
             };
             self.add_route(*namespace, route);
         }
@@ -179,7 +195,11 @@ impl Remote {
         }
     }
 
-    fn add_route(&self, namespace: Namespace, route: Route) {
+    fn add_route(&self, namespace: Namespace, mut route: Route) {
+        if self.options.io_path_stat {
+            let counters = IoCounters::new(self.local.cores(), namespace.block_size);
+            route.counters = Some(Arc::new(counters));
+        }
         let mut shown = self.shown.borrow_mut();
         let known = shown.iter_mut().find(|known| known.namespace.nsid == namespace.nsid);
         let Some(known) = known else {
@@ -197,8 +217,8 @@ impl Remote {
         let at = known.routes.iter().position(|known| known.path == route.path);
         match at {
             Some(at) => {
-                let preferred = known.routes[at].preferred;
-                known.routes[at] = Route { preferred, ..route };
+                let Route { preferred, counters, .. } = known.routes[at].clone();
+                known.routes[at] = Route { preferred, counters, ..route };
             }
             None => known.routes.push(route),
         }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use basalt_bdev::Registry;
+use basalt_bdev::{IoStat, Registry};
 use basalt_nvme_spec::Command;
 use basalt_nvme_spec::fabrics::NQN_LEN_MAX;
 use basalt_reactor::Local;
@@ -121,8 +121,30 @@ pub struct RemoteBdevInfo {
     pub nsid: u32,
     /// Which of its paths Ios take.
     pub policy: Policy,
-    /// Its paths by their place in [`RemoteInfo::paths`], and how well it is reached by each.
-    pub paths: Vec<(usize, Access)>,
+    /// Its paths.
+    pub paths: Vec<Way>,
+}
+
+/// What has gone by a path of a bdev.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathStat {
+    /// Where it leads.
+    pub transport: TransportId,
+    /// The qualified name of the subsystem there.
+    pub subnqn: String,
+    /// What it was; none if it is not counted ([`RemoteOptions::io_path_stat`]).
+    pub stat: Option<IoStat>,
+}
+
+/// A path to a namespace as it is now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Its place in [`RemoteInfo::paths`].
+    pub path: usize,
+    /// How well the namespace is reached by it.
+    pub access: Access,
+    /// Whether it is preferred to others of the same access.
+    pub preferred: bool,
 }
 
 /// An attached remote controller as it is now.
@@ -338,6 +360,11 @@ impl Remotes {
             return Ok(());
         }
         Err(RemoteError::NoSuchBdev)
+    }
+
+    /// What has gone by each path of a bdev. `None` if it is no bdev of a remote controller.
+    pub fn path_stats(&self, bdev: &str) -> Option<Vec<PathStat>> {
+        self.remotes.borrow().iter().find_map(|remote| remote.path_stats(bdev))
     }
 
     fn all(&self) -> Vec<Rc<Remote>> {

@@ -2,6 +2,7 @@
 
 mod attaching;
 mod cards;
+mod counting;
 mod discovering;
 mod io;
 mod life;
