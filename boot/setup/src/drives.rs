@@ -11,11 +11,14 @@ use basalt_bare::{is_emulated, is_virtual};
 use basalt_bdev::Registry;
 use basalt_bdev_nvme::{
     AdminError, AttachError, ControlError, IoPath, ManageError, NvmeControllers, Options,
+    PollGroupStats,
 };
 use basalt_env::Device;
 use basalt_pci::{Claimed, Function, PciAddress};
 use basalt_reactor::Local;
-use basalt_rpc::methods::{NvmeControl, NvmeDone, NvmeOptions, NvmeRefusal, NvmeState, NvmeSwitch};
+use basalt_rpc::methods::{
+    NvmeControl, NvmeDone, NvmeOptions, NvmeQueueStats, NvmeRefusal, NvmeState, NvmeSwitch,
+};
 use basalt_rpc::{Rpc, RpcError, errno};
 
 use crate::devices::{Firmware, Nodes, PciDevice};
@@ -186,6 +189,22 @@ impl Drives {
                 Box::pin(async move { controllers.manage(&name, order).await.map_err(refusal) })
             },
         )
+        .with_queue_stats(|local| PollGroupStats::of::<Registers>(local).map(queue_stats))
+    }
+}
+
+fn queue_stats(stats: PollGroupStats) -> NvmeQueueStats {
+    let PollGroupStats { queues, queued } = stats;
+    NvmeQueueStats {
+        polls: queues.polls,
+        idle_polls: queues.polls - queues.busy_polls,
+        completions: queues.completed,
+        cq_mmio_doorbell_updates: queues.doorbells.cq_mmio,
+        cq_shadow_doorbell_updates: queues.doorbells.cq_shadow,
+        queued_requests: queued,
+        submitted_requests: queues.submitted,
+        sq_mmio_doorbell_updates: queues.doorbells.sq_mmio,
+        sq_shadow_doorbell_updates: queues.doorbells.sq_shadow,
     }
 }
 

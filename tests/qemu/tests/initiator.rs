@@ -9,7 +9,7 @@ use std::time::Duration;
 use basalt_qemu_tests::initiator::{Initiator, pattern};
 use basalt_qemu_tests::rpc_client::SpdkRpc;
 use basalt_qemu_tests::{BasaltGuest, Guest, HostedTwin};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 const START: Duration = Duration::from_secs(60);
@@ -104,6 +104,7 @@ fn a_twin_attaches_by_two_paths_and_loses_one() {
                                  --policy active_active --selector round_robin --min-io 1"
         )
     };
+    rpc.call("bdev_nvme_set_options --io-path-stat");
     assert_eq!(rpc.call(&attach(port)), "Farn1");
     assert_eq!(rpc.call(&attach(second)), "Farn1");
     let complaint = rpc.complaint(&attach(second));
@@ -112,6 +113,18 @@ fn a_twin_attaches_by_two_paths_and_loses_one() {
     round_trip(near_port, &disk, 3);
     let paths = rpc.call("bdev_nvme_get_io_paths -n Farn1");
     assert_eq!(paths["poll_groups"][0]["io_paths"].as_array().map(Vec::len), Some(2), "{paths}");
+    let counted = rpc.call("bdev_nvme_get_path_iostat -b Farn1");
+    for path in 0..2 {
+        let stat = &counted["stats"][path]["stat"];
+        let ops = ["num_read_ops", "num_write_ops"].iter().filter_map(|op| stat[op].as_u64());
+        assert!(ops.sum::<u64>() > 0, "the paths take turns: {counted}");
+    }
+    let done = rpc.call("bdev_nvme_get_transport_statistics");
+    let tcp = &done["poll_groups"][0]["transports"];
+    let completions = |group: &Value| group["transports"][0]["nvme_completions"].as_u64();
+    let total: u64 =
+        done["poll_groups"].as_array().into_iter().flatten().filter_map(completions).sum();
+    assert!(total > 0 && tcp[0]["trname"] == "TCP", "{done}");
     let shown = rpc.call("bdev_get_bdevs")[0]["driver_specific"].clone();
     for (at, port) in [port, second].into_iter().enumerate() {
         assert_eq!(shown["nvme"][at]["trid"]["trsvcid"], port.to_string(), "{shown}");

@@ -167,9 +167,11 @@ const SCRIPT: &str = "
     bdev_nvme_disable_controller Nvme0
     bdev_nvme_get_controllers -n Nvme0
     bdev_nvme_enable_controller Nvme0
-    bdev_nvme_set_options --action-on-timeout none
+    bdev_nvme_set_options --action-on-timeout none --io-path-stat
     bdev_nvme_set_hotplug --no-hotplug
     bdev_nvme_get_io_paths
+    bdev_nvme_get_path_iostat -b Nvme0n1
+    bdev_nvme_get_transport_statistics
     bdev_nvme_get_discovery_info
     bdev_virtio_scsi_get_devices
     # The target.

@@ -6,7 +6,7 @@ use crate::{Router, RpcError, When, errno};
 /// Why a feature is not there, its methods, and when they may be called in SPDK.
 type Feature = (&'static str, &'static str, When);
 
-const FEATURES: [Feature; 18] = [
+const FEATURES: [Feature; 17] = [
     (
         "Logical volumes are not supported: use bdev_split_create or partitions of a drive",
         "bdev_lvol_create_lvstore bdev_lvol_delete_lvstore bdev_lvol_rename_lvstore \
@@ -127,11 +127,6 @@ const FEATURES: [Feature; 18] = [
     (
         "Not supported: errors are injected into any bdev with bdev_error_create",
         "bdev_nvme_add_error_injection bdev_nvme_remove_error_injection",
-        When::Runtime,
-    ),
-    (
-        "Not counted: see bdev_get_iostat and nvmf_get_stats",
-        "bdev_nvme_get_path_iostat bdev_nvme_get_transport_statistics",
         When::Runtime,
     ),
 ];

@@ -117,7 +117,7 @@ fn put_depth(stat: &mut Value, depth: &DepthStat) {
     stat["weighted_io_time"] = us(depth.weighted).into();
 }
 
-fn stat_to_json(stat: &IoStat) -> Value {
+pub(super) fn stat_to_json(stat: &IoStat) -> Value {
     let [read, write, unmap, copy] =
         [Op::Read, Op::Write, Op::Unmap, Op::Copy].map(|op| stat.op(op));
     object(&mut [

@@ -18,6 +18,7 @@ mod nvme_health;
 mod nvme_local;
 mod nvme_manage;
 mod nvme_options;
+mod nvme_paths;
 mod nvme_remote;
 mod nvme_report;
 mod nvmf;
@@ -38,7 +39,8 @@ pub use self::file::{FileControl, FileModule, FileOptions};
 pub use self::net::{InterfaceState, NetControl};
 pub(crate) use self::notify::Notifications;
 pub use self::nvme::{
-    NvmeAdmin, NvmeAttached, NvmeControl, NvmeDone, NvmeManaged, NvmeRefusal, NvmeState, NvmeSwitch,
+    NvmeAdmin, NvmeAttached, NvmeControl, NvmeDone, NvmeManaged, NvmeQueueStats, NvmeRefusal,
+    NvmeState, NvmeSwitch, QueueStatsOf,
 };
 pub use self::nvme_command::NvmeAnswer;
 pub(crate) use self::nvme_local::key as nvme_local_key;
@@ -48,6 +50,8 @@ pub use self::pci::{PciControl, PciState};
 pub(crate) use self::rpc::WAIT_KEY;
 pub use self::syslog::{SyslogControl, SyslogSetting, SyslogState};
 pub use self::virtio::{VirtioAttached, VirtioControl, VirtioDetached, VirtioKind, VirtioState};
+
+use alloc::string::String;
 
 use serde_json::{Map, Value};
 
@@ -81,6 +85,7 @@ pub fn register_all(router: &mut Router) {
     nvme_manage::register(router);
     nvme_options::register(router);
     nvme_remote::register(router);
+    nvme_paths::register(router);
     nvme_discovery::register(router);
     virtio::register(router);
     nvmf::register(router);
@@ -94,4 +99,13 @@ fn object(members: &mut [(&str, Value)]) -> Value {
         object.insert((*name).into(), value.take());
     }
     Value::Object(object)
+}
+
+/// The same of members that are numbers, one by one: to make a map of all at once sorts them first.
+fn numbers(members: &[(&str, u64)]) -> Map<String, Value> {
+    let mut object = Map::new();
+    for (name, number) in members {
+        object.insert((*name).into(), (*number).into());
+    }
+    object
 }

@@ -11,6 +11,7 @@ use core::pin::Pin;
 
 use basalt_bdev::{NvmeOrder, NvmePassthru, NvmeReport};
 use basalt_env::PciAddress;
+use basalt_reactor::Local;
 use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
@@ -40,6 +41,13 @@ pub struct NvmeState {
     pub firmware: String,
 }
 
+impl NvmeState {
+    /// Where it sits, as SPDK's transport identifier.
+    pub(super) fn trid(&self) -> Value {
+        json!({"trtype": "PCIe", "traddr": format!("{}", self.address)})
+    }
+}
+
 /// How an attachment ends: the names of the bdevs.
 pub type NvmeAttached = Pin<Box<dyn Future<Output = Result<Vec<String>, RpcError>>>>;
 
@@ -60,6 +68,33 @@ pub enum NvmeRefusal {
     /// Whatever else there is.
     Failed(RpcError),
 }
+
+/// What a core's queues of the machine's own controllers have done, by the names of SPDK's
+/// `bdev_nvme_get_transport_statistics`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NvmeQueueStats {
+    /// Looks for completions.
+    pub polls: u64,
+    /// Those of them that found none.
+    pub idle_polls: u64,
+    /// Commands completed.
+    pub completions: u64,
+    /// Writes to the registers of completion queues.
+    pub cq_mmio_doorbell_updates: u64,
+    /// Writes to their places in memory.
+    pub cq_shadow_doorbell_updates: u64,
+    /// Commands that did not go out when their Io came.
+    pub queued_requests: u64,
+    /// Commands submitted.
+    pub submitted_requests: u64,
+    /// Writes to the registers of submission queues.
+    pub sq_mmio_doorbell_updates: u64,
+    /// Writes to their places in memory.
+    pub sq_shadow_doorbell_updates: u64,
+}
+
+/// Finds them on the core that it is called on; `None` if that has never had such a queue.
+pub type QueueStatsOf = fn(&Local) -> Option<NvmeQueueStats>;
 
 type List = Box<dyn Fn() -> Vec<NvmeState>>;
 type Attach = Box<dyn Fn(String, PciAddress) -> NvmeAttached>;
@@ -85,6 +120,7 @@ pub struct NvmeControl {
     detach: Order,
     admin: Box<dyn Fn(String, NvmePassthru) -> NvmeAdmin>,
     manage: Box<dyn Fn(String, NvmeOrder) -> NvmeManaged>,
+    queue_stats: Option<QueueStatsOf>,
 }
 
 impl NvmeControl {
@@ -102,7 +138,17 @@ impl NvmeControl {
         let (switch, detach) = (Box::new(switch), Box::new(detach));
         let (admin, manage) = (Box::new(admin), Box::new(manage));
         let (list, attach) = (Box::new(list), Box::new(attach));
-        Self { list, attach, switch, detach, admin, manage }
+        Self { list, attach, switch, detach, admin, manage, queue_stats: None }
+    }
+
+    /// The same, which knows what each core's queues have done.
+    #[must_use]
+    pub fn with_queue_stats(self, of: QueueStatsOf) -> Self {
+        Self { queue_stats: Some(of), ..self }
+    }
+
+    pub(super) const fn queue_stats(&self) -> Option<QueueStatsOf> {
+        self.queue_stats
     }
 
     /// The controllers that are attached.
@@ -218,7 +264,7 @@ fn find(
 fn controller_to_json(controller: &NvmeState) -> Value {
     let path = json!({
         "state": controller.state,
-        "trid": {"trtype": "PCIe", "traddr": format!("{}", controller.address)},
+        "trid": controller.trid(),
         "cntlid": controller.cntlid,
         "host": {"nqn": "", "addr": "", "svcid": ""},
         "numa_id": -1,

@@ -41,6 +41,8 @@ pub struct RemoteDefaults {
     pub reconnect: Option<Reconnect>,
     /// `multipath_opts`.
     pub policy: Option<Policy>,
+    /// `io_path_stat`: whether what goes by each path is counted.
+    pub io_path_stat: bool,
 }
 
 impl RemoteDefaults {
@@ -59,6 +61,7 @@ impl RemoteDefaults {
             io_timeout: io_timeout.or(self.io_timeout),
             reconnect: reconnect.or(self.reconnect),
             policy: nvme_remote::read_multipath_opts(params)?.or(self.policy),
+            io_path_stat: params.optional("io_path_stat")?.unwrap_or(self.io_path_stat),
         })
     }
 
@@ -80,6 +83,9 @@ impl RemoteDefaults {
             put("reconnect_delay_sec", json!(delay.as_secs()));
             let fast = fast_io_fail.map_or(0, |limit| limit.as_secs());
             put("fast_io_fail_timeout_sec", json!(fast));
+        }
+        if self.io_path_stat {
+            put("io_path_stat", json!(true));
         }
         if let Some(policy) = self.policy {
             put("multipath_opts", nvme_remote::policy_to_json(policy));

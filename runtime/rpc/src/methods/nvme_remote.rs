@@ -9,12 +9,11 @@ use core::time::Duration;
 use basalt_net::{Endpoint, NetHandle};
 use basalt_nvme_spec::ascii_field;
 use basalt_nvmf_initiator::{
-    Access, Digests, Host, Loss, Multipath, PathError, PathState, Policy, Reconnect, RemoteError,
-    RemoteInfo, RemoteOptions, Remotes, TransportId,
+    Access, Digests, Host, Loss, Multipath, PathError, Policy, Reconnect, RemoteError, RemoteInfo,
+    RemoteOptions, Remotes, TransportId, Way,
 };
 use serde_json::{Value, json};
 
-use super::bdev::no_such_device;
 use super::nvme::{NvmeControl, NvmeSwitch};
 use super::nvme_local;
 use super::nvme_options::NvmeOptions;
@@ -53,7 +52,6 @@ pub(super) fn register(router: &mut Router) {
     router.register_async("bdev_nvme_attach_controller", When::Runtime, attach_controller);
     router.register_async("bdev_nvme_set_multipath_policy", When::Runtime, set_multipath_policy);
     router.register_async("bdev_nvme_set_preferred_path", When::Runtime, set_preferred_path);
-    router.register("bdev_nvme_get_io_paths", When::Runtime, get_io_paths);
 }
 
 async fn attach_controller(cx: Context, mut params: Params) -> Outcome {
@@ -179,6 +177,7 @@ pub(super) fn read_options(
         io_timeout: general.io_timeout.unwrap_or(default.io_timeout),
         reconnect: read_reconnect(params, reconnect)?.unwrap_or(reconnect),
         policy: read_multipath_opts(params)?.or(general.policy).unwrap_or(default.policy),
+        io_path_stat: general.io_path_stat,
         ..default
     })
 }
@@ -395,30 +394,13 @@ fn controller_of(cx: &Context, bdev: &str) -> String {
     list(cx).into_iter().find(has).map_or_else(String::new, |remote| remote.name)
 }
 
-fn get_io_paths(cx: Context, mut params: Params) -> Outcome {
-    let name: Option<String> = params.optional("name")?;
-    params.finish()?;
-    let mut found = Vec::new();
-    for remote in list(&cx) {
-        for bdev in &remote.bdevs {
-            if name.as_ref().is_none_or(|name| *name == bdev.name) {
-                found.extend(bdev.paths.iter().map(|way| io_path(&remote, &bdev.name, *way)));
-            }
-        }
-    }
-    match name {
-        Some(name) if found.is_empty() => Err(no_such_device(&name)),
-        _ => Ok(json!({"poll_groups": [{"thread": "core_0", "io_paths": found}]})),
-    }
-}
-
 /// The module-specific part of `bdev_get_bdevs`, if it is a bdev of a remote controller: an entry
 /// for each of its paths.
 pub(super) fn driver_specific(cx: &Context, bdev: &str) -> Option<Value> {
     list(cx).iter().find_map(|remote| {
         let known = remote.bdevs.iter().find(|known| known.name == bdev)?;
         let paths: Vec<Value> =
-            known.paths.iter().map(|way| namespace_by(remote, known.nsid, *way)).collect();
+            known.paths.iter().map(|way| namespace_by(remote, known.nsid, way)).collect();
         let mut fields = json!({"nvme": paths});
         match known.policy {
             Policy::ActivePassive => fields["mp_policy"] = "active_passive".into(),
@@ -437,10 +419,10 @@ pub(super) fn driver_specific(cx: &Context, bdev: &str) -> Option<Value> {
 }
 
 /// A namespace as one path leads to it.
-fn namespace_by(remote: &RemoteInfo, nsid: u32, (at, access): (usize, Access)) -> Value {
+fn namespace_by(remote: &RemoteInfo, nsid: u32, way: &Way) -> Value {
     const SEVERAL_CONTROLLERS: u8 = 1 << 1;
     const REPORTS_ANA: u8 = 1 << 3;
-    let path = &remote.paths[at];
+    let path = &remote.paths[way.path];
     let mut fields = json!({"trid": trid(path.transport, &remote.subnqn), "ns_data": {"id": nsid}});
     let Some(controller) = path.controller else { return fields };
     let text = |field: &[u8]| ascii_field(field).unwrap_or("").to_string();
@@ -456,7 +438,7 @@ fn namespace_by(remote: &RemoteInfo, nsid: u32, (at, access): (usize, Access)) -
         ("ana_reporting", Value::from(reports_ana)),
     ]);
     if reports_ana {
-        fields["ns_data"]["ana_state"] = match access {
+        fields["ns_data"]["ana_state"] = match way.access {
             Access::Optimized => "optimized",
             Access::NonOptimized => "non_optimized",
             Access::Inaccessible => "inaccessible",
@@ -466,17 +448,4 @@ fn namespace_by(remote: &RemoteInfo, nsid: u32, (at, access): (usize, Access)) -
         .into();
     }
     fields
-}
-
-fn io_path(remote: &RemoteInfo, bdev: &str, (at, access): (usize, Access)) -> Value {
-    let path = &remote.paths[at];
-    let is_live = path.state == PathState::Live;
-    let is_usable = matches!(access, Access::Optimized | Access::NonOptimized);
-    json!({
-        "bdev_name": bdev,
-        "cntlid": path.cntlid,
-        "connected": is_live,
-        "accessible": is_live && is_usable,
-        "transport": trid(path.transport, &remote.subnqn),
-    })
 }

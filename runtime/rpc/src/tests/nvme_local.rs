@@ -14,7 +14,7 @@ use basalt_nvmf::{Target, TransportConfig};
 use serde_json::{Value, json};
 
 use super::Machine;
-use crate::methods::{NvmeControl, NvmeState};
+use crate::methods::{NvmeControl, NvmeQueueStats, NvmeState};
 use crate::{RpcError, errno};
 
 type Attached = Rc<RefCell<Vec<NvmeState>>>;
@@ -158,4 +158,73 @@ fn a_drive_is_let_go_of_by_its_name_and_its_address_if_that_is_said() {
     assert_eq!(names(&attached), [("Nvme1".into(), at(5))]);
     assert_eq!(machine.call(DETACH, json!({"name": "Nvme1"})).unwrap(), json!(true));
     assert!(names(&attached).is_empty());
+}
+
+#[test]
+fn a_drive_has_one_path() {
+    let (mut machine, attached) = machine();
+    let path = |at: &str, is_up| {
+        json!({
+            "bdev_name": "Nvme0n1", "cntlid": 1, "current": true, "connected": is_up,
+            "accessible": is_up, "transport": {"trtype": "PCIe", "traddr": at},
+        })
+    };
+    let mut paths = || {
+        let found = machine.call("bdev_nvme_get_io_paths", json!({"name": "Nvme0n1"})).unwrap();
+        found["poll_groups"][0]["io_paths"].clone()
+    };
+    assert_eq!(paths(), json!([path("0000:00:04.0", true)]));
+    attached.borrow_mut()[0].state = "disabled".into();
+    assert_eq!(paths(), json!([path("0000:00:04.0", false)]));
+    let all = machine.call("bdev_nvme_get_io_paths", None).unwrap();
+    assert_eq!(all["poll_groups"][0]["io_paths"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn what_has_gone_by_a_path_is_told_if_it_is_counted() {
+    let (mut machine, _) = machine();
+    let method = "bdev_nvme_get_path_iostat";
+    let name = json!({"name": "Nvme0n1"});
+    let refused = machine.call(method, name.clone()).unwrap_err();
+    assert_eq!(refused.code, -1);
+    let spdk = "RPC not enabled if enable_io_path_stat is false";
+    assert!(refused.message.starts_with(spdk), "{}", refused.message);
+    machine.call("bdev_nvme_set_options", json!({"io_path_stat": true})).unwrap();
+    let told = machine.call(method, name).unwrap();
+    assert_eq!(told["name"], "Nvme0n1");
+    assert_eq!(told["stats"][0]["trid"], json!({"trtype": "PCIe", "traddr": "0000:00:04.0"}));
+    let bdev = machine.call("bdev_get_iostat", json!({"name": "Nvme0n1"})).unwrap();
+    let mut expected = bdev["bdevs"][0].clone();
+    expected.as_object_mut().unwrap().remove("name");
+    assert_eq!(told["stats"][0]["stat"], expected);
+    assert_eq!(machine.code(method, json!({"name": "Nvme7n1"})), -19);
+    assert_eq!(machine.code(method, None), -32602);
+    assert!(machine.rpc.saved("bdev").iter().any(|call| call["params"]["io_path_stat"] == true));
+}
+
+#[test]
+fn what_queues_have_done_is_told_by_core() {
+    let (mut machine, attached) = machine();
+    let control = NvmeControl::new(
+        move || attached.borrow().clone(),
+        |_, _| Box::pin(async { Ok(Vec::new()) }),
+        |_, _| Box::pin(async { Ok(()) }),
+        |_| Box::pin(async { Ok(()) }),
+        |_, passthru| Box::pin(async { (passthru, Ok(())) }),
+        |_, _| Box::pin(async { Ok(NvmeReport::Done) }),
+    );
+    let control = control.with_queue_stats(|local| {
+        let submitted_requests = 7 + u64::from(local.core().0);
+        Some(NvmeQueueStats { polls: 9, idle_polls: 2, submitted_requests, ..Default::default() })
+    });
+    machine.boot().provide(Rc::new(control));
+    let method = "bdev_nvme_get_transport_statistics";
+    let told = machine.call(method, None).unwrap();
+    let group = &told["poll_groups"][0];
+    assert_eq!(group["thread"], "reactor_0");
+    let pcie = &group["transports"][0];
+    assert_eq!((&pcie["trname"], &pcie["polls"]), (&json!("PCIe"), &json!(9)));
+    assert_eq!((&pcie["idle_polls"], &pcie["submitted_requests"]), (&json!(2), &json!(7)));
+    assert_eq!(pcie.as_object().map(|fields| fields.len()), Some(10));
+    assert_eq!(machine.code(method, json!({"name": "x"})), -32602);
 }

@@ -63,7 +63,9 @@ fn what_is_not_there_has_neither_paths_nor_a_policy() {
     assert_eq!(machine.code(method, policy("passive", json!(null))), -32602);
     let preferred = json!({"name": "Nvme9n1", "cntlid": 1});
     assert_eq!(machine.code("bdev_nvme_set_preferred_path", preferred), -19);
-    let none = json!({"poll_groups": [{"thread": "core_0", "io_paths": []}]});
+    let none = json!({"poll_groups": [{"thread": "reactor_0", "io_paths": []}]});
     assert_eq!(machine.call("bdev_nvme_get_io_paths", None).unwrap(), none);
+    let none = json!({"poll_groups": [{"thread": "reactor_0", "transports": []}]});
+    assert_eq!(machine.call("bdev_nvme_get_transport_statistics", None).unwrap(), none);
     assert_eq!(machine.code("bdev_nvme_get_io_paths", json!({"name": "Nvme9n1"})), -19);
 }
