@@ -27,6 +27,7 @@ pub mod linux;
 mod monitor;
 mod relay;
 pub mod rpc_client;
+pub mod rsyslog;
 mod screen;
 pub mod syslog;
 mod tap;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use basalt_qemu_tests::rpc_client::Raw;
+use basalt_qemu_tests::rsyslog::Rsyslogd;
 use basalt_qemu_tests::syslog::{SyslogMessage, SyslogServer};
 use basalt_qemu_tests::{BasaltGuest, Guest, HostedTwin};
 use serde_json::{Value, json};
@@ -121,4 +122,32 @@ fn the_hosted_twin_sends_its_log_too() {
     }
     let state = call(rpc, "log_get_syslog", json!(null));
     assert_eq!((&state["enabled"], &state["lines_lost"]), (&json!(true), &json!(0)));
+}
+
+#[test]
+fn rsyslogd_reads_every_field_of_what_the_hosted_twin_sends() {
+    let fields = "%pri-text%|%hostname%|%app-name%|%msgid%|%timereported:::date-rfc3339%|%msg%";
+    let server = Rsyslogd::start(fields).unwrap();
+    let twin = HostedTwin::new("twin");
+    let rpc = twin.rpc;
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", START);
+    let mut client = Raw::connect(rpc);
+    call(rpc, "log_set_level", json!({"level": "INFO"}));
+    call(rpc, "log_set_syslog", setting("127.0.0.1", server.port()));
+    // It does not say when it listens, and what comes before that is lost.
+    let mut lines = Vec::new();
+    for _ in 0..30 {
+        assert!(client.call("bdev_levitate")["error"].is_object());
+        lines = server.until("bdev_levitate failed", Duration::from_secs(1));
+        if !lines.is_empty() {
+            break;
+        }
+    }
+    let line = lines.iter().find(|line| line.contains("bdev_levitate failed"));
+    let line = line.unwrap_or_else(|| panic!("rsyslogd has heard nothing of it: {lines:?}"));
+    let fields: Vec<_> = line.split('|').collect();
+    assert_eq!(fields[..4], ["daemon.debug", "storage-1", "basalt", "rpc"], "{line}");
+    assert!(fields[4] > "2024" && fields[4].contains('T'), "{line}");
+    assert!(fields[5].contains("bdev_levitate"), "{line}");
 }
