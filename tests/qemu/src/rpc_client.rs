@@ -27,6 +27,25 @@ impl SpdkRpc {
         Self { port }
     }
 
+    /// The methods that the client has commands for.
+    ///
+    /// # Panics
+    /// It does not tell.
+    #[must_use]
+    pub fn methods() -> Vec<String> {
+        let output = Command::new(program()).arg("--help").output();
+        let output = output.unwrap_or_else(|error| panic!("spdk-rpc does not start: {error}"));
+        let help = String::from_utf8_lossy(&output.stdout);
+        // Each is at the start of a line, set in by four columns.
+        let name = |line: &str| {
+            let rest = line.strip_prefix("    ")?;
+            let name = rest.split_whitespace().next()?;
+            let is_method = rest.starts_with(name) && name.contains('_');
+            is_method.then(|| name.to_owned())
+        };
+        help.lines().filter_map(name).collect()
+    }
+
     /// What a command prints; JSON if it is some, else a text.
     #[track_caller]
     pub fn call(&self, arguments: &str) -> Value {

@@ -34,7 +34,8 @@ impl Rsyslogd {
         let text = format!(
             "module(load=\"imudp\")\n\
              template(name=\"fields\" type=\"string\" string=\"{fields}\\n\")\n\
-             ruleset(name=\"basalt\") {{ action(type=\"omfile\" file=\"{}\" template=\"fields\") }}\n\
+             ruleset(name=\"basalt\")\n\
+             {{ action(type=\"omfile\" file=\"{}\" template=\"fields\") }}\n\
              input(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"basalt\")\n",
             log.display()
         );

@@ -174,8 +174,11 @@ fn what_spdks_client_makes_of_files_and_memory_is_saved_and_comes_back() {
     guest.wait_for_line("basalt: ready", START);
     assert_eq!(rpc.call("bdev_get_bdevs"), made);
     assert_eq!(rpc.text("save_config"), saved);
+    rpc.call("bdev_uring_rescan Uring0");
     rpc.call("bdev_uring_delete Uring0");
-    assert_eq!(rpc.call("bdev_get_bdevs").as_array().map(Vec::len), Some(3));
+    rpc.call("bdev_aio_rescan Aio0");
+    rpc.call("bdev_aio_delete Aio0");
+    assert_eq!(rpc.call("bdev_get_bdevs").as_array().map(Vec::len), Some(2));
 }
 
 #[test]

@@ -119,6 +119,8 @@ fn a_twin_attaches_by_two_paths_and_loses_one() {
         let ops = ["num_read_ops", "num_write_ops"].iter().filter_map(|op| stat[op].as_u64());
         assert!(ops.sum::<u64>() > 0, "the paths take turns: {counted}");
     }
+    let cntlid = &paths["poll_groups"][0]["io_paths"][1]["cntlid"];
+    assert_eq!(rpc.call(&format!("bdev_nvme_set_preferred_path -b Farn1 -c {cntlid}")), "");
     let done = rpc.call("bdev_nvme_get_transport_statistics");
     let tcp = &done["poll_groups"][0]["transports"];
     let completions = |group: &Value| group["transports"][0]["nvme_completions"].as_u64();

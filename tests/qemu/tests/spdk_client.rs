@@ -112,6 +112,9 @@ const SCRIPT: &str = "
     framework_get_governor
     framework_monitor_context_switch
     framework_disable_cpumask_locks
+    framework_enable_cpumask_locks
+    framework_get_subsystems
+    framework_get_config bdev
     framework_get_pci_devices --format-lspci
     thread_get_stats
     thread_get_pollers
@@ -121,6 +124,8 @@ const SCRIPT: &str = "
     log_clear_flag nvmf
     log_set_flag all
     log_set_level NOTICE
+    log_get_level
+    log_set_print_level NOTICE
     log_get_print_level
     log_enable_timestamps --timestamps
     iobuf_get_stats
@@ -130,6 +135,10 @@ const SCRIPT: &str = "
     accel_get_opc_assignments
     accel_get_module_info
     trace_get_info
+    trace_clear
+    bdev_iscsi_set_options -t 30
+    bdev_virtio_blk_set_hotplug --no-hotplug
+    fsdev_set_opts 64 8
     notify_get_types
     # Bdevs, and bdevs over them.
     bdev_malloc_create -b M1 16 512
@@ -157,6 +166,7 @@ const SCRIPT: &str = "
     bdev_get_histogram_borders M2 --borders 10,100
     bdev_set_qd_sampling_period M2 100
     bdev_get_iostat --names M2 --per-channel
+    bdev_reset_iostat -b M2 -m all
     bdev_wait_for_examine
     bdev_examine -b M2
     notify_get_notifications -n 3
@@ -189,6 +199,10 @@ const SCRIPT: &str = "
     nvmf_subsystem_allow_any_host --allow-any-host nqn.2026-11.org.example:a
     nvmf_subsystem_add_host nqn.2026-11.org.example:a nqn.2026-11.org.example:h
     nvmf_subsystem_remove_host nqn.2026-11.org.example:a nqn.2026-11.org.example:h
+    nvmf_subsystem_add_ns nqn.2026-11.org.example:a N1 -n 4 --no-auto-visible
+    nvmf_ns_add_host nqn.2026-11.org.example:a 4 nqn.2026-11.org.example:h
+    nvmf_ns_remove_host nqn.2026-11.org.example:a 4 nqn.2026-11.org.example:h
+    nvmf_subsystem_remove_ns nqn.2026-11.org.example:a 4
     nvmf_discovery_add_referral -t tcp -a 10.0.2.9 -s 8010
     nvmf_discovery_get_referrals
     nvmf_discovery_remove_referral -t tcp -a 10.0.2.9 -s 8010
@@ -203,6 +217,90 @@ const SCRIPT: &str = "
     bdev_malloc_delete M2
     bdev_nvme_detach_controller Nvme0
 ";
+
+/// The same for a machine that waits to be told to start.
+const STARTUP_SCRIPT: &str = "
+    rpc_get_methods
+    sock_set_default_impl -i posix
+    sock_impl_set_options -i posix -r 2097152 -s 2097152
+    iobuf_set_options --small-pool-count 8192 --large-pool-count 1024
+    accel_set_options --task-count 2048
+    accel_assign_opc -o crc32c -m software
+    bdev_set_options -p 65535 -c 256
+    bdev_nvme_set_options -r 4
+    scheduler_set_options -i 0x0
+    keyring_linux_set_options
+    vmd_enable
+    iscsi_set_options -a 128
+    nvmf_set_max_subsystems -x 16
+    nvmf_set_crdt -t1 10 -t2 20 -t3 30
+    nvmf_set_config -d transport
+    framework_start_init
+    framework_wait_init
+    nvmf_get_transports
+";
+
+/// What else is called by way of the client: tests of what takes files, drives and other machines.
+const OTHER_TESTS: [&str; 5] = [
+    include_str!("hosted.rs"),
+    include_str!("initiator.rs"),
+    include_str!("raid.rs"),
+    include_str!("trace.rs"),
+    include_str!("virtio_disks.rs"),
+];
+
+/// The methods that are there only to say why not.
+const REFUSED: &str = include_str!("../../../docs/configuration/refused.md");
+
+#[test]
+fn a_machine_that_waits_takes_what_is_to_be_said_before_the_start() {
+    let twin = HostedTwin::new("waits").argument("--wait-for-rpc");
+    let port = twin.rpc;
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let rpc = SpdkRpc::new(port);
+    if let Err(complaint) = rpc.feed("", STARTUP_SCRIPT) {
+        panic!("{complaint}");
+    }
+    let saved = rpc.text("save_config");
+    for kept in ["\"impl_name\": \"posix\"", "\"crdt2\": 20", "\"max_subsystems\": 16"] {
+        assert!(saved.contains(kept), "{saved}");
+    }
+    let complaint = rpc.complaint("nvmf_set_crdt -t1 10");
+    assert!(complaint.contains("\"code\": -1,"), "{complaint}");
+    assert_sound(&guest);
+}
+
+#[test]
+fn the_client_calls_every_method_that_it_knows_and_that_is_there() {
+    let twin = HostedTwin::new("all");
+    let port = twin.rpc;
+    let guest = twin.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let rpc = SpdkRpc::new(port);
+    let methods = rpc.call("rpc_get_methods");
+    let methods: Vec<_> =
+        methods.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let known = SpdkRpc::methods();
+    assert!(known.len() > 250 && methods.len() > 250, "{known:?}");
+    let calls = [SCRIPT, STARTUP_SCRIPT, SPDK_CONFIG].into_iter().chain(OTHER_TESTS);
+    let calls: Vec<_> = calls.flat_map(words).collect();
+    let refused: Vec<_> = words(REFUSED).collect();
+    let is_there = |method: &&&str| known.iter().any(|known| known == **method);
+    let is_left = |method: &&&str| !refused.contains(*method) && !calls.contains(*method);
+    let left: Vec<_> = methods.iter().filter(is_there).filter(is_left).collect();
+    assert!(left.is_empty(), "the tests do not call {left:?}");
+    let is_unheard = |known: &&String| {
+        let is_method = !known.starts_with("save_") && !known.starts_with("load_");
+        is_method && !methods.contains(&known.as_str())
+    };
+    let unheard: Vec<_> = known.iter().filter(is_unheard).collect();
+    assert!(unheard.is_empty(), "SPDK's client knows {unheard:?}");
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| letter != '_' && !letter.is_ascii_alphanumeric())
+}
 
 #[test]
 fn a_script_makes_asks_for_and_deletes_what_there_is_of_every_kind() {
