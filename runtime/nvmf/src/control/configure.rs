@@ -247,6 +247,12 @@ impl Target {
         self.state.borrow_mut().subsystems_max = subsystems_max.get();
     }
 
+    /// How long hosts are to wait before they try again what could not be done (CRDT1 to CRDT3),
+    /// in units of 100 ms; 0 for not at all. Controllers that are there are told as before.
+    pub fn set_crdt(&self, crdt: [u16; 3]) {
+        self.state.borrow_mut().crdt = crdt;
+    }
+
     /// Lets the host named `hostnqn` connect.
     pub fn add_host(&self, nqn: &str, hostnqn: &str) -> Result<(), ConfigError> {
         if !is_nqn(hostnqn) {

@@ -81,6 +81,8 @@ struct State {
     subsystems_max: u32,
     listener_last: u32,
     duplicates: DuplicateHosts,
+    /// Command retry delay times (CRDT1 to CRDT3), 100 ms.
+    crdt: [u16; 3],
     started: Instant,
 }
 
@@ -119,6 +121,7 @@ impl Target {
             subsystems_max: SUBSYSTEMS_MAX,
             listener_last: 0,
             duplicates: DuplicateHosts::Allow,
+            crdt: [0; 3],
             started: local.now(),
         };
         let target = Rc::new(Self {

@@ -176,6 +176,23 @@ fn there_are_as_many_subsystems_as_was_said_before_the_start_and_discovery_is_on
 }
 
 #[test]
+fn retry_delays_are_set_before_the_start_and_saved() {
+    let mut machine = Machine::in_state(1, State::Startup);
+    Target::start(&machine.boot(), TransportConfig::default());
+    let set = "nvmf_set_crdt";
+    for wrong in [json!({"crdt1": 65_536}), json!({"crdt2": "1"}), json!({"crdt4": 1})] {
+        assert_eq!(machine.code(set, wrong), -32602);
+    }
+    ok(&mut machine, set, json!({}));
+    let delays = json!({"crdt1": 5, "crdt3": 65_535});
+    ok(&mut machine, set, delays.clone());
+    let saved = machine.call("framework_get_config", json!({"name": "nvmf"})).unwrap();
+    assert_eq!(saved, json!([{"method": set, "params": delays.clone()}]));
+    machine.call("framework_start_init", None).unwrap();
+    assert_eq!(machine.code(set, delays), -1);
+}
+
+#[test]
 fn subsystems_are_shown_as_spdk_shows_them_the_discovery_subsystem_first() {
     let (mut machine, _) = with_subsystem();
     null(&mut machine, "N");
