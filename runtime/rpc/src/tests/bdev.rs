@@ -163,6 +163,15 @@ fn failures_are_told_apart_and_reset_apart() {
         let compare = Io::with_data(Op::Compare, 0, 1, SgList::One(other), 0);
         assert!(channel.submit(compare).await.1.unwrap_err().is_miscompare());
     });
+    let done = machine.call("accel_get_stats", None).unwrap();
+    let of = |opcode: &str, failed: u32, num_bytes: u32| {
+        json!({"opcode": opcode, "module_name": "software", "executed": 1, "failed": failed,
+               "num_bytes": num_bytes})
+    };
+    // The buffer that was read into had been empty.
+    let mut fill = of("fill", 0, 1024);
+    fill["executed"] = json!(2);
+    assert_eq!(done["operations"], json!([fill, of("compare", 1, 512)]));
     let stat = |machine: &mut Machine, mode: &str| {
         let params = json!({"name": "EE_M", "reset_mode": mode});
         machine.call("bdev_get_iostat", params).unwrap()["bdevs"][0].take()
