@@ -76,6 +76,12 @@ impl Status {
         Self(self.0 | Self::MORE)
     }
 
+    /// The same status with the command retry delay `crd`, of which the low 2 bits count.
+    #[must_use]
+    pub const fn with_crd(self, crd: u8) -> Self {
+        Self(self.0 & !(3 << 11) | (crd as u16 & 3) << 11)
+    }
+
     /// Whether the command succeeded.
     pub const fn is_success(self) -> bool {
         self.code() == 0

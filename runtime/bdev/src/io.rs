@@ -294,6 +294,12 @@ impl IoError {
             Self::NoResources => 8,
         }
     }
+
+    /// Whether it says that data is not what it was compared with (NVM command set 1.0, figure 8:
+    /// Compare Failure).
+    pub const fn is_miscompare(self) -> bool {
+        matches!(self, Self::Nvme { sct: 2, sc: 0x85, .. })
+    }
 }
 
 impl fmt::Display for IoError {

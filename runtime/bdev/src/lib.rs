@@ -71,6 +71,6 @@ pub use qos::QosLimits;
 pub use registry::{Event, RegisterError, Registry, ResizeError, UnregisterError};
 pub use remote::{Lenders, remote_channel};
 pub use scatter::{Bounce, Run, Scattered};
-pub use stat::{IoStat, Latency, OpStat};
+pub use stat::{IoStat, Latency, OpStat, StatReset};
 pub use traits::{Bdev, BdevInfo, BlockCount, IoChannel, OpenError, RejectReason, Rejected, Zones};
 pub use watch::UnderWay;

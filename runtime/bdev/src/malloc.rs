@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use basalt_env::{SharedRegion, Work};
+use basalt_metrics::Operation;
 use basalt_reactor::Local;
 
 use crate::create::check_geometry;
@@ -86,11 +87,12 @@ impl Bdev for Malloc {
         true
     }
 
-    fn channel(&self, _: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
+    fn channel(&self, local: &Local) -> Result<Box<dyn IoChannel>, OpenError> {
         Ok(Box::new(MallocChannel {
             memory: Arc::clone(&self.memory),
             block_shift: self.info.block_size.trailing_zeros(),
             done: DoneQueue::new(),
+            local: local.clone(),
         }))
     }
 }
@@ -99,12 +101,13 @@ struct MallocChannel {
     memory: Arc<SharedRegion>,
     block_shift: u32,
     done: DoneQueue,
+    local: Local,
 }
 
 impl IoChannel for MallocChannel {
     fn submit(&mut self, io: &mut Io) -> Result<(), RejectReason> {
-        let (memory, shift) = (&*self.memory, self.block_shift);
-        self.done.push(io, |io| carry_out(memory, shift, io))
+        let Self { memory, block_shift, done, local } = self;
+        done.push(io, |io| carry_out(memory, *block_shift, io, local))
     }
 
     fn poll(&mut self, done: &mut dyn FnMut(&mut Io)) -> Work {
@@ -114,7 +117,7 @@ impl IoChannel for MallocChannel {
 
 /// The channel above checked the range and the data's length.
 #[inline]
-fn carry_out(memory: &SharedRegion, shift: u32, io: &mut Io) {
+fn carry_out(memory: &SharedRegion, shift: u32, io: &mut Io, local: &Local) {
     let mut at = (io.lba as usize) << shift;
     match io.op {
         Op::Read => io.data.as_mut_slice().iter_mut().for_each(|buf| {
@@ -125,8 +128,15 @@ fn carry_out(memory: &SharedRegion, shift: u32, io: &mut Io) {
             memory.copy_in(at, buf.as_slice());
             at += buf.len();
         }),
-        Op::Unmap | Op::WriteZeroes => memory.zero(at, (io.blocks as usize) << shift),
+        Op::Unmap | Op::WriteZeroes => zero(memory, at, (io.blocks as usize) << shift, local),
         // The others are made of these, or not done.
         _ => {}
     }
+}
+
+#[cold]
+#[inline(never)]
+fn zero(memory: &SharedRegion, at: usize, len: usize, local: &Local) {
+    memory.zero(at, len);
+    local.operations().add(Operation::Fill, 1, len);
 }

@@ -16,7 +16,7 @@ use crate::latency::{HistogramShape, Latencies, LatencyHistogram};
 use crate::node::Node;
 use crate::qos::QosLimits;
 use crate::uuid::{self, Uuid};
-use crate::{Access, Bdev, BdevInfo, Descriptor, IoError, IoStat, Latency, OpenError};
+use crate::{Access, Bdev, BdevInfo, Descriptor, IoStat, Latency, OpenError, StatReset};
 
 /// The table of all bdevs, a service of core 0.
 ///
@@ -225,15 +225,10 @@ impl Registry {
         self.node(name).map(|node| node.stats.latencies())
     }
 
-    /// How often operations of a bdev failed, by [`IoError::kind`], on all cores together.
-    pub fn failures(&self, name: &str) -> Option<[u64; IoError::KINDS.len()]> {
-        self.node(name).map(|node| node.stats.failures())
-    }
-
-    /// Sets a bdev's counters to zero. Says whether there is such a bdev.
-    pub fn reset_iostat(&self, name: &str) -> bool {
+    /// Sets a bdev's counters to zero, or some of them. Says whether there is such a bdev.
+    pub fn reset_iostat(&self, name: &str, what: StatReset) -> bool {
         let node = self.node(name);
-        node.inspect(|node| node.stats.reset()).is_some()
+        node.inspect(|node| node.stats.reset(what)).is_some()
     }
 
     /// The limits on what is asked of a bdev.

@@ -1,8 +1,12 @@
+mod epochs;
+
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::borrow::Borrow;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use basalt_env::{CoreId, Instant};
 
+use self::epochs::{Epochs, Part};
 use crate::{Io, IoError, Op};
 
 /// What one kind of operation has done so far.
@@ -16,20 +20,26 @@ pub struct OpStat {
     pub errors: u64,
     /// Time of all successful ones, from submission to completion, ns.
     pub latency_total_ns: u64,
-    /// The shortest, ns; 0 if there was none.
-    pub latency_min_ns: u64,
-    /// The longest, ns.
+    /// The shortest of them since it was last asked to be forgotten, ns, if there was one.
+    pub latency_min_ns: Option<u64>,
+    /// The longest, likewise; 0 if there was none.
     pub latency_max_ns: u64,
 }
 
 impl OpStat {
+    const NONE: Self = Self {
+        ops: 0,
+        bytes: 0,
+        errors: 0,
+        latency_total_ns: 0,
+        latency_min_ns: None,
+        latency_max_ns: 0,
+    };
+
     /// Adds what another core counted.
     pub fn merge(&mut self, other: &Self) {
-        self.latency_min_ns = match (self.ops, other.ops) {
-            (0, _) => other.latency_min_ns,
-            (_, 0) => self.latency_min_ns,
-            _ => self.latency_min_ns.min(other.latency_min_ns),
-        };
+        let shortest = self.latency_min_ns.into_iter().chain(other.latency_min_ns).min();
+        self.latency_min_ns = shortest;
         self.latency_max_ns = self.latency_max_ns.max(other.latency_max_ns);
         self.ops += other.ops;
         self.bytes += other.bytes;
@@ -39,9 +49,11 @@ impl OpStat {
 }
 
 /// What a bdev has done since it was registered or its counters were reset.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IoStat {
     ops: [OpStat; Op::ALL.len()],
+    failures: [u64; IoError::KINDS.len()],
+    miscompares: u64,
 }
 
 impl IoStat {
@@ -50,12 +62,45 @@ impl IoStat {
         &self.ops[op.index()]
     }
 
+    /// Operations that failed, by [`IoError::kind`].
+    pub const fn failures(&self) -> &[u64; IoError::KINDS.len()] {
+        &self.failures
+    }
+
+    /// Those that failed because data was not what it was compared with; they are among
+    /// [`IoStat::failures`] too, as NVMe's Compare Failure is a status like others.
+    pub const fn miscompares(&self) -> u64 {
+        self.miscompares
+    }
+
     /// Adds what another core counted.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.ops.iter_mut().zip(&other.ops) {
             mine.merge(theirs);
         }
+        for (mine, theirs) in self.failures.iter_mut().zip(other.failures) {
+            *mine += theirs;
+        }
+        self.miscompares += other.miscompares;
     }
+}
+
+impl Default for IoStat {
+    fn default() -> Self {
+        let ops = [OpStat::NONE; Op::ALL.len()];
+        Self { ops, failures: [0; IoError::KINDS.len()], miscompares: 0 }
+    }
+}
+
+/// What of a bdev's counters is set to zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatReset {
+    /// All of them.
+    All,
+    /// The longest and the shortest latencies.
+    Extremes,
+    /// How often operations failed.
+    Errors,
 }
 
 /// Operations that move data, which come first among [`Op::ALL`].
@@ -150,13 +195,15 @@ impl OpCounters {
     }
 
     #[inline(never)]
-    fn clear(&self) {
-        let fields =
-            [&self.ops, &self.blocks, &self.latency_total_ns, &self.latency_max_ns, &self.errors];
-        for field in fields {
-            field.store(0, Ordering::Relaxed);
+    fn clear(&self, part: Part) {
+        match part {
+            Part::Sums => clear(&[&self.ops, &self.blocks, &self.latency_total_ns]),
+            Part::Extremes => {
+                self.latency_min_ns.store(u64::MAX, Ordering::Relaxed);
+                clear(&[&self.latency_max_ns]);
+            }
+            Part::Errors => clear(&[&self.errors]),
         }
-        self.latency_min_ns.store(u64::MAX, Ordering::Relaxed);
     }
 
     #[inline(never)]
@@ -168,7 +215,7 @@ impl OpCounters {
             bytes: blocks * u64::from(block_size),
             errors: load(&self.errors),
             latency_total_ns: load(&self.latency_total_ns),
-            latency_min_ns: if min == u64::MAX { 0 } else { min },
+            latency_min_ns: (min != u64::MAX).then_some(min),
             latency_max_ns: load(&self.latency_max_ns),
         }
     }
@@ -184,11 +231,6 @@ struct TransferCounters {
 impl TransferCounters {
     const fn new() -> Self {
         Self { counters: OpCounters::new(), latencies: [const { AtomicU64::new(0) }; BUCKETS] }
-    }
-
-    fn clear(&self) {
-        self.counters.clear();
-        self.latencies.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed));
     }
 
     #[inline(never)]
@@ -210,7 +252,8 @@ pub(crate) struct CoreStat {
     others: [OpCounters; Op::ALL.len() - TRANSFERS],
     /// Failures by [`IoError::kind`].
     failures: [AtomicU64; IoError::KINDS.len()],
-    epoch: AtomicU32,
+    miscompares: AtomicU64,
+    epochs: Epochs,
 }
 
 impl CoreStat {
@@ -219,7 +262,8 @@ impl CoreStat {
             transfers: [const { TransferCounters::new() }; TRANSFERS],
             others: [const { OpCounters::new() }; Op::ALL.len() - TRANSFERS],
             failures: [const { AtomicU64::new(0) }; IoError::KINDS.len()],
-            epoch: AtomicU32::new(0),
+            miscompares: AtomicU64::new(0),
+            epochs: Epochs::new(),
         }
     }
 
@@ -248,6 +292,9 @@ impl CoreStat {
     fn record_failure(&self, op: Op, error: IoError) {
         add(&self.counters(op).errors, 1);
         add(&self.failures[error.kind()], 1);
+        if error.is_miscompare() {
+            add(&self.miscompares, 1);
+        }
     }
 
     fn counters(&self, op: Op) -> &OpCounters {
@@ -267,24 +314,46 @@ impl CoreStat {
 
     /// Clears the counters if a reset was asked for since. Called on the owning core only.
     #[inline]
-    pub(crate) fn follow(&self, epoch: &AtomicU32) {
-        let wanted = epoch.load(Ordering::Relaxed);
-        if self.epoch.load(Ordering::Relaxed) != wanted {
-            self.clear();
-            self.epoch.store(wanted, Ordering::Release);
+    pub(crate) fn follow(&self, wanted: &Epochs) {
+        if self.epochs.any.load(Ordering::Relaxed) != wanted.any.load(Ordering::Relaxed) {
+            self.catch_up(wanted);
         }
     }
 
     #[cold]
-    fn clear(&self) {
-        self.transfers.iter().for_each(TransferCounters::clear);
-        self.others.iter().for_each(OpCounters::clear);
-        self.failures.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    fn catch_up(&self, wanted: &Epochs) {
+        let any = wanted.any.load(Ordering::Acquire);
+        for part in Part::ALL {
+            let epoch = wanted.of(part).load(Ordering::Relaxed);
+            if self.epochs.of(part).load(Ordering::Relaxed) != epoch {
+                self.clear(part);
+                self.epochs.of(part).store(epoch, Ordering::Release);
+            }
+        }
+        self.epochs.any.store(any, Ordering::Relaxed);
+    }
+
+    fn clear(&self, part: Part) {
+        let transfers = self.transfers.iter();
+        let counters = transfers.map(|transfer| &transfer.counters).chain(&self.others);
+        counters.for_each(|counters| counters.clear(part));
+        match part {
+            Part::Sums => self.transfers.iter().for_each(|transfer| clear(&transfer.latencies)),
+            Part::Extremes => {}
+            Part::Errors => {
+                clear(&self.failures);
+                clear(&[&self.miscompares]);
+            }
+        }
     }
 }
 
 fn load(field: &AtomicU64) -> u64 {
     field.load(Ordering::Relaxed)
+}
+
+fn clear<T: Borrow<AtomicU64>>(fields: &[T]) {
+    fields.iter().for_each(|field| field.borrow().store(0, Ordering::Relaxed));
 }
 
 /// A single writer's add: no locked instruction.
@@ -295,12 +364,12 @@ fn add(field: &AtomicU64, amount: u64) {
 
 /// A bdev's counters on all cores.
 ///
-/// A reset does not write other cores' counters: it moves the epoch on, readers take counters of
-/// an older epoch for zero, and each core clears its own before it counts again.
+/// A reset does not write other cores' counters: it moves the epoch of a part of them on, readers
+/// take counters of an older epoch for zero, and each core clears its own before it counts again.
 #[derive(Debug)]
 pub(crate) struct Stats {
     cores: Box<[CoreStat]>,
-    epoch: AtomicU32,
+    epochs: Epochs,
     /// What bytes are counted in.
     block_size: u32,
 }
@@ -308,32 +377,43 @@ pub(crate) struct Stats {
 impl Stats {
     pub(crate) fn new(cores: usize, block_size: u32) -> Self {
         let cores = (0..cores).map(|_| CoreStat::new()).collect();
-        Self { cores, epoch: AtomicU32::new(0), block_size }
+        Self { cores, epochs: Epochs::new(), block_size }
     }
 
     /// The counters of `core`, ready to be written by it.
     #[inline]
     pub(crate) fn writer(&self, core: CoreId) -> Option<&CoreStat> {
         let stat = self.cores.get(core.index())?;
-        stat.follow(&self.epoch);
+        stat.follow(&self.epochs);
         Some(stat)
     }
 
-    /// The counters of the cores that have counted since the last reset.
-    fn current(&self) -> impl Iterator<Item = &CoreStat> {
-        self.cores
-            .iter()
-            .filter(|stat| stat.epoch.load(Ordering::Acquire) == self.epoch.load(Ordering::Relaxed))
+    /// Whether a part of a core's counters is none that was to be set to zero since.
+    fn is_current(&self, stat: &CoreStat, part: Part) -> bool {
+        let epoch = stat.epochs.of(part).load(Ordering::Acquire);
+        epoch == self.epochs.of(part).load(Ordering::Relaxed)
     }
 
     pub(crate) fn core(&self, core: CoreId) -> IoStat {
-        let Some(stat) = self.cores.get(core.index()) else { return IoStat::default() };
-        if stat.epoch.load(Ordering::Acquire) != self.epoch.load(Ordering::Relaxed) {
-            return IoStat::default();
-        }
         let mut all = IoStat::default();
+        let Some(stat) = self.cores.get(core.index()) else { return all };
+        let [sums, extremes, errors] = Part::ALL.map(|part| self.is_current(stat, part));
         for op in Op::ALL {
-            all.ops[op.index()] = stat.read(op, self.block_size);
+            let (read, shown) = (stat.read(op, self.block_size), &mut all.ops[op.index()]);
+            if sums {
+                *shown = OpStat { errors: 0, latency_min_ns: None, latency_max_ns: 0, ..read };
+            }
+            if extremes {
+                shown.latency_min_ns = read.latency_min_ns;
+                shown.latency_max_ns = read.latency_max_ns;
+            }
+            if errors {
+                shown.errors = read.errors;
+            }
+        }
+        if errors {
+            all.failures = stat.failures.each_ref().map(load);
+            all.miscompares = load(&stat.miscompares);
         }
         all
     }
@@ -349,7 +429,8 @@ impl Stats {
     /// How long reads and writes took.
     pub(crate) fn latencies(&self) -> [Latency; TRANSFERS] {
         let mut total = [Latency::default(); TRANSFERS];
-        for core in self.current() {
+        let current = |core: &&CoreStat| self.is_current(core, Part::Sums);
+        for core in self.cores.iter().filter(current) {
             for (sum, transfer) in total.iter_mut().zip(&core.transfers) {
                 sum.merge(&transfer.latency());
             }
@@ -357,19 +438,16 @@ impl Stats {
         total
     }
 
-    /// Failures by [`IoError::kind`].
-    pub(crate) fn failures(&self) -> [u64; IoError::KINDS.len()] {
-        let mut total = [0; IoError::KINDS.len()];
-        for core in self.current() {
-            for (sum, count) in total.iter_mut().zip(&core.failures) {
-                *sum += load(count);
-            }
+    pub(crate) fn reset(&self, what: StatReset) {
+        let parts: &[Part] = match what {
+            StatReset::All => &Part::ALL,
+            StatReset::Extremes => &[Part::Extremes],
+            StatReset::Errors => &[Part::Errors],
+        };
+        for part in parts {
+            self.epochs.of(*part).fetch_add(1, Ordering::Relaxed);
         }
-        total
-    }
-
-    pub(crate) fn reset(&self) {
-        self.epoch.fetch_add(1, Ordering::Relaxed);
+        self.epochs.any.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -5,8 +5,8 @@
 //! 3. Numbers of several cores are added when they are read, never when they are written.
 //!
 //! [`Counter`] is one number and [`PerCore`] one of anything per core; [`Histogram`] keeps
-//! latencies for percentiles; [`Trace`] is a core's last events, readable after a panic, and
-//! [`Tpoint`] what may be traced.
+//! latencies for percentiles, [`Operations`] what is done to data; [`Trace`] is a core's last
+//! events, readable after a panic, and [`Tpoint`] what may be traced.
 //! Neighbours: the reactor's and the block layer's statistics, the image's benchmark, the RPC
 //! methods and the metrics page that print them. Depends on `core` and `alloc` only.
 #![no_std]
@@ -15,11 +15,13 @@ extern crate alloc;
 
 mod counter;
 mod histogram;
+mod operation;
 mod tpoint;
 mod trace;
 
 pub use counter::{Counter, PerCore};
 pub use histogram::{Histogram, Summary};
+pub use operation::{Operation, OperationStats, Operations};
 pub use tpoint::{OPS, Tpoint, TraceField, TraceGroup, TraceValue};
 pub use trace::{Trace, TraceEntry};
 

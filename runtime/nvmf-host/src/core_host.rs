@@ -95,7 +95,7 @@ impl CoreHost {
         io_timeout: Option<Duration>,
     ) -> Result<Rc<Link>, ConnectError> {
         let socket = self.stack.borrow_mut().connect(peer)?;
-        let Some(queue) = HostQueue::new(socket, options) else {
+        let Some(queue) = HostQueue::new(socket, options, local) else {
             self.stack.borrow_mut().abort(socket);
             return Err(ConnectError::NoRoom);
         };

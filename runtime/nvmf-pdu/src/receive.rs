@@ -63,6 +63,11 @@ pub trait Sink<I: Inbound = ToController> {
     /// The next payload bytes of the PDU begun last. Never more than its `data_len` in total.
     fn data(&mut self, bytes: &[u8]);
 
+    /// The digest of the payload of the PDU begun last was computed: of `data_len` bytes.
+    fn digested(&mut self, data_len: u32) {
+        let _ = data_len;
+    }
+
     /// The PDU begun last is complete.
     fn end(&mut self, digest: DataDigest) -> Result<(), Fault>;
 
@@ -298,6 +303,7 @@ impl<I: Inbound> Receiver<I> {
             if u32::from_le_bytes(self.trailer) != self.crc.clone().finish() {
                 digest = DataDigest::Bad;
             }
+            sink.digested(self.shape.data_len);
         }
         self.have = self.shape.header_len;
         sink.end(digest)?;

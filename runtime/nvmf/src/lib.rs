@@ -20,6 +20,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod behavior;
 mod command;
 mod config;
 mod connection;

@@ -9,6 +9,7 @@ use core::future::Future;
 use core::time::Duration;
 
 use basalt_env::{CoreId, Instant, Work};
+use basalt_metrics::Operations;
 use basalt_ring::{Full, spsc};
 
 use crate::background::Background;
@@ -151,6 +152,11 @@ impl Local {
         if !self.inner.ended.get() {
             self.inner.sources.add(Box::new(source));
         }
+    }
+
+    /// Where what this core does to data is counted.
+    pub fn operations(&self) -> &Operations {
+        &self.inner.counters.operations
     }
 
     /// What each poller of this core has done, in order of registration.

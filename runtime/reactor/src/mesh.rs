@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use basalt_env::CoreId;
+use basalt_metrics::{Operation, OperationStats};
 use basalt_ring::InlineFn;
 use basalt_ring::mpsc::{self, Consumer, Producer, PushError};
 
@@ -63,6 +64,12 @@ impl Cores {
     /// What `core` has done so far, if it exists.
     pub fn stats(&self, core: CoreId) -> Option<ReactorStats> {
         self.shared.get(core.index()).map(|shared| shared.counters.snapshot())
+    }
+
+    /// How often something was done to data, by all cores together.
+    pub fn operation(&self, operation: Operation) -> OperationStats {
+        let of = |shared: &Shared| shared.counters.operations.get(operation);
+        self.shared.iter().map(of).fold(OperationStats::default(), OperationStats::plus)
     }
 
     /// Runs `f` on `core`, from outside any reactor. See [`Local::send`].

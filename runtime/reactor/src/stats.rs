@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use basalt_metrics::Counter;
+use basalt_metrics::{Counter, Operations};
 
 use crate::activity::Running;
 use crate::trace::Recorder;
@@ -59,6 +59,7 @@ pub(crate) struct CoreCounters {
     pub running: Running,
     pub recorder: Recorder,
     pub shown: Shown,
+    pub operations: Operations,
 }
 
 impl CoreCounters {

@@ -151,7 +151,7 @@ pub const FAMILIES: &[Family] = &[
         One,
         "I/Os that failed, by kind.",
         Of::Bdevs(|samples, _, view| {
-            for (kind, count) in IoError::KINDS.into_iter().zip(view.failures) {
+            for (kind, count) in IoError::KINDS.into_iter().zip(*view.stat.failures()) {
                 samples.add(&[bdev(view), ("kind", kind)], count);
             }
         }),

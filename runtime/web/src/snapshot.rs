@@ -52,7 +52,6 @@ pub struct BdevView {
     pub bdev: Arc<dyn Bdev>,
     pub stat: IoStat,
     pub latencies: [Latency; 2],
-    pub failures: [u64; IoError::KINDS.len()],
     pub is_claimed: bool,
     /// The bdevs that it stands on.
     pub bases: Vec<String>,
@@ -171,7 +170,7 @@ impl Snapshot {
             ("log_line_lost", log_lines_lost()),
         ];
         let bdevs = (0..).zip(IoError::KINDS).map(|(kind, name): (usize, _)| {
-            (name, self.bdevs.iter().map(|bdev| bdev.failures[kind]).sum())
+            (name, self.bdevs.iter().map(|bdev| bdev.stat.failures()[kind]).sum())
         });
         let faults = (0..).zip(FaultKind::NAMES).map(|(kind, name): (usize, _)| {
             let of = |core: &CoreView| core.group.map_or(0, |group| group.fault_kinds[kind]);
@@ -214,7 +213,6 @@ fn bdev(registry: &Registry, bdev: &Arc<dyn Bdev>, all: &[Arc<dyn Bdev>]) -> Opt
     Some(BdevView {
         stat: registry.iostat(name)?,
         latencies: registry.latencies(name)?,
-        failures: registry.failures(name)?,
         is_claimed: registry.is_claimed(name),
         bases: bases(&**bdev, all),
         bdev: Arc::clone(bdev),

@@ -149,7 +149,7 @@ fn bdev(json: &mut Json, all: &Snapshot, view: &BdevView) {
         json.close('}');
     }
     json.open("errors", '{');
-    for (kind, count) in IoError::KINDS.into_iter().zip(view.failures) {
+    for (kind, count) in IoError::KINDS.into_iter().zip(*view.stat.failures()) {
         if count > 0 {
             json.number(kind, count);
         }

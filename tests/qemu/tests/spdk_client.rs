@@ -134,6 +134,7 @@ const SCRIPT: &str = "
     sock_impl_get_options -i posix
     accel_get_opc_assignments
     accel_get_module_info
+    accel_get_stats
     trace_get_info
     trace_clear
     bdev_iscsi_set_options -t 30
@@ -166,7 +167,9 @@ const SCRIPT: &str = "
     bdev_get_histogram_borders M2 --borders 10,100
     bdev_set_qd_sampling_period M2 100
     bdev_get_iostat --names M2 --per-channel
-    bdev_reset_iostat -b M2 -m all
+    bdev_get_iostat --names M2 --reset-mode maxmin
+    bdev_reset_iostat -b M2 -m error
+    bdev_reset_iostat -m maxmin
     bdev_wait_for_examine
     bdev_examine -b M2
     notify_get_notifications -n 3

@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use basalt_env::{CoreId, DmaBuf, DmaPool, OutOfDmaMemory, Work};
+use basalt_metrics::Operation;
 use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 
@@ -181,8 +182,13 @@ impl Emulator {
         if let SgList::One(buf) = core::mem::take(&mut chunk.data) {
             let compares = matches!(job.io.op, Op::Compare | Op::CompareAndWrite);
             let offset = (job.done as usize) << self.block_shift;
-            if compares && job.step == Step::Read && !job::is_same(&job.io, offset, &buf) {
-                return self.end(tag, Err(COMPARE_FAILURE));
+            if compares && job.step == Step::Read {
+                let operations = self.local.operations();
+                operations.add(Operation::Compare, 1, buf.len());
+                if !job::is_same(&job.io, offset, &buf) {
+                    operations.fail(Operation::Compare);
+                    return self.end(tag, Err(COMPARE_FAILURE));
+                }
             }
             job.buf = Some(buf);
         }
@@ -249,7 +255,8 @@ impl Emulator {
         let Ok(job) = self.jobs.get_mut(tag) else { return };
         let blocks = job.chunk(self.block_shift, self.write_unit);
         let len = (blocks as usize) << self.block_shift;
-        let mut buf = match job.buf.take().map_or_else(|| zeroed(&self.pool, len), Ok) {
+        let mut buf = match job.buf.take().map_or_else(|| zeroed(&self.pool, &self.local, len), Ok)
+        {
             Ok(buf) => buf,
             Err(_) => return self.end(tag, Err(IoError::NoResources)),
         };
@@ -261,6 +268,7 @@ impl Emulator {
         if op == Op::Write && job.io.op == Op::CompareAndWrite {
             let offset = (job.io.blocks as usize + job.done as usize) << self.block_shift;
             job::fill(&job.io, offset, &mut buf);
+            self.local.operations().add(Operation::Copy, 1, len);
         }
         let io = Io::with_data(op, lba, blocks, SgList::One(buf), tag.as_u32().into());
         self.send(tag, io);
@@ -304,8 +312,9 @@ impl Drop for Emulator {
     }
 }
 
-fn zeroed(pool: &DmaPool, len: usize) -> Result<DmaBuf, OutOfDmaMemory> {
+fn zeroed(pool: &DmaPool, local: &Local, len: usize) -> Result<DmaBuf, OutOfDmaMemory> {
     let mut buf = pool.alloc(len)?;
     buf.as_mut_slice().fill(0);
+    local.operations().add(Operation::Fill, 1, len);
     Ok(buf)
 }

@@ -97,9 +97,10 @@ impl Bench<'_> {
             let stat = stat.op(op);
             assert!(stat.ops > 0 && stat.bytes >= stat.ops * self.block_size() as u64);
             assert!(stat.errors <= errors_max, "{} errors of {op:?}", stat.errors);
-            assert!(stat.latency_min_ns <= stat.latency_max_ns);
+            let min_ns = stat.latency_min_ns.unwrap_or(u64::MAX);
+            assert!(min_ns <= stat.latency_max_ns);
             assert!(stat.latency_total_ns <= stat.latency_max_ns * stat.ops);
-            assert!(stat.latency_total_ns >= stat.latency_min_ns * stat.ops);
+            assert!(stat.latency_total_ns >= min_ns * stat.ops);
         }
     }
 }

@@ -11,6 +11,7 @@ use core::time::Duration;
 use basalt_env::{Instant, Work};
 use basalt_net::{NetStack, SocketError, SocketId};
 use basalt_nvme_spec::{Command, Completion, Status};
+use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
 
@@ -114,9 +115,9 @@ struct Inner {
 
 impl HostQueue {
     /// A queue over a connection that has been asked for. `None` if there can be no such queue.
-    pub fn new(socket: SocketId, options: QueueOptions) -> Option<Self> {
+    pub fn new(socket: SocketId, options: QueueOptions, local: &Local) -> Option<Self> {
         let commands = usize::from(options.commands);
-        let mut sender = Sender::new(commands, ic_req(options.digests).as_bytes());
+        let mut sender = Sender::new(commands, ic_req(options.digests).as_bytes(), local);
         sender.in_capsule = options.in_capsule;
         let limits = Limits { in_capsule: 0, data: options.transfer_max };
         Some(Self {

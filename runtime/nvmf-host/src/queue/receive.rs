@@ -1,5 +1,6 @@
 use core::mem::offset_of;
 
+use basalt_metrics::Operation;
 use basalt_nvme_spec::{Completion, Status};
 use basalt_ring::Tag;
 
@@ -102,6 +103,10 @@ impl Sink<ToHost> for Inner {
         if let Ok(slot) = self.slots.get_mut(tag) {
             slot.receive(bytes);
         }
+    }
+
+    fn digested(&mut self, data_len: u32) {
+        self.sender.local.operations().add(Operation::Crc32c, 1, data_len as usize);
     }
 
     fn end(&mut self, digest: DataDigest) -> Result<(), Fault> {

@@ -2,8 +2,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use basalt_env::DmaRun;
+use basalt_metrics::Operation;
 use basalt_net::{NetStack, SocketError, SocketId};
 use basalt_nvme_spec::{Command, Completion, SglDescriptor, fabrics};
+use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
 
@@ -31,6 +33,7 @@ pub(crate) struct Sender {
     terms: Option<Terms>,
     /// Data bytes of a command capsule at most, on an I/O queue.
     pub(crate) in_capsule: u32,
+    pub(crate) local: Local,
 }
 
 /// How PDUs of a connection are to be.
@@ -53,11 +56,18 @@ struct DataOut {
 
 impl Sender {
     /// Whose first PDU is `first`.
-    pub(crate) fn new(commands: usize, first: &[u8]) -> Self {
+    pub(crate) fn new(commands: usize, first: &[u8], local: &Local) -> Self {
         let mut outbox = Outbox::default();
         outbox.stage(first);
         let line = VecDeque::with_capacity(commands);
-        Self { outbox, line, last_words: Vec::new(), terms: None, in_capsule: 0 }
+        Self {
+            outbox,
+            line,
+            last_words: Vec::new(),
+            terms: None,
+            in_capsule: 0,
+            local: local.clone(),
+        }
     }
 
     /// The controller has answered the first PDU.
@@ -218,6 +228,8 @@ impl Sender {
                 at += bytes.len() as u32;
             }
             self.outbox.stage(&crc.finish().to_le_bytes());
+            let len = (end - out.at) as usize;
+            self.local.operations().add(Operation::Crc32c, 1, len);
         }
     }
 }

@@ -1,6 +1,7 @@
 use core::sync::atomic::Ordering;
 
 use super::*;
+use basalt_metrics::{Operation, OperationStats};
 use basalt_nvmf_pdu::Digests;
 
 #[test]
@@ -27,6 +28,25 @@ fn so_it_does_with_digests_and_small_transfers_on_the_second_core() {
     two.suite_core = 1;
     let descriptor = two.open("Nvme0n1");
     suite::run(&mut two, &descriptor, suite::Medium::Keeps);
+}
+
+#[test]
+fn digests_of_data_are_counted_at_both_ends() {
+    let mut two = Two::new(1, 1, disk());
+    let digests = Digests { header: true, data: true };
+    let options = RemoteOptions { digests, ..two.options() };
+    two.attach(options).unwrap();
+    let meshes = [two.host.core(0), two.far.core(0)].map(|local| local.mesh().clone());
+    let counted = || meshes.each_ref().map(|mesh| mesh.operation(Operation::Crc32c));
+    let before = counted();
+    assert!(before[0].executed > 0 && before[0] == before[1], "{before:?}");
+    let mut channel = two.channel(0);
+    channel.submit(two.write(0, 8, &[0x5a; 4096], 1)).unwrap();
+    assert_eq!(two.drain(&mut channel, 1)[0].status, Ok(()));
+    channel.submit(two.read(0, 8, 4, 2)).unwrap();
+    assert_eq!(two.drain(&mut channel, 1)[0].status, Ok(()));
+    let both = OperationStats { executed: 2, failed: 0, bytes: 4096 + 2048 };
+    assert_eq!(counted(), before.map(|before| before.plus(both)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use basalt_nvme_spec::Command;
 use super::ConnectionId;
 use super::queue::{Phase, Queue, Role};
 use super::slot::SlotState;
+use crate::behavior::HostBehavior;
 use crate::command::{Outcome, Transfer};
 use crate::group::{Core, SubsystemView, Tag, Visitor};
 
@@ -62,6 +63,8 @@ pub(crate) struct Connected {
     /// Entries of the queue.
     pub(crate) size: u16,
     pub(crate) flow_control: bool,
+    /// What the controller's host takes.
+    pub(crate) behavior: Arc<HostBehavior>,
     /// The namespaces and who uses them, for an I/O queue.
     pub(crate) view: Option<(Arc<SubsystemView>, Visitor)>,
 }
@@ -146,7 +149,8 @@ impl Queue {
     }
 
     fn connected(&mut self, index: u16, connected: Connected, core: &mut Core) {
-        let Connected { cntlid, qid, size, flow_control, view } = connected;
+        let Connected { cntlid, qid, size, flow_control, behavior, view } = connected;
+        self.behavior = Some(behavior);
         self.set_size(size);
         self.sender.head.flow_control = flow_control;
         let role = match view {

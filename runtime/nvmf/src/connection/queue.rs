@@ -14,6 +14,7 @@ use super::abort::Watcher;
 use super::send::Sender;
 use super::slot::{Outgoing, SlotState, Slots};
 use super::{ConnectionId, Ends};
+use crate::behavior::HostBehavior;
 use crate::command::{Outcome, Transfer};
 use crate::control::{Failure, Target};
 use crate::group::{Core, Tag};
@@ -110,6 +111,8 @@ pub(super) struct Queue {
     pub(super) watchers: Vec<Watcher>,
     /// Where an I/O queue's work is counted.
     pub(super) health: Option<Arc<Health>>,
+    /// What the host takes, once it has a controller.
+    pub(super) behavior: Option<Arc<HostBehavior>>,
     pub(super) local: Local,
 }
 
@@ -133,6 +136,7 @@ impl Queue {
             first_half: None,
             watchers: Vec::new(),
             health: None,
+            behavior: None,
             local: core.local.clone(),
         }
     }
@@ -365,8 +369,11 @@ impl Queue {
     }
 
     /// Ends a command: its data or response goes in line to the host.
-    pub(super) fn finish(&mut self, index: u16, outcome: Outcome) {
+    pub(super) fn finish(&mut self, index: u16, mut outcome: Outcome) {
         if !outcome.status.is_success() {
+            if let Some(behavior) = &self.behavior {
+                outcome.status = behavior.tell(outcome.status);
+            }
             self.report(index, outcome.status);
         }
         if !self.watchers.is_empty() {

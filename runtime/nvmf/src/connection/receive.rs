@@ -1,5 +1,6 @@
 use basalt_bdev::SgList;
 use basalt_env::DmaBuf;
+use basalt_metrics::Operation;
 use basalt_nvme_spec::{Command, Status};
 
 use super::queue::{Phase, Queue, Role};
@@ -181,6 +182,10 @@ impl Sink for Handler<'_> {
         if let Some(slot) = self.queue.receiving.and_then(|at| self.queue.slots.get_mut(at)) {
             slot.receive(bytes);
         }
+    }
+
+    fn digested(&mut self, data_len: u32) {
+        self.queue.local.operations().add(Operation::Crc32c, 1, data_len as usize);
     }
 
     fn end(&mut self, digest: DataDigest) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use basalt_metrics::{Tpoint, TraceGroup};
+use basalt_metrics::{Operation, Tpoint, TraceGroup};
 use basalt_net::{NetStack, SocketError, SocketId};
 use basalt_reactor::Local;
 use zerocopy::IntoBytes;
@@ -290,7 +290,7 @@ impl Sender {
         }
         self.outbox.put_data(index, len);
         if self.digests.data {
-            self.put_digest(slot);
+            self.put_digest(slot, len);
         }
         if respond {
             self.encode_response(slot.cid(), slot.outcome);
@@ -298,9 +298,10 @@ impl Sender {
     }
 
     #[cold]
-    fn put_digest(&mut self, slot: &Slot) {
+    fn put_digest(&mut self, slot: &Slot, len: usize) {
         let mut crc = Crc::new();
         slot.runs(0).for_each(|run| crc.update(run.as_slice()));
+        self.local.operations().add(Operation::Crc32c, 1, len);
         self.outbox.stage(&crc.finish().to_le_bytes());
     }
 }

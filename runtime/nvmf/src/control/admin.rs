@@ -55,7 +55,7 @@ impl Target {
                 let (outcome, bytes) = features::get(controller, request, &self.config.get());
                 AdminReply::Done(outcome, bytes)
             }
-            AdminOpcode::SET_FEATURES => done(self.set_features(controller, command)),
+            AdminOpcode::SET_FEATURES => done(self.set_features(controller, request)),
             AdminOpcode::ASYNC_EVENT_REQUEST => self.request_event(controller, request),
             AdminOpcode::KEEP_ALIVE => done(Outcome::OK),
             AdminOpcode::ABORT if !controller.is_discovery() => self.abort(controller, request),

@@ -3,6 +3,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::num::NonZeroU32;
 
 use basalt_nvme_spec::fabrics::{DISCOVERY_NQN, NQN_LEN_MAX};
 use basalt_reactor::{CallError, Local};
@@ -25,6 +26,8 @@ pub enum ConfigError {
     BadRange,
     /// There is such a subsystem already.
     Exists,
+    /// There are as many subsystems as there may be.
+    TooMany,
     /// There is no such subsystem.
     NoSuchSubsystem,
     /// There is no such listener.
@@ -64,6 +67,7 @@ impl fmt::Display for ConfigError {
             Self::BadText => "serial and model number are at most 20 and 40 printable characters",
             Self::BadRange => "namespaces are at most 1024, controller identifiers from 1 to 65519",
             Self::Exists => "there is a subsystem of that name already",
+            Self::TooMany => "there are as many subsystems as nvmf_set_max_subsystems allows",
             Self::NoSuchSubsystem => "there is no subsystem of that name",
             Self::NoSuchListener => "the subsystem does not listen there",
             Self::ReferralExists => "there is a referral to that service there already",
@@ -171,6 +175,10 @@ impl Target {
         if state.named(nqn).is_some() {
             return Err(ConfigError::Exists);
         }
+        // One is the discovery subsystem.
+        if state.subsystems.len() + 1 >= state.subsystems_max as usize {
+            return Err(ConfigError::TooMany);
+        }
         state.subsystem_last += 1;
         let id = state.subsystem_last;
         state.subsystems.push(Subsystem {
@@ -231,6 +239,18 @@ impl Target {
     /// there stay.
     pub fn set_duplicate_hosts(&self, duplicates: DuplicateHosts) {
         self.state.borrow_mut().duplicates = duplicates;
+    }
+
+    /// How many subsystems there may be, the discovery subsystem among them; those that are there
+    /// stay.
+    pub fn set_subsystems_max(&self, subsystems_max: NonZeroU32) {
+        self.state.borrow_mut().subsystems_max = subsystems_max.get();
+    }
+
+    /// How long hosts are to wait before they try again what could not be done (CRDT1 to CRDT3),
+    /// in units of 100 ms; 0 for not at all. Controllers that are there are told as before.
+    pub fn set_crdt(&self, crdt: [u16; 3]) {
+        self.state.borrow_mut().crdt = crdt;
     }
 
     /// Lets the host named `hostnqn` connect.

@@ -20,6 +20,7 @@ use super::features::Features;
 use super::notifications::Notifications;
 use super::subsystem::CNTLID_MAX;
 use super::{DuplicateHosts, State, Target};
+use crate::behavior::{Delays, HostBehavior};
 use crate::command::{self, Outcome};
 use crate::connection::{AdminReply, AdminRequest, Connected};
 use crate::group::{SubsystemView, Visitor};
@@ -64,11 +65,13 @@ impl Target {
             qid => self.connect_io(request, qid, data, &names)?,
         };
         let is_io = connect.qid.get() != 0;
+        let behavior = self.state.borrow_mut().controller_mut(cntlid).map(|c| c.behavior.clone());
         Ok(Connected {
             cntlid,
             qid: connect.qid.get(),
             size: sqsize + 1,
             flow_control: connect.cattr & Connect::CATTR_NO_FLOW_CONTROL == 0,
+            behavior: behavior.ok_or(Status::INTERNAL_ERROR)?,
             view: if is_io { self.state.borrow().view(cntlid) } else { None },
         })
     }
@@ -112,6 +115,7 @@ impl Target {
             "{} connected to {} as controller {cntlid}, queue 0, core {}",
             names.host, names.subsystem, request.connection.core
         );
+        let delays = if state.crdt[0] > 0 { Delays::Announced } else { Delays::None };
         state.controllers.push(Controller {
             cntlid,
             subsystem,
@@ -133,6 +137,7 @@ impl Target {
             ana_changes: AnaChanges::default(),
             errors: ErrorLog::default(),
             told,
+            behavior: Arc::new(HostBehavior::new(delays)),
             notifications: Notifications::default(),
         });
         Ok(cntlid)

@@ -1,5 +1,6 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -13,6 +14,7 @@ use super::discovery::Told;
 use super::error_log::ErrorLog;
 use super::features::Features;
 use super::notifications::Notifications;
+use crate::behavior::HostBehavior;
 use crate::connection::ConnectionId;
 use crate::group::{CommandSets, Tag};
 
@@ -66,6 +68,8 @@ pub(super) struct Controller {
     /// What a discovery controller has for its host.
     pub(super) told: Told,
     pub(super) notifications: Notifications,
+    /// What its host has said of itself; its queues have it too.
+    pub(super) behavior: Arc<HostBehavior>,
 }
 
 impl Controller {
@@ -94,6 +98,7 @@ impl Controller {
         self.cc = Cc::DISABLED;
         self.csts &= Csts::SUBSYSTEM_RESET;
         self.features.reset();
+        self.behavior.reset();
         self.changed_namespaces.clear();
         self.ana_changes = AnaChanges::default();
         self.errors.clear();

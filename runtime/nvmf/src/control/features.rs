@@ -1,9 +1,10 @@
 use alloc::vec::Vec;
 
-use basalt_nvme_spec::{Command, FeatureId, NSID_ALL, QueueCounts, Status};
+use basalt_nvme_spec::{FeatureId, NSID_ALL, QueueCounts, Status};
 
 use super::controller::{Controller, KEEP_ALIVE_UNIT};
 use super::{Target, events};
+use crate::behavior::{self, Delays, HostBehavior};
 use crate::command::Outcome;
 use crate::config::TransportConfig;
 use crate::connection::AdminRequest;
@@ -33,7 +34,7 @@ pub(super) const TEMPERATURE_K: u16 = 273 + 25;
 pub(super) const SAVE: u32 = 1 << 31;
 
 /// Features of an I/O controller. None can be saved.
-const IO: [FeatureId; 13] = [
+const IO: [FeatureId; 14] = [
     FeatureId::ARBITRATION,
     FeatureId::POWER_MANAGEMENT,
     FeatureId::TEMPERATURE_THRESHOLD,
@@ -44,6 +45,7 @@ const IO: [FeatureId; 13] = [
     FeatureId::ASYNC_EVENT_CONFIG,
     FeatureId::KEEP_ALIVE_TIMER,
     FeatureId::COMMAND_SET_PROFILE,
+    FeatureId::HOST_BEHAVIOR,
     FeatureId::HOST_IDENTIFIER,
     FeatureId::RESERVATION_NOTIFICATION_MASK,
     FeatureId::RESERVATION_PERSISTENCE,
@@ -137,9 +139,10 @@ fn round_up(ms: u32) -> u32 {
 /// Set Features (§5.27).
 fn set(
     controller: &mut Controller,
-    command: &Command,
+    request: &AdminRequest,
     config: &TransportConfig,
 ) -> Result<u64, Status> {
+    let command = &request.command;
     let (value, nsid) = (command.cdw11.get(), command.nsid.get());
     let feature = FeatureId(command.cdw10.get() as u8);
     if !supported(controller).contains(&feature) {
@@ -183,6 +186,7 @@ fn set(
             return Err(Status::COMBINATION_REJECTED.with_dnr());
         }
         FeatureId::COMMAND_SET_PROFILE => {}
+        FeatureId::HOST_BEHAVIOR => controller.behavior.set(&request.data)?,
         // Given by Connect, once and for all.
         _ => return Err(Status::SEQUENCE_ERROR.with_dnr()),
     }
@@ -226,6 +230,9 @@ pub(super) fn get(
     if feature == FeatureId::HOST_IDENTIFIER {
         return host_identifier(controller, request);
     }
+    if feature == FeatureId::HOST_BEHAVIOR {
+        return host_behavior(controller, request, select);
+    }
     match features.value(feature, command.cdw11.get(), config) {
         Some(value) => (Outcome::value(u64::from(value)), Vec::new()),
         None => invalid,
@@ -244,6 +251,20 @@ fn host_identifier(controller: &Controller, request: &AdminRequest) -> (Outcome,
     (Outcome::OK, controller.hostid.to_vec())
 }
 
+/// The data of the current value (SEL 0), or of the default.
+fn host_behavior(
+    controller: &Controller,
+    request: &AdminRequest,
+    select: u32,
+) -> (Outcome, Vec<u8>) {
+    if (request.len_max as usize) < behavior::LEN {
+        return (Status::SGL_LENGTH_INVALID.with_dnr().into(), Vec::new());
+    }
+    let default = HostBehavior::new(Delays::None);
+    let chosen = if select == 0 { &*controller.behavior } else { &default };
+    (Outcome::OK, chosen.data().to_vec())
+}
+
 /// What can be done with a feature, as Get Features tells it (§5.15, SEL 011b).
 pub(super) const fn capabilities(feature: FeatureId) -> u32 {
     const PER_NAMESPACE: u32 = 1 << 1;
@@ -260,8 +281,12 @@ pub(super) const fn capabilities(feature: FeatureId) -> u32 {
 
 impl Target {
     /// Set Features on behalf of a controller.
-    pub(super) fn set_features(&self, controller: &mut Controller, command: &Command) -> Outcome {
-        let outcome = set(controller, command, &self.config.get());
+    pub(super) fn set_features(
+        &self,
+        controller: &mut Controller,
+        request: &AdminRequest,
+    ) -> Outcome {
+        let outcome = set(controller, request, &self.config.get());
         if outcome.is_ok() {
             self.events_configured(controller);
         }

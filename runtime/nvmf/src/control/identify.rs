@@ -41,7 +41,11 @@ pub(super) fn identify(
     };
     let is_spoken = csi == Csi::NVM || csi == Csi::ZONED && controller.command_sets().include(csi);
     match cns {
-        Cns::CONTROLLER => Ok(io_controller(controller, subsystem, config)),
+        Cns::CONTROLLER => {
+            let mut identify = io_controller(controller, subsystem, config);
+            identify.crdt = state.crdt.map(Into::into);
+            Ok(identify.as_bytes().to_vec())
+        }
         Cns::NAMESPACE => namespace(controller, subsystem, nsid),
         Cns::ACTIVE_NAMESPACES => active(controller, subsystem, nsid, None),
         ACTIVE_FOR_CSI if is_spoken => active(controller, subsystem, nsid, Some(csi)),
@@ -123,7 +127,7 @@ fn io_controller(
     controller: &Controller,
     subsystem: &Subsystem,
     config: &TransportConfig,
-) -> Vec<u8> {
+) -> IdentifyController {
     const IO: u8 = 1;
     const MANY_PORTS: u8 = 1 << 0;
     const MANY_CONTROLLERS: u8 = 1 << 1;
@@ -164,7 +168,7 @@ fn io_controller(
     let nqn = subsystem.nqn.as_bytes();
     identify.subnqn[..nqn.len()].copy_from_slice(nqn);
     subsystem.describe_ana(&mut identify);
-    identify.as_bytes().to_vec()
+    identify
 }
 
 /// CTRATT: 128-bit host identifiers.

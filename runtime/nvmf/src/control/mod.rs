@@ -49,6 +49,8 @@ pub const DEFAULT_NQN: &str = "nqn.2026-11.io.basalt:storage";
 
 /// How often keep-alive timers are checked.
 const KEEP_ALIVE_PERIOD: Duration = Duration::from_millis(250);
+/// Subsystems there may be unless it is said otherwise, the discovery subsystem among them.
+const SUBSYSTEMS_MAX: u32 = 1024;
 /// Largest namespace identifier.
 const NSID_MAX: u32 = 1024;
 
@@ -75,8 +77,12 @@ struct State {
     genctr: u64,
     cntlid_last: u16,
     subsystem_last: u32,
+    /// How many subsystems there may be, the discovery subsystem among them.
+    subsystems_max: u32,
     listener_last: u32,
     duplicates: DuplicateHosts,
+    /// Command retry delay times (CRDT1 to CRDT3), 100 ms.
+    crdt: [u16; 3],
     started: Instant,
 }
 
@@ -112,8 +118,10 @@ impl Target {
             genctr: 1,
             cntlid_last: 0,
             subsystem_last: 0,
+            subsystems_max: SUBSYSTEMS_MAX,
             listener_last: 0,
             duplicates: DuplicateHosts::Allow,
+            crdt: [0; 3],
             started: local.now(),
         };
         let target = Rc::new(Self {

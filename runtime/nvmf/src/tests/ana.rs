@@ -1,5 +1,7 @@
 //! Asymmetric Namespace Access: one subsystem behind two listeners, ports 4420 and 4421.
 
+mod delays;
+
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use basalt_metrics::{Operation, OperationStats};
 use basalt_nvme_spec::identify::IdentifyController;
 use basalt_nvme_spec::{Cns, Command, Completion, SglDescriptor};
 use zerocopy::{FromBytes, IntoBytes};
@@ -94,6 +95,31 @@ fn writes_of_every_size_up_to_the_capsules_limit_arrive_whole_with_any_digests()
                 assert!(host.run(&mut world, read(4096, len), &[], &[]).1 == bytes);
             }
         }
+    }
+}
+
+#[test]
+fn digests_of_data_are_counted_once_for_each_pdu_and_none_where_there_are_none() {
+    for digests in all_digests() {
+        let mut world = with_capsules(8192);
+        let (_admin, cntlid) = Host::admin(&mut world, DEFAULT_NQN, 4420);
+        let mut host = Host::io(&mut world, 0, cntlid, 1, digests);
+        let mesh = world.reactors[0].local().mesh().clone();
+        let counted = || {
+            let OperationStats { executed, failed, bytes } = mesh.operation(Operation::Crc32c);
+            (executed, failed, bytes)
+        };
+        // The data of its Connect had one.
+        let (before, _, bytes) = counted();
+        let (one, len) = if digests.data { (1, 4096) } else { (0, 0) };
+        assert_eq!((before, bytes), (one, one * 1024), "{digests:?}");
+        let data = pattern(4096, 0);
+        host.run(&mut world, write_inside(0, 4096), &data, &[]);
+        assert_eq!(counted(), (2 * one, 0, bytes + len), "{digests:?}");
+        host.run(&mut world, write(0, 4096), &[], &data);
+        assert_eq!(counted(), (3 * one, 0, bytes + 2 * len), "{digests:?}");
+        host.run(&mut world, read(0, 4096), &[], &[]);
+        assert_eq!(counted(), (4 * one, 0, bytes + 3 * len), "{digests:?}");
     }
 }
 

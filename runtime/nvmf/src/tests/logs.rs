@@ -141,7 +141,7 @@ fn the_log_of_features_lists_just_those_that_can_be_read() {
         ));
         let mut get = Command::get_features(FeatureId(feature), nsid);
         get.cdw11 = u32::from(feature == FeatureId::HOST_IDENTIFIER.0).into();
-        let (done, _) = admin.fetch(&mut world, get, 16);
+        let (done, _) = admin.fetch(&mut world, get, 512);
         let claimed = listed[usize::from(feature) * 4] & 1 != 0;
         assert_eq!(done.status().is_success(), claimed, "{feature:#x}");
     }

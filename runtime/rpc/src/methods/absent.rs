@@ -89,7 +89,7 @@ const FEATURES: [Feature; 17] = [
         "There is no such accelerator: the processor does what it would do",
         "ioat_scan_accel_module dsa_scan_accel_module iaa_scan_accel_module \
          ae4dma_scan_accel_module cuda_scan_accel_module mlx5_scan_accel_module \
-         compressdev_scan_accel_module accel_mlx5_dump_stats accel_set_driver accel_get_stats \
+         compressdev_scan_accel_module accel_mlx5_dump_stats accel_set_driver \
          accel_error_inject_error",
         When::Any,
     ),

@@ -4,31 +4,25 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use basalt_bdev::{DepthStat, IoStat, Op, Registry};
+use basalt_bdev::{DepthStat, IoStat, Op, OpStat, Registry, StatReset};
 use basalt_env::CoreId;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::bdev::select;
 use super::object;
 use super::thread::TICK_RATE;
-use crate::{Context, Outcome, Params, Router, RpcError, When, errno};
+use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 pub(super) fn register(router: &mut Router) {
     router.register("bdev_get_iostat", When::Runtime, get_iostat);
     router.register("bdev_reset_iostat", When::Runtime, reset_iostat);
 }
 
-/// What `reset_mode` and `mode` may ask for.
-enum Reset {
-    Nothing,
-    Everything,
-}
-
 fn get_iostat(cx: Context, mut params: Params) -> Outcome {
     let name: Option<String> = params.optional("name")?;
     let names: Option<Vec<String>> = params.optional("names")?;
     let per_channel = params.optional::<bool>("per_channel")?.unwrap_or(false);
-    let reset = read_reset(&mut params, "reset_mode", Reset::Nothing)?;
+    let reset = read_reset(&mut params, "reset_mode", None)?;
     params.finish()?;
     let registry = cx.service::<Registry>()?;
     let asked = names.or(name.map(|name| Vec::from([name])));
@@ -41,9 +35,9 @@ fn get_iostat(cx: Context, mut params: Params) -> Outcome {
         [name] if per_channel => each_channel(&cx, &registry, name),
         names => all_channels(&cx, &registry, names),
     };
-    if matches!(reset, Reset::Everything) {
+    if let Some(what) = reset {
         for name in names {
-            registry.reset_iostat(name);
+            registry.reset_iostat(name, what);
         }
     }
     Ok(answer)
@@ -51,27 +45,29 @@ fn get_iostat(cx: Context, mut params: Params) -> Outcome {
 
 fn reset_iostat(cx: Context, mut params: Params) -> Outcome {
     let name: Option<String> = params.optional("name")?;
-    let reset = read_reset(&mut params, "mode", Reset::Everything)?;
+    let reset = read_reset(&mut params, "mode", Some(StatReset::All))?;
     params.finish()?;
     let registry = cx.service::<Registry>()?;
     let bdevs = select(&registry, name.map(|name| Vec::from([name])))?;
-    if matches!(reset, Reset::Everything) {
+    if let Some(what) = reset {
         for bdev in bdevs {
-            registry.reset_iostat(&bdev.info().name);
+            registry.reset_iostat(&bdev.info().name, what);
         }
     }
     Ok(Value::Bool(true))
 }
 
-fn read_reset(params: &mut Params, name: &str, default: Reset) -> Result<Reset, RpcError> {
+fn read_reset(
+    params: &mut Params,
+    name: &str,
+    default: Option<StatReset>,
+) -> Result<Option<StatReset>, RpcError> {
     let Some(mode) = params.optional::<String>(name)? else { return Ok(default) };
     match mode.as_str() {
-        "none" => Ok(Reset::Nothing),
-        "all" => Ok(Reset::Everything),
-        "maxmin" | "error" => {
-            let message = format_args!("'{name}': counters are reset together, by \"all\"");
-            Err(RpcError::errno(errno::EOPNOTSUPP, message))
-        }
+        "none" => Ok(None),
+        "all" => Ok(Some(StatReset::All)),
+        "maxmin" => Ok(Some(StatReset::Extremes)),
+        "error" => Ok(Some(StatReset::Errors)),
         _ => Err(RpcError::params(format_args!("'{name}' is all, maxmin, error or none"))),
     }
 }
@@ -131,16 +127,39 @@ pub(super) fn stat_to_json(stat: &IoStat) -> Value {
         ("num_copy_ops", Value::from(copy.ops)),
         ("read_latency_ticks", Value::from(read.latency_total_ns)),
         ("max_read_latency_ticks", Value::from(read.latency_max_ns)),
-        ("min_read_latency_ticks", Value::from(read.latency_min_ns)),
+        ("min_read_latency_ticks", shortest(read)),
         ("write_latency_ticks", Value::from(write.latency_total_ns)),
         ("max_write_latency_ticks", Value::from(write.latency_max_ns)),
-        ("min_write_latency_ticks", Value::from(write.latency_min_ns)),
+        ("min_write_latency_ticks", shortest(write)),
         ("unmap_latency_ticks", Value::from(unmap.latency_total_ns)),
         ("max_unmap_latency_ticks", Value::from(unmap.latency_max_ns)),
-        ("min_unmap_latency_ticks", Value::from(unmap.latency_min_ns)),
+        ("min_unmap_latency_ticks", shortest(unmap)),
         ("copy_latency_ticks", Value::from(copy.latency_total_ns)),
         ("max_copy_latency_ticks", Value::from(copy.latency_max_ns)),
-        ("min_copy_latency_ticks", Value::from(copy.latency_min_ns)),
-        ("io_error", json!({})),
+        ("min_copy_latency_ticks", shortest(copy)),
+        ("io_error", errors_to_json(stat)),
     ])
+}
+
+fn shortest(stat: &OpStat) -> Value {
+    stat.latency_min_ns.unwrap_or(0).into()
+}
+
+/// How often operations failed, by SPDK's names of how they can; only of those that did.
+fn errors_to_json(stat: &IoStat) -> Value {
+    // In the order of `IoError::KINDS`.
+    let [nvme @ .., timeout, aborted, removed, no_resources] = stat.failures();
+    let (nvme, miscompares) = (nvme.iter().sum::<u64>(), stat.miscompares());
+    let counts = [
+        ("miscompare", miscompares),
+        ("nvme_error", nvme.saturating_sub(miscompares)),
+        ("aborted", *aborted),
+        ("nomem", *no_resources),
+        ("failed", timeout + removed),
+    ];
+    let mut errors = Map::new();
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+        errors.insert(name.into(), count.into());
+    }
+    Value::Object(errors)
 }

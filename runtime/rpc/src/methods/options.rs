@@ -13,7 +13,7 @@ use crate::{Context, Outcome, Params, Router, When};
 
 /// Method, the subsystem it is saved with, when it may be called, and the parameter that tells
 /// several of its calls apart, by a socket implementation.
-const OPTIONS: [(&str, &str, When, Option<&str>); 16] = [
+const OPTIONS: [(&str, &str, When, Option<&str>); 14] = [
     ("framework_set_scheduler", "scheduler", When::Any, None),
     ("scheduler_set_options", "scheduler", When::Startup, None),
     ("keyring_linux_set_options", "keyring", When::Startup, None),
@@ -27,8 +27,6 @@ const OPTIONS: [(&str, &str, When, Option<&str>); 16] = [
     ("accel_set_options", "accel", When::Startup, None),
     ("bdev_set_options", "bdev", When::Startup, None),
     ("bdev_nvme_set_hotplug", "bdev", When::Runtime, None),
-    ("nvmf_set_max_subsystems", "nvmf", When::Startup, None),
-    ("nvmf_set_crdt", "nvmf", When::Startup, None),
     ("iscsi_set_options", "iscsi", When::Startup, None),
 ];
 

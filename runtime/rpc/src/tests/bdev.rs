@@ -2,9 +2,12 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
 use core::cell::RefCell;
+use core::num::NonZeroU16;
 
-use basalt_bdev::{IoError, NvmePassthru, NvmeReport};
-use basalt_env::PciAddress;
+use basalt_bdev::{
+    Access, AsyncChannel, Io, IoError, NvmePassthru, NvmeReport, Op, Registry, SgList,
+};
+use basalt_env::{DmaPool, PciAddress};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
@@ -132,8 +135,62 @@ fn statistics_are_given_per_bdev_and_per_channel() {
     assert_eq!(each["channels"][1]["thread_id"], 2);
     assert_eq!(machine.code("bdev_get_iostat", json!({"per_channel": true})), -32602);
     assert_eq!(machine.code("bdev_get_iostat", json!({"names": ["none"]})), -19);
-    assert_eq!(machine.code("bdev_get_iostat", json!({"reset_mode": "maxmin"})), -95);
+    assert_eq!(machine.code("bdev_get_iostat", json!({"reset_mode": "min"})), -32602);
     assert_eq!(machine.call("bdev_reset_iostat", None).unwrap(), true);
+}
+
+#[test]
+fn failures_are_told_apart_and_reset_apart() {
+    let mut machine = Machine::new();
+    machine.call("bdev_malloc_create", with(malloc(), "name", json!("M"))).unwrap();
+    machine.call("bdev_error_create", json!({"base_name": "M"})).unwrap();
+    let error = json!({"name": "EE_M", "io_type": "unmap", "error_type": "failure", "num": 2});
+    machine.call("bdev_error_inject_error", error).unwrap();
+    let local = machine.boot();
+    let registry = local.service::<Registry>().unwrap();
+    let disk = registry.open("EE_M", Access::ReadWrite).unwrap();
+    let channel = disk.channel(&local).unwrap();
+    let channel = AsyncChannel::new(&local, channel, NonZeroU16::MIN, "test").unwrap();
+    let host = basalt_hosted::Machine::new();
+    let pool = DmaPool::new(host.arena(1 << 20).unwrap());
+    local.provide(Rc::new(pool.clone()));
+    machine.run(async move {
+        for fails in [true, true, false] {
+            assert_eq!(channel.unmap(0, 1).await.1.is_err(), fails);
+        }
+        let mut other = pool.alloc(512).unwrap();
+        other.as_mut_slice().fill(1);
+        let compare = Io::with_data(Op::Compare, 0, 1, SgList::One(other), 0);
+        assert!(channel.submit(compare).await.1.unwrap_err().is_miscompare());
+    });
+    let done = machine.call("accel_get_stats", None).unwrap();
+    let of = |opcode: &str, failed: u32, num_bytes: u32| {
+        json!({"opcode": opcode, "module_name": "software", "executed": 1, "failed": failed,
+               "num_bytes": num_bytes})
+    };
+    // The buffer that was read into had been empty.
+    let mut fill = of("fill", 0, 1024);
+    fill["executed"] = json!(2);
+    assert_eq!(done["operations"], json!([fill, of("compare", 1, 512)]));
+    let stat = |machine: &mut Machine, mode: &str| {
+        let params = json!({"name": "EE_M", "reset_mode": mode});
+        machine.call("bdev_get_iostat", params).unwrap()["bdevs"][0].take()
+    };
+    let (errors, none) = (json!({"nvme_error": 2, "miscompare": 1}), json!({}));
+    let first = stat(&mut machine, "maxmin");
+    assert_eq!((&first["io_error"], &first["num_unmap_ops"]), (&errors, &json!(1)));
+    assert!(first["min_unmap_latency_ticks"].as_u64() > Some(0), "{first}");
+    let then = stat(&mut machine, "error");
+    let times = ["min_unmap_latency_ticks", "max_unmap_latency_ticks"].map(|name| &then[name]);
+    assert_eq!((&then["io_error"], times), (&errors, [&json!(0); 2]));
+    assert_eq!(then["unmap_latency_ticks"], first["unmap_latency_ticks"]);
+    let last = stat(&mut machine, "none");
+    assert_eq!((&last["io_error"], &last["num_unmap_ops"]), (&none, &json!(1)));
+    for (mode, ops) in [("none", 1), ("maxmin", 1), ("error", 1), ("all", 0)] {
+        let params = json!({"name": "EE_M", "mode": mode});
+        assert_eq!(machine.call("bdev_reset_iostat", params).unwrap(), true);
+        assert_eq!(stat(&mut machine, "none")["num_unmap_ops"], ops, "{mode}");
+    }
 }
 
 #[test]

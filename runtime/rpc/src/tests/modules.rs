@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use basalt_bdev::{Access, Registry};
 use basalt_env::{LOG_FLAGS, PciAddress};
+use basalt_metrics::Operation;
 use serde_json::{Value, json};
 
 use super::Machine;
@@ -237,6 +238,27 @@ fn operations_are_those_of_the_software_module() {
     assert_eq!((info.as_array().map(Vec::len), &info[0]["module"]), (Some(1), &json!("software")));
     let saved = machine.call("framework_get_config", json!({"name": "accel"})).unwrap();
     assert_eq!(saved[0]["method"], "accel_assign_opc");
+}
+
+#[test]
+fn operations_are_counted_on_all_cores_together_and_what_is_not_done_is_left_out() {
+    let mut machine = Machine::with_cores(2);
+    let none = machine.call("accel_get_stats", None).unwrap();
+    let expected = json!({
+        "sequence_executed": 0, "sequence_failed": 0, "sequence_outstanding": 0,
+        "task_outstanding": 0, "operations": [], "retry_task": 0, "retry_sequence": 0,
+        "retry_iobuf": 0, "retry_bufdesc": 0,
+    });
+    assert_eq!(none, expected);
+    for (core, times, bytes) in [(0, 1, 4096), (1, 3, 1000)] {
+        machine.reactors[core].local().operations().add(Operation::Xor, times, bytes);
+    }
+    machine.reactors[1].local().operations().fail(Operation::Xor);
+    let some = machine.call("accel_get_stats", None).unwrap();
+    let xor = json!({"opcode": "xor", "module_name": "software", "executed": 4, "failed": 1,
+                     "num_bytes": 5096});
+    assert_eq!(some["operations"], json!([xor]));
+    assert_eq!(machine.code("accel_get_stats", json!({"module": "software"})), -32602);
 }
 
 #[test]

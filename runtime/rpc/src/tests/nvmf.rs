@@ -150,6 +150,49 @@ fn which_admin_commands_go_to_drives_is_chosen_before_the_start() {
 }
 
 #[test]
+fn there_are_as_many_subsystems_as_was_said_before_the_start_and_discovery_is_one() {
+    let mut machine = Machine::in_state(1, State::Startup);
+    Target::start(&machine.boot(), TransportConfig::default());
+    let set = "nvmf_set_max_subsystems";
+    for params in [json!({}), json!({"max_subsystems": 0}), json!({"max_subsystems": -1})] {
+        assert_eq!(machine.code(set, params), -32602);
+    }
+    let three = json!({"max_subsystems": 3});
+    ok(&mut machine, set, three.clone());
+    let saved = machine.call("framework_get_config", json!({"name": "nvmf"})).unwrap();
+    assert_eq!(saved, json!([{"method": set, "params": three.clone()}]));
+    machine.call("framework_start_init", None).unwrap();
+    assert_eq!(machine.code(set, three), -1);
+    let nqn = |n: u32| json!({"nqn": alloc::format!("nqn.2026-11.org.example:{n}")});
+    ok(&mut machine, "nvmf_create_subsystem", nqn(1));
+    ok(&mut machine, "nvmf_create_subsystem", nqn(2));
+    let error = machine.call("nvmf_create_subsystem", nqn(3)).unwrap_err();
+    assert_eq!(error.code, -32603);
+    let start = "Unable to create subsystem nqn.2026-11.org.example:3: ";
+    assert!(error.message.starts_with(start), "{}", error.message);
+    assert_eq!(machine.code("nvmf_create_subsystem", nqn(1)), -17);
+    ok(&mut machine, "nvmf_delete_subsystem", nqn(1));
+    ok(&mut machine, "nvmf_create_subsystem", nqn(3));
+}
+
+#[test]
+fn retry_delays_are_set_before_the_start_and_saved() {
+    let mut machine = Machine::in_state(1, State::Startup);
+    Target::start(&machine.boot(), TransportConfig::default());
+    let set = "nvmf_set_crdt";
+    for wrong in [json!({"crdt1": 65_536}), json!({"crdt2": "1"}), json!({"crdt4": 1})] {
+        assert_eq!(machine.code(set, wrong), -32602);
+    }
+    ok(&mut machine, set, json!({}));
+    let delays = json!({"crdt1": 5, "crdt3": 65_535});
+    ok(&mut machine, set, delays.clone());
+    let saved = machine.call("framework_get_config", json!({"name": "nvmf"})).unwrap();
+    assert_eq!(saved, json!([{"method": set, "params": delays.clone()}]));
+    machine.call("framework_start_init", None).unwrap();
+    assert_eq!(machine.code(set, delays), -1);
+}
+
+#[test]
 fn subsystems_are_shown_as_spdk_shows_them_the_discovery_subsystem_first() {
     let (mut machine, _) = with_subsystem();
     null(&mut machine, "N");

@@ -11,6 +11,7 @@ use basalt_nvmf::pdu::wire::flags;
 use basalt_nvmf::pdu::{DIGEST_LEN, Digests};
 use basalt_nvmf_host::{Answer, Data, Ended, HostQueue, Load, QueueOptions};
 use basalt_reactor::sync::oneshot;
+use basalt_reactor::{Options, mesh};
 
 use crate::input::Input;
 use crate::machine;
@@ -44,7 +45,8 @@ impl World {
             transfer_max: 1 << 16,
             in_capsule: IN_CAPSULE,
         };
-        let queue = HostQueue::new(SOCKET, options).unwrap();
+        let core = mesh(1, Options::default()).remove(0).build();
+        let queue = HostQueue::new(SOCKET, options, &core.local()).unwrap();
         let mut stack = TestStack::new();
         stack.pipes.push(Pipe::default());
         Self { stack, queue, waiting: Vec::new(), ended: 0 }

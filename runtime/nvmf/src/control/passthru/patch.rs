@@ -10,11 +10,12 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::AdminPassthru;
 
 /// Features that are the target's in any case.
-pub(super) const OWN_FEATURES: [FeatureId; 7] = [
+pub(super) const OWN_FEATURES: [FeatureId; 8] = [
     FeatureId::NUMBER_OF_QUEUES,
     FeatureId::ASYNC_EVENT_CONFIG,
     FeatureId::KEEP_ALIVE_TIMER,
     FeatureId::COMMAND_SET_PROFILE,
+    FeatureId::HOST_BEHAVIOR,
     FeatureId::HOST_IDENTIFIER,
     FeatureId::RESERVATION_NOTIFICATION_MASK,
     FeatureId::RESERVATION_PERSISTENCE,

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use basalt_nvmf::{AdminPassthru, DiscoveryFilter, DuplicateHosts, Target};
 use serde_json::{Map, Value};
@@ -14,6 +15,36 @@ const FOREIGN: [&str; 5] =
 
 pub(super) fn register(router: &mut Router) {
     router.register("nvmf_set_config", When::Startup, set);
+    router.register("nvmf_set_max_subsystems", When::Startup, set_max_subsystems);
+    router.register("nvmf_set_crdt", When::Startup, set_crdt);
+}
+
+/// How many subsystems there may be; the discovery subsystem is one of them, as in SPDK.
+fn set_max_subsystems(cx: Context, mut params: Params) -> Outcome {
+    let max_subsystems: u32 = params.required("max_subsystems")?;
+    params.finish()?;
+    let Some(max_subsystems) = NonZeroU32::new(max_subsystems) else {
+        return Err(RpcError::params("'max_subsystems' is 1 or more"));
+    };
+    if let Some(target) = cx.local().service::<Target>() {
+        target.set_subsystems_max(max_subsystems);
+    }
+    cx.remember("nvmf", "options nvmf_set_max_subsystems ");
+    Ok(Value::Bool(true))
+}
+
+/// How long hosts are to wait before they try again, in units of 100 ms.
+fn set_crdt(cx: Context, mut params: Params) -> Outcome {
+    let mut crdt = [0; 3];
+    for (name, time) in ["crdt1", "crdt2", "crdt3"].into_iter().zip(&mut crdt) {
+        *time = params.optional::<u16>(name)?.unwrap_or(0);
+    }
+    params.finish()?;
+    if let Some(target) = cx.local().service::<Target>() {
+        target.set_crdt(crdt);
+    }
+    cx.remember("nvmf", "options nvmf_set_crdt ");
+    Ok(Value::Bool(true))
 }
 
 /// Which listeners hosts are told of, whether they may have twins, and which admin commands go to

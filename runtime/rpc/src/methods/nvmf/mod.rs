@@ -46,7 +46,14 @@ fn create_subsystem(cx: Context, params: Params) -> Outcome {
         nssr: wanted.nssr,
     };
     let target = cx.service::<Target>()?;
-    target.create_subsystem(&wanted.nqn, options).map_err(config_error)?;
+    target.create_subsystem(&wanted.nqn, options).map_err(|error| match error {
+        ConfigError::TooMany => {
+            let nqn = &wanted.nqn;
+            let message = format!("Unable to create subsystem {nqn}: {error}");
+            RpcError::new(RpcError::INTERNAL, message)
+        }
+        error => config_error(error),
+    })?;
     if wanted.allow_any_host {
         target.allow_any_host(&wanted.nqn, HostPolicy::Any).map_err(config_error)?;
     }
@@ -102,6 +109,7 @@ fn config_error(error: ConfigError) -> RpcError {
         ConfigError::NoSuchListener
         | ConfigError::NoSuchNamespace
         | ConfigError::NoSuchReferral => errno::ENOENT,
+        ConfigError::TooMany => errno::ENOSPC,
         ConfigError::PortUnavailable => errno::EADDRINUSE,
         ConfigError::CoreSilent => errno::EIO,
         ConfigError::Busy => errno::ETIMEDOUT,

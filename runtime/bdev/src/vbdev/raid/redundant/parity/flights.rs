@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use basalt_env::DmaPool;
+use basalt_metrics::Operation;
+use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 
 use super::super::Serial;
@@ -24,6 +26,7 @@ pub(super) struct Flights {
     pub(super) stripes: Stripes,
     block_shift: u32,
     pool: Rc<DmaPool>,
+    local: Local,
     slots: Slots<Flight, 32>,
     /// What bases are to get. While there is any, the channel takes no more Ios.
     pub(super) outbox: VecDeque<(Serial, Io)>,
@@ -115,10 +118,12 @@ impl Flights {
         stripes: Stripes,
         block_shift: u32,
         pool: Rc<DmaPool>,
+        local: &Local,
     ) -> Result<Self, OpenError> {
         let slots = Slots::with_capacity(Frames::<()>::DEPTH).map_err(|_| OpenError::NoMemory)?;
         let (outbox, spare) = (VecDeque::new(), Vec::new());
-        Ok(Self { stripes, block_shift, pool, slots, outbox, spare })
+        let local = local.clone();
+        Ok(Self { stripes, block_shift, pool, local, slots, outbox, spare })
     }
 
     /// Lots of the writes that are under way.
@@ -264,6 +269,8 @@ impl Flights {
         let (strips, strip_len) = (stripes.data_places() as usize, strip_len(stripes, shift));
         let Scattered { extras, .. } = &mut parent.data;
         add_parity(io.data.as_slice(), strips, strip_len, &self.pool, extras).ok()?;
+        let (times, bytes) = (extras.len(), extras.len() * strip_len);
+        self.local.operations().add(Operation::Xor, times, bytes);
         let runs = || write_runs(stripes, shift, blocks.clone());
         parent.data.scatter(&mut io.data, strips + 1, runs, &self.pool, Bounce::IfNeeded).ok()
     }
@@ -330,6 +337,7 @@ impl Flights {
                     .is_some_and(|parent| parent.piece_ended(child.part, data, Ok(()))),
             };
         }
+        let local = self.local.clone();
         let Some(parent) = self.parent(child.flight) else { return false };
         let of_it = |rescue: &Rescue| rescue.piece == child.part;
         let Some(at) = parent.rescues.iter().position(of_it) else { return false };
@@ -343,6 +351,9 @@ impl Flights {
             return false;
         }
         let rescue = parent.rescues.swap_remove(at);
+        if rescue.status.is_ok() {
+            local.operations().add(Operation::Xor, 1, rescue.target.len());
+        }
         parent.piece_ended(child.part, rescue.target, rescue.status)
     }
 

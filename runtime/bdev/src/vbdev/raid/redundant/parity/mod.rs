@@ -46,7 +46,7 @@ impl ParityChannel {
         if !legs.suffice() {
             return Err(OpenError::NoMemory);
         }
-        let flights = Flights::new(stripes, block_shift, pool)?;
+        let flights = Flights::new(stripes, block_shift, pool, local)?;
         Ok(Self { legs, flights, ended: Vec::new() })
     }
 

@@ -2,6 +2,8 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use basalt_metrics::Operation;
+
 use crate::suite::{self, Medium};
 use crate::vbdev::raid::redundant::ProcessOptions;
 use crate::vbdev::raid::redundant::tests::{BLOCKS, World};
@@ -91,6 +93,24 @@ fn blocks_lie_where_spdk_has_them() {
     assert_eq!(on_disk(&mut world, "A"), [0, 1, 4, 5, 8 ^ 10, 9 ^ 11]);
     assert_eq!(on_disk(&mut world, "B"), [2, 3, 4 ^ 6, 5 ^ 7, 8, 9]);
     assert_eq!(on_disk(&mut world, "C"), [2, 1 ^ 3, 6, 7, 10, 11]);
+}
+
+#[test]
+fn parity_is_counted_by_stripe_and_what_is_made_of_it_by_piece() {
+    let mut world = world();
+    let mesh = world.rig.cores.core(0).mesh().clone();
+    let counted = || {
+        let xor = mesh.operation(Operation::Xor);
+        (xor.executed, xor.failed, xor.bytes)
+    };
+    world.fill();
+    let stripes = 2 * BLOCKS / STRIPE;
+    assert_eq!(counted(), (stripes, 0, stripes * 1024), "a strip of 1 KiB has the parity");
+    world.expect(0, 0);
+    assert_eq!(counted().0, stripes, "what is there is only read");
+    world.raid().remove_base("EE_A").unwrap();
+    world.expect(0, 0);
+    assert_eq!(counted(), (stripes + 1, 0, stripes * 1024 + 512));
 }
 
 #[test]
