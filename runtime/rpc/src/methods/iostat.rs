@@ -9,7 +9,6 @@ use basalt_env::CoreId;
 use serde_json::{Map, Value, json};
 
 use super::bdev::select;
-use super::object;
 use super::thread::TICK_RATE;
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
@@ -113,36 +112,64 @@ fn put_depth(stat: &mut Value, depth: &DepthStat) {
     stat["weighted_io_time"] = us(depth.weighted).into();
 }
 
-pub(super) fn stat_to_json(stat: &IoStat) -> Value {
-    let [read, write, unmap, copy] =
-        [Op::Read, Op::Write, Op::Unmap, Op::Copy].map(|op| stat.op(op));
-    object(&mut [
-        ("bytes_read", Value::from(read.bytes)),
-        ("num_read_ops", Value::from(read.ops)),
-        ("bytes_written", Value::from(write.bytes)),
-        ("num_write_ops", Value::from(write.ops)),
-        ("bytes_unmapped", Value::from(unmap.bytes)),
-        ("num_unmap_ops", Value::from(unmap.ops)),
-        ("bytes_copied", Value::from(copy.bytes)),
-        ("num_copy_ops", Value::from(copy.ops)),
-        ("read_latency_ticks", Value::from(read.latency_total_ns)),
-        ("max_read_latency_ticks", Value::from(read.latency_max_ns)),
-        ("min_read_latency_ticks", shortest(read)),
-        ("write_latency_ticks", Value::from(write.latency_total_ns)),
-        ("max_write_latency_ticks", Value::from(write.latency_max_ns)),
-        ("min_write_latency_ticks", shortest(write)),
-        ("unmap_latency_ticks", Value::from(unmap.latency_total_ns)),
-        ("max_unmap_latency_ticks", Value::from(unmap.latency_max_ns)),
-        ("min_unmap_latency_ticks", shortest(unmap)),
-        ("copy_latency_ticks", Value::from(copy.latency_total_ns)),
-        ("max_copy_latency_ticks", Value::from(copy.latency_max_ns)),
-        ("min_copy_latency_ticks", shortest(copy)),
-        ("io_error", errors_to_json(stat)),
-    ])
-}
+/// What is told of an operation, by SPDK's names: bytes, operations, and their latencies together,
+/// the longest and the shortest.
+const FIELDS: [(Op, [&str; 5]); 4] = [
+    (
+        Op::Read,
+        [
+            "bytes_read",
+            "num_read_ops",
+            "read_latency_ticks",
+            "max_read_latency_ticks",
+            "min_read_latency_ticks",
+        ],
+    ),
+    (
+        Op::Write,
+        [
+            "bytes_written",
+            "num_write_ops",
+            "write_latency_ticks",
+            "max_write_latency_ticks",
+            "min_write_latency_ticks",
+        ],
+    ),
+    (
+        Op::Unmap,
+        [
+            "bytes_unmapped",
+            "num_unmap_ops",
+            "unmap_latency_ticks",
+            "max_unmap_latency_ticks",
+            "min_unmap_latency_ticks",
+        ],
+    ),
+    (
+        Op::Copy,
+        [
+            "bytes_copied",
+            "num_copy_ops",
+            "copy_latency_ticks",
+            "max_copy_latency_ticks",
+            "min_copy_latency_ticks",
+        ],
+    ),
+];
 
-fn shortest(stat: &OpStat) -> Value {
-    stat.latency_min_ns.unwrap_or(0).into()
+pub(super) fn stat_to_json(stat: &IoStat) -> Value {
+    let mut fields = Map::new();
+    for (op, names) in FIELDS {
+        let OpStat { bytes, ops, latency_total_ns, latency_max_ns, latency_min_ns, .. } =
+            *stat.op(op);
+        let shortest = latency_min_ns.unwrap_or(0);
+        let numbers = [bytes, ops, latency_total_ns, latency_max_ns, shortest];
+        for (name, number) in names.into_iter().zip(numbers) {
+            fields.insert(name.into(), number.into());
+        }
+    }
+    fields.insert("io_error".into(), errors_to_json(stat));
+    Value::Object(fields)
 }
 
 /// How often operations failed, by SPDK's names of how they can; only of those that did.
