@@ -1,3 +1,5 @@
+mod injected;
+
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -6,7 +8,7 @@ use core::time::Duration;
 use basalt_bdev::IoError;
 use basalt_env::{DmaBuf, Instant, Work};
 use basalt_net::NetStack;
-use basalt_nvme_spec::Command;
+use basalt_nvme_spec::{Command, InjectedErrors};
 use basalt_reactor::Local;
 use basalt_reactor::sync::oneshot;
 
@@ -30,6 +32,10 @@ pub struct Link {
     local: Local,
     queue: RefCell<HostQueue>,
     state: Cell<State>,
+    /// Whether it is not dead and no errors are injected: all that each round, and each Io, has to
+    /// know.
+    plain: Cell<bool>,
+    errors: RefCell<InjectedErrors>,
     error: Cell<Option<LinkError>>,
     io_timeout: Option<Duration>,
 }
@@ -58,7 +64,8 @@ impl Link {
         io_timeout: Option<Duration>,
     ) -> Self {
         let (queue, state) = (RefCell::new(queue), Cell::new(State::Connecting));
-        Self { path, run, qid, local, queue, state, error: Cell::new(None), io_timeout }
+        let (plain, errors, error) = (Cell::new(true), RefCell::default(), Cell::new(None));
+        Self { path, run, qid, local, queue, state, plain, errors, error, io_timeout }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -80,12 +87,14 @@ impl Link {
         }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.borrow().is_full()
-    }
-
     pub(crate) fn outstanding(&self) -> usize {
         self.queue.borrow().outstanding()
+    }
+
+    /// Whether an Io's command can go by [`Self::submit_io`].
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.get()
     }
 
     /// Sends a command of an Io; gives the Io back if there is no room.
@@ -97,10 +106,7 @@ impl Link {
     ) -> Result<(), Pending> {
         let now = self.local.now();
         let sent = self.queue.borrow_mut().submit(command, data, Load::Io(pending), now);
-        sent.map_err(|load| match load {
-            Load::Io(pending) => pending,
-            Load::Call(..) => unreachable!("an Io was handed in"),
-        })
+        sent.map_err(pending_of)
     }
 
     /// Sends a command and waits for its answer.
@@ -117,17 +123,21 @@ impl Link {
         if self.is_dead() {
             return Err(CallError::Lost);
         }
-        let load = Load::Call(answer, buffer);
-        let sent = self.queue.borrow_mut().submit(command, data, load, self.local.now());
+        let sent = self.submit(command, data, Load::Call(answer, buffer));
         sent.map_err(|_| CallError::Full)?;
         answered.await.map_err(|_| CallError::Lost)
     }
 
     /// Receives what there is.
     pub(crate) fn receive(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
-        if self.is_dead() {
-            return Ok(Work::IDLE);
+        if !self.plain.get() {
+            return self.receive_closely(stack);
         }
+        self.receive_now(stack)
+    }
+
+    #[inline]
+    fn receive_now(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
         self.queue.borrow_mut().receive(stack, &mut |ended| self.ended(ended))
     }
 
@@ -161,6 +171,7 @@ impl Link {
         if self.state.replace(State::Dead) == State::Dead {
             return;
         }
+        self.plain.set(false);
         self.queue.borrow_mut().end(stack, &mut |load| {
             let Load::Io(pending) = load else { return };
             if pending.is_given_up() || !pending.may_repeat() {
@@ -197,5 +208,13 @@ impl Link {
                 inbox.park(pending);
             }
         }
+    }
+}
+
+/// The Io of a load that was one.
+fn pending_of(load: Load) -> Pending {
+    match load {
+        Load::Io(pending) => pending,
+        Load::Call(..) => unreachable!("an Io was handed in"),
     }
 }

@@ -3,6 +3,7 @@
 mod attaching;
 mod cards;
 mod discovering;
+mod injected;
 mod io;
 mod life;
 
