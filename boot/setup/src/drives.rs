@@ -170,6 +170,7 @@ impl Drives {
                     NvmeSwitch::Reset => ControllerOrder::Reset,
                     NvmeSwitch::Disable => ControllerOrder::Disable,
                     NvmeSwitch::Enable => ControllerOrder::Enable,
+                    NvmeSwitch::Errors(queues, change) => ControllerOrder::Inject(queues, change),
                 };
                 order_done(controllers, name, order)
             },
