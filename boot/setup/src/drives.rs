@@ -10,8 +10,8 @@ use core::cell::RefCell;
 use basalt_bare::{is_emulated, is_virtual};
 use basalt_bdev::Registry;
 use basalt_bdev_nvme::{
-    AdminError, AttachError, ControlError, IoPath, ManageError, NvmeControllers, Options,
-    PollGroupStats,
+    AdminError, AttachError, ControlError, ControllerOrder, IoPath, ManageError, NvmeControllers,
+    Options, PollGroupStats,
 };
 use basalt_env::Device;
 use basalt_pci::{Claimed, Function, PciAddress};
@@ -168,18 +168,15 @@ impl Drives {
             },
             move |name, to| {
                 let controllers = Rc::clone(&switch);
-                done(async move {
-                    match to {
-                        NvmeSwitch::Reset => controllers.reset(&name).await,
-                        NvmeSwitch::Disable => controllers.disable(&name).await,
-                        NvmeSwitch::Enable => controllers.enable(&name).await,
-                    }
-                })
+                let order = match to {
+                    NvmeSwitch::Reset => ControllerOrder::Reset,
+                    NvmeSwitch::Disable => ControllerOrder::Disable,
+                    NvmeSwitch::Enable => ControllerOrder::Enable,
+                    NvmeSwitch::Errors(queues, change) => ControllerOrder::Inject(queues, change),
+                };
+                order_done(controllers, name, order)
             },
-            move |name| {
-                let controllers = Rc::clone(&detach);
-                done(async move { controllers.detach(&name).await })
-            },
+            move |name| order_done(Rc::clone(&detach), name, ControllerOrder::Detach),
             move |name, passthru| {
                 let controllers = Rc::clone(&admin);
                 Box::pin(async move { controllers.admin_passthru(&name, passthru).await })
@@ -257,9 +254,9 @@ fn refusal(error: ManageError) -> NvmeRefusal {
     NvmeRefusal::Failed(RpcError::errno(code, error))
 }
 
-fn done(order: impl Future<Output = Result<(), ControlError>> + 'static) -> NvmeDone {
+fn order_done(controllers: Rc<NvmeControllers>, name: String, order: ControllerOrder) -> NvmeDone {
     Box::pin(async move {
-        order.await.map_err(|error| {
+        controllers.order(&name, order).await.map_err(|error| {
             let code = match error {
                 ControlError::NoSuchController => errno::ENODEV,
                 ControlError::Disabled | ControlError::Enabled => errno::EALREADY,

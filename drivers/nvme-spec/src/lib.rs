@@ -9,12 +9,15 @@
 //!    viewed at any place of a packet or buffer.
 //! 2. Unknown values are representable: opcodes, identifiers and statuses are newtypes with named
 //!    constants, never enums made of bytes from a device.
-//! 3. No state, no I/O, no `unsafe`.
+//! 3. No state, no I/O, no `unsafe`; but for what driver and initiator have to remember alike of
+//!    errors that are injected into their queues ([`InjectedErrors`]).
 //!
 //! Neighbours: the driver (`drivers/nvme`), its model (`tests/models`) and the NVMe-oF target and
 //! initiator (`runtime/nvmf`).
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod ana;
 mod arbitration;
@@ -25,6 +28,7 @@ mod completion;
 pub mod fabrics;
 mod features;
 pub mod identify;
+mod injection;
 pub mod log_page;
 pub mod manage;
 mod nvm;
@@ -45,6 +49,7 @@ pub use completion::Completion;
 pub use fabrics::FabricsType;
 pub use features::{AsyncEvent, QueueCounts};
 pub use identify::{IdentifyController, IdentifyNamespace};
+pub use injection::{ErrorChange, Fate, Hold, InjectedError, InjectedErrors, QueueKind};
 pub use nvm::{CopyRange, DSM_RANGES_MAX, DsmAttributes, DsmRange, IdentifyNvmController, IoFlags};
 pub use registers::{Aqa, Cap, Cc, Csts, Shutdown, Version};
 pub use sgl::SglDescriptor;

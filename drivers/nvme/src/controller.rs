@@ -8,7 +8,8 @@ use basalt_env::{CoreId, Device, DmaPool, Instant, PciAddress, Registers, WakeMe
 use basalt_nvme_spec::identify::Oncs;
 use basalt_nvme_spec::registers::{ACQ, AQA, ASQ, CAP, DOORBELLS};
 use basalt_nvme_spec::{
-    Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, QueueId, QueuePriority, Shutdown,
+    Aqa, AsyncEvent, Cap, Cc, Command, IdentifyController, InjectedErrors, QueueId, QueuePriority,
+    Shutdown,
 };
 
 use crate::admin::AdminQueue;
@@ -45,6 +46,8 @@ pub struct Controller<D: Device> {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) admin: RefCell<AdminQueue<D::Registers>>,
+    /// What is injected into admin commands, in whichever run.
+    pub(crate) errors: RefCell<InjectedErrors>,
     pub(crate) identify: RefCell<Box<IdentifyController>>,
     pub(crate) namespaces: RefCell<Vec<Namespace>>,
     pub(crate) limits: Cell<CommandLimits>,
@@ -85,6 +88,7 @@ impl<D: Device> Controller<D> {
             clock,
             options,
             admin: RefCell::new(admin),
+            errors: RefCell::default(),
             identify: RefCell::default(),
             namespaces: RefCell::default(),
             limits: Cell::new(CommandLimits::NONE),

@@ -9,7 +9,7 @@ use core::fmt;
 use basalt_bdev::{Lenders, NvmeOrder, NvmeReport};
 use basalt_env::{CoreId, DmaBuf, PciAddress};
 use basalt_nvme::{AdminError, Outcome, QueueError, Ticket};
-use basalt_nvme_spec::{Command, QueueId};
+use basalt_nvme_spec::{Command, ErrorChange, QueueId, QueueKind};
 use basalt_reactor::Local;
 use basalt_reactor::sync::{Notify, oneshot};
 
@@ -101,24 +101,37 @@ impl fmt::Display for ControlError {
     }
 }
 
+/// What a controller is told to do with itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControllerOrder {
+    /// To come up anew. What it has in flight comes back aborted.
+    Reset,
+    /// To stop until it is enabled. What it has in flight is sent again then, as far as it may be
+    /// done twice, and comes back aborted otherwise; what is submitted meanwhile finds its queues
+    /// full.
+    Disable,
+    /// To come up again, as it was disabled.
+    Enable,
+    /// To have other errors injected into its admin queue, or into the I/O queue that each core has
+    /// now. Those of I/O queues go when it is reset or disabled, and what is held back by them ends
+    /// then; a disabled controller has none.
+    Inject(QueueKind, ErrorChange),
+    /// To let go of its bdevs, to shut down, and to be forgotten.
+    Detach,
+}
+
 /// Something a controller's task should see to.
 pub(crate) enum Request {
     /// A core found that its queue does not work, in that run of the controller.
     Fault(Run, QueueError),
     /// A command of a core's queue is to be aborted, in that run.
     Abort(Run, QueueId, Ticket, Unwanted),
-    /// Somebody wants a reset.
-    Reset(oneshot::Sender<Result<(), ControlError>>),
-    /// Somebody wants it stopped until it is enabled.
-    Disable(oneshot::Sender<Result<(), ControlError>>),
-    /// Somebody wants it to work again.
-    Enable(oneshot::Sender<Result<(), ControlError>>),
+    /// Somebody tells it what to do with itself.
+    Order(ControllerOrder, oneshot::Sender<Result<(), ControlError>>),
     /// Somebody has an admin command for it.
     Admin(Command, Option<DmaBuf>, oneshot::Sender<Result<Outcome, AdminError>>),
     /// Somebody has an order for it.
     Manage(NvmeOrder, oneshot::Sender<Result<NvmeReport, ManageError>>),
-    /// Somebody wants it gone.
-    Detach(oneshot::Sender<Result<(), ControlError>>),
 }
 
 /// Why a command is to be aborted.
@@ -218,27 +231,33 @@ impl NvmeControllers {
         self.find(name).map(|handle| handle.info.borrow().clone())
     }
 
-    /// Resets a controller. What it has in flight comes back aborted.
-    pub async fn reset(&self, name: &str) -> Result<(), ControlError> {
-        self.ask(name, Request::Reset).await
+    /// Tells the controller of that name what to do with itself, and waits until it is done.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn order(&self, name: &str, order: ControllerOrder) -> Result<(), ControlError> {
+        let id = self.id_of(name).ok_or(ControlError::NoSuchController)?;
+        self.order_by_id(id, order).await
     }
 
-    /// Stops a controller until it is enabled. What it has in flight is sent again then, as far as
-    /// it may be done twice, and comes back aborted otherwise; what is submitted meanwhile finds
-    /// its queues full.
-    pub async fn disable(&self, name: &str) -> Result<(), ControlError> {
-        self.ask(name, Request::Disable).await
+    /// Resets a controller: [`ControllerOrder::Reset`].
+    pub fn reset(&self, name: &str) -> impl Future<Output = Result<(), ControlError>> {
+        self.order(name, ControllerOrder::Reset)
     }
 
-    /// Brings a disabled controller up again.
-    pub async fn enable(&self, name: &str) -> Result<(), ControlError> {
-        self.ask(name, Request::Enable).await
+    /// Detaches a controller: [`ControllerOrder::Detach`].
+    pub fn detach(&self, name: &str) -> impl Future<Output = Result<(), ControlError>> {
+        self.order(name, ControllerOrder::Detach)
     }
 
-    /// The same as [`Self::reset`], by what it is called among cores.
-    pub(crate) async fn reset_by_id(&self, id: ControllerId) -> Result<(), ControlError> {
+    /// The same as [`Self::order`], by what it is called among cores.
+    pub(crate) async fn order_by_id(
+        &self,
+        id: ControllerId,
+        order: ControllerOrder,
+    ) -> Result<(), ControlError> {
         let (answer, result) = oneshot::channel();
-        self.by_id(id).ok_or(ControlError::NoSuchController)?.ask(Request::Reset(answer));
+        self.by_id(id).ok_or(ControlError::NoSuchController)?.ask(Request::Order(order, answer));
         result.await.unwrap_or(Err(ControlError::Gone))
     }
 
@@ -256,21 +275,6 @@ impl NvmeControllers {
         let (answer, result) = oneshot::channel();
         self.by_id(id).ok_or(AdminError::Removed)?.ask(Request::Admin(command, data, answer));
         result.await.unwrap_or(Err(AdminError::Removed))
-    }
-
-    /// Removes a controller's bdevs, shuts it down, and forgets it.
-    pub async fn detach(&self, name: &str) -> Result<(), ControlError> {
-        self.ask(name, Request::Detach).await
-    }
-
-    async fn ask(
-        &self,
-        name: &str,
-        request: impl FnOnce(oneshot::Sender<Result<(), ControlError>>) -> Request,
-    ) -> Result<(), ControlError> {
-        let (answer, result) = oneshot::channel();
-        self.find(name).ok_or(ControlError::NoSuchController)?.ask(request(answer));
-        result.await.unwrap_or(Err(ControlError::Gone))
     }
 
     pub(crate) fn next_id(&self) -> ControllerId {

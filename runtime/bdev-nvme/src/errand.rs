@@ -9,7 +9,7 @@ use basalt_nvme_spec::{Command, Status};
 use basalt_reactor::Local;
 
 use crate::NvmeControllers;
-use crate::controllers::ControllerId;
+use crate::controllers::{ControllerId, ControllerOrder};
 use crate::inbox::Inbox;
 
 /// Has the controller reset, for `io`, which ends when that is done. There is room for it in the
@@ -19,7 +19,7 @@ pub(crate) fn reset(local: &Local, id: ControllerId, inbox: &Rc<Inbox>, mut io: 
     let (waits, inbox) = (local.clone(), Rc::clone(inbox));
     local.spawn("bdev_nvme_reset", async move {
         let order = move |local: Local| async move {
-            NvmeControllers::of(&local).reset_by_id(id).await.is_ok()
+            NvmeControllers::of(&local).order_by_id(id, ControllerOrder::Reset).await.is_ok()
         };
         let is_back = waits.run_on(CoreId::BOOT, order).await.unwrap_or(false);
         io.status = if is_back { Ok(()) } else { Err(IoError::Removed) };

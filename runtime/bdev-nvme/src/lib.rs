@@ -44,7 +44,9 @@ mod tests;
 pub use attach::{AttachError, Options, attach};
 pub use basalt_nvme::{AdminError, LongLimits};
 pub use bdev::PRODUCT_NAME;
-pub use controllers::{ControlError, ControllerInfo, ControllerState, NvmeControllers};
+pub use controllers::{
+    ControlError, ControllerInfo, ControllerOrder, ControllerState, NvmeControllers,
+};
 pub use manage::ManageError;
 pub use path::IoPath;
 pub use poll_group::PollGroupStats;

@@ -18,12 +18,12 @@ use basalt_reactor::Local;
 use crate::Options;
 use crate::bdev::{Family, NvmeBdev};
 use crate::controllers::{
-    ControlError, ControllerState, Handle, NvmeControllers, Request, Run, Unwanted,
+    ControlError, ControllerOrder, ControllerState, Handle, NvmeControllers, Request, Run, Unwanted,
 };
 use crate::jobs::{Jobs, Next};
 use crate::path::IoPath;
 use crate::poll_group::CoreQueues;
-use crate::queue::CoreQueue;
+use crate::queue::QueueOrder;
 
 /// How long another core may take to do as told.
 const CORE_PATIENCE: Duration = Duration::from_secs(5);
@@ -90,9 +90,11 @@ where
             match request {
                 Request::Fault(run, fault) => self.see_to(run, fault).await,
                 Request::Abort(run, qid, ticket, why) => self.abort(run, qid, ticket, why).await,
-                Request::Reset(answer) => answer.send(self.reset_if_alive().await),
-                Request::Disable(answer) => answer.send(self.disable().await),
-                Request::Enable(answer) => answer.send(self.enable().await),
+                Request::Order(ControllerOrder::Detach, answer) => {
+                    self.detach().await;
+                    return answer.send(Ok(()));
+                }
+                Request::Order(order, answer) => answer.send(self.obey(order).await),
                 Request::Admin(command, data, answer) => {
                     jobs.add(self.admin(command, data, answer));
                 }
@@ -100,10 +102,6 @@ where
                     Ok(changes) => jobs.add(self.carry_out(order, changes, answer)),
                     Err(error) => answer.send(Err(error)),
                 },
-                Request::Detach(answer) => {
-                    self.detach().await;
-                    return answer.send(Ok(()));
-                }
             }
         }
     }
@@ -227,19 +225,13 @@ where
 
     /// Stops the controller, whatever its state, and hands back what its queues hold.
     async fn quiesce(&self, error: IoError) {
-        self.on_each_core(|queue| queue.suspend()).await;
+        self.on_each_core(QueueOrder::Suspend).await;
         let proof = self.controller.stop().await;
         self.take_back(proof, error).await;
     }
 
     async fn take_back(&self, proof: Quiesced, error: IoError) {
-        self.on_each_core(move |queue| {
-            if queue.abort(proof, error).is_err() {
-                // Only the proof of another run could fail: the memory stays where it is.
-                log::error!(target: "bdev_nvme", "a queue is of another run of its controller");
-            }
-        })
-        .await;
+        self.on_each_core(QueueOrder::Abort(proof, error)).await;
     }
 
     /// The device will not come back: its bdevs go.
@@ -250,7 +242,7 @@ where
         // A reset that ran out of time may have left it half way up.
         let proof = self.controller.stop().await;
         self.take_back(proof, IoError::Removed).await;
-        self.on_each_core(|queue| queue.close()).await;
+        self.on_each_core(QueueOrder::Close).await;
         self.remove_bdevs(|_| true);
     }
 
@@ -260,7 +252,7 @@ where
         self.remove_bdevs(|_| true);
         if !stopped {
             self.drain().await;
-            self.on_each_core(|queue| queue.suspend()).await;
+            self.on_each_core(QueueOrder::Suspend).await;
             for qid in 1..=self.controller.queues() {
                 // One that was never made is refused; shutting down makes up for it.
                 let _ = self.controller.delete_io_queue(qid).await;
@@ -342,7 +334,7 @@ where
         });
         let Some(name) = name else { return };
         // Nobody is told of blocks before every core lets them pass.
-        self.on_each_core(move |queue| queue.resize(nsid, blocks)).await;
+        self.on_each_core(QueueOrder::Resize(nsid, blocks)).await;
         if let Err(error) = self.registry.has_size(&name, blocks) {
             log::error!(target: "bdev_nvme", "{name}: {error}");
         }
@@ -396,13 +388,14 @@ where
         (0..self.local.cores()).map(|core| CoreId(core as u16))
     }
 
-    /// Has every core that has a queue of this controller do `f` with it.
-    async fn on_each_core(&self, f: impl Fn(&CoreQueue<D::Registers>) + Copy + Send + 'static) {
+    /// Has every core that has a queue of this controller do that with it. An order, as a closure
+    /// would make one of these for each.
+    async fn on_each_core(&self, order: QueueOrder) {
         let id = self.handle.id;
         for core in self.cores() {
             let find = move |local: &Local| {
                 let queue = CoreQueues::<D::Registers>::of(local).find(id);
-                queue.inspect(|queue| f(queue)).is_some()
+                queue.inspect(|queue| queue.obey(order)).is_some()
             };
             if self.on_core(core, find).await.is_none() {
                 log::error!(target: "bdev_nvme", "{}: core {core} does not answer", self.name());

@@ -1,13 +1,20 @@
-use basalt_bdev::{Channel, Io, IoError, Op, SgList};
+mod injected;
+
+use alloc::boxed::Box;
+
+use basalt_bdev::{Channel, Io, IoError, IoStatus, Op, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
 use basalt_nvme::{
-    Direction, Ended, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected, Window,
+    Direction, Ended, IoQueue, Namespace, Payload, RejectReason as DriverReason, Rejected, Ticket,
+    Window,
 };
-use basalt_nvme_spec::{Command, DsmRange, Status, ZoneAction, ZoneReportHeader};
+use basalt_nvme_spec::{Command, DsmRange, Hold, Status, ZoneAction, ZoneReportHeader};
 use zerocopy::FromBytes;
 
 use crate::inbox::{InboxId, Inboxes};
 use crate::split::{self, Limits, Piece};
+
+pub(crate) use self::injected::opcode_of;
 
 /// How often an Io is sent again that failed for no fault of its own, as SPDK's
 /// `bdev_retry_count`.
@@ -46,6 +53,10 @@ enum Carrier {
     Append(Option<DmaBuf>),
     /// Of a report of zones: in a buffer of our own, which has room for what comes before it.
     Report(DmaBuf),
+    /// Where it was when the command was sent, which is to end with that status if it succeeds.
+    Forged(Box<(Self, Status)>),
+    /// Nowhere: the command is held back.
+    Held(Box<Hold>),
 }
 
 /// Which way the data of an Io goes that one command can carry as it is: so it is with nearly all
@@ -74,6 +85,7 @@ impl Payload for Pending {
             Carrier::Bounce(own) | Carrier::Append(Some(own)) | Carrier::Report(own) => {
                 core::slice::from_ref(own)
             }
+            Carrier::Forged(_) | Carrier::Held(_) => &[],
         }
     }
 
@@ -112,10 +124,15 @@ impl Pending {
         Self { blocks: io.blocks, io, inbox, blocks_done: 0, carrier: Carrier::Whole, retries: 0 }
     }
 
+    /// One that is not tried again.
+    pub(crate) fn once(io: Io, inbox: InboxId) -> Self {
+        Self { retries: RETRIES_MAX, ..Self::new(io, inbox) }
+    }
+
     /// One of the two commands of an Io that is kept elsewhere. It is not tried again, for it does
     /// nothing on its own.
     pub(crate) fn half(io: Io) -> Self {
-        Self { retries: RETRIES_MAX, ..Self::new(io, InboxId::NONE) }
+        Self::once(io, InboxId::NONE)
     }
 
     /// Whether it is one.
@@ -166,9 +183,9 @@ impl Pending {
         self,
         queue: &mut IoQueue<R, Self>,
         namespace: &Namespace,
-    ) -> Result<(), Rejected<Self>> {
+    ) -> Result<Ticket, Rejected<Self>> {
         let (lba, blocks) = self.next_blocks();
-        let sent = match self.io.op {
+        match self.io.op {
             Op::Read => queue.read(namespace, lba, blocks, self),
             Op::Write => queue.write(namespace, lba, blocks, self),
             Op::Compare => queue.compare(namespace, lba, blocks, self),
@@ -209,8 +226,7 @@ impl Pending {
             Op::Flush => queue.flush(namespace, self),
             Op::WriteZeroes => queue.write_zeroes(namespace, lba, blocks, self),
             Op::Unmap => queue.deallocate(namespace, &[DsmRange::new(lba, blocks)], self),
-        };
-        sent.map(drop)
+        }
     }
 
     /// Where the piece to be sent begins, and how many blocks it has.
@@ -228,7 +244,10 @@ impl Pending {
             return self.piece_failed(status);
         }
         if self.has_own_buffer() {
-            self.empty_carrier(block, ended.result());
+            let told = self.empty_carrier(block, ended.result());
+            if !told.is_success() {
+                return self.piece_failed(told);
+            }
         }
         self.blocks_done += self.blocks;
         self.io.status = Ok(());
@@ -324,10 +343,11 @@ impl Pending {
         bounce
     }
 
-    /// Takes what the command has brought; `result` is its result.
+    /// Takes what the command has brought; `result` is its result. Gives the status that it is said
+    /// to have ended with.
     #[cold]
     #[inline(never)]
-    fn empty_carrier(&mut self, block: usize, result: u64) {
+    fn empty_carrier(&mut self, block: usize, result: u64) -> Status {
         let skip = self.skip(block);
         match core::mem::replace(&mut self.carrier, Carrier::Whole) {
             Carrier::Bounce(bounce) if self.io.op == Op::Read => {
@@ -335,8 +355,17 @@ impl Pending {
             }
             Carrier::Append(_) => self.io.lba = result,
             Carrier::Report(report) => take_report(&report, &mut self.io.data),
-            Carrier::Whole | Carrier::Part(..) | Carrier::Bounce(_) => {}
+            Carrier::Forged(forged) => {
+                let (carrier, status) = *forged;
+                if !status.is_success() {
+                    return status;
+                }
+                self.carrier = carrier;
+                return self.empty_carrier(block, result);
+            }
+            Carrier::Whole | Carrier::Part(..) | Carrier::Bounce(_) | Carrier::Held(_) => {}
         }
+        Status::SUCCESS
     }
 
     /// All goes with one command, for nobody knows where a second would begin.
@@ -399,6 +428,11 @@ const fn zone_action(op: Op) -> Option<ZoneAction> {
 fn is_passing(status: Status) -> bool {
     let passing = [Status::NAMESPACE_NOT_READY, Status::INTERRUPTED];
     !status.dnr() && passing.iter().any(|passing| status.is(*passing))
+}
+
+/// How a command looks above that is said to have ended with `status`.
+pub(crate) fn outcome(status: Status) -> IoStatus {
+    if status.is_success() { Ok(()) } else { Err(failure(status)) }
 }
 
 /// How a failed command looks above.

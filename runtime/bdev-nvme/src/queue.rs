@@ -1,6 +1,8 @@
 mod abort;
 mod channel;
 mod fused;
+mod injected;
+mod order;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -12,6 +14,7 @@ use core::time::Duration;
 use basalt_bdev::{Io, IoError, Op, RejectReason};
 use basalt_env::{CoreId, DmaPool, Registers, WakeMessage, Work};
 use basalt_nvme::{Ended, IoQueue, IoQueueStats, NotQuiesced, QueueAddress, QueueError, Quiesced};
+use basalt_nvme_spec::InjectedErrors;
 use basalt_reactor::{Doze, Local, Poller, Rest};
 
 use crate::controllers::{ControllerId, NvmeControllers, Run, Unwanted};
@@ -20,6 +23,7 @@ use crate::pending::{Pending, plain_transfer};
 use crate::poll_group::PollGroupStats;
 
 pub(crate) use self::channel::NvmeChannel;
+pub(crate) use self::order::QueueOrder;
 
 /// Completions one round takes from one queue at most.
 const BUDGET: u32 = 128;
@@ -40,7 +44,8 @@ const BUDGET: u32 = 128;
 pub(crate) struct CoreQueue<R: Registers> {
     pub(crate) id: ControllerId,
     state: Cell<State>,
-    /// Whether it is live and nothing waits for a slot: all that [`Self::submit`] has to know.
+    /// Whether it is live, nothing waits for a slot, and no errors are injected: all that
+    /// [`Self::submit`] has to know.
     open: Cell<bool>,
     queue: RefCell<Option<IoQueue<R, Pending>>>,
     /// Ios with pieces still to be sent. Each has just left a slot, so there is a slot for each.
@@ -58,6 +63,13 @@ pub(crate) struct CoreQueue<R: Registers> {
     inboxes: Inboxes,
     /// Made when it is first needed.
     pairs: RefCell<Option<Box<fused::Pairs>>>,
+    /// What its commands are to get.
+    errors: RefCell<InjectedErrors>,
+    /// Ios whose commands are held back from the device.
+    #[expect(clippy::vec_box, reason = "the code that moves them is large, and seldom runs")]
+    held: RefCell<Vec<Box<Pending>>>,
+    /// Whether there is either.
+    injecting: Cell<bool>,
     /// Whether a channel has emptied the completion queue in this round.
     polled: Cell<bool>,
     /// What the queue pairs of earlier runs have done.
@@ -91,6 +103,9 @@ impl<R: Registers> CoreQueue<R> {
             allowed: Cell::new(false),
             inboxes: Inboxes::default(),
             pairs: RefCell::default(),
+            errors: RefCell::default(),
+            held: RefCell::default(),
+            injecting: Cell::new(false),
             polled: Cell::new(false),
             past: Cell::default(),
             queued: Cell::new(0),
@@ -135,7 +150,9 @@ impl<R: Registers> CoreQueue<R> {
     /// drive without anything to do is spared.
     fn doze(&self, rest: Rest) -> Doze {
         let message = self.message.borrow();
-        let Some(message) = message.as_ref().filter(|_| self.state.get() == State::Live) else {
+        // The device does not tell of what it did not get.
+        let is_told = self.state.get() == State::Live && self.held.borrow().is_empty();
+        let Some(message) = message.as_ref().filter(|_| is_told) else {
             // Nothing comes from a device that is out of use, but a report may be left to send.
             let silent = self.unreported.get().is_none() && self.state.get() != State::Live;
             return if silent { Doze::Signalled } else { Doze::Polled };
@@ -157,15 +174,16 @@ impl<R: Registers> CoreQueue<R> {
     }
 
     /// No more Ios for now.
-    pub(crate) fn suspend(&self) {
+    fn suspend(&self) {
         if self.state.get() == State::Live {
             self.set_state(State::Waiting);
         }
+        self.end_injection();
     }
 
     /// Takes every Io under way back, now that the device is proven quiet. It is sent again once
     /// the device is back, or ends with `error` if it must not be, or never will be.
-    pub(crate) fn abort(&self, proof: Quiesced, error: IoError) -> Result<(), NotQuiesced> {
+    fn abort(&self, proof: Quiesced, error: IoError) -> Result<(), NotQuiesced> {
         self.suspend();
         let mut kept = Vec::new();
         let comes_back = error != IoError::Removed;
@@ -210,13 +228,14 @@ impl<R: Registers> CoreQueue<R> {
     }
 
     /// The namespace with that identifier has so many blocks now.
-    pub(crate) fn resize(&self, nsid: u32, blocks: u64) {
+    fn resize(&self, nsid: u32, blocks: u64) {
         self.inboxes.resize(nsid, blocks);
     }
 
     /// The device will not come back, or not for this core.
     pub(crate) fn close(&self) {
         self.set_state(State::Closed);
+        self.end_injection();
         self.pollers.take();
         self.drop_pair();
         self.fail_backlog();
@@ -226,7 +245,7 @@ impl<R: Registers> CoreQueue<R> {
         self.state.get() == State::Closed
     }
 
-    /// Ios under way.
+    /// Ios under way, without those that are held back, for which nobody need wait.
     pub(crate) fn outstanding(&self) -> usize {
         let sent = self.queue.borrow().as_ref().map_or(0, IoQueue::outstanding);
         sent + self.backlog.borrow().len()
@@ -235,7 +254,7 @@ impl<R: Registers> CoreQueue<R> {
     #[inline]
     fn submit(&self, io: &mut Io, inbox: &Inbox) -> Result<(), RejectReason> {
         if !self.open.get() {
-            return Err(self.refusal());
+            return self.submit_closely(io, inbox);
         }
         // In use only if somebody submits from where another channel hands out its Ios.
         let Ok(mut slot) = self.queue.try_borrow_mut() else {
@@ -271,22 +290,24 @@ impl<R: Registers> CoreQueue<R> {
             pending.fail(IoError::NoResources, &self.inboxes);
             return Ok(());
         }
-        pending.send(queue, &inbox.namespace()).map_err(|refused| hand_back(refused, io))?;
+        self.send(pending, queue, &inbox.namespace()).map_err(|refused| hand_back(refused, io))?;
         inbox.expect();
         Ok(())
     }
 
     #[cold]
     fn refusal(&self) -> RejectReason {
-        match self.state.get() {
-            State::Live | State::Waiting => RejectReason::QueueFull,
-            State::Closed => RejectReason::Removed,
-        }
+        if self.is_closed() { RejectReason::Removed } else { RejectReason::QueueFull }
     }
 
     fn set_state(&self, state: State) {
         self.state.set(state);
-        self.open.set(state == State::Live && self.backlog.borrow().is_empty());
+        self.look_whether_open();
+    }
+
+    fn look_whether_open(&self) {
+        let is_waiting = self.injecting.get() || !self.backlog.borrow().is_empty();
+        self.open.set(self.state.get() == State::Live && !is_waiting);
     }
 
     /// Whatever is submitted from now on waits until this has been sent.
@@ -362,6 +383,7 @@ impl<R: Registers> CoreQueue<R> {
         let mut slot = self.queue.borrow_mut();
         let Some(queue) = slot.as_mut() else { return work };
         if !self.open.get() {
+            self.end_held(local);
             self.send_next_pieces(queue);
         }
         if let Some(error) = queue.fault() {
@@ -380,13 +402,14 @@ impl<R: Registers> CoreQueue<R> {
                 pending.fail(IoError::NoResources, &self.inboxes);
                 continue;
             }
-            let Err(refused) = pending.send(queue, &inbox.namespace()) else { continue };
+            let Err(refused) = self.send(pending, queue, &inbox.namespace()) else { continue };
             match refusal(refused.reason) {
                 RejectReason::QueueFull => return backlog.push_front(refused.payload),
                 reason => refused.payload.fail(reason.into(), &self.inboxes),
             }
         }
-        self.open.set(self.state.get() == State::Live);
+        drop(backlog);
+        self.look_whether_open();
     }
 
     /// Looks for what a poll cannot see.

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use basalt_env::{CoreId, Work};
 use basalt_net::{ConnectError, Endpoint, NetHandle, NetStack};
+use basalt_nvme_spec::{ErrorChange, QueueKind};
 use basalt_reactor::{Local, Poller};
 
 use crate::counters::{Counters, HostStats};
@@ -117,6 +118,15 @@ impl CoreHost {
             links.extract_if(.., |link| link.path == path).collect()
         };
         gone.iter().for_each(|link| link.end(&mut *self.stack.borrow_mut()));
+    }
+
+    /// Changes which errors the commands of some of these paths' connections get.
+    pub fn inject(&self, paths: &[PathId], queues: QueueKind, change: ErrorChange) {
+        for link in self.links.borrow().iter() {
+            if paths.contains(&link.path) && link.carries_io() == (queues == QueueKind::Io) {
+                link.inject(change);
+            }
+        }
     }
 
     /// Takes over what core 0 says of a namespace of blocks of `block` bytes.

@@ -1,3 +1,5 @@
+mod injected;
+
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -6,7 +8,7 @@ use core::time::Duration;
 use basalt_bdev::IoError;
 use basalt_env::{DmaBuf, Instant, Work};
 use basalt_net::NetStack;
-use basalt_nvme_spec::Command;
+use basalt_nvme_spec::{Command, InjectedErrors};
 use basalt_reactor::Local;
 use basalt_reactor::sync::oneshot;
 
@@ -31,6 +33,10 @@ pub struct Link {
     local: Local,
     queue: RefCell<HostQueue>,
     state: Cell<State>,
+    /// Whether it is not dead and no errors are injected: all that each round, and each Io, has to
+    /// know.
+    plain: Cell<bool>,
+    errors: RefCell<InjectedErrors>,
     error: Cell<Option<LinkError>>,
     io_timeout: Option<Duration>,
     counters: Rc<Counters>,
@@ -61,8 +67,9 @@ impl Link {
         counters: &Rc<Counters>,
     ) -> Self {
         let (queue, state) = (RefCell::new(queue), Cell::new(State::Connecting));
-        let (error, counters) = (Cell::new(None), Rc::clone(counters));
-        Self { path, run, qid, local, queue, state, error, io_timeout, counters }
+        let (plain, errors, error) = (Cell::new(true), RefCell::default(), Cell::new(None));
+        let counters = Rc::clone(counters);
+        Self { path, run, qid, local, queue, state, plain, errors, error, io_timeout, counters }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -84,12 +91,14 @@ impl Link {
         }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.borrow().is_full()
-    }
-
     pub(crate) fn outstanding(&self) -> usize {
         self.queue.borrow().outstanding()
+    }
+
+    /// Whether an Io's command can go by [`Self::submit_io`].
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.get()
     }
 
     /// Sends a command of an Io; gives the Io back if there is no room.
@@ -102,10 +111,7 @@ impl Link {
         let now = self.local.now();
         self.counters.submitted_requests.count();
         let sent = self.queue.borrow_mut().submit(command, data, Load::Io(pending), now);
-        sent.map_err(|load| match load {
-            Load::Io(pending) => pending,
-            Load::Call(..) => unreachable!("an Io was handed in"),
-        })
+        sent.map_err(pending_of)
     }
 
     /// Sends a command and waits for its answer.
@@ -122,17 +128,21 @@ impl Link {
         if self.is_dead() {
             return Err(CallError::Lost);
         }
-        let load = Load::Call(answer, buffer);
-        let sent = self.queue.borrow_mut().submit(command, data, load, self.local.now());
+        let sent = self.submit(command, data, Load::Call(answer, buffer));
         sent.map_err(|_| CallError::Full)?;
         answered.await.map_err(|_| CallError::Lost)
     }
 
     /// Receives what there is.
     pub(crate) fn receive(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
-        if self.is_dead() {
-            return Ok(Work::IDLE);
+        if !self.plain.get() {
+            return self.receive_closely(stack);
         }
+        self.receive_now(stack)
+    }
+
+    #[inline]
+    fn receive_now(&self, stack: &mut dyn NetStack) -> Result<Work, LinkError> {
         let work = self.queue.borrow_mut().receive(stack, &mut |ended| self.ended(ended));
         if self.carries_io() && work.is_ok_and(Work::is_busy) {
             self.counters.socket_completions.count();
@@ -170,6 +180,7 @@ impl Link {
         if self.state.replace(State::Dead) == State::Dead {
             return;
         }
+        self.plain.set(false);
         self.queue.borrow_mut().end(stack, &mut |load| {
             let Load::Io(pending) = load else { return };
             if pending.is_given_up() || !pending.may_repeat() {
@@ -210,5 +221,13 @@ impl Link {
                 inbox.park(pending);
             }
         }
+    }
+}
+
+/// The Io of a load that was one.
+fn pending_of(load: Load) -> Pending {
+    match load {
+        Load::Io(pending) => pending,
+        Load::Call(..) => unreachable!("an Io was handed in"),
     }
 }

@@ -199,10 +199,10 @@ impl CoreNamespace {
         let routes = self.routes.borrow();
         let Some(at) = self.choose(&routes) else { return Err(pending) };
         let (route, Some(link)) = &routes[at] else { return Err(pending) };
-        if link.is_full() {
-            return Err(pending);
-        }
         let (command, data) = pending.next_command(route.nsid, self.block, &route.limits);
+        if !link.is_plain() {
+            return link.submit_io_closely(command, data, pending);
+        }
         link.submit_io(command, data, pending)
     }
 

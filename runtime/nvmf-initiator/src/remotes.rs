@@ -8,8 +8,9 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use basalt_bdev::{IoStat, Registry};
-use basalt_nvme_spec::Command;
+use basalt_env::CoreId;
 use basalt_nvme_spec::fabrics::NQN_LEN_MAX;
+use basalt_nvme_spec::{Command, ErrorChange, QueueKind};
 use basalt_reactor::Local;
 use basalt_reactor::sync::oneshot;
 
@@ -18,8 +19,8 @@ use super::error::PathError;
 use super::options::{RemoteOptions, TransportId};
 use super::path::{Path, PathState, Request};
 use super::remote::Remote;
-use basalt_nvmf_host::PathId;
 use basalt_nvmf_host::{Access, Policy};
+use basalt_nvmf_host::{CoreHost, PathId};
 use basalt_nvmf_host::{Hear, News};
 
 /// Paths of one subsystem.
@@ -299,6 +300,41 @@ impl Remotes {
     /// is tried again as after a loss.
     pub fn enable<'a>(&'a self, name: &'a str, cntlid: Option<u16>) -> Doing<'a, ()> {
         Box::pin(self.order_paths(name, cntlid, Request::Enable))
+    }
+
+    /// Changes which errors are injected into the admin queues that a controller's paths have now,
+    /// or into the I/O queues. They lose them when the path is connected anew.
+    ///
+    /// # Errors
+    /// There is no such controller.
+    pub fn inject<'a>(
+        &'a self,
+        name: &'a str,
+        queues: QueueKind,
+        change: ErrorChange,
+    ) -> Doing<'a, ()> {
+        Box::pin(self.inject_into(name, queues, change))
+    }
+
+    async fn inject_into(
+        &self,
+        name: &str,
+        queues: QueueKind,
+        change: ErrorChange,
+    ) -> Result<(), RemoteError> {
+        let remote = self.find(name).ok_or(RemoteError::NoSuchController)?;
+        let paths: Vec<_> = remote.paths.borrow().iter().map(|path| path.id).collect();
+        for core in 0..self.local.cores() {
+            let paths = paths.clone();
+            let inject = move |local: &Local| {
+                if let Some(host) = CoreHost::of(local) {
+                    host.inject(&paths, queues, change);
+                }
+            };
+            // A core that does not answer has no queues.
+            let _ = self.local.call(CoreId(core as u16), inject).await;
+        }
+        Ok(())
     }
 
     async fn order_paths(

@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use basalt_qemu_tests::BasaltGuest;
 use basalt_qemu_tests::initiator::{Data, Initiator, command as nvme, pattern};
@@ -66,6 +67,44 @@ fn commands_reach_the_drive_and_a_format_changes_its_bdev() {
     assert_eq!(status, 0);
     let bdev = &rpc.call("bdev_get_bdevs -b Nvme0n1 -t 20000")[0];
     assert_eq!((&bdev["block_size"], &bdev["num_blocks"]), (&4096.into(), &16_384.into()));
+}
+
+#[test]
+fn commands_fail_as_was_asked_for_and_one_that_is_held_back_ends_with_a_reset() {
+    let disk = NamedTempFile::new().unwrap();
+    disk.as_file().set_len(64 << 20).unwrap();
+    let machine = BasaltGuest::new("errors").cpus(1).disk(disk.path());
+    let (machine, port) = machine.user_network(5260);
+    let guest = machine.start();
+    guest.wait_for_line("basalt: ready", BOOT);
+    let rpc = SpdkRpc::new(port);
+    let inject = |what: &str| {
+        let answer = rpc.call(&format!("bdev_nvme_add_error_injection -n Nvme0 {what}"));
+        assert!(answer.is_null() || answer == true || answer == "True", "{answer}");
+    };
+
+    // Unrecovered read error: type 2, code 0x81.
+    inject("-t io -o 2 -e 2 -u 2 -c 129");
+    let read = format!("-t io -r c2h -D 512 -c {}", command(0x02, 1, 7, 0));
+    let statuses = [(); 3].map(|()| send(&rpc, &read).0);
+    assert_eq!(statuses, [0x281, 0x281, 0]);
+    inject("-t io -o 2 -e 9 -u 2 -c 129");
+    rpc.call("bdev_nvme_remove_error_injection -n Nvme0 -t io -o 2");
+    assert_eq!(send(&rpc, &read).0, 0);
+
+    // As SPDK's own test of a stuck admin command: Get Features, which a reset frees.
+    inject("-t admin -o 10 -s -w 50000000 -u 0 -c 1");
+    let features = format!("-t admin -r c2h -c {}", command(0x0a, 0, 7, 0));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let stuck = scope.spawn(|| send(&rpc, &features).0);
+        thread::sleep(Duration::from_secs(2));
+        assert!(!stuck.is_finished(), "it is held back");
+        rpc.call("bdev_nvme_reset_controller Nvme0");
+        assert_eq!(stuck.join().unwrap(), 0x01);
+    });
+    assert!(start.elapsed() < Duration::from_secs(25), "it did not wait for its time");
+    assert_eq!(send(&rpc, &features).0, 0);
 }
 
 #[test]

@@ -180,6 +180,8 @@ const SCRIPT: &str = "
     bdev_nvme_disable_controller Nvme0
     bdev_nvme_get_controllers -n Nvme0
     bdev_nvme_enable_controller Nvme0
+    bdev_nvme_add_error_injection -n Nvme0 -t io -o 9
+    bdev_nvme_remove_error_injection -n Nvme0 -t io -o 9
     bdev_nvme_set_options --action-on-timeout none --io-path-stat
     bdev_nvme_set_hotplug --no-hotplug
     bdev_nvme_get_io_paths

@@ -14,7 +14,7 @@ impl<R: Registers> NvmeChannel<R> {
     #[cold]
     pub(super) fn abort_tag(&self, tag: u64) -> bool {
         let of_tag = |pending: &Pending| pending.inbox == self.inbox.id && pending.io.tag == tag;
-        let unsent = self.queue.drop_from_backlog(of_tag);
+        let unsent = self.queue.drop_from_backlog(of_tag) | self.queue.drop_held(of_tag);
         let mut asked = false;
         let mut slot = self.queue.queue.borrow_mut();
         let Some(queue) = slot.as_mut() else { return unsent };

@@ -5,11 +5,12 @@ use alloc::boxed::Box;
 use basalt_bdev::{Io, IoError, IoStatus, Op, RejectReason, SgList};
 use basalt_env::{DmaBuf, DmaPool, OutOfDmaMemory, Registers};
 use basalt_nvme::{Ended, IoQueue};
-use basalt_nvme_spec::Status;
+use basalt_nvme_spec::{Fate, InjectedError, Status};
 use basalt_ring::{Slots, Tag};
 
 use super::{CoreQueue, Pending, refusal};
 use crate::inbox::{Inbox, InboxId};
+use crate::pending::outcome;
 use crate::split;
 
 /// Fused operations of one queue at a time.
@@ -35,6 +36,13 @@ impl<R: Registers> CoreQueue<R> {
         io: &mut Io,
         inbox: &Inbox,
     ) -> Result<(), RejectReason> {
+        let error = self.error_of(io);
+        if let Some(error @ InjectedError { fate: Fate::Held(_), .. }) = &error {
+            // One without the other is no fused operation: it is held back as a whole.
+            self.hold_back(Pending::once(io.take(), inbox.id), error);
+            inbox.expect();
+            return Ok(());
+        }
         let mut pairs = self.pairs.borrow_mut();
         if pairs.is_none() {
             *pairs = Slots::with_capacity(PAIRS_MAX).ok().map(Box::new);
@@ -48,7 +56,8 @@ impl<R: Registers> CoreQueue<R> {
             return Err(RejectReason::QueueFull);
         };
         let (lba, blocks) = (io.lba, io.blocks);
-        let pair = Pair { io: io.take(), inbox: inbox.id, left: 2, status: Ok(()) };
+        let status = error.map_or(Ok(()), |error| outcome(error.status));
+        let pair = Pair { io: io.take(), inbox: inbox.id, left: 2, status };
         let Ok(tag) = pairs.insert(pair) else { return Err(RejectReason::QueueFull) };
         let command = |op, buf| {
             let data = SgList::One(buf);
@@ -62,6 +71,7 @@ impl<R: Registers> CoreQueue<R> {
             }
             return Err(refusal(refused.reason));
         }
+        error.inspect(|error| self.count(error));
         inbox.expect();
         Ok(())
     }

@@ -6,6 +6,7 @@ mod attaching;
 mod borrowing;
 mod faults;
 mod fused;
+mod injected;
 mod manage;
 mod memory_buffer;
 mod poll_group;

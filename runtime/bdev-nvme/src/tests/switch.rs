@@ -5,7 +5,7 @@ use basalt_models::nvme::Config;
 
 use super::Rig;
 use super::faults::reset;
-use crate::{ControlError, ControllerState, NvmeControllers};
+use crate::{ControlError, ControllerOrder, ControllerState, NvmeControllers};
 
 fn controllers(rig: &Rig) -> Rc<NvmeControllers> {
     NvmeControllers::of(&rig.core(0))
@@ -13,12 +13,12 @@ fn controllers(rig: &Rig) -> Rc<NvmeControllers> {
 
 fn disable(rig: &mut Rig) -> Result<(), ControlError> {
     let controllers = controllers(rig);
-    rig.wait_for(async move { controllers.disable("Nvme0").await })
+    rig.wait_for(async move { controllers.order("Nvme0", ControllerOrder::Disable).await })
 }
 
 fn enable(rig: &mut Rig) -> Result<(), ControlError> {
     let controllers = controllers(rig);
-    rig.wait_for(async move { controllers.enable("Nvme0").await })
+    rig.wait_for(async move { controllers.order("Nvme0", ControllerOrder::Enable).await })
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One queue of a remote controller: a TCP connection, its commands and its PDUs.
 
+mod injected;
 mod receive;
 mod send;
 mod slot;
@@ -10,7 +11,7 @@ use core::time::Duration;
 
 use basalt_env::{Instant, Work};
 use basalt_net::{NetStack, SocketError, SocketId};
-use basalt_nvme_spec::{Command, Completion, Status};
+use basalt_nvme_spec::{Command, Completion, Hold, Status};
 use basalt_reactor::Local;
 use basalt_ring::{Slots, Tag};
 use zerocopy::IntoBytes;
@@ -66,10 +67,9 @@ pub struct Ended {
 
 impl Ended {
     fn new(slot: Slot, completion: Completion) -> Self {
-        let Slot { load, data, received, damaged, .. } = slot;
-        let is_bad = damaged && completion.status().is_success();
-        let completion =
-            if is_bad { Completion::new(0, Status::TRANSIENT_TRANSPORT) } else { completion };
+        let Slot { load, data, received, told, .. } = slot;
+        let is_other = !told.is_success() && completion.status().is_success();
+        let completion = if is_other { Completion::new(0, told) } else { completion };
         Self { load, completion, received, expected: data.in_len() }
     }
 }
@@ -109,6 +109,8 @@ struct Inner {
     ended: Vec<Ended>,
     /// The command whose data is being received, and what follows.
     receiving: Option<(Tag, DataRest)>,
+    /// Those that are held back from the controller.
+    held: Vec<(Tag, Hold)>,
     wanted: Digests,
     terminated: Option<u16>,
 }
@@ -128,6 +130,7 @@ impl HostQueue {
                 sender,
                 ended: Vec::with_capacity(commands),
                 receiving: None,
+                held: Vec::new(),
                 wanted: options.digests,
                 terminated: None,
             },
@@ -161,7 +164,7 @@ impl HostQueue {
             load,
             outgoing: Outgoing::Capsule,
             received: 0,
-            damaged: false,
+            told: Status::SUCCESS,
             early: None,
             since: now,
         };
@@ -269,6 +272,9 @@ impl HostQueue {
     /// Ends the connection; gives what it carried to `lost`.
     pub fn end(&mut self, stack: &mut dyn NetStack, lost: &mut dyn FnMut(Load)) {
         stack.close(self.socket);
+        self.give_up_held();
+        // Some have ended, but nobody has asked since.
+        self.inner.ended.drain(..).for_each(|ended| lost(ended.load));
         self.inner.slots.drain().for_each(|slot| lost(slot.load));
     }
 

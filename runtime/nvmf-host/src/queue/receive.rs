@@ -111,8 +111,10 @@ impl Sink<ToHost> for Inner {
 
     fn end(&mut self, digest: DataDigest) -> Result<(), Fault> {
         let Some((tag, rest)) = self.receiving.take() else { return Ok(()) };
-        if let Ok(slot) = self.slots.get_mut(tag) {
-            slot.damaged |= digest == DataDigest::Bad;
+        if digest == DataDigest::Bad
+            && let Ok(slot) = self.slots.get_mut(tag)
+        {
+            slot.told = Status::TRANSIENT_TRANSPORT;
         }
         if rest == DataRest::Nothing {
             self.complete(tag, Completion::new(tag.as_u16(), Status::SUCCESS));

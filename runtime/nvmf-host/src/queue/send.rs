@@ -80,6 +80,16 @@ impl Sender {
         self.line.push_back(tag);
     }
 
+    /// What was put in line last, if it still is.
+    pub(crate) fn last_in_line(&self) -> Option<Tag> {
+        self.line.back().copied()
+    }
+
+    /// Takes that out of line.
+    pub(crate) fn retract(&mut self) {
+        self.line.pop_back();
+    }
+
     /// Whether data of that command is on its way out.
     pub(crate) fn is_sending(&self, tag: Tag) -> bool {
         self.outbox.is_sending(|out| out.tag == tag)

@@ -1,5 +1,5 @@
 use basalt_env::{DmaBuf, Instant};
-use basalt_nvme_spec::{Command, Completion};
+use basalt_nvme_spec::{Command, Completion, Status};
 use basalt_reactor::sync::oneshot;
 
 use crate::pending::Pending;
@@ -71,7 +71,7 @@ impl Load {
         }
     }
 
-    fn buffers_mut(&mut self) -> &mut [DmaBuf] {
+    pub(crate) fn buffers_mut(&mut self) -> &mut [DmaBuf] {
         match self {
             Self::Io(pending) => pending.io.data.as_mut_slice(),
             Self::Call(_, data) => data.as_mut_slice(),
@@ -99,8 +99,9 @@ pub(crate) struct Slot {
     pub(crate) outgoing: Outgoing,
     /// Bytes received so far.
     pub(crate) received: u32,
-    /// Whether some of them had a wrong digest.
-    pub(crate) damaged: bool,
+    /// What it ends with if the controller says that it has succeeded: an error if some of them had
+    /// a wrong digest, or one was injected.
+    pub(crate) told: Status,
     /// The response, if it came while data of the command was on its way out.
     pub(crate) early: Option<Completion>,
     pub(crate) since: Instant,

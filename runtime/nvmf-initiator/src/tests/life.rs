@@ -310,3 +310,17 @@ fn an_io_that_is_to_be_tried_again_when_its_namespace_has_gone_ends() {
     assert_eq!(ended[0].status, Err(IoError::Removed));
     shared.hold.store(false, Ordering::Relaxed);
 }
+
+#[test]
+fn what_is_aborted_just_before_its_connection_ends_comes_back() {
+    let mut two = Two::new(2, 1, disk());
+    let options = two.options();
+    two.attach(options).unwrap();
+    let mut channel = two.channel(1);
+    channel.submit(two.read(1, 0, 1, 7)).unwrap();
+    assert!(channel.abort(7), "it was not sent yet");
+    let host = basalt_nvmf_host::CoreHost::of(&two.host.core(1)).unwrap();
+    host.drop_path(host.links()[0].path);
+    assert_eq!(two.drain(&mut channel, 1)[0].status, Err(IoError::Aborted));
+    assert_eq!(channel.in_flight(), 0);
+}

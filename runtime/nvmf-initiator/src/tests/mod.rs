@@ -4,6 +4,7 @@ mod attaching;
 mod cards;
 mod counting;
 mod discovering;
+mod injected;
 mod io;
 mod life;
 

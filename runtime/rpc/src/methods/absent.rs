@@ -6,7 +6,7 @@ use crate::{Router, RpcError, When, errno};
 /// Why a feature is not there, its methods, and when they may be called in SPDK.
 type Feature = (&'static str, &'static str, When);
 
-const FEATURES: [Feature; 17] = [
+const FEATURES: [Feature; 16] = [
     (
         "Logical volumes are not supported: use bdev_split_create or partitions of a drive",
         "bdev_lvol_create_lvstore bdev_lvol_delete_lvstore bdev_lvol_rename_lvstore \
@@ -122,11 +122,6 @@ const FEATURES: [Feature; 17] = [
     (
         "Intel VMD is not supported: switch it off in the firmware, and its drives are found",
         "vmd_remove_device vmd_rescan",
-        When::Runtime,
-    ),
-    (
-        "Not supported: errors are injected into any bdev with bdev_error_create",
-        "bdev_nvme_add_error_injection bdev_nvme_remove_error_injection",
         When::Runtime,
     ),
 ];

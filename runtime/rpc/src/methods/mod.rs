@@ -14,6 +14,7 @@ mod notify;
 mod nvme;
 mod nvme_command;
 mod nvme_discovery;
+mod nvme_errors;
 mod nvme_health;
 mod nvme_local;
 mod nvme_manage;

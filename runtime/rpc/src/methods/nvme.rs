@@ -11,13 +11,14 @@ use core::pin::Pin;
 
 use basalt_bdev::{NvmeOrder, NvmePassthru, NvmeReport};
 use basalt_env::PciAddress;
+use basalt_nvme_spec::{ErrorChange, QueueKind};
 use basalt_reactor::Local;
 use serde_json::{Value, json};
 
 use super::bdev::no_such_device;
 use super::nvme_command::{self, NvmeAnswer};
 use super::virtio::read_address;
-use super::{nvme_health, nvme_local, nvme_remote};
+use super::{nvme_errors, nvme_health, nvme_local, nvme_remote};
 use crate::{Context, Outcome, Params, Router, RpcError, When};
 
 /// An attached NVMe controller as it is now.
@@ -100,6 +101,8 @@ type List = Box<dyn Fn() -> Vec<NvmeState>>;
 type Attach = Box<dyn Fn(String, PciAddress) -> NvmeAttached>;
 type Order = Box<dyn Fn(String) -> NvmeDone>;
 type Switch = Box<dyn Fn(String, NvmeSwitch) -> NvmeDone>;
+/// Reads what a controller is to be told to do with itself.
+type Read = fn(&mut Params) -> Result<NvmeSwitch, RpcError>;
 
 /// What a controller is told to do with itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +113,8 @@ pub enum NvmeSwitch {
     Disable,
     /// To work again.
     Enable,
+    /// To have other errors injected into the commands of some of its queues.
+    Errors(QueueKind, ErrorChange),
 }
 
 /// How the methods reach the controllers: a service of the boot core.
@@ -190,13 +195,15 @@ impl fmt::Debug for NvmeControl {
 
 pub(super) fn register(router: &mut Router) {
     router.register("bdev_nvme_get_controllers", When::Runtime, get_controllers);
-    let switches = [
-        ("bdev_nvme_reset_controller", NvmeSwitch::Reset),
-        ("bdev_nvme_disable_controller", NvmeSwitch::Disable),
-        ("bdev_nvme_enable_controller", NvmeSwitch::Enable),
+    let switches: [(_, Read); 5] = [
+        ("bdev_nvme_reset_controller", |_| Ok(NvmeSwitch::Reset)),
+        ("bdev_nvme_disable_controller", |_| Ok(NvmeSwitch::Disable)),
+        ("bdev_nvme_enable_controller", |_| Ok(NvmeSwitch::Enable)),
+        ("bdev_nvme_add_error_injection", nvme_errors::read_add),
+        ("bdev_nvme_remove_error_injection", nvme_errors::read_remove),
     ];
-    for (method, to) in switches {
-        router.register_async(method, When::Runtime, move |cx, params| switch(cx, params, to));
+    for (method, read) in switches {
+        router.register_async(method, When::Runtime, move |cx, params| switch(cx, params, read));
     }
     router.register_async("bdev_nvme_send_cmd", When::Runtime, nvme_command::send_cmd);
     router.register_async("bdev_nvme_detach_controller", When::Runtime, detach_controller);
@@ -220,9 +227,12 @@ fn get_controllers(cx: Context, mut params: Params) -> Outcome {
     }
 }
 
-async fn switch(cx: Context, mut params: Params, to: NvmeSwitch) -> Outcome {
+async fn switch(cx: Context, mut params: Params, read: Read) -> Outcome {
     let name: String = params.required("name")?;
-    let cntlid: Option<u16> = params.optional("cntlid")?;
+    let to = read(&mut params)?;
+    // Errors are injected into all paths.
+    let of_one = !matches!(to, NvmeSwitch::Errors(..));
+    let cntlid: Option<u16> = if of_one { params.optional("cntlid")? } else { None };
     params.finish()?;
     if nvme_remote::has(&cx, &name) {
         return nvme_remote::switch(&cx, &name, cntlid, to).await;

@@ -275,7 +275,8 @@ pub(super) async fn detach(cx: &Context, name: &str, mut params: Params) -> Outc
     Ok(Value::Bool(true))
 }
 
-/// Connects all paths anew, or lets them go, or ends that; or the path of one identifier.
+/// Connects all paths anew, or lets them go, or ends that; or the path of one identifier. Errors
+/// are injected into all of them.
 pub(super) async fn switch(
     cx: &Context,
     name: &str,
@@ -287,6 +288,7 @@ pub(super) async fn switch(
         NvmeSwitch::Reset => remotes.reset(name, cntlid),
         NvmeSwitch::Disable => remotes.disable(name, cntlid),
         NvmeSwitch::Enable => remotes.enable(name, cntlid),
+        NvmeSwitch::Errors(queues, change) => remotes.inject(name, queues, change),
     };
     switched.await.map_err(|error| refusal(&error))?;
     Ok(Value::Bool(true))

@@ -1,13 +1,16 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec;
+use alloc::vec::Vec;
+use alloc::{format, vec};
 use core::cell::RefCell;
 use core::num::NonZeroU16;
+use core::time::Duration;
 
 use basalt_bdev::{
     Access, AsyncChannel, Io, IoError, NvmePassthru, NvmeReport, Op, Registry, SgList,
 };
 use basalt_env::{DmaPool, PciAddress};
+use basalt_nvme_spec::{ErrorChange, Fate, InjectedError, QueueKind, Status};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
@@ -260,11 +263,69 @@ fn nvme_controllers_are_listed_reset_and_detached() {
         assert_eq!(machine.call(method, json!({"name": "Nvme0", "cntlid": 7})).unwrap(), true);
     }
     let all = [NvmeSwitch::Reset, NvmeSwitch::Disable, NvmeSwitch::Enable];
-    assert_eq!(*switched.borrow(), all);
+    assert_eq!(switched.take(), all);
+    errors_are_injected_as_asked(&mut machine, &switched);
     admin_commands_are_sent_as_they_are(&mut machine);
     the_health_is_that_of_the_log_page(&mut machine);
     assert_eq!(machine.call("bdev_nvme_detach_controller", name.clone()).unwrap(), true);
     assert_eq!(machine.code("bdev_nvme_detach_controller", name), -19);
+}
+
+fn errors_are_injected_as_asked(machine: &mut Machine, switched: &RefCell<Vec<NvmeSwitch>>) {
+    let call = |machine: &mut Machine, verb: &str, more: Value| {
+        let mut params = json!({"name": "Nvme0", "cmd_type": "io", "opc": 2});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params.as_object_mut().unwrap().retain(|_, value| *value != "missing");
+        machine.call(&format!("bdev_nvme_{verb}_error_injection"), params)
+    };
+    let plain =
+        InjectedError { opcode: 2, fate: Fate::Submitted, count: 1, status: Status::SUCCESS };
+    let held = InjectedError {
+        opcode: 255,
+        fate: Fate::Held(Duration::from_micros(u64::MAX)),
+        count: u32::MAX,
+        status: Status::new(7, 0xff),
+    };
+    let all = json!({
+        "cmd_type": "admin", "opc": 255, "do_not_submit": true, "timeout_in_us": u64::MAX,
+        "err_count": u32::MAX, "sct": 7, "sc": 255,
+    });
+    let nulls = json!({
+        "do_not_submit": false, "timeout_in_us": 5, "err_count": null, "sct": null, "sc": null,
+    });
+    for (verb, more) in [("add", json!({})), ("add", nulls), ("add", all), ("remove", json!({}))] {
+        assert_eq!(call(machine, verb, more).unwrap(), true);
+    }
+    let [io, admin] = [QueueKind::Io, QueueKind::Admin];
+    let expected = [
+        NvmeSwitch::Errors(io, ErrorChange::Add(plain)),
+        NvmeSwitch::Errors(io, ErrorChange::Add(plain)),
+        NvmeSwitch::Errors(admin, ErrorChange::Add(held)),
+        NvmeSwitch::Errors(io, ErrorChange::Remove(2)),
+    ];
+    assert_eq!(switched.take(), expected);
+    for verb in ["add", "remove"] {
+        assert_eq!(call(machine, verb, json!({"name": "Nvme9"})).unwrap_err().code, -19);
+        for (name, value) in [
+            ("cmd_type", json!("nvm")),
+            ("cmd_type", json!(1)),
+            ("cmd_type", json!("missing")),
+            ("opc", json!(256)),
+            ("opc", json!("missing")),
+            ("name", json!("missing")),
+            ("nsid", json!(1)),
+        ] {
+            let error = call(machine, verb, json!({name: value})).unwrap_err();
+            assert!(error.code == -32602 && error.message.contains(name), "{error:?}");
+        }
+    }
+    for (name, value) in
+        [("sct", 8_i64), ("sc", 256), ("err_count", 1 << 32), ("timeout_in_us", -1)]
+    {
+        let error = call(machine, "add", json!({name: value})).unwrap_err();
+        assert!(error.code == -32602 && error.message.contains(name), "{error:?}");
+    }
+    assert_eq!(switched.take(), []);
 }
 
 /// All of whose bytes are 1.
