@@ -196,8 +196,8 @@ fn set_options(cx: Context, mut params: Params) -> Outcome {
     let options = options.fit(local.cores())?;
     log::info!(
         target: "rpc",
-        "{METHOD}: arbitration and times are those of controllers attached from now on; the rest \
-         has no effect here and is kept for saving"
+        "{METHOD}: arbitration, times, paths and their counting are those of controllers attached \
+         from now on; the rest has no effect here and is kept for saving"
     );
     let mut saved = cx.params();
     options.put(&mut saved);
