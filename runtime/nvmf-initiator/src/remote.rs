@@ -195,17 +195,14 @@ impl Remote {
         }
     }
 
-    fn add_route(&self, namespace: Namespace, mut route: Route) {
-        if self.options.io_path_stat {
-            let counters = IoCounters::new(self.local.cores(), namespace.block_size);
-            route.counters = Some(Arc::new(counters));
-        }
+    /// A path that is there already goes on with its counters.
+    fn add_route(&self, namespace: Namespace, route: Route) {
         let mut shown = self.shown.borrow_mut();
         let known = shown.iter_mut().find(|known| known.namespace.nsid == namespace.nsid);
         let Some(known) = known else {
             let id = NamespaceId(self.number, self.ids.replace(self.ids.get() + 1));
             let name = format!("{}n{}", self.options.name, namespace.nsid);
-            let routes = Vec::from([route]);
+            let routes = Vec::from([self.counted(route, &namespace)]);
             let policy = self.options.policy;
             shown.push(Shown { id, namespace, name, routes, policy, registered: false });
             return sort_few_by_key(&mut shown, |shown| shown.namespace.nsid);
@@ -220,8 +217,14 @@ impl Remote {
                 let Route { preferred, counters, .. } = known.routes[at].clone();
                 known.routes[at] = Route { preferred, counters, ..route };
             }
-            None => known.routes.push(route),
+            None => known.routes.push(self.counted(route, &namespace)),
         }
+    }
+
+    /// A new path, with counters if it is to have some.
+    fn counted(&self, route: Route, namespace: &Namespace) -> Route {
+        let new = || Arc::new(IoCounters::new(self.local.cores(), namespace.block_size));
+        Route { counters: self.options.io_path_stat.then(new), ..route }
     }
 
     fn remove_routes(&self, goes: impl Fn(&Shown, &Route) -> bool) {
